@@ -1,0 +1,30 @@
+// Errors. A UserError is something the user can mend (exit code 2); anything else is ours (exit code 1).
+#pragma once
+
+#include <source_location>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace ballast {
+
+/// The user's mistake: say what, where, and what to do about it, in one line. Ends the program with exit code 2.
+class UserError : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
+/// A fault of Ballast itself. Ends the program with exit code 1.
+class InternalError : public std::logic_error {
+  public:
+    using std::logic_error::logic_error;
+};
+
+/// Throws InternalError with the caller's file and line when `ok` is false. For preconditions between our own parts.
+void require(bool ok, std::string_view message, std::source_location where = std::source_location::current());
+
+/// Throws UserError("<action> <path>: <strerror(errno)>") with a hint for the errors users meet (full disk, no
+/// permission, no such file).
+[[noreturn]] void throw_errno(std::string_view action, std::string_view path);
+
+}  // namespace ballast

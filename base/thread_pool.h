@@ -1,0 +1,56 @@
+// Our own thread pool: OpenMP's runtime gives false positives under ThreadSanitizer and spins when idle.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace ballast {
+
+/// A fixed team of threads that runs numbered tasks. Work is cut into tasks by the caller from the problem's shape
+/// alone, never from the number of threads, so results do not depend on how many there are.
+class ThreadPool {
+  public:
+    /// `num_threads` counts the calling thread; 0 takes every core this process may use.
+    explicit ThreadPool(int num_threads = 0);
+    ~ThreadPool();
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
+
+    int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+    /// Calls task(i) for every i in [0, count), each once, on any thread, and returns when all are done. The calling
+    /// thread takes part. The first exception is rethrown here. Not reentrant: a task must not start another loop.
+    template <class Task> void parallel_for(int64_t count, Task&& task) {
+        using Function = std::remove_reference_t<Task>;
+        run(count, [](void* f, int64_t i) { (*static_cast<Function*>(f))(i); },
+            const_cast<void*>(static_cast<const void*>(&task)));
+    }
+
+    /// Cores this process may run on (respects taskset and cgroup cpusets).
+    static int available_cores();
+
+  private:
+    using Call = void (*)(void*, int64_t);
+    void run(int64_t count, Call call, void* function);
+    void worker_loop();
+    void take_tasks();
+
+    std::vector<std::thread> workers_;
+    Call call_ = nullptr;
+    void* function_ = nullptr;
+    int64_t count_ = 0;
+    std::atomic<int64_t> next_{0};
+    std::atomic<uint32_t> generation_{0};  // a new loop, or the end when stop_ is set
+    std::atomic<uint32_t> busy_{0};        // workers still inside the current loop
+    std::atomic<bool> stop_{false};
+    std::mutex error_mutex_;
+    std::exception_ptr error_;
+};
+
+}  // namespace ballast

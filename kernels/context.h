@@ -1,0 +1,95 @@
+// Where ops run: device, threads, scratch memory. The model passes it along and never asks what is inside.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "base/tensor.h"
+#include "base/thread_pool.h"
+
+namespace ballast {
+
+enum class Device { cpu };
+
+/// Which GEMM the CPU kernels use. `automatic`: oneDNN, bf16 only where AMX makes it pay. `reference`: our plain GEMM
+/// with a fixed order of additions, whose bits are the same on every processor (golden values, f64).
+enum class Gemm { automatic, reference };
+
+/// Memory owned on the context's device, aligned to 64 bytes (transparent huge pages asked for when large).
+class DeviceBuffer {
+  public:
+    DeviceBuffer() = default;
+    /// Throws UserError naming the size when the memory cannot be had. Contents are zero.
+    DeviceBuffer(Device device, size_t bytes);
+    ~DeviceBuffer();
+    DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
+    DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+        swap(other);
+        return *this;
+    }
+
+    void* data() const { return data_; }
+    size_t bytes() const { return bytes_; }
+
+  private:
+    void swap(DeviceBuffer& other) noexcept;
+
+    Device device_ = Device::cpu;
+    void* data_ = nullptr;
+    size_t bytes_ = 0;
+};
+
+/// Scratch memory of the ops, taken and given back in stack order within one op. Its size is planned: every op with
+/// scratch has an `_scratch_bytes` function in ops.h and the model reserves the largest before step 0.
+class Scratch {
+  public:
+    explicit Scratch(Device device) : device_(device) {}
+    /// Makes room for at least `bytes` in all; may move, so call it between ops.
+    void reserve(size_t bytes);
+    size_t capacity() const { return buffer_.bytes(); }
+
+    /// Takes a block for the lifetime of the returned object. Reserves more by itself when nothing is taken yet.
+    class Block {
+      public:
+        Block(Scratch& owner, size_t bytes);
+        ~Block();
+        Block(const Block&) = delete;
+        Block& operator=(const Block&) = delete;
+        void* data() const { return data_; }
+
+      private:
+        Scratch& owner_;
+        size_t mark_;
+        void* data_;
+    };
+
+  private:
+    Device device_;
+    DeviceBuffer buffer_;
+    size_t used_ = 0;
+};
+
+class Context {
+  public:
+    /// `num_threads` 0 takes every core available.
+    explicit Context(Device device = Device::cpu, int num_threads = 0, Gemm gemm = Gemm::automatic);
+
+    Device device() const { return device_; }
+    Gemm gemm() const { return gemm_; }
+    ThreadPool& pool() { return pool_; }
+    Scratch& scratch() { return scratch_; }
+
+    DeviceBuffer allocate(size_t bytes) const { return DeviceBuffer(device_, bytes); }
+    /// The host's only ways to a tensor's contents. The tensor must be contiguous; sizes must match.
+    void copy_to_host(void* host, const Tensor& tensor) const;
+    void copy_from_host(const Tensor& tensor, const void* host) const;
+    void zero(const Tensor& tensor) const;
+
+  private:
+    Device device_;
+    Gemm gemm_;
+    ThreadPool pool_;
+    Scratch scratch_;
+};
+
+}  // namespace ballast

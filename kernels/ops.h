@@ -1,0 +1,203 @@
+// Every op of the model: one declaration and doc block each; cpu:: (and later cuda::) implement them.
+//
+// Shape suffixes: B batch, T query positions, S key positions, H heads, G key-value heads (H % G == 0), D head dim,
+// C model dim, F feed-forward dim, V vocabulary (padded), N rows (B*T), O and I a linear layer's outputs and inputs.
+//
+// Dtypes: "x" is the compute dtype (f32, bf16 or f64); all x operands of a call share it. "acc" is
+// accumulation_dtype(x): f32 for f32 and bf16, f64 for f64. bf16 loads are widened, all arithmetic is in acc.
+//
+// Contract of gradients: d_<parameter> accumulates (+=, acc dtype); d_<activation> is overwritten unless its comment
+// says "+=". Overwriting ops never read their output. A default-constructed Tensor means "absent" where allowed.
+//
+// Determinism: the same call gives the same bits for any number of threads. Work is cut by shape, reductions run over a
+// fixed number of virtual lanes and blocks in a fixed order.
+//
+// Shape or dtype mismatches are InternalErrors: the model is wrong, not its user.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/tensor.h"
+#include "kernels/attention_variant.h"
+#include "kernels/context.h"
+
+namespace ballast::ops {
+
+// ---- Embedding ------------------------------------------------------------------------------------------------------
+
+/// out[n] = weight[ids[n]]. out x [N,C], weight x [V,C], ids i32 [N] in [0,V).
+void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N);
+/// d_weight[ids[n]] += d_out[n], added in the order of n. d_weight acc [V,C].
+void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
+
+// ---- LayerNorm ------------------------------------------------------------------------------------------------------
+
+/// out = (x - mean) * rstd * weight + bias, rstd = 1/sqrt(var + eps) with the biased variance, two passes.
+/// x, out x [N,C]; weight, bias x [C]; mean, rstd acc [N] are saved for the backward pass.
+void layernorm_forward(Context&, const Tensor& out_NC, const Tensor& mean_N, const Tensor& rstd_N, const Tensor& x_NC,
+                       const Tensor& weight_C, const Tensor& bias_C, double eps);
+/// d_x += …: the gradient joins what the residual stream already carries. d_weight, d_bias acc [C].
+void layernorm_backward(Context&, const Tensor& d_x_NC, const Tensor& d_weight_C, const Tensor& d_bias_C,
+                        const Tensor& d_out_NC, const Tensor& x_NC, const Tensor& weight_C, const Tensor& mean_N,
+                        const Tensor& rstd_N);
+
+// ---- Linear ---------------------------------------------------------------------------------------------------------
+
+/// out = x weight^T + bias. x x [N,I], weight x [O,I], bias x [O] or absent, out x or acc [N,O].
+void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const Tensor& weight_OI, const Tensor& bias_O);
+/// d_x = d_out weight (absent: skipped); d_weight += d_out^T x; d_bias += column sums of d_out (absent: skipped).
+/// d_out x or acc [N,O]; d_x x [N,I]; d_weight acc [O,I]; d_bias acc [O].
+void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,
+                     const Tensor& d_out_NO, const Tensor& x_NI, const Tensor& weight_OI);
+/// Scratch of one forward or backward call on these shapes.
+size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs);
+
+// ---- Bias + GELU ----------------------------------------------------------------------------------------------------
+
+/// `tanh`: 0.5 u (1 + tanh(sqrt(2/pi) (u + 0.044715 u^3))), what Pythia was trained with (bias_gelu_fusion).
+/// `erf`: 0.5 u (1 + erf(u / sqrt 2)), what its Hugging Face config says.
+enum class Gelu { tanh, erf };
+
+/// out = gelu(x + bias). x, out x [N,F] (out may be x), bias x [F].
+void bias_gelu_forward(Context&, const Tensor& out_NF, const Tensor& x_NF, const Tensor& bias_F, Gelu kind);
+/// d_x = d_out * gelu'(x + bias) (d_x may be d_out); d_bias += its column sums, acc [F].
+void bias_gelu_backward(Context&, const Tensor& d_x_NF, const Tensor& d_bias_F, const Tensor& d_out_NF,
+                        const Tensor& x_NF, const Tensor& bias_F, Gelu kind);
+
+// ---- Rotary position embedding --------------------------------------------------------------------------------------
+
+/// Fills table acc [P, R]: row p holds cos(p f_i) for i < R/2, then sin(p f_i), f_i = base^(-2i/R), computed in double.
+/// R is the number of rotated dims of a head (even).
+void rope_table(Context&, const Tensor& table_PR, double base);
+
+/// Positions of rows 0, 1, 2, …: min(first + t, last).
+struct Positions {
+    int64_t first = 0;
+    int64_t last = INT64_MAX;
+};
+
+/// out = x with the first R dims of every head rotated the NeoX way: z cos + rotate_half(z) sin, rotate_half(z) =
+/// concat(-z[R/2:], z[:R/2]). x, out x [B,T,H,D], any strides with a contiguous last dim; out may be x.
+/// An absent table copies. Every position must be a row of the table.
+void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, Positions positions);
+/// d_x = d_out rotated back (the rotation is orthogonal). d_x may be d_out.
+void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, const Tensor& table_PR, Positions positions);
+
+/// Splits NeoX's head-major QKV (feature = h*3D + {q,k,v}*D + d) and rotates q and k. qkv x [B,T,3HD]; q, k, v x
+/// [B,T,H,D], any strides with a contiguous last dim. An absent table splits only.
+void qkv_split_rope_forward(Context&, const Tensor& q_BTHD, const Tensor& k_BTHD, const Tensor& v_BTHD,
+                            const Tensor& qkv_BTM, const Tensor& table_PR, Positions positions);
+void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_q_BTHD, const Tensor& d_k_BTHD,
+                             const Tensor& d_v_BTHD, const Tensor& table_PR, Positions positions);
+
+// ---- Attention ------------------------------------------------------------------------------------------------------
+
+/// Which keys a query sees, and where keys and queries stand. Positions are indices in the stream:
+///   query t stands at i = query_start + t;
+///   key row c stands at j = c for c < num_sink_positions, else at j = key_start + (c - num_sink_positions).
+/// Visible: j <= i and (j < num_sink_positions or i - j <= span_h). The defaults are plain causal attention.
+struct AttentionMask {
+    int64_t num_sink_positions = 0;  // s: always visible
+    int64_t query_start = 0;
+    int64_t key_start = 0;  // position of key row s; equal to s when all keys are there
+    Tensor span_H;          // i32 [H]: earlier positions seen besides the query's own; absent or < 0: no limit
+};
+
+struct AttentionParams {
+    double scale = 1.0;  // multiplies q·k, usually 1/sqrt(D)
+    Normaliser normaliser = Normaliser::softmax;
+    Tensor sink_logit_H;   // acc [H], read when has_learned_sink_logit(normaliser)
+    Tensor alibi_slope_H;  // acc [H]; adds -slope_h * (i - j) to the scaled logit; absent: no bias
+    AttentionMask mask;
+    /// For keys j < s the query stands at min(i, sink_query_position): ALiBi's distance there is
+    /// min(i, sink_query_position) - j. The rotation of that query is the caller's (sink_query below). With sinks s and
+    /// span r of a StreamingLLM cache this is C = s + r.
+    int64_t sink_query_position = INT64_MAX;
+};
+
+/// q x [B,T,H,D]; k, v x [B,S,G,D]; head h uses key-value head h / (H/G). Any strides with a contiguous last dim.
+struct AttentionInputs {
+    Tensor q, k, v;
+    Tensor sink_query;  // x [B,T,H,D]: used instead of q for keys j < s (StreamingLLM's fixed angle); absent: q
+};
+
+/// out = softmax'(scale q k^T + bias) v under the mask, lse acc [B,H,T] = LSE' (natural log, sink logit included).
+/// A row that sees no key gives out = 0 and lse = z. Flash-style tiles; T×S scores never exist. D <= 256.
+void attention_forward(Context&, const Tensor& out_BTHD, const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+
+struct AttentionGradients {
+    Tensor d_q, d_k, d_v;    // like q, k, v; overwritten
+    Tensor d_sink_query;     // present exactly when sink_query is
+    Tensor d_sink_logit_H;   // acc [H], +=; present exactly when has_learned_sink_logit
+};
+/// Needs the forward pass's out and lse. d_out x [B,T,H,D].
+void attention_backward(Context&, const AttentionGradients&, const Tensor& d_out_BTHD, const Tensor& out_BTHD,
+                        const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs&);
+
+/// weights acc [B,H,T,S] = P' itself, for measuring attention on short sequences (never used in training).
+void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+
+// ---- Fused linear + cross-entropy -----------------------------------------------------------------------------------
+
+/// Of rows with target >= 0: losses[n] = -log softmax(x[n] weight^T)[targets[n]]; rows with target < 0 have loss 0 and no gradient.
+/// With gradients: d_x = loss_scale * dloss/dx, d_weight += loss_scale * dloss/dweight (loss = sum of the losses).
+/// x, d_x x [N,C]; weight x [V,C]; d_weight acc [V,C]; targets i32 [N]; losses acc [N]. d_x and d_weight are both
+/// present or both absent (evaluation). Runs in chunks of rows: the full logits never exist.
+void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
+                          const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_scale);
+size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels);
+
+// ---- Element-wise ---------------------------------------------------------------------------------------------------
+
+/// out = a + b + c (c may be absent; out may be any of them). All x, same shape, contiguous.
+void add(Context&, const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& c = {});
+/// out = in converted to out's dtype (f32, bf16, f64). Same number of elements, contiguous.
+void cast(Context&, const Tensor& out, const Tensor& in);
+/// out = in, same shape and dtype, any strides with a contiguous last dim.
+void copy(Context&, const Tensor& out, const Tensor& in);
+/// out f64 [1] = sum of x (acc, contiguous) over fixed blocks.
+void sum(Context&, const Tensor& out_1, const Tensor& x);
+
+// ---- Optimiser ------------------------------------------------------------------------------------------------------
+
+/// What changes from step to step lives on the device, so that a whole step can become a CUDA graph. The host writes
+/// learning_rate and step before the step and reads the rest after it.
+struct StepScalars {
+    double learning_rate = 0;
+    int64_t step = 0;           // 1-based: bias corrections use beta^step
+    double grad_norm = 0;       // L2 of all gradients, before clipping
+    double clip_factor = 1;     // multiplies every gradient
+    int64_t non_finite = 0;     // 1 when loss or grad norm is not finite; AdamW then changes nothing
+};
+/// The scalars' place on the device: u8 [sizeof(StepScalars)].
+using StepScalarsTensor = Tensor;
+
+/// A parameter's place in the flat arrays of weights, gradients and moments.
+struct ParameterSpan {
+    int64_t offset = 0;  // in elements
+    int64_t count = 0;
+    bool decay = false;
+};
+
+/// sum_of_squares f64 [n] = sum of g^2 of every parameter of the flat gradients g acc [P]; then, into scalars:
+/// grad_norm = sqrt(total), clip_factor = 1 / max(1, (grad_norm + 1e-6) / clip_norm) (DeepSpeed's), or 1 when clip_norm <= 0,
+/// non_finite = the norm or loss f64 [1] is not finite.
+void global_norm(Context&, const StepScalarsTensor& scalars, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
+                 std::span<const ParameterSpan> parameters, const Tensor& loss_1, double clip_norm);
+
+struct AdamW {
+    double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
+};
+/// Decoupled weight decay (Loshchilov & Hutter 2019), bias-corrected, one pass:
+///   g' = clip_factor g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
+///   p -= lr (m/(1-b1^step) / (sqrt(v/(1-b2^step)) + eps) + weight_decay p [if decay]).
+/// master, m, v, gradients acc [P]; compute x [P] gets the new weights in the compute dtype (absent when it is the
+/// master itself). Changes nothing when scalars.non_finite is set.
+void adamw(Context&, const Tensor& master_P, const Tensor& compute_P, const Tensor& m_P, const Tensor& v_P,
+           const Tensor& gradients_P, std::span<const ParameterSpan> parameters, const StepScalarsTensor& scalars,
+           const AdamW& options);
+
+}  // namespace ballast::ops
