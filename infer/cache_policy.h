@@ -1,0 +1,56 @@
+// Which keys a streaming cache keeps: StreamingLLM's arithmetic (Xiao et al. 2024, section 3.2 and StartRecentKVCache), exactly.
+//
+// A cache of capacity C = s + r holds the first s positions and the last r. Eviction runs after each forward step, so a
+// steady-state step attends to C + 1 keys: C cached ones and its own, which stands at cache position C.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ballast::infer {
+
+enum class CacheKind {
+    dense,        // keep everything, positions 0, 1, 2, …
+    window,       // the last C keys: sink with s = 0
+    sink,         // the first s and the last C - s
+    recompute,    // no cache: run the last C tokens again for every token
+};
+
+struct CachePolicy {
+    CacheKind kind = CacheKind::dense;
+    int64_t num_sink_positions = 0;  // s
+    int64_t recent = 0;              // r
+
+    static CachePolicy dense() { return {}; }
+    /// x + y of the papers' tables: s = x, r = y. A capacity of at least one recent key is required (UserError).
+    static CachePolicy sink(int64_t s, int64_t r);
+
+    bool bounded() const { return kind == CacheKind::window || kind == CacheKind::sink; }
+    int64_t capacity() const { return num_sink_positions + recent; }
+    /// "4+1020", "0+1024", "dense", "recompute".
+    std::string name() const;
+};
+
+/// Rows [begin, end) of a cache.
+struct RowRange {
+    int64_t begin = 0, end = 0;
+    int64_t size() const { return end - begin; }
+    bool operator==(const RowRange&) const = default;
+};
+
+/// What survives of n cached rows: `sinks` [0, ..) then `recent`. Together everything when nothing is evicted.
+struct KeptRows {
+    RowRange sinks, recent;
+    int64_t size() const { return sinks.size() + recent.size(); }
+    bool operator==(const KeptRows&) const = default;
+};
+
+/// After a forward step left n rows: unchanged if n <= C, else [0,s) and [n-r, n).
+KeptRows keep_after_forward(int64_t n, const CachePolicy& policy);
+/// Before m more rows: unchanged if n + m <= C, else [0,s) and [n-r+m, n) (empty when m > r).
+KeptRows keep_for_space(int64_t n, int64_t m, const CachePolicy& policy);
+/// Drops rows [begin, end): keeps [0, begin) and [end, n).
+KeptRows keep_outside(int64_t n, RowRange dropped);
+
+}  // namespace ballast::infer

@@ -1,0 +1,39 @@
+// Token-by-token decoding through the literal cache: the way a server works, and the oracle of the masked pass.
+#pragma once
+
+#include "infer/key_value_cache.h"
+#include "model/transformer.h"
+
+namespace ballast::infer {
+
+class Decoder {
+  public:
+    /// `max_positions`: the most tokens a dense cache will hold; a bounded policy needs only its capacity + 1.
+    Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions);
+
+    /// Feeds tokens as one step (a prompt; later a single token): they attend to the cache and, causally, to each other, at cache
+    /// positions size, size + 1, …; then the policy evicts. More than one token needs size + count <= capacity + 1.
+    void feed(std::span<const int32_t> tokens);
+    /// Logits of the last token fed, [V].
+    std::vector<float> logits();
+    /// -log p(next) after the last token fed.
+    double loss(int32_t next);
+
+    const KeyValueCache& cache() const { return cache_; }
+
+  private:
+    void attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a);
+    Tensor last_hidden() const;
+
+    Context& context_;
+    model::Transformer& model_;
+    KeyValueCache cache_;
+    int64_t max_step_;
+    DeviceBuffer buffer_, rotated_buffer_, head_buffer_;
+    model::Activations a_;       // of the step under way
+    model::Activations head_;    // of one row
+    Tensor rotated_keys_;        // [1,max_rows,H,D]
+    Tensor logits_;              // acc [1,V]
+};
+
+}  // namespace ballast::infer

@@ -1,0 +1,46 @@
+#include "infer/generate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/philox.h"
+#include "infer/decoder.h"
+
+namespace ballast::infer {
+
+int32_t sample(std::span<const float> logits, double temperature, double uniform) {
+    const auto largest = std::max_element(logits.begin(), logits.end());
+    if (temperature <= 0) return static_cast<int32_t>(largest - logits.begin());
+    const auto weight = [&](float logit) { return std::exp((static_cast<double>(logit) - *largest) / temperature); };
+    double total = 0;
+    for (float logit : logits) total += weight(logit);
+    double left = uniform * total;
+    for (size_t i = 0; i < logits.size(); ++i)
+        if ((left -= weight(logits[i])) < 0) return static_cast<int32_t>(i);
+    return static_cast<int32_t>(logits.size()) - 1;
+}
+
+std::vector<int32_t> generate(Context& context, model::Transformer& model, std::span<const int32_t> prompt, int64_t num_ids,
+                              const SamplingOptions& options) {
+    const auto& config = model.config();
+    std::vector<int32_t> fed;
+    for (int64_t i = 0; i < config.num_sink_tokens; ++i) fed.push_back(static_cast<int32_t>(config.sink_token_id + i));
+    fed.insert(fed.end(), prompt.begin(), prompt.end());
+    require(!fed.empty(), "generation needs a prompt");
+
+    const int64_t sinks = std::max<int64_t>(1, config.num_sink_tokens), positions = config.max_position_embeddings;
+    Decoder decoder(context, model, CachePolicy::sink(sinks, std::max<int64_t>(1, positions - 1 - sinks)), 0);
+    decoder.feed(fed);
+
+    const Philox random(options.seed, "generate");
+    std::vector<int32_t> out;
+    while (static_cast<int64_t>(out.size()) < options.num_tokens) {
+        const std::vector<float> logits = decoder.logits();
+        const auto ids = std::span(logits).first(static_cast<size_t>(num_ids));
+        out.push_back(sample(ids, options.temperature, random.uniform(out.size())));
+        decoder.feed({&out.back(), 1});
+    }
+    return out;
+}
+
+}  // namespace ballast::infer

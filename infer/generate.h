@@ -1,0 +1,26 @@
+// Continues a text: prompt through the cache, then one sampled token at a time, for as long as asked.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/transformer.h"
+
+namespace ballast::infer {
+
+struct SamplingOptions {
+    int64_t num_tokens = 64;
+    double temperature = 1.0;  // 0: always the most likely token
+    uint64_t seed = 1234;      // the same seed, model and prompt give the same text
+};
+
+/// Token ids after `prompt` (the model's sink tokens are put before it). Only ids below `num_ids` are drawn: padding rows and
+/// sink tokens are no text. Past the trained context the cache keeps sinks (at least one position) and the most recent.
+std::vector<int32_t> generate(Context& context, model::Transformer& model, std::span<const int32_t> prompt, int64_t num_ids,
+                              const SamplingOptions& options);
+
+/// The index drawn from softmax(logits / temperature) by `uniform` in [0,1); the largest logit's when temperature is 0.
+int32_t sample(std::span<const float> logits, double temperature, double uniform);
+
+}  // namespace ballast::infer

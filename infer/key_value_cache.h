@@ -1,0 +1,51 @@
+// The literal streaming cache: keys stored before rotation, rotated at their place inside the cache at every step.
+#pragma once
+
+#include <vector>
+
+#include "infer/cache_policy.h"
+#include "kernels/context.h"
+#include "model/config.h"
+
+namespace ballast::infer {
+
+/// Keys and values of every layer for one sequence. Rows are [H*D] in the compute dtype.
+class KeyValueCache {
+  public:
+    /// Room for `max_rows` rows at any time (C + 1 for a bounded policy; the longest sequence for dense).
+    KeyValueCache(Context& context, const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy, int64_t max_rows);
+
+    const CachePolicy& policy() const { return policy_; }
+    int64_t size() const { return size_; }
+    int64_t max_rows() const { return max_rows_; }
+    size_t bytes() const { return buffer_.bytes(); }
+
+    /// Rows [size, size + rows) of a layer, [1,rows,H,D], for the caller to write; they count after commit(rows).
+    Tensor key_slots(int64_t layer, int64_t rows) const { return slots(key(layer), rows); }
+    Tensor value_slots(int64_t layer, int64_t rows) const { return slots(value(layer), rows); }
+    /// The first `rows` rows of a layer, [1,rows,H,D].
+    Tensor keys(int64_t layer, int64_t rows) const { return key(layer).slice(1, 0, rows); }
+    Tensor values(int64_t layer, int64_t rows) const { return value(layer).slice(1, 0, rows); }
+
+    void commit(int64_t rows);
+    /// Evicts what the policy evicts after a forward step.
+    void evict_after_forward(Context& context);
+    /// Makes room so that `rows` more fit into the capacity.
+    void evict_for_space(Context& context, int64_t rows);
+    void evict_range(Context& context, RowRange dropped);
+
+  private:
+    Tensor key(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
+    Tensor value(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }
+    Tensor slots(const Tensor& all, int64_t rows) const;
+    void keep(Context& context, const KeptRows& kept);
+
+    CachePolicy policy_;
+    int64_t max_rows_;
+    int64_t size_ = 0;
+    DeviceBuffer buffer_;
+    std::vector<Tensor> keys_, values_;  // [1,max_rows,H,D] a layer
+    Tensor moving_;                      // [1,max_rows,H,D] on the way from old rows to new ones
+};
+
+}  // namespace ballast::infer

@@ -1,0 +1,134 @@
+#include "infer/masked_stream.h"
+
+#include <algorithm>
+
+namespace ballast::infer {
+
+using model::Activations;
+using model::PassKind;
+
+MaskedStream::MaskedStream(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t chunk)
+    : context_(context), model_(model), policy_(policy), chunk_(chunk) {
+    require(policy.kind != CacheKind::recompute && chunk > 0, "no masked pass for this policy");
+    const auto& config = model.config();
+    buffer_ = context.allocate(model::Pass::activation_bytes(config, model.dtype(), PassKind::forward, 1, chunk));
+    sink_query_buffer_ =
+        context.allocate(static_cast<size_t>(chunk * config.num_heads * config.head_dim()) * size_of(model.dtype()));
+    context.scratch().reserve(model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1, chunk));
+    layers_.resize(static_cast<size_t>(config.num_layers));
+    if (policy.bounded()) {
+        const std::vector<int32_t> spans(static_cast<size_t>(config.num_heads), static_cast<int32_t>(policy.recent));
+        span_buffer_ = context.allocate(spans.size() * sizeof(int32_t));
+        span_ = Tensor(span_buffer_.data(), Dtype::i32, {config.num_heads});
+        context.copy_from_host(span_, spans.data());
+    }
+    reserve_rows(policy.bounded() ? policy.capacity() + chunk : 2 * chunk);
+    if (policy.bounded()) model.positions().ensure(context, policy.capacity() + 1);
+}
+
+int64_t MaskedStream::stored_sinks() const { return std::min(policy_.num_sink_positions, position_); }
+
+/// Makes the store hold `rows` rows a layer, keeping what is there. Only a dense stream ever grows.
+void MaskedStream::reserve_rows(int64_t rows) {
+    if (rows <= row_capacity_) return;
+    const int64_t capacity = std::max(rows, 2 * row_capacity_);
+    const int64_t H = model_.config().num_heads, D = model_.config().head_dim();
+    std::vector<Carried> larger(layers_.size());
+    Tensor moving;
+    const auto layout = [&](Arena& arena) {
+        const auto block = [&] { return arena.tensor(model_.dtype(), {1, capacity, H, D}); };
+        for (auto& layer : larger) layer = {block(), block()};
+        moving = block();
+    };
+    Arena plan;
+    layout(plan);
+    DeviceBuffer store = context_.allocate(plan.peak_bytes());
+    Arena arena(store.data(), store.bytes());
+    layout(arena);
+    for (size_t l = 0; l < larger.size() && rows_ > 0; ++l) {
+        ops::copy(context_, larger[l].keys.slice(1, 0, rows_), layers_[l].keys.slice(1, 0, rows_));
+        ops::copy(context_, larger[l].values.slice(1, 0, rows_), layers_[l].values.slice(1, 0, rows_));
+    }
+    layers_ = std::move(larger);
+    store_ = std::move(store);
+    moving_ = moving;
+    rotated_buffer_ = context_.allocate(static_cast<size_t>(capacity * H * D) * size_of(model_.dtype()));
+    rotated_keys_ = Tensor(rotated_buffer_.data(), model_.dtype(), {1, capacity, H, D});
+    model_.positions().ensure(context_, capacity);
+    row_capacity_ = capacity;
+}
+
+void MaskedStream::attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a) {
+    const int64_t T = a.q.dim(1), n = rows_ + T, s = policy_.num_sink_positions;
+    const Tensor table = model_.positions().rope();
+    const Carried& carried = layers_[static_cast<size_t>(layer)];
+    ops::qkv_split_rope_forward(context_, a.q, carried.keys.slice(1, rows_, n), carried.values.slice(1, rows_, n), qkv, Tensor{}, {});
+
+    const Tensor keys = rotated_keys_.slice(1, 0, n);
+    ops::rope_forward(context_, keys, carried.keys.slice(1, 0, n), table, {.first = 0});
+    Tensor sink_query;
+    if (s > 0) {
+        sink_query = Tensor(sink_query_buffer_.data(), model_.dtype(), {1, T, a.q.dim(2), a.q.dim(3)});
+        ops::rope_forward(context_, sink_query, a.q, table, {.first = position_, .last = policy_.capacity()});
+    }
+    ops::rope_forward(context_, a.q, a.q, table, {.first = rows_});
+
+    auto params = model::attention_params(model_.config(), model_.layer(layer), model_.positions());
+    params.mask.num_sink_positions = s;
+    params.mask.query_start = position_;
+    params.mask.key_start = key_start_;
+    params.mask.span_H = span_;
+    if (s > 0) params.sink_query_position = policy_.capacity();
+    ops::attention_forward(context_, a.attention_out, a.lse, {a.q, keys, carried.values.slice(1, 0, n), sink_query}, params);
+}
+
+/// Keeps the sinks and the last r positions.
+void MaskedStream::drop_old_rows() {
+    if (!policy_.bounded()) return;
+    const int64_t s = stored_sinks(), recent = std::min(policy_.recent, rows_ - s), first = rows_ - recent;
+    if (first == s) return;
+    for (const Carried& layer : layers_)
+        for (const Tensor& rows : {layer.keys, layer.values}) {
+            const Tensor moving = moving_.slice(1, 0, recent);
+            ops::copy(context_, moving, rows.slice(1, first, rows_));
+            ops::copy(context_, rows.slice(1, s, s + recent), moving);
+        }
+    rows_ = s + recent;
+    key_start_ = position_ - recent;
+}
+
+void MaskedStream::feed(std::span<const int32_t> tokens, std::span<const int32_t> targets, std::vector<float>& losses) {
+    require(tokens.size() == targets.size(), "as many targets as tokens");
+    for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(chunk_)) {
+        const size_t count = std::min(static_cast<size_t>(chunk_), tokens.size() - at);
+        feed_chunk(tokens.subspan(at, count), targets.subspan(at, count), losses);
+    }
+}
+
+void MaskedStream::feed_chunk(std::span<const int32_t> tokens, std::span<const int32_t> targets, std::vector<float>& losses) {
+    const auto T = static_cast<int64_t>(tokens.size()), L = model_.config().num_layers;
+    if (position_ == 0) key_start_ = policy_.num_sink_positions;
+    reserve_rows(rows_ + T);
+    Arena arena(buffer_.data(), buffer_.bytes());
+    a_ = Activations(arena, model_.config(), model_.dtype(), PassKind::forward, 1, T);
+    context_.copy_from_host(a_.ids, tokens.data());
+    context_.copy_from_host(a_.targets, targets.data());
+
+    model_.embed(context_, a_.residual_of(0), a_.ids);
+    for (int64_t l = 0; l < L; ++l)
+        model::block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries, a_.residual_of(l + 1),
+                             a_.residual_of(l), [&](const Tensor& qkv, const model::LayerActivations& a) { attend(l, qkv, a); });
+    model_.head_losses(context_, a_.losses, a_.residual_of(L), a_.targets, a_);
+    rows_ += T;
+    position_ += T;
+    drop_old_rows();
+
+    const size_t old = losses.size();
+    losses.resize(old + tokens.size());
+    if (a_.losses.dtype == Dtype::f32) return context_.copy_to_host(losses.data() + old, a_.losses);
+    std::vector<double> wide(tokens.size());
+    context_.copy_to_host(wide.data(), a_.losses);
+    std::copy(wide.begin(), wide.end(), losses.begin() + static_cast<int64_t>(old));
+}
+
+}  // namespace ballast::infer

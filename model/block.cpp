@@ -1,0 +1,128 @@
+#include "model/block.h"
+
+namespace ballast::model {
+namespace {
+
+/// Collects one layer's parameters; `get` says which of its arrays.
+template <class Get> LayerParameters collect(const ParameterTable& table, int64_t layer, Get&& get) {
+    const auto at = [&](Role role) { return get(table.row(role, layer)); };
+    LayerParameters p;
+    p.input_layernorm_weight = at(Role::input_layernorm_weight);
+    p.input_layernorm_bias = at(Role::input_layernorm_bias);
+    p.post_attention_layernorm_weight = at(Role::post_attention_layernorm_weight);
+    p.post_attention_layernorm_bias = at(Role::post_attention_layernorm_bias);
+    p.query_key_value_weight = at(Role::query_key_value_weight);
+    p.query_key_value_bias = at(Role::query_key_value_bias);
+    p.attention_dense_weight = at(Role::attention_dense_weight);
+    p.attention_dense_bias = at(Role::attention_dense_bias);
+    p.mlp_up_weight = at(Role::mlp_up_weight);
+    p.mlp_up_bias = at(Role::mlp_up_bias);
+    p.mlp_down_weight = at(Role::mlp_down_weight);
+    p.mlp_down_bias = at(Role::mlp_down_bias);
+    return p;
+}
+
+}  // namespace
+
+LayerParameters layer_weights(const Weights& weights, int64_t layer) {
+    LayerParameters p = collect(weights.table(), layer, [&](const ParameterRow& row) { return weights.compute(row); });
+    if (weights.table().has(Role::attention_sinks, layer))  // logits stay in the accumulation dtype
+        p.attention_sinks = weights.master(weights.table().row(Role::attention_sinks, layer));
+    return p;
+}
+
+LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gradients, int64_t layer) {
+    LayerParameters p = collect(table, layer, [&](const ParameterRow& row) { return gradients.of(row); });
+    if (table.has(Role::attention_sinks, layer)) p.attention_sinks = gradients.of(table.row(Role::attention_sinks, layer));
+    return p;
+}
+
+LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t B, int64_t T) {
+    const Dtype acc = accumulation_dtype(dtype);
+    const int64_t N = B * T, C = config.hidden_size, F = config.feed_forward_dim(), H = config.num_heads, D = config.head_dim();
+    ln1_out = arena.tensor(dtype, {N, C});
+    ln1_mean = arena.tensor(acc, {N});
+    ln1_rstd = arena.tensor(acc, {N});
+    q = arena.tensor(dtype, {B, T, H, D});
+    k = arena.tensor(dtype, {B, T, H, D});
+    v = arena.tensor(dtype, {B, T, H, D});
+    attention_out = arena.tensor(dtype, {B, T, H, D});
+    lse = arena.tensor(acc, {B, H, T});
+    if (!config.parallel_residual) middle = arena.tensor(dtype, {N, C});
+    ln2_out = arena.tensor(dtype, {N, C});
+    ln2_mean = arena.tensor(acc, {N});
+    ln2_rstd = arena.tensor(acc, {N});
+    mlp_pre = arena.tensor(dtype, {N, F});
+    mlp_gelu = arena.tensor(dtype, {N, F});
+}
+
+BlockTemporaries::BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t N) {
+    const int64_t C = config.hidden_size;
+    qkv = arena.tensor(dtype, {N, 3 * C});
+    attention_proj = arena.tensor(dtype, {N, C});
+    mlp_proj = arena.tensor(dtype, {N, C});
+}
+
+BlockGradients::BlockGradients(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t B, int64_t T) {
+    const int64_t N = B * T, C = config.hidden_size, H = config.num_heads, D = config.head_dim();
+    d_ln1_out = arena.tensor(dtype, {N, C});
+    d_ln2_out = arena.tensor(dtype, {N, C});
+    d_attention_out = arena.tensor(dtype, {B, T, H, D});
+    d_q = arena.tensor(dtype, {B, T, H, D});
+    d_k = arena.tensor(dtype, {B, T, H, D});
+    d_v = arena.tensor(dtype, {B, T, H, D});
+    d_qkv = arena.tensor(dtype, {N, 3 * C});
+    d_mlp = arena.tensor(dtype, {N, config.feed_forward_dim()});
+}
+
+void block_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerActivations& a,
+                   const BlockTemporaries& t, const Tensor& y, const Tensor& x, const AttendForward& attend) {
+    const int64_t N = x.dim(0), C = x.dim(1);
+    const int64_t B = a.attention_out.dim(0), T = a.attention_out.dim(1);
+
+    ops::layernorm_forward(ctx, a.ln1_out, a.ln1_mean, a.ln1_rstd, x, p.input_layernorm_weight, p.input_layernorm_bias,
+                           config.layer_norm_eps);
+    ops::linear_forward(ctx, t.qkv, a.ln1_out, p.query_key_value_weight, p.query_key_value_bias);
+    attend(t.qkv.view({B, T, 3 * C}), a);
+    ops::linear_forward(ctx, t.attention_proj, a.attention_out.view({N, C}), p.attention_dense_weight, p.attention_dense_bias);
+
+    if (!config.parallel_residual) ops::add(ctx, a.middle, x, t.attention_proj);
+    const Tensor& mlp_in = config.parallel_residual ? x : a.middle;
+    ops::layernorm_forward(ctx, a.ln2_out, a.ln2_mean, a.ln2_rstd, mlp_in, p.post_attention_layernorm_weight,
+                           p.post_attention_layernorm_bias, config.layer_norm_eps);
+    ops::linear_forward(ctx, a.mlp_pre, a.ln2_out, p.mlp_up_weight, Tensor{});
+    ops::bias_gelu_forward(ctx, a.mlp_gelu, a.mlp_pre, p.mlp_up_bias, config.hidden_act);
+    ops::linear_forward(ctx, t.mlp_proj, a.mlp_gelu, p.mlp_down_weight, p.mlp_down_bias);
+
+    if (config.parallel_residual)
+        ops::add(ctx, y, x, t.attention_proj, t.mlp_proj);
+    else
+        ops::add(ctx, y, a.middle, t.mlp_proj);
+}
+
+void block_backward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerParameters& d,
+                    const LayerActivations& a, const BlockGradients& g, const Tensor& d_x, const Tensor& x,
+                    const AttendBackward& attend) {
+    const int64_t N = x.dim(0), C = x.dim(1);
+    const Tensor& mlp_in = config.parallel_residual ? x : a.middle;
+    const auto backward_through_ln2 = [&] {
+        ops::layernorm_backward(ctx, d_x, d.post_attention_layernorm_weight, d.post_attention_layernorm_bias, g.d_ln2_out, mlp_in,
+                                p.post_attention_layernorm_weight, a.ln2_mean, a.ln2_rstd);
+    };
+
+    ops::linear_backward(ctx, g.d_mlp, d.mlp_down_weight, d.mlp_down_bias, d_x, a.mlp_gelu, p.mlp_down_weight);
+    ops::bias_gelu_backward(ctx, g.d_mlp, d.mlp_up_bias, g.d_mlp, a.mlp_pre, p.mlp_up_bias, config.hidden_act);
+    ops::linear_backward(ctx, g.d_ln2_out, d.mlp_up_weight, Tensor{}, g.d_mlp, a.ln2_out, p.mlp_up_weight);
+    if (!config.parallel_residual) backward_through_ln2();  // d_x is now dL/du
+
+    ops::linear_backward(ctx, g.d_attention_out.view({N, C}), d.attention_dense_weight, d.attention_dense_bias, d_x,
+                         a.attention_out.view({N, C}), p.attention_dense_weight);
+    attend(g, a);
+    ops::linear_backward(ctx, g.d_ln1_out, d.query_key_value_weight, d.query_key_value_bias, g.d_qkv, a.ln1_out,
+                         p.query_key_value_weight);
+    if (config.parallel_residual) backward_through_ln2();  // only now: the attention branch also read dL/dy
+    ops::layernorm_backward(ctx, d_x, d.input_layernorm_weight, d.input_layernorm_bias, g.d_ln1_out, x,
+                            p.input_layernorm_weight, a.ln1_mean, a.ln1_rstd);
+}
+
+}  // namespace ballast::model

@@ -1,0 +1,82 @@
+// One transformer layer, forward and backward, as a visible list of ops.
+//
+//   parallel residual:    y = x + Attn(LN1(x)) + MLP(LN2(x))
+//   sequential residual:  u = x + Attn(LN1(x));  y = u + MLP(LN2(u))
+//
+// Attention between the QKV projection and the output projection is passed in: training runs one causal kernel, decoding
+// goes through a cache, streaming evaluation carries keys from chunk to chunk. Everything else is the same for all.
+//
+// Shapes: N = B*T rows; C hidden, F feed-forward, H heads, D head dim.
+#pragma once
+
+#include <functional>
+
+#include "base/arena.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace ballast::model {
+
+/// The parameters of one layer, or their gradients: compute-dtype weights or acc-dtype gradients by the same names.
+struct LayerParameters {
+    Tensor input_layernorm_weight, input_layernorm_bias;                    // [C]
+    Tensor post_attention_layernorm_weight, post_attention_layernorm_bias;  // [C]
+    Tensor query_key_value_weight, query_key_value_bias;                    // [3C,C], [3C]
+    Tensor attention_dense_weight, attention_dense_bias;                    // [C,C], [C]
+    Tensor attention_sinks;                                                 // acc [H]; absent unless learned
+    Tensor mlp_up_weight, mlp_up_bias;                                      // [F,C], [F]
+    Tensor mlp_down_weight, mlp_down_bias;                                  // [C,F], [C]
+};
+LayerParameters layer_weights(const Weights& weights, int64_t layer);
+LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gradients, int64_t layer);
+
+/// What one layer leaves behind for its backward pass.
+struct LayerActivations {
+    Tensor ln1_out, ln1_mean, ln1_rstd;  // [N,C], acc [N]
+    Tensor q, k, v;                      // [B,T,H,D], q and k rotated
+    Tensor attention_out, lse;           // [B,T,H,D], acc [B,H,T]
+    Tensor middle;                       // [N,C] u of the sequential residual; absent when parallel
+    Tensor ln2_out, ln2_mean, ln2_rstd;
+    Tensor mlp_pre;   // [N,F] before bias and GELU
+    Tensor mlp_gelu;  // [N,F]
+
+    LayerActivations() = default;
+    LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length);
+};
+
+/// Buffers every layer uses in turn.
+struct BlockTemporaries {
+    Tensor qkv;             // [N,3C]
+    Tensor attention_proj;  // [N,C]
+    Tensor mlp_proj;        // [N,C]
+
+    BlockTemporaries() = default;
+    BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t rows);
+};
+
+/// Fills activations.q, k, v (where it keeps them), attention_out and lse from qkv [B,T,3C].
+using AttendForward = std::function<void(const Tensor& qkv, const LayerActivations&)>;
+
+/// y [N,C] from x [N,C]; y may not be x.
+void block_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&, const BlockTemporaries&,
+                   const Tensor& y, const Tensor& x, const AttendForward& attend);
+
+struct BlockGradients {
+    Tensor d_ln1_out, d_ln2_out;  // [N,C]
+    Tensor d_attention_out;       // [B,T,H,D]
+    Tensor d_q, d_k, d_v;         // [B,T,H,D]
+    Tensor d_qkv;                 // [N,3C]
+    Tensor d_mlp;                 // [N,F]
+
+    BlockGradients() = default;
+    BlockGradients(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length);
+};
+
+/// Fills d_qkv [B,T,3C] from d_attention_out and adds to the layer's sink gradient.
+using AttendBackward = std::function<void(const BlockGradients&, const LayerActivations&)>;
+
+/// d_x [N,C] holds dL/dy on entry and dL/dx on return; parameter gradients accumulate into `d`.
+void block_backward(Context&, const ModelConfig&, const LayerParameters&, const LayerParameters& d, const LayerActivations&,
+                    const BlockGradients&, const Tensor& d_x, const Tensor& x, const AttendBackward& attend);
+
+}  // namespace ballast::model

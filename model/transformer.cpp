@@ -1,0 +1,163 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace ballast::model {
+
+Activations::Activations(Arena& arena, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t B, int64_t T) {
+    const Dtype acc = accumulation_dtype(dtype);
+    const int64_t N = B * T, C = config.hidden_size, L = config.num_layers;
+    const bool keep = kind == PassKind::forward_backward;
+    ids = arena.tensor(Dtype::i32, {N});
+    targets = arena.tensor(Dtype::i32, {N});
+    for (int64_t i = 0; i < (keep ? L + 1 : 2); ++i) residual.push_back(arena.tensor(dtype, {N, C}));
+    for (int64_t l = 0; l < (keep ? L : 1); ++l) layers.emplace_back(arena, config, dtype, B, T);
+    temporaries = BlockTemporaries(arena, config, dtype, N);
+    final_out = arena.tensor(dtype, {N, C});
+    final_mean = arena.tensor(acc, {N});
+    final_rstd = arena.tensor(acc, {N});
+    losses = arena.tensor(acc, {N});
+    if (!keep) return;
+    d_x = arena.tensor(dtype, {N, C});
+    d_final_out = arena.tensor(dtype, {N, C});
+    gradients = BlockGradients(arena, config, dtype, B, T);
+}
+
+ops::AttentionParams attention_params(const ModelConfig& config, const LayerParameters& layer, const PositionTables& positions) {
+    ops::AttentionParams params;
+    params.scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim()));
+    params.normaliser = config.normaliser;
+    params.sink_logit_H = layer.attention_sinks;
+    params.alibi_slope_H = positions.alibi_slopes();
+    return params;
+}
+
+Transformer::Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype)
+    : config_(config),
+      weights_(context, config, compute_dtype),
+      positions_(context, config, compute_dtype, config.max_position_embeddings + 1) {
+    for (int64_t l = 0; l < config.num_layers; ++l) layers_.push_back(layer_weights(weights_, l));
+}
+
+const ParameterRow& Transformer::head_row() const {
+    return weights_.table().row(config_.tie_word_embeddings ? Role::embed_in : Role::embed_out);
+}
+
+void Transformer::embed(Context& context, const Tensor& x, const Tensor& ids) const {
+    ops::embedding_forward(context, x, weights_.compute(weights_.table().row(Role::embed_in)), ids);
+}
+
+void Transformer::final_layernorm(Context& context, const Tensor& x, const Activations& a) const {
+    const auto& table = weights_.table();
+    ops::layernorm_forward(context, a.final_out, a.final_mean, a.final_rstd, x,
+                           weights_.compute(table.row(Role::final_layernorm_weight)),
+                           weights_.compute(table.row(Role::final_layernorm_bias)), config_.layer_norm_eps);
+}
+
+void Transformer::head_logits(Context& context, const Tensor& logits, const Tensor& x, const Activations& a) const {
+    final_layernorm(context, x, a);
+    ops::linear_forward(context, logits, a.final_out, weights_.compute(head_row()), Tensor{});
+}
+
+void Transformer::head_losses(Context& context, const Tensor& losses, const Tensor& x, const Tensor& targets,
+                              const Activations& a) const {
+    final_layernorm(context, x, a);
+    ops::linear_cross_entropy(context, losses, Tensor{}, Tensor{}, a.final_out, weights_.compute(head_row()), targets, 1.0);
+}
+
+Pass::Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length)
+    : context_(context), model_(model), kind_(kind), batch_(batch), length_(length),
+      buffer_(context.allocate(activation_bytes(model.config(), model.dtype(), kind, batch, length))) {
+    Arena arena(buffer_.data(), buffer_.bytes());
+    a_ = Activations(arena, model.config(), model.dtype(), kind, batch, length);
+    model.positions().ensure(context, length);
+    context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), kind, batch, length));
+}
+
+size_t Pass::activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length) {
+    Arena plan;
+    Activations(plan, config, dtype, kind, batch, length);
+    return plan.peak_bytes();
+}
+
+size_t Pass::scratch_bytes(const Context& context, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch,
+                           int64_t length) {
+    const int64_t N = batch * length, C = config.hidden_size, F = config.feed_forward_dim();
+    size_t bytes = ops::linear_cross_entropy_scratch_bytes(context, dtype, N, config.vocab_size, C);
+    for (const auto& [outputs, inputs] : {std::pair{3 * C, C}, {C, C}, {F, C}, {C, F}})
+        bytes = std::max(bytes, ops::linear_scratch_bytes(context, dtype, N, outputs, inputs));
+    if (kind == PassKind::forward_backward) {
+        Arena plan;
+        const LayerActivations shape(plan, config, dtype, batch, length);
+        bytes = std::max(bytes, ops::attention_backward_scratch_bytes(context, {shape.q, shape.k, shape.v, Tensor{}}));
+    }
+    return bytes;
+}
+
+void Pass::set_tokens(std::span<const int32_t> ids, std::span<const int32_t> targets) {
+    require(static_cast<int64_t>(ids.size()) == a_.ids.numel() && ids.size() == targets.size(), "a batch of another shape");
+    context_.copy_from_host(a_.ids, ids.data());
+    context_.copy_from_host(a_.targets, targets.data());
+}
+
+void Pass::attend_forward(int64_t layer, const Tensor& qkv, const LayerActivations& a) {
+    ops::qkv_split_rope_forward(context_, a.q, a.k, a.v, qkv, model_.positions().rope(), {});
+    ops::attention_forward(context_, a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}},
+                           attention_params(model_.config(), model_.layer(layer), model_.positions()));
+}
+
+void Pass::attend_backward(int64_t layer, const LayerParameters& d, const BlockGradients& g, const LayerActivations& a) {
+    ops::attention_backward(context_, {g.d_q, g.d_k, g.d_v, Tensor{}, d.attention_sinks}, g.d_attention_out, a.attention_out,
+                            a.lse, {a.q, a.k, a.v, Tensor{}},
+                            attention_params(model_.config(), model_.layer(layer), model_.positions()));
+    ops::qkv_split_rope_backward(context_, g.d_qkv.view({batch_, length_, g.d_qkv.dim(1)}), g.d_q, g.d_k, g.d_v,
+                                 model_.positions().rope(), {});
+}
+
+void Pass::forward_layers() {
+    model_.embed(context_, a_.residual_of(0), a_.ids);
+    for (int64_t l = 0; l < model_.config().num_layers; ++l) {
+        block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries, a_.residual_of(l + 1),
+                      a_.residual_of(l),
+                      [&](const Tensor& qkv, const LayerActivations& layer) { attend_forward(l, qkv, layer); });
+        if (observer_) observer_(l, a_.layer(l));
+    }
+}
+
+void Pass::forward() {
+    forward_layers();
+    model_.head_losses(context_, a_.losses, a_.residual_of(model_.config().num_layers), a_.targets, a_);
+}
+
+void Pass::forward_logits(const Tensor& logits) {
+    forward_layers();
+    model_.head_logits(context_, logits, a_.residual_of(model_.config().num_layers), a_);
+}
+
+void Pass::forward_backward(const FlatArray& gradients, double loss_scale) {
+    require(kind_ == PassKind::forward_backward, "this pass keeps no activations for a backward pass");
+    const ModelConfig& config = model_.config();
+    const Weights& weights = model_.weights();
+    const ParameterTable& table = weights.table();
+    const int64_t L = config.num_layers;
+
+    forward_layers();
+    const Tensor& x_last = a_.residual_of(L);
+    model_.final_layernorm(context_, x_last, a_);
+    ops::linear_cross_entropy(context_, a_.losses, a_.d_final_out, gradients.of(model_.head_row()), a_.final_out,
+                              weights.compute(model_.head_row()), a_.targets, loss_scale);
+
+    context_.zero(a_.d_x);
+    ops::layernorm_backward(context_, a_.d_x, gradients.of(table.row(Role::final_layernorm_weight)),
+                            gradients.of(table.row(Role::final_layernorm_bias)), a_.d_final_out, x_last,
+                            weights.compute(table.row(Role::final_layernorm_weight)), a_.final_mean, a_.final_rstd);
+    for (int64_t l = L - 1; l >= 0; --l) {
+        const LayerParameters d = layer_gradients(table, gradients, l);
+        block_backward(context_, config, model_.layer(l), d, a_.layer(l), a_.gradients, a_.d_x, a_.residual_of(l),
+                       [&](const BlockGradients& g, const LayerActivations& layer) { attend_backward(l, d, g, layer); });
+    }
+    ops::embedding_backward(context_, gradients.of(table.row(Role::embed_in)), a_.d_x, a_.ids);
+}
+
+}  // namespace ballast::model

@@ -1,0 +1,110 @@
+// The whole model on a batch of full sequences: embedding, layers, final LayerNorm, fused head and loss.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/block.h"
+#include "model/positions.h"
+
+namespace ballast::model {
+
+/// What the caller wants from a pass; decides which activations are kept.
+enum class PassKind { forward, forward_backward };
+
+/// Every tensor of a pass over B sequences of T positions, in one planned block.
+struct Activations {
+    Tensor ids, targets;            // i32 [N]
+    std::vector<Tensor> residual;   // x before each layer and after the last: [N,C] each (two taking turns when forward only)
+    std::vector<LayerActivations> layers;  // one a layer (one for all when forward only)
+    BlockTemporaries temporaries;
+    Tensor final_out, final_mean, final_rstd;
+    Tensor losses;                  // acc [N]
+    Tensor d_x, d_final_out;        // [N,C]
+    BlockGradients gradients;
+
+    Activations() = default;
+    Activations(Arena& arena, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length);
+
+    const Tensor& residual_of(int64_t i) const { return residual[static_cast<size_t>(i) % residual.size()]; }
+    const LayerActivations& layer(int64_t l) const { return layers[static_cast<size_t>(l) % layers.size()]; }
+};
+
+/// The scaled logit's factor, normaliser, sinks and ALiBi of one layer; the mask is the caller's to set.
+ops::AttentionParams attention_params(const ModelConfig& config, const LayerParameters& layer, const PositionTables& positions);
+
+class Transformer {
+  public:
+    /// Allocates the weights (zero); initialise or load them before use. `config` must have been validated.
+    Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype);
+
+    const ModelConfig& config() const { return config_; }
+    Dtype dtype() const { return weights_.compute_dtype(); }
+    Weights& weights() { return weights_; }
+    const Weights& weights() const { return weights_; }
+    PositionTables& positions() { return positions_; }
+    const LayerParameters& layer(int64_t l) const { return layers_[static_cast<size_t>(l)]; }
+
+    /// x [N,C] = embedding rows of ids i32 [N].
+    void embed(Context& context, const Tensor& x, const Tensor& ids) const;
+    /// logits acc [N,V] of final hidden states x [N,C] (before the final LayerNorm; scratch tensors as in Activations).
+    void head_logits(Context& context, const Tensor& logits, const Tensor& x, const Activations& a) const;
+    /// losses acc [N] of final hidden states x against targets.
+    void head_losses(Context& context, const Tensor& losses, const Tensor& x, const Tensor& targets, const Activations& a) const;
+
+  private:
+    friend class Pass;
+    void final_layernorm(Context& context, const Tensor& x, const Activations& a) const;
+    const ParameterRow& head_row() const;
+
+    ModelConfig config_;
+    Weights weights_;
+    PositionTables positions_;
+    std::vector<LayerParameters> layers_;
+};
+
+/// A pass of fixed shape with its memory. Several may exist for one model (training, validation).
+class Pass {
+  public:
+    Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length);
+
+    /// Bytes of activations such a pass takes, and of ops' scratch memory; known before anything is allocated.
+    static size_t activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length);
+    static size_t scratch_bytes(const Context& context, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch,
+                                int64_t length);
+
+    int64_t batch() const { return batch_; }
+    int64_t length() const { return length_; }
+
+    /// Hands over ids and next-token targets (-1: no target), both [B*T] on the host.
+    void set_tokens(std::span<const int32_t> ids, std::span<const int32_t> targets);
+    /// Runs the layers and the loss; losses() then holds one value a row (0 where there is no target).
+    void forward();
+    /// The same, and adds d(loss_scale * sum of losses) to `gradients` (acc, laid out by the parameter table).
+    void forward_backward(const FlatArray& gradients, double loss_scale);
+    /// Runs the layers and writes logits acc [N,V].
+    void forward_logits(const Tensor& logits);
+
+    Tensor losses() const { return a_.losses; }
+    const Activations& activations() const { return a_; }
+
+    /// Called after each layer's forward with its number and activations: measurements hook in here.
+    using LayerObserver = std::function<void(int64_t layer, const LayerActivations&)>;
+    void observe_layers(LayerObserver observer) { observer_ = std::move(observer); }
+
+  private:
+    void forward_layers();
+    void attend_forward(int64_t layer, const Tensor& qkv, const LayerActivations& a);
+    void attend_backward(int64_t layer, const LayerParameters& d, const BlockGradients& g, const LayerActivations& a);
+
+    Context& context_;
+    Transformer& model_;
+    PassKind kind_;
+    int64_t batch_, length_;
+    DeviceBuffer buffer_;
+    Activations a_;
+    LayerObserver observer_;
+};
+
+}  // namespace ballast::model
