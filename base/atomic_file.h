@@ -1,0 +1,43 @@
+// Files that appear whole or not at all.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace ballast {
+
+/// Writes aside, to PATH.tmp-<pid>; commit() makes it PATH. Whatever interrupts the writer, PATH is the old file or the
+/// new one, never a part. Two writers of one PATH in one process are not supported.
+/// Every function throws UserError with the system's reason (full disk, no permission, …).
+class AtomicFile {
+  public:
+    explicit AtomicFile(std::string path);
+    ~AtomicFile();  // without commit(): the temporary is removed
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+
+    const std::string& path() const { return path_; }
+    /// For libraries that insist on opening the file themselves.
+    const std::string& temporary_path() const { return temporary_path_; }
+
+    void write(const void* data, size_t bytes);
+    void write(std::string_view text) { write(text.data(), text.size()); }
+
+    /// Flushes to the disk, renames over PATH and flushes the folder's entry too.
+    void commit();
+    /// Gives the space back before the file is closed.
+    void discard() noexcept;
+
+  private:
+    std::string path_;
+    std::string temporary_path_;
+    int descriptor_ = -1;
+};
+
+/// `text` becomes the content of `path`, atomically.
+void write_file(const std::string& path, std::string_view text);
+
+/// The whole file. UserError when it cannot be read.
+std::string read_file(const std::string& path);
+
+}  // namespace ballast

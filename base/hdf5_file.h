@@ -1,0 +1,90 @@
+// Our HDF5 files: token stores and checkpoints. Plain HDF5 that h5py opens: one contiguous dataset a tensor, attributes
+// on the root group. On top of HDF5's own checksums of its metadata, each dataset carries one of its data, the attribute
+// "xxh3_64" (16 hexadecimal digits of XXH3-64 over the stored little-endian bytes). bf16 is stored as u16 with the
+// attribute dtype = "bf16".
+//
+// Distributions build libhdf5 without thread safety, so one lock serialises all calls made here. Memory from
+// Hdf5Reader::map() needs no lock: loops over tokens should use that.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace ballast {
+
+struct Hdf5Dataset {
+    Dtype dtype;
+    std::vector<int64_t> shape;
+
+    int64_t numel() const;
+};
+
+/// Writes PATH.tmp-<pid>; commit() makes it PATH (see AtomicFile). UserError when the disk refuses.
+class Hdf5Writer {
+  public:
+    explicit Hdf5Writer(std::string path);
+    ~Hdf5Writer();  // without commit(): the temporary is removed
+    Hdf5Writer(const Hdf5Writer&) = delete;
+    Hdf5Writer& operator=(const Hdf5Writer&) = delete;
+
+    /// A whole dataset at once. `name` may be a path ("model/weight"); groups are made as needed.
+    void write(const std::string& name, Dtype dtype, std::span<const int64_t> shape, const void* data);
+
+    /// A dataset to fill piecemeal: append() takes consecutive elements in row-major order, and all of them must be
+    /// there at commit().
+    void create(const std::string& name, Dtype dtype, std::span<const int64_t> shape);
+    void append(const std::string& name, const void* data, int64_t count);
+
+    /// Attributes of the root group; setting one again replaces it. Text is limited to 60000 bytes: longer text is a
+    /// u8 dataset.
+    void set_attribute(const std::string& name, const std::string& value);
+    void set_attribute(const std::string& name, int64_t value);
+    void set_attribute(const std::string& name, double value);
+
+    void commit();
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+/// Reads any HDF5 file with datasets of our element types. A missing, damaged or foreign file, an absent name or
+/// another type than asked for are UserErrors that name the file and the dataset.
+class Hdf5Reader {
+  public:
+    explicit Hdf5Reader(std::string path);
+    ~Hdf5Reader();
+    Hdf5Reader(const Hdf5Reader&) = delete;
+    Hdf5Reader& operator=(const Hdf5Reader&) = delete;
+
+    bool has(const std::string& name) const;
+    /// Every dataset's path without the leading '/', sorted.
+    std::vector<std::string> names() const;
+    Hdf5Dataset dataset(const std::string& name) const;
+
+    /// Elements [first, first + count) in row-major order, in the stored type. Does not look at the checksum.
+    void read(const std::string& name, void* out, int64_t first, int64_t count) const;
+    /// The whole dataset, which must have this type and shape and match its checksum.
+    void read_all(const std::string& name, Dtype dtype, std::span<const int64_t> shape, void* out) const;
+    /// UserError when the data do not match the dataset's checksum, or it has none.
+    void verify(const std::string& name) const;
+    /// The elements of a contiguous dataset as memory, aligned for their type, valid for this reader's life; null when
+    /// there are none. UserError for a chunked dataset.
+    const void* map(const std::string& name) const;
+
+    bool has_attribute(const std::string& name) const;
+    std::string string_attribute(const std::string& name) const;
+    int64_t integer_attribute(const std::string& name) const;
+    double real_attribute(const std::string& name) const;
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ballast
