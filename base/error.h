@@ -14,6 +14,12 @@ class UserError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+/// Something went wrong that is neither the user's mistake nor a fault of the program, such as a diverging loss. Exit code 1.
+class RunError : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
 /// A fault of Ballast itself. Ends the program with exit code 1.
 class InternalError : public std::logic_error {
   public:

@@ -18,16 +18,8 @@ namespace ballast {
 
 enum class Normaliser { softmax, off_by_one, sink_logit };
 
-struct NormaliserName {
-    Normaliser normaliser;
-    std::string_view name;  // as in config files
-};
-
-inline constexpr std::array<NormaliserName, 3> kNormalisers{{
-    {Normaliser::softmax, "softmax"},
-    {Normaliser::off_by_one, "off_by_one"},
-    {Normaliser::sink_logit, "sink_logit"},
-}};
+/// As in config files, in the order of the enumerators.
+inline constexpr std::array<std::string_view, 3> kNormaliserNames{"softmax", "off_by_one", "sink_logit"};
 
 /// True when z is a parameter: one fp32 value a head, stored as `attention.sinks`, initially 0, without weight decay.
 constexpr bool has_learned_sink_logit(Normaliser normaliser) { return normaliser == Normaliser::sink_logit; }

@@ -1,0 +1,45 @@
+// Checkpoints: HDF5 files with every parameter under its Hugging Face name, AdamW's moments, the step, the resolved config
+// and the tokenizer's hash. Each appears whole or not at all and carries checksums (base/hdf5_file.h).
+//
+// Layout (docs/formats.md): model/<name>, optimizer/m/<name>, optimizer/v/<name>; root attributes format, step, tokens, config (u8
+// dataset "config": TOML), tokenizer_hash, ballast_version.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/optimizer.h"
+#include "train/run_config.h"
+
+namespace ballast::train {
+
+struct CheckpointInfo {
+    int64_t step = 0;    // updates done
+    int64_t tokens = 0;  // predicted tokens seen
+    RunConfig config;
+    std::string tokenizer_hash;
+};
+
+/// Writes `path` atomically. UserError when the disk refuses; an older file at `path` then survives.
+void save_checkpoint(const std::string& path, const CheckpointInfo& info, const Context& context, const model::Weights& weights,
+                     const Optimizer& optimizer);
+
+/// Reads what is not a tensor. UserError when the file is missing, damaged or foreign.
+CheckpointInfo read_checkpoint_info(const std::string& path);
+
+/// Fills the weights (and the optimiser's moments, when given), checking shapes and checksums.
+void load_checkpoint(const std::string& path, Context& context, model::Weights& weights, Optimizer* optimizer);
+
+/// Checks every checksum of the file. UserError at the first that differs.
+void verify_checkpoint(const std::string& path);
+
+/// True when training saves a checkpoint after `step` updates (0: before the first).
+bool checkpoint_due(const CheckpointConfig& config, int64_t step, int64_t last_step);
+/// True for the steps that are never removed: log-spaced ones and multiples of protect_every.
+bool checkpoint_protected(const CheckpointConfig& config, int64_t step);
+/// Of the steps that have a checkpoint (ascending), those to remove: all unprotected ones but the last keep_last.
+std::vector<int64_t> checkpoints_to_remove(const CheckpointConfig& config, const std::vector<int64_t>& steps);
+
+}  // namespace ballast::train

@@ -1,0 +1,29 @@
+// What a run will take, known and printed before anything is allocated.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/transformer.h"
+#include "train/run_config.h"
+
+namespace ballast::train {
+
+struct MemoryPlan {
+    size_t master_weights = 0, compute_weights = 0, gradients = 0, moments = 0, activations = 0, scratch = 0;
+    size_t validation = 0;  // activations of the validation pass
+
+    size_t total() const { return master_weights + compute_weights + gradients + moments + activations + scratch + validation; }
+    /// Name and bytes of each part, for tables.
+    std::vector<std::pair<std::string, size_t>> parts() const;
+};
+
+MemoryPlan plan_memory(const Context& context, const RunConfig& config);
+
+/// UserError with the plan's numbers and what to lower when it exceeds `available` bytes.
+void require_fit(const MemoryPlan& plan, size_t available);
+
+/// "1.25 GiB", "384.0 MiB".
+std::string format_bytes(size_t bytes);
+
+}  // namespace ballast::train

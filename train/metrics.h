@@ -1,0 +1,42 @@
+// What a run reports: one line a step on the console, the same as JSON in metrics.jsonl.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace ballast::train {
+
+struct StepMetrics {
+    int64_t step = 0;             // updates done
+    double loss = 0;              // mean over the step's targets, natural log
+    double grad_norm = 0;         // before clipping
+    double learning_rate = 0;     // of this update
+    int64_t tokens = 0;           // input positions seen since the start of the run
+    double seconds = 0;           // of this step
+    double tokens_per_second = 0;
+};
+
+/// "step 12/1000 | loss 5.1234 | norm 0.934 | lr 1.20e-04 | 12,345 tok/s | 83 ms"
+std::string format_step(const StepMetrics& metrics, int64_t last_step);
+
+/// Appends JSON lines to a file; each is whole on the disk's side of write(2) before the next begins.
+class JsonLines {
+  public:
+    /// UserError when the file cannot be opened for appending.
+    explicit JsonLines(std::string path);
+    ~JsonLines();
+    JsonLines(const JsonLines&) = delete;
+    JsonLines& operator=(const JsonLines&) = delete;
+
+    void append(const StepMetrics& metrics);
+    void append_validation(int64_t step, double loss);
+    void append_sample(int64_t step, const std::string& prompt, const std::string& text);
+
+  private:
+    void append_line(std::string line);
+
+    std::string path_;
+    int descriptor_ = -1;
+};
+
+}  // namespace ballast::train

@@ -1,0 +1,45 @@
+#include "train/optimizer.h"
+
+#include <cmath>
+
+namespace ballast::train {
+
+Optimizer::Optimizer(Context& context, const model::Weights& weights, const ops::AdamW& options, double clip_norm)
+    : context_(context), options_(options), clip_norm_(clip_norm), spans_(weights.table().spans()),
+      gradients_(context, weights.table(), weights.master_dtype()),
+      m_(context, weights.table(), weights.master_dtype()),
+      v_(context, weights.table(), weights.master_dtype()),
+      scalars_buffer_(context.allocate(sizeof(ops::StepScalars))),
+      norms_buffer_(context.allocate(spans_.size() * sizeof(double))),
+      scalars_(scalars_buffer_.data(), Dtype::u8, {static_cast<int64_t>(sizeof(ops::StepScalars))}),
+      sum_of_squares_(norms_buffer_.data(), Dtype::f64, {static_cast<int64_t>(spans_.size())}) {}
+
+size_t Optimizer::bytes(const model::ParameterTable& table, Dtype compute_dtype) {
+    return 3 * static_cast<size_t>(table.flat_size()) * size_of(accumulation_dtype(compute_dtype));
+}
+
+void Optimizer::zero_gradients() { context_.zero(gradients_.flat()); }
+
+std::string Optimizer::first_non_finite(const model::ParameterTable& table) const {
+    std::vector<double> sums(spans_.size());
+    context_.copy_to_host(sums.data(), sum_of_squares_);
+    for (size_t i = 0; i < sums.size(); ++i)
+        if (!std::isfinite(sums[i])) return table.rows()[i].name;
+    return "";
+}
+
+StepResult Optimizer::step(model::Weights& weights, int64_t step, double learning_rate, const Tensor& losses) {
+    ops::StepScalars scalars;
+    scalars.learning_rate = learning_rate;
+    scalars.step = step;
+    context_.copy_from_host(scalars_, &scalars);
+    ops::global_norm(context_, scalars_, sum_of_squares_, gradients_.flat(), spans_, losses, clip_norm_);
+    ops::adamw(context_, weights.master_flat(), weights.compute_flat(), m_.flat(), v_.flat(), gradients_.flat(), spans_,
+               scalars_, options_);
+    context_.copy_to_host(&scalars, scalars_);
+    StepResult result{scalars.grad_norm, scalars.non_finite == 0, ""};
+    if (!result.applied) result.non_finite_parameter = first_non_finite(weights.table());
+    return result;
+}
+
+}  // namespace ballast::train

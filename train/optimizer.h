@@ -1,0 +1,47 @@
+// AdamW's state and one optimiser step over the flat parameter arrays.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/weights.h"
+
+namespace ballast::train {
+
+/// What the host learns from a step.
+struct StepResult {
+    double grad_norm = 0;             // before clipping
+    bool applied = true;              // false: something was not finite and no parameter changed
+    std::string non_finite_parameter; // first parameter whose gradient is not finite; empty when only the loss was
+};
+
+class Optimizer {
+  public:
+    Optimizer(Context& context, const model::Weights& weights, const ops::AdamW& options, double clip_norm);
+
+    /// Bytes of gradients and moments for such a model.
+    static size_t bytes(const model::ParameterTable& table, Dtype compute_dtype);
+
+    const model::FlatArray& gradients() const { return gradients_; }
+    const model::FlatArray& first_moments() const { return m_; }
+    const model::FlatArray& second_moments() const { return v_; }
+
+    void zero_gradients();
+    /// Update number `step` (1-based) with the accumulated gradients. `losses` f64 [K]: a non-finite one stops the step too.
+    StepResult step(model::Weights& weights, int64_t step, double learning_rate, const Tensor& losses);
+
+  private:
+    std::string first_non_finite(const model::ParameterTable& table) const;
+
+    Context& context_;
+    ops::AdamW options_;
+    double clip_norm_;
+    std::vector<ops::ParameterSpan> spans_;
+    model::FlatArray gradients_, m_, v_;
+    DeviceBuffer scalars_buffer_, norms_buffer_;
+    Tensor scalars_;         // ops::StepScalars
+    Tensor sum_of_squares_;  // f64, one a parameter
+};
+
+}  // namespace ballast::train

@@ -1,0 +1,82 @@
+// Everything a training run is made of, as in its TOML file.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "train/schedule.h"
+
+namespace ballast::train {
+
+struct DataConfig {
+    std::string train;       // token store
+    std::string validation;  // token store; empty: no validation
+    std::string tokenizer;   // tokenizer.json
+};
+
+struct TrainConfig {
+    int64_t sequence_length = 2048;
+    int64_t global_batch = 1024;
+    int64_t micro_batch = 0;  // 0: see samples_per_pass
+    int64_t steps = 143000;
+    int64_t seed = 1234;       // of the initial weights
+    int64_t data_seed = 1234;  // of the sample order
+    Dtype dtype = Dtype::bf16;
+    Gemm gemm = Gemm::automatic;
+    int64_t threads = 0;
+    int64_t log_every = 1;
+};
+
+struct OptimizerConfig {
+    ScheduleKind schedule = ScheduleKind::pythia;
+    double learning_rate = 6e-4;
+    double min_learning_rate = 6e-5;
+    double warmup = 0.01;  // share of the steps
+    double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
+    double clip_norm = 1.0;
+};
+
+struct CheckpointConfig {
+    int64_t every = 1000;
+    bool log_spaced = true;
+    int64_t keep_last = 3;
+    int64_t protect_every = 1000;
+};
+
+struct ValidationConfig {
+    int64_t every = 1000;
+    int64_t batches = 10;
+};
+
+struct SampleConfig {
+    int64_t every = 1000;
+    int64_t tokens = 64;
+    std::string prompt = "The";
+    double temperature = 0.8;
+};
+
+struct RunConfig {
+    model::ModelConfig model;
+    DataConfig data;
+    TrainConfig train;
+    OptimizerConfig optimizer;
+    CheckpointConfig checkpoint;
+    ValidationConfig validation;
+    SampleConfig sample;
+
+    /// Lists every field once, for parsing, help, printing and saving.
+    void visit(FieldVisitor& visitor);
+    /// Throws UserError naming the first field that makes no sense, and what would.
+    void validate() const;
+    Schedule schedule() const;
+    /// train.micro_batch, or the largest divisor of the global batch with at most 8192 positions a pass. Never chosen from the
+    /// machine: it decides the order of additions, and runs are to repeat to the bit.
+    int64_t samples_per_pass() const;
+
+    /// Loads a TOML file with `extends`, then applies `a.b=value` settings. Paths in [data] are relative to the current folder
+    /// and become absolute.
+    static RunConfig load(const std::string& path, const std::vector<std::string>& settings);
+};
+
+}  // namespace ballast::train

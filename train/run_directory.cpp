@@ -1,0 +1,114 @@
+#include "train/run_directory.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "train/checkpoint.h"
+
+namespace ballast::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<std::string_view, 4> kStatusNames{"running", "interrupted", "finished", "failed"};
+constexpr std::string_view kPrefix = "step_", kSuffix = ".h5";
+
+std::optional<int64_t> step_of(const std::string& name) {
+    if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) return std::nullopt;
+    const std::string_view digits = std::string_view(name).substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size());
+    int64_t step = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
+    return error == std::errc{} && end == digits.data() + digits.size() ? std::optional(step) : std::nullopt;
+}
+
+}  // namespace
+
+RunDirectory::~RunDirectory() {
+    if (lock_ >= 0) ::close(lock_);
+}
+
+std::string RunDirectory::file(std::string_view name) const { return (fs::path(path_) / name).string(); }
+
+std::string RunDirectory::checkpoint_path(int64_t step) const {
+    return file(fmt::format("checkpoints/{}{:08}{}", kPrefix, step, kSuffix));
+}
+
+void RunDirectory::create_and_lock() {
+    std::error_code error;
+    fs::create_directories(file("checkpoints"), error);
+    if (error) throw UserError(fmt::format("cannot create the run folder {}: {}", path_, error.message()));
+    const std::string lock = file(".lock");
+    lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (lock_ < 0) throw_errno("open", lock);
+    if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
+        throw UserError(fmt::format("another process is training in {}; wait for it or choose another --out", path_));
+}
+
+bool RunDirectory::has_run() const { return fs::exists(file("status.json")) || !checkpoint_steps().empty(); }
+
+void RunDirectory::clear() {
+    for (int64_t step : checkpoint_steps()) fs::remove(checkpoint_path(step));
+    for (const char* name : {"metrics.jsonl", "samples.jsonl", "status.json"}) fs::remove(file(name));
+}
+
+void RunDirectory::set_status(RunStatus status, int64_t step) const {
+    const nlohmann::json json{{"status", kStatusNames[static_cast<size_t>(status)]}, {"step", step}};
+    write_file(file("status.json"), json.dump() + "\n");
+}
+
+std::optional<RunStatus> RunDirectory::status() const {
+    if (!fs::exists(file("status.json"))) return std::nullopt;
+    const auto json = nlohmann::json::parse(read_file(file("status.json")), nullptr, false);
+    if (!json.is_object() || !json.contains("status") || !json["status"].is_string()) return std::nullopt;
+    const auto found = std::find(kStatusNames.begin(), kStatusNames.end(), json["status"].get<std::string>());
+    if (found == kStatusNames.end()) return std::nullopt;
+    return static_cast<RunStatus>(found - kStatusNames.begin());
+}
+
+std::vector<int64_t> RunDirectory::checkpoint_steps() const {
+    std::vector<int64_t> steps;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(file("checkpoints"), error))
+        if (const auto step = step_of(entry.path().filename().string())) steps.push_back(*step);
+    std::sort(steps.begin(), steps.end());
+    return steps;
+}
+
+std::optional<int64_t> RunDirectory::newest_valid_checkpoint(const std::function<void(const std::string&)>& warn) const {
+    const std::vector<int64_t> steps = checkpoint_steps();
+    for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+        try {
+            verify_checkpoint(checkpoint_path(*step));
+            return *step;
+        } catch (const UserError& error) {
+            warn(fmt::format("passing over a damaged checkpoint: {}", error.what()));
+        }
+    }
+    return std::nullopt;
+}
+
+void RunDirectory::cut_back(std::string_view jsonl, int64_t step) const {
+    const std::string path = file(jsonl);
+    if (!fs::exists(path)) return;
+    std::istringstream lines(read_file(path));
+    std::string kept;
+    for (std::string line; std::getline(lines, line);) {
+        const auto json = nlohmann::json::parse(line, nullptr, false);
+        const bool numbered = json.is_object() && json.contains("step") && json["step"].is_number_integer();
+        if (numbered && json["step"].get<int64_t>() <= step) kept += line + "\n";
+    }
+    write_file(path, kept);
+}
+
+}  // namespace ballast::train

@@ -1,0 +1,54 @@
+// A run's folder:
+//   config.toml      the resolved configuration        tokenizer.json  the tokenizer, copied in
+//   metrics.jsonl    one JSON object a step            samples.jsonl   generated texts
+//   status.json      running, interrupted, finished or failed, and the step
+//   checkpoints/step_00001000.h5
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ballast::train {
+
+enum class RunStatus { running, interrupted, finished, failed };
+
+class RunDirectory {
+  public:
+    /// Only names the folder; nothing is read or made.
+    explicit RunDirectory(std::string path) : path_(std::move(path)) {}
+    ~RunDirectory();
+    RunDirectory(const RunDirectory&) = delete;
+    RunDirectory& operator=(const RunDirectory&) = delete;
+
+    const std::string& path() const { return path_; }
+    std::string file(std::string_view name) const;
+    std::string checkpoint_path(int64_t step) const;
+
+    /// Makes the folder and holds it for this process. UserError when another process is training in it.
+    void create_and_lock();
+    /// True when a run was started here.
+    bool has_run() const;
+    /// Removes what an earlier run left (checkpoints, metrics, samples, status).
+    void clear();
+
+    void set_status(RunStatus status, int64_t step) const;
+    std::optional<RunStatus> status() const;
+
+    /// Steps with a checkpoint file, ascending.
+    std::vector<int64_t> checkpoint_steps() const;
+    /// The newest checkpoint whose checksums hold; `warn` is told about each that is passed over.
+    std::optional<int64_t> newest_valid_checkpoint(const std::function<void(const std::string&)>& warn) const;
+
+    /// Drops lines of a .jsonl file with a "step" above `step`, and a torn last line.
+    void cut_back(std::string_view jsonl, int64_t step) const;
+
+  private:
+    std::string path_;
+    int lock_ = -1;
+};
+
+}  // namespace ballast::train
