@@ -1,0 +1,18 @@
+// Messages for people, on standard error; results go to standard output or files.
+#pragma once
+
+#include <string_view>
+
+namespace ballast {
+
+/// One line each: "[14:03:59] message", "[14:03:59] warning: message", coloured on a terminal only. Any thread may call.
+void log_info(std::string_view message);
+void log_warning(std::string_view message);
+void log_error(std::string_view message);
+
+/// Shows `line` as the terminal's last line, in place of the previous one; messages appear above it. For Progress.
+void show_status_line(std::string_view line);
+/// Leaves the status line, if there is one, where it is, and goes on below it.
+void leave_status_line();
+
+}  // namespace ballast

@@ -1,0 +1,115 @@
+// Hugging Face's weight files (https://huggingface.co/docs/safetensors): a little-endian u64 length, a JSON header, and
+// the tensors' bytes back to back. One file, or a folder of shards with model.safetensors.index.json.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace ballast {
+
+struct SafetensorsInfo {
+    std::string dtype;  // as in the file: "F32", "BF16", "F16", "BOOL", …
+    std::vector<int64_t> shape;
+
+    int64_t numel() const;
+};
+
+/// Reads one file through a mapping. Everything the header claims is checked when the file is opened: each tensor's size
+/// follows from its shape and type, and together they cover the data without gap or overlap. A lie is a UserError.
+class SafetensorsReader {
+  public:
+    explicit SafetensorsReader(std::string path);
+    ~SafetensorsReader();
+    SafetensorsReader(SafetensorsReader&&) noexcept;
+
+    const std::string& path() const;
+    bool has(const std::string& name) const;
+    std::vector<std::string> names() const;  // sorted
+    /// UserError when there is no such tensor.
+    const SafetensorsInfo& info(const std::string& name) const;
+
+    /// All elements, converted to `dtype` (numel() of them at `out`). Floating-point targets take any stored number or
+    /// BOOL, rounding to nearest; whole-number targets only their own type (u8 takes BOOL too). UserError otherwise.
+    void read_as(const std::string& name, Dtype dtype, void* out) const;
+    /// The same into float; `out` must have exactly numel() elements.
+    void read_f32(const std::string& name, std::span<float> out) const;
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+/// A model folder: model.safetensors, or the shards listed by model.safetensors.index.json, as one set of names. Every
+/// shard is opened, and every listed tensor looked up, at once.
+class SafetensorsFolder {
+  public:
+    /// `path` may also be a .safetensors file itself.
+    explicit SafetensorsFolder(const std::string& path);
+
+    bool has(const std::string& name) const;
+    std::vector<std::string> names() const;  // sorted
+    const SafetensorsInfo& info(const std::string& name) const { return shard_of(name).info(name); }
+    void read_as(const std::string& name, Dtype dtype, void* out) const { shard_of(name).read_as(name, dtype, out); }
+    void read_f32(const std::string& name, std::span<float> out) const { shard_of(name).read_f32(name, out); }
+
+  private:
+    const SafetensorsReader& shard_of(const std::string& name) const;
+    void open_shards(const std::string& folder);
+
+    std::string path_;
+    std::map<std::string, SafetensorsReader> shards_;             // by file name
+    std::map<std::string, const SafetensorsReader*> shard_by_name_;  // tensor → its shard
+};
+
+/// A tensor to be written; the data must stay where they are until commit().
+struct SafetensorsEntry {
+    std::string name;
+    Dtype dtype;
+    std::vector<int64_t> shape;
+    const void* data;
+
+    int64_t bytes() const;
+};
+
+/// Writes one file, atomically, with the metadata {"format": "pt"} that transformers asks for. Tensors lie in the order
+/// they were added.
+class SafetensorsWriter {
+  public:
+    explicit SafetensorsWriter(std::string path) : path_(std::move(path)) {}
+
+    void add(std::string name, Dtype dtype, std::span<const int64_t> shape, const void* data);
+    void commit();
+
+  private:
+    std::string path_;
+    std::vector<SafetensorsEntry> entries_;
+};
+
+/// Writes FOLDER/model.safetensors, or, when that would exceed `max_shard_bytes` of tensors, the shards
+/// model-00001-of-0000N.safetensors (each at most that large unless a single tensor is larger) and then their index.
+/// A single file left by an earlier export would hide the shards, and an old index the file: commit() removes it.
+class SafetensorsFolderWriter {
+  public:
+    static constexpr int64_t kDefaultShardBytes = 5'000'000'000;  // as transformers
+
+    /// Makes the folder when it is missing.
+    explicit SafetensorsFolderWriter(std::string folder, int64_t max_shard_bytes = kDefaultShardBytes);
+
+    void add(std::string name, Dtype dtype, std::span<const int64_t> shape, const void* data);
+    void commit();
+
+  private:
+    void write_shards(const std::vector<std::vector<SafetensorsEntry>>& shards) const;
+
+    std::string folder_;
+    int64_t max_shard_bytes_;
+    std::vector<SafetensorsEntry> entries_;
+};
+
+}  // namespace ballast
