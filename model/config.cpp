@@ -7,7 +7,6 @@
 namespace ballast::model {
 namespace {
 
-constexpr std::array<std::string_view, 3> kPositionNames{"rope", "alibi", "none"};
 constexpr std::array<std::string_view, 2> kGeluNames{"gelu_tanh", "gelu_erf"};
 constexpr int64_t kLargestHeadDim = 256;
 

@@ -16,6 +16,8 @@ class FieldVisitor;
 namespace ballast::model {
 
 enum class Position { rope, alibi, none };
+/// As in config files, in the order of the enumerators.
+inline constexpr std::array<std::string_view, 3> kPositionNames{"rope", "alibi", "none"};
 
 struct ModelConfig {
     int64_t vocab_size = 50304;  // rows of the embedding, padding and sink tokens included

@@ -1,0 +1,94 @@
+#include "eval/logits.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "base/safetensors.h"
+#include "model/sink_tokens.h"
+
+namespace ballast::eval {
+namespace {
+
+struct Input {
+    int64_t batch = 0, length = 0;  // without sinks
+    std::vector<int32_t> ids, targets;  // with sinks, [B, n + T]
+};
+
+Input read_input(const std::string& path, const model::ModelConfig& config) {
+    const SafetensorsReader file(path);
+    const SafetensorsInfo& info = file.info("input_ids");
+    if (info.shape.size() != 2 || info.shape[0] < 1 || info.shape[1] < 2)
+        throw UserError(fmt::format("{}: input_ids must be [batch, length] with length at least 2", path));
+    Input in{info.shape[0], info.shape[1], {}, {}};
+    std::vector<int32_t> raw(static_cast<size_t>(in.batch * in.length));
+    file.read_as("input_ids", Dtype::i32, raw.data());
+    for (int32_t id : raw)
+        if (id < 0 || id >= config.vocab_size)
+            throw UserError(fmt::format("{}: id {} is not below the model's vocab_size {}", path, id, config.vocab_size));
+    for (int64_t b = 0; b < in.batch; ++b) {
+        for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
+            in.ids.push_back(static_cast<int32_t>(config.sink_token_id + i));
+            in.targets.push_back(model::kNoTarget);
+        }
+        for (int64_t t = 0; t < in.length; ++t) {
+            const size_t at = static_cast<size_t>(b * in.length + t);
+            in.ids.push_back(raw[at]);
+            in.targets.push_back(t + 1 < in.length ? raw[at + 1] : model::kNoTarget);
+        }
+    }
+    return in;
+}
+
+std::vector<float> read_tensor(const Context& context, const Tensor& tensor) {
+    std::vector<float> out(static_cast<size_t>(tensor.numel()));
+    context.copy_to_host(out.data(), tensor);
+    return out;
+}
+
+}  // namespace
+
+double write_logits(Context& context, model::Transformer& model, const std::string& ids_path, const std::string& out_path,
+                    bool gradients) {
+    require(accumulation_dtype(model.dtype()) == Dtype::f32, "logits are written in f32");
+    const model::ModelConfig& config = model.config();
+    const Input in = read_input(ids_path, config);
+    const int64_t n = config.num_sink_tokens, B = in.batch, T = in.length, V = config.vocab_size;
+    const auto kind = gradients ? model::PassKind::forward_backward : model::PassKind::forward;
+    model::Pass pass(context, model, kind, B, n + T);
+    pass.set_tokens(in.ids, in.targets);
+
+    const DeviceBuffer buffer = context.allocate(static_cast<size_t>(B * (n + T) * V) * sizeof(float));
+    const Tensor all(buffer.data(), Dtype::f32, {B * (n + T), V});
+    pass.forward_logits(all);
+    std::vector<float> logits;
+    for (int64_t b = 0; b < B; ++b) {
+        const auto rows = read_tensor(context, all.slice(0, b * (n + T) + n, (b + 1) * (n + T)));
+        logits.insert(logits.end(), rows.begin(), rows.end());
+    }
+
+    const double predictions = static_cast<double>(B * (T - 1));
+    model::FlatArray d;
+    if (gradients) {
+        d = model::FlatArray(context, model.weights().table(), Dtype::f32);
+        pass.forward_backward(d, 1.0 / predictions);
+    } else {
+        pass.forward();
+    }
+    double loss = 0;
+    for (float x : read_tensor(context, pass.losses())) loss += static_cast<double>(x) / predictions;
+
+    SafetensorsWriter writer(out_path);
+    const float loss_f32 = static_cast<float>(loss);
+    writer.add("logits", Dtype::f32, std::array<int64_t, 3>{B, T, V}, logits.data());
+    writer.add("loss", Dtype::f32, {}, &loss_f32);
+    std::vector<std::vector<float>> held;
+    if (gradients)
+        for (const auto& row : model.weights().table().rows()) {
+            held.push_back(read_tensor(context, d.of(row)));
+            writer.add("grad." + row.name, Dtype::f32, row.shape, held.back().data());
+        }
+    writer.commit();
+    return loss;
+}
+
+}  // namespace ballast::eval

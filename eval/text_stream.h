@@ -1,0 +1,25 @@
+// Held-out text as one long stream of tokens with targets, the model's sink tokens first.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+
+namespace ballast::eval {
+
+/// `tokens` starts with the model's n sink tokens, then the text t[0], t[1], …; targets[i] is the token after tokens[i], -1 for
+/// sinks and for the last token. t[0] is never scored, so that every model scores the same tokens whatever its n.
+struct TextStream {
+    std::vector<int32_t> tokens, targets;
+    int64_t num_sink_tokens = 0;
+
+    /// Tokens that are scored.
+    int64_t num_targets() const { return static_cast<int64_t>(tokens.size()) - num_sink_tokens - 1; }
+};
+
+/// UserError when there are fewer than two tokens or an id that the model does not have.
+TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens);
+
+}  // namespace ballast::eval

@@ -1,0 +1,21 @@
+// MODEL arguments of commands: a run directory (its newest valid checkpoint), a checkpoint file or a Hugging Face folder.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/transformer.h"
+
+namespace ballast::train {
+
+struct LoadedModel {
+    std::unique_ptr<model::Transformer> model;
+    std::string source;          // the file or folder the weights came from
+    std::string tokenizer_path;  // tokenizer.json beside it; empty when there is none
+    int64_t step = -1;           // of a checkpoint
+};
+
+/// UserError when `path` is none of the three, is damaged, or holds no valid checkpoint.
+LoadedModel load_model(const std::string& path, Context& context, Dtype dtype);
+
+}  // namespace ballast::train
