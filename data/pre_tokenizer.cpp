@@ -77,8 +77,20 @@ size_t next_word_end(std::string_view text, size_t at) {
     return run_end(text, body + c.length, c.kind);
 }
 
-bool is_word_boundary(char32_t before, char32_t after) {
-    return character_class(before) != CharacterClass::space && character_class(after) == CharacterClass::space;
+bool is_word_cut(std::string_view text, size_t at) {
+    const auto after = static_cast<uint8_t>(text[at]);
+    if (after >= 0x80 || kAsciiClasses[after] != CharacterClass::space) return false;
+    size_t begin = at - 1;
+    while (begin > 0 && at - begin < 4 && is_utf8_continuation(text[begin])) --begin;
+    const DecodedCharacter before = decode_utf8(text, begin);
+    return before.valid && begin + before.length == at && character_class(before.code_point) != CharacterClass::space &&
+           !is_nfc_active(before.code_point);
+}
+
+size_t last_word_cut(std::string_view text) {
+    for (size_t at = text.size(); at-- > 1;)
+        if (is_word_cut(text, at)) return at;
+    return 0;
 }
 
 }  // namespace ballast::data

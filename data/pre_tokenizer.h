@@ -11,8 +11,12 @@ namespace ballast::data {
 /// `text` is valid UTF-8. The words partition the text, and a word depends on nothing before its first byte.
 size_t next_word_end(std::string_view text, size_t at);
 
-/// Whether a word always ends between `before` and `after`, whatever surrounds the two characters: `before` is no
-/// space and `after` is one. Text cut there yields the same words in two parts as in one.
-bool is_word_boundary(char32_t before, char32_t after);
+/// Whether `text`, valid UTF-8 or not, may be cut at byte `at` (0 < at < text.size()) so that normalising and splitting
+/// the two parts gives the words of the whole, whatever follows: there is ASCII white space after the cut, and before
+/// it a character that is no space and that NFC leaves alone.
+bool is_word_cut(std::string_view text, size_t at);
+
+/// The last such place, or 0 when there is none.
+size_t last_word_cut(std::string_view text);
 
 }  // namespace ballast::data

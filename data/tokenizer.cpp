@@ -59,8 +59,6 @@ std::string hash_of(const TokenizerSpec& spec) {
 /// Decoders of the package read a token through the byte alphabet and fall back on its plain text.
 std::string bytes_of(const std::string& spelling) { return from_byte_level(spelling).value_or(spelling); }
 
-bool is_ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
 }  // namespace
 
 Tokenizer Tokenizer::load(const std::string& path) { return Tokenizer(parse_tokenizer_json(read_file(path), path)); }
@@ -125,21 +123,16 @@ std::string Tokenizer::decode(std::span<const uint32_t> ids) const {
 }
 
 bool Tokenizer::is_safe_cut(std::string_view text, size_t at) const {
-    if (!is_ascii_space(text[at])) return false;
-    size_t begin = at - 1;
-    while (begin > 0 && at - begin < 4 && is_utf8_continuation(text[begin])) --begin;
-    const DecodedCharacter before = decode_utf8(text, begin);
-    if (!before.valid || begin + before.length != at) return false;
-    const char last = text[at - 1];
-    return is_word_boundary(before.code_point, static_cast<char32_t>(text[at])) && !is_nfc_active(before.code_point) &&
-           !raw_tokens_.holds_pair(last, text[at]) && !normalized_tokens_.holds_pair(last, text[at]);
+    // A stretch gets a prefix space unless it begins with one, so then the later part must.
+    if (spec_.add_prefix_space && text[at] != ' ') return false;
+    return is_word_cut(text, at) && !raw_tokens_.holds_pair(text[at - 1], text[at]) &&
+           !normalized_tokens_.holds_pair(text[at - 1], text[at]);
 }
 
 size_t Tokenizer::last_safe_cut(std::string_view text) const {
-    // A prefix space is put before a stretch unless it begins with one, so a later part must begin with ' ' itself.
     if (!spec_.split_words) return 0;
     for (size_t at = text.size(); at-- > 1;)
-        if (is_safe_cut(text, at) && (!spec_.add_prefix_space || text[at] == ' ')) return at;
+        if (is_safe_cut(text, at)) return at;
     return 0;
 }
 

@@ -1,0 +1,53 @@
+// Learns a byte-level BPE vocabulary from text.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "data/tokenizer_spec.h"
+
+namespace ballast {
+class ThreadPool;
+}
+
+namespace ballast::data {
+
+struct BpeTrainerOptions {
+    int64_t vocab_size = 0;  ///< special tokens and the 256 bytes included
+    std::vector<std::string> special_tokens = {"<|endoftext|>", "<|padding|>"};  ///< ids 0, 1, …
+    int64_t min_frequency = 0;  ///< pairs seen less often than this are not merged
+};
+
+/// Counts words, then merges the most frequent pair of tokens until the vocabulary is full or no pair is left. Of pairs
+/// equally frequent the one with the lowest ids goes first, as in the `tokenizers` package, so the result depends on
+/// the text alone, and is the package's for the same texts (train_from_iterator, NFC, ByteLevel alphabet).
+class BpeTrainer {
+  public:
+    /// UserError when the vocabulary is too small for the special tokens and the bytes, or a special token is repeated.
+    explicit BpeTrainer(BpeTrainerOptions options);
+
+    /// Adds texts, each on its own, counted in parallel. UserError for invalid UTF-8.
+    void add_texts(const std::vector<std::string_view>& texts, ThreadPool& pool);
+
+    int64_t num_distinct_words() const { return static_cast<int64_t>(counts_.size()); }
+
+    /// The tokenizer learned: NFC, GPT-2 words, no prefix space.
+    TokenizerSpec train() const;
+
+  private:
+    struct WordHash {
+        using is_transparent = void;
+        size_t operator()(std::string_view word) const { return std::hash<std::string_view>{}(word); }
+    };
+    using WordCounts = std::unordered_map<std::string, int64_t, WordHash, std::equal_to<>>;
+
+    static void count_words(std::string_view text, WordCounts& counts);
+
+    BpeTrainerOptions options_;
+    WordCounts counts_;
+};
+
+}  // namespace ballast::data
