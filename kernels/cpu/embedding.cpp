@@ -1,0 +1,62 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/embedding.cpp"
+#include "kernels/cpu/targets.h"
+#include <hwy/foreach_target.h>
+
+#include "kernels/cpu/ops.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ballast::cpu::HWY_NAMESPACE {
+
+/// Tasks own strips of columns, so that every row of d_weight gets its additions in the order of n.
+template <class T> void add_rows(Context& context, const Tensor& d_weight, const Tensor& d_out, const Tensor& ids) {
+    using A = Accumulator<T>;
+    const hn::ScalableTag<A> d;
+    constexpr int64_t kStrip = 64;
+    const int64_t rows = d_out.dim(0), channels = d_out.dim(1);
+    A* to = d_weight.ptr<A>();
+    const T* from = d_out.ptr<T>();
+    const int32_t* id = ids.ptr<int32_t>();
+    const Blocks strips{channels, kStrip};
+    context.pool().parallel_for(strips.size(), [&](int64_t strip) HWY_ATTR {
+        const int64_t c0 = strips.begin(strip), width = strips.end(strip) - c0;
+        for (int64_t n = 0; n < rows; ++n) {
+            A* sum = to + id[n] * channels + c0;
+            const T* gradient = from + n * channels + c0;
+            for_vectors(d, width, [&](int64_t i, auto lanes) HWY_ATTR {
+                store(hn::Add(load(d, sum + i, lanes), load(d, gradient + i, lanes)), d, sum + i, lanes);
+            });
+        }
+    });
+}
+
+void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& d_out, const Tensor& ids) {
+    with_compute_type(d_out.dtype, [&]<class T>(T) { add_rows<T>(context, d_weight, d_out, ids); });
+}
+
+}  // namespace ballast::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ballast::cpu {
+
+HWY_EXPORT(embedding_backward);
+
+void embedding_forward(Context& context, const Tensor& out, const Tensor& weight, const Tensor& ids) {
+    const auto row_bytes = static_cast<size_t>(out.dim(1)) * size_of(out.dtype);
+    const int32_t* id = ids.ptr<int32_t>();
+    const Blocks blocks = row_blocks(out.dim(0), out.dim(1));
+    context.pool().parallel_for(blocks.size(), [&](int64_t block) {
+        for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n)
+            std::memcpy(static_cast<char*>(out.data) + static_cast<size_t>(n) * row_bytes,
+                        static_cast<const char*>(weight.data) + static_cast<size_t>(id[n]) * row_bytes, row_bytes);
+    });
+}
+
+void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& d_out, const Tensor& ids) {
+    HWY_DYNAMIC_DISPATCH(embedding_backward)(context, d_weight, d_out, ids);
+}
+
+}  // namespace ballast::cpu
+#endif

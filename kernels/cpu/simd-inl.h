@@ -1,0 +1,150 @@
+// SIMD helpers over Highway, compiled once for every target (so without an ordinary include guard).
+//
+// Kernels are written once for float, bf16 and double: load() widens to the accumulator, store() narrows. Results do not
+// depend on the vector width: element-wise code works lane by lane, and reductions run over kVirtualBytes of
+// accumulator lanes whatever the native width is.
+
+#include <hwy/highway.h>
+
+#include <cstring>
+
+#include "kernels/cpu/common.h"
+
+#if defined(BALLAST_KERNELS_CPU_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef BALLAST_KERNELS_CPU_SIMD_INL_H_
+#undef BALLAST_KERNELS_CPU_SIMD_INL_H_
+#else
+#define BALLAST_KERNELS_CPU_SIMD_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace ballast::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// "All lanes" where a number of active lanes could stand.
+struct All {};
+
+// ---- Loads and stores: A* or bf16*, the whole vector or its first n lanes (the others are zero, or left alone) ----------
+
+template <class D, class A> HWY_INLINE hn::Vec<D> load(D d, const A* p, All) { return hn::LoadU(d, p); }
+
+template <class D> HWY_INLINE hn::Vec<D> load(D d, const bf16* p, All) {
+    const hn::Rebind<uint16_t, D> d16;
+    const hn::Rebind<uint32_t, D> d32;
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, &p->bits))));
+}
+
+template <class D, class T> HWY_INLINE hn::Vec<D> load(D d, const T* p, int64_t n) {
+    alignas(64) T lanes[hn::MaxLanes(d)] = {};
+    std::memcpy(lanes, p, static_cast<size_t>(n) * sizeof(T));
+    return load(d, lanes, All{});
+}
+
+/// Loads floats or doubles as doubles.
+template <class D> HWY_INLINE hn::Vec<D> load_as_double(D d, const double* p, All) { return hn::LoadU(d, p); }
+template <class D> HWY_INLINE hn::Vec<D> load_as_double(D d, const float* p, All) {
+    return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, D>(), p));
+}
+template <class D, class A> HWY_INLINE hn::Vec<D> load_as_double(D d, const A* p, int64_t n) {
+    alignas(64) A lanes[hn::MaxLanes(d)] = {};
+    std::memcpy(lanes, p, static_cast<size_t>(n) * sizeof(A));
+    return load_as_double(d, lanes, All{});
+}
+
+template <class D, class A> HWY_INLINE void store(hn::Vec<D> v, D d, A* p, All) { hn::StoreU(v, d, p); }
+
+/// Rounds to nearest even; NaNs stay (quiet) NaNs.
+template <class D> HWY_INLINE void store(hn::Vec<D> v, D, bf16* p, All) {
+    const hn::Rebind<uint16_t, D> d16;
+    const hn::Rebind<uint32_t, D> d32;
+    const hn::Rebind<int32_t, D> i32;
+    const auto bits = hn::BitCast(d32, v);
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
+    const auto rounded = hn::Add(hn::Add(bits, hn::Set(d32, 0x7fffu)), odd);
+    const auto quiet = hn::Or(bits, hn::Set(d32, 0x400000u));
+    const auto chosen = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), quiet, rounded);
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(i32, hn::ShiftRight<16>(chosen))), d16, &p->bits);
+}
+
+template <class D, class T> HWY_INLINE void store(hn::Vec<D> v, D d, T* p, int64_t n) {
+    alignas(64) T lanes[hn::MaxLanes(d)];
+    store(v, d, lanes, All{});
+    std::memcpy(p, lanes, static_cast<size_t>(n) * sizeof(T));
+}
+
+template <class D> HWY_INLINE hn::Vec<D> zero_after(D, hn::Vec<D> v, All) { return v; }
+template <class D> HWY_INLINE hn::Vec<D> zero_after(D d, hn::Vec<D> v, int64_t n) {
+    return hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(n)), v);
+}
+
+/// v in the active lanes, `other` in the rest.
+template <class D> HWY_INLINE hn::Vec<D> first_or(D, hn::Vec<D> v, hn::Vec<D>, All) { return v; }
+template <class D> HWY_INLINE hn::Vec<D> first_or(D d, hn::Vec<D> v, hn::Vec<D> other, int64_t n) {
+    return hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(n)), v, other);
+}
+
+/// body(i, lanes) for every vector of [0, count): lanes is All, or the number of elements left in the last one.
+template <class D, class Body> HWY_INLINE void for_vectors(D d, int64_t count, Body body) {
+    const int64_t width = static_cast<int64_t>(hn::Lanes(d));
+    int64_t i = 0;
+    for (; i + width <= count; i += width) body(i, All{});
+    if (i < count) body(i, count - i);
+}
+
+// ---- Reductions --------------------------------------------------------------------------------------------------------
+
+/// Bytes of accumulator lanes every sum runs over, on every target.
+inline constexpr size_t kVirtualBytes = 64;
+
+/// Element i of what is summed goes to lane i % kLanes; the lanes are folded in halves at the end.
+template <class A> class LaneSum {
+  public:
+    using D = hn::ScalableTag<A>;
+    static constexpr int64_t kLanes = kVirtualBytes / sizeof(A);
+    static constexpr int64_t kNative = static_cast<int64_t>(hn::MaxLanes(D()));
+    static constexpr int64_t kParts = kLanes / kNative;
+
+    HWY_INLINE LaneSum() {
+        for (auto& part : parts_) part = hn::Zero(D());
+    }
+    HWY_INLINE void add(int64_t part, hn::Vec<D> v) { parts_[part] = hn::Add(parts_[part], v); }
+    HWY_INLINE A total() const {
+        alignas(64) A lanes[kLanes];
+        for (int64_t p = 0; p < kParts; ++p) hn::Store(parts_[p], D(), lanes + p * kNative);
+        for (int64_t half = kLanes / 2; half > 0; half /= 2)
+            for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+        return lanes[0];
+    }
+
+  private:
+    hn::Vec<D> parts_[kParts];
+};
+
+/// body(part, i, lanes) for every native vector of [0, count), in steps of the virtual lanes.
+template <class A, class Body> HWY_INLINE void for_virtual_vectors(int64_t count, Body body) {
+    using Sum = LaneSum<A>;
+    int64_t i = 0;
+    for (; i + Sum::kLanes <= count; i += Sum::kLanes)
+        for (int64_t p = 0; p < Sum::kParts; ++p) body(p, i + p * Sum::kNative, All{});
+    for (int64_t p = 0; p < Sum::kParts; ++p, i += Sum::kNative) {
+        if (i + Sum::kNative <= count)
+            body(p, i, All{});
+        else if (i < count)
+            body(p, i, count - i);
+    }
+}
+
+/// Sum over i < count of term(i, lanes), a vector of accumulators.
+template <class A, class Term> HWY_INLINE A reduce_sum(int64_t count, Term term) {
+    LaneSum<A> sum;
+    for_virtual_vectors<A>(count, [&](int64_t part, int64_t i, auto lanes) HWY_ATTR {
+        sum.add(part, zero_after(typename LaneSum<A>::D(), term(i, lanes), lanes));
+    });
+    return sum.total();
+}
+
+}  // namespace ballast::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard of this target

@@ -1,0 +1,47 @@
+// Small per-thread working memory for tiles: taken anew by every task, kept between tasks, never freed before the thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+namespace ballast::cpu {
+
+/// Hands out aligned pieces of this thread's buffer. Only one may be in use per thread at a time.
+class TileMemory {
+  public:
+    /// `bytes` covers everything that will be taken, each piece rounded up to kAlignment.
+    explicit TileMemory(size_t bytes) {
+        if (bytes > buffer_.bytes) {
+            buffer_.data.reset(std::aligned_alloc(kAlignment, padded(bytes)));
+            buffer_.bytes = buffer_.data ? padded(bytes) : 0;
+            if (!buffer_.data) throw std::bad_alloc();
+        }
+        next_ = static_cast<std::byte*>(buffer_.data.get());
+    }
+
+    /// `count` elements, uninitialised.
+    template <class A> A* take(int64_t count) {
+        A* piece = reinterpret_cast<A*>(next_);
+        next_ += padded(static_cast<size_t>(count) * sizeof(A));
+        return piece;
+    }
+
+    static constexpr size_t padded(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+  private:
+    static constexpr size_t kAlignment = 64;
+    struct Free {
+        void operator()(void* p) const { std::free(p); }
+    };
+    struct Buffer {
+        std::unique_ptr<void, Free> data;
+        size_t bytes;
+    };
+    static inline thread_local Buffer buffer_;
+    std::byte* next_;
+};
+
+}  // namespace ballast::cpu
