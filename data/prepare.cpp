@@ -1,0 +1,235 @@
+#include "data/prepare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <future>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "data/corpus.h"
+#include "data/spill_file.h"
+
+namespace ballast::data {
+namespace {
+
+constexpr size_t kBatchPieces = 4096;  // so that millions of short documents do not wait for one batch of bytes
+constexpr int64_t kCopyElements = int64_t{1} << 20;
+
+struct EncodedPiece {
+    TextPiece piece;
+    std::vector<uint32_t> ids;
+};
+using Batch = std::vector<EncodedPiece>;
+
+Batch read_batch(Corpus& corpus, size_t bytes) {
+    Batch batch;
+    for (size_t taken = 0; taken < bytes && batch.size() < kBatchPieces;) {
+        EncodedPiece next;
+        if (!corpus.next(next.piece)) break;
+        taken += next.piece.text.size();
+        batch.push_back(std::move(next));
+    }
+    return batch;
+}
+
+/// One encoder a thread, kept from batch to batch for its word cache.
+class ParallelEncoder {
+  public:
+    ParallelEncoder(const Tokenizer& tokenizer, InvalidUtf8 policy, ThreadPool& pool) : pool_(pool) {
+        for (int i = 0; i < pool.num_threads(); ++i) encoders_.emplace_back(tokenizer, policy);
+    }
+
+    void encode(Batch& batch) {
+        std::atomic<size_t> next{0};
+        pool_.parallel_for(static_cast<int64_t>(encoders_.size()), [&](int64_t lane) {
+            for (size_t i; (i = next.fetch_add(1)) < batch.size();)
+                encode_piece(encoders_[static_cast<size_t>(lane)], batch[i]);
+        });
+    }
+
+  private:
+    static void encode_piece(Encoder& encoder, EncodedPiece& item) {
+        try {
+            encoder.encode(item.piece.text, item.ids, item.piece.offset);
+        } catch (const UserError& e) {
+            throw UserError(fmt::format("{}: {}", item.piece.source, e.what()));
+        }
+    }
+
+    ThreadPool& pool_;
+    std::vector<Encoder> encoders_;
+};
+
+/// The tokens of all documents and where each ends, on disk.
+class TokenSpill {
+  public:
+    TokenSpill(const std::string& beside, Dtype dtype) : dtype_(dtype), tokens_(beside), ends_(beside) {}
+
+    void append_tokens(std::span<const uint32_t> ids) {
+        if (dtype_ == Dtype::u16) {
+            narrow_.assign(ids.begin(), ids.end());
+            tokens_.append(narrow_.data(), narrow_.size() * sizeof(uint16_t));
+        } else {
+            tokens_.append(ids.data(), ids.size_bytes());
+        }
+        num_tokens_ += static_cast<int64_t>(ids.size());
+    }
+    void end_document() {
+        ends_.append(&num_tokens_, sizeof num_tokens_);
+        last_end_ = num_tokens_;
+        ++num_documents_;
+    }
+
+    /// Whether the document under way has tokens.
+    bool in_document() const { return num_tokens_ > last_end_; }
+    int64_t num_tokens() const { return num_tokens_; }
+    int64_t num_documents() const { return num_documents_; }
+    Dtype dtype() const { return dtype_; }
+
+    /// The ends of documents [first, first + count).
+    std::vector<int64_t> ends(int64_t first, int64_t count) const {
+        std::vector<int64_t> out(static_cast<size_t>(count));
+        ends_.read(first * 8, out.data(), out.size() * 8);
+        return out;
+    }
+    void read_tokens(int64_t first, int64_t count, void* out) const {
+        const auto size = static_cast<int64_t>(size_of(dtype_));
+        tokens_.read(first * size, out, static_cast<size_t>(count * size));
+    }
+
+  private:
+    Dtype dtype_;
+    SpillFile tokens_, ends_;
+    int64_t num_tokens_ = 0, num_documents_ = 0, last_end_ = 0;
+    std::vector<uint16_t> narrow_;
+};
+
+void append_batch(TokenSpill& spill, const Batch& batch, std::optional<uint32_t> end_of_text) {
+    for (const EncodedPiece& item : batch) {
+        spill.append_tokens(item.ids);
+        if (!item.piece.ends_document || !spill.in_document()) continue;
+        if (end_of_text) spill.append_tokens({&*end_of_text, 1});
+        spill.end_document();
+    }
+}
+
+void copy_tokens(const TokenSpill& spill, int64_t begin, int64_t end, Hdf5Writer& file) {
+    const int64_t shape[] = {end - begin};
+    file.create(kTokensDataset, spill.dtype(), shape);
+    std::vector<std::byte> block(static_cast<size_t>(kCopyElements) * size_of(spill.dtype()));
+    for (int64_t first = begin; first < end; first += kCopyElements) {
+        const int64_t count = std::min(kCopyElements, end - first);
+        spill.read_tokens(first, count, block.data());
+        file.append(kTokensDataset, block.data(), count);
+    }
+}
+
+/// Offsets of the documents, or parts of documents, in tokens [begin, end), counted from `begin`.
+void copy_offsets(const TokenSpill& spill, int64_t begin, int64_t end, Hdf5Writer& file) {
+    int64_t num_inside = 0;  // ends strictly inside
+    const auto for_each_inside = [&](auto&& visit) {
+        for (int64_t first = 0; first < spill.num_documents(); first += kCopyElements) {
+            std::vector<int64_t> ends = spill.ends(first, std::min(kCopyElements, spill.num_documents() - first));
+            std::erase_if(ends, [&](int64_t at) { return at <= begin || at >= end; });
+            for (int64_t& at : ends) at -= begin;
+            if (!ends.empty()) visit(ends);
+        }
+    };
+    for_each_inside([&](const std::vector<int64_t>& ends) { num_inside += static_cast<int64_t>(ends.size()); });
+    const int64_t shape[] = {num_inside + 2}, zero = 0, total = end - begin;
+    file.create(kOffsetsDataset, Dtype::i64, shape);
+    file.append(kOffsetsDataset, &zero, 1);
+    for_each_inside([&](const std::vector<int64_t>& ends) {
+        file.append(kOffsetsDataset, ends.data(), static_cast<int64_t>(ends.size()));
+    });
+    file.append(kOffsetsDataset, &total, 1);
+}
+
+void fill_store(Hdf5Writer& file, const TokenStoreInfo& info, const TokenSpill& spill, int64_t begin, int64_t end) {
+    write_info(file, info);
+    copy_tokens(spill, begin, end, file);
+    copy_offsets(spill, begin, end, file);
+}
+
+std::string join_lines(const std::vector<std::string>& lines) {
+    constexpr size_t kMaxBytes = 50000;  // an attribute holds no more
+    std::string text;
+    for (size_t i = 0; i < lines.size(); ++i) {
+        if (text.size() + lines[i].size() > kMaxBytes) return text + fmt::format("… and {} more", lines.size() - i);
+        text += lines[i] + "\n";
+    }
+    return text;
+}
+
+std::optional<uint32_t> end_of_text_to_append(const Tokenizer& tokenizer, const PrepareOptions& options) {
+    if (!options.append_end_of_text) return std::nullopt;
+    if (!tokenizer.end_of_text_id())
+        throw UserError("this tokenizer has no <|endoftext|> to put after documents; pass --no-append-eod");
+    return tokenizer.end_of_text_id();
+}
+
+void check_validation_options(const PrepareOptions& options) {
+    if (options.validation_output.empty() != (options.validation_fraction == 0))
+        throw UserError("--validation-output and --validation-fraction need each other");
+    if (!(options.validation_fraction >= 0 && options.validation_fraction < 1))
+        throw UserError(fmt::format("--validation-fraction {} must be above 0 and below 1", options.validation_fraction));
+    if (!options.validation_output.empty() && options.validation_output == options.output)
+        throw UserError(fmt::format("{} cannot be both the output and the validation output", options.output));
+}
+
+/// Reads the next batch while the pool encodes this one.
+int64_t tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOptions& options,
+                 std::optional<uint32_t> end_of_text, ThreadPool& pool, TokenSpill& spill) {
+    const size_t batch_bytes = options.piece_bytes * 4 * static_cast<size_t>(pool.num_threads());
+    ParallelEncoder encoder(tokenizer, options.invalid_utf8, pool);
+    int64_t text_bytes = 0;
+    Batch batch = read_batch(corpus, batch_bytes);
+    while (!batch.empty()) {
+        const int64_t done = corpus.file_bytes_read();
+        auto next = std::async(std::launch::async, [&] { return read_batch(corpus, batch_bytes); });
+        encoder.encode(batch);
+        append_batch(spill, batch, end_of_text);
+        for (const EncodedPiece& item : batch) text_bytes += static_cast<int64_t>(item.piece.text.size());
+        if (options.progress) options.progress(done, corpus.total_file_bytes());
+        if (options.interrupted && options.interrupted()) throw UserError("interrupted; nothing was written");
+        batch = next.get();
+    }
+    return text_bytes;
+}
+
+}  // namespace
+
+PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool) {
+    check_validation_options(options);
+    const auto end_of_text = end_of_text_to_append(tokenizer, options);
+    Corpus corpus(options.inputs, {options.text_key, options.invalid_utf8, options.piece_bytes,
+                                   [&](std::string_view text) { return tokenizer.last_safe_cut(text); }});
+    TokenSpill spill(options.output, token_dtype(tokenizer.vocab_size()));
+
+    PrepareResult result;
+    result.text_bytes = tokenize(corpus, tokenizer, options, end_of_text, pool, spill);
+    result.num_documents = spill.num_documents();
+    result.num_tokens = spill.num_tokens();
+    if (result.num_tokens == 0) throw UserError("the input holds no text; nothing was written");
+    result.num_validation_tokens =
+        static_cast<int64_t>(std::ceil(static_cast<double>(result.num_tokens) * options.validation_fraction));
+    const int64_t border = result.num_tokens - result.num_validation_tokens;
+    if (border == 0) throw UserError("--validation-fraction leaves no tokens to train on");
+
+    const TokenStoreInfo info{tokenizer.hash(), tokenizer.vocab_size(), end_of_text ? int64_t{*end_of_text} : -1,
+                              join_lines(options.inputs)};
+    Hdf5Writer store(options.output);
+    fill_store(store, info, spill, 0, border);
+    if (!options.validation_output.empty()) {
+        Hdf5Writer validation(options.validation_output);
+        fill_store(validation, info, spill, border, result.num_tokens);
+        validation.commit();
+    }
+    store.commit();
+    return result;
+}
+
+}  // namespace ballast::data

@@ -1,0 +1,44 @@
+// Text to token stores.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/token_store.h"
+#include "data/tokenizer.h"
+
+namespace ballast {
+class ThreadPool;
+}
+
+namespace ballast::data {
+
+struct PrepareOptions {
+    std::vector<std::string> inputs;  ///< files and folders, see Corpus
+    std::string output;               ///< the token store to write
+    std::string validation_output;    ///< another one for held-out tokens; empty: hold nothing out
+    double validation_fraction = 0;   ///< share of the tokens held out, taken from the end; in (0, 1)
+    bool append_end_of_text = true;   ///< <|endoftext|> after each document
+    std::string text_key = "text";    ///< of JSON lines
+    InvalidUtf8 invalid_utf8 = InvalidUtf8::error;
+    size_t piece_bytes = size_t{1} << 20;  ///< work for one thread at a time
+
+    std::function<void(int64_t done, int64_t total)> progress;  ///< bytes of the input files; may be empty
+    std::function<bool()> interrupted;                          ///< asked between batches; may be empty
+};
+
+struct PrepareResult {
+    int64_t num_documents = 0, num_tokens = 0, text_bytes = 0;
+    int64_t num_validation_tokens = 0;  ///< of num_tokens
+};
+
+/// Tokenises the inputs in order, on all threads of `pool`, in bounded memory: tokens go to an unnamed temporary file
+/// beside the output, so that the disk needs room for them twice. Empty documents are skipped. The output depends on
+/// the inputs and options alone, not on the number of threads. With a validation output the last
+/// ceil(fraction · tokens) tokens go there; a document across the border is cut in two.
+/// UserError for bad input, no tokens at all, or interruption; then no output file appears and an old one stays.
+PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool);
+
+}  // namespace ballast::data

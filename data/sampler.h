@@ -1,0 +1,75 @@
+// Which tokens make up sample i. A sample is a window of seq_length + 1 ids: inputs [0, seq_length), targets
+// [1, seq_length + 1); neighbours share one token, so that every token but the first is once a target.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "data/token_store.h"
+
+namespace ballast::data {
+
+class NumpyRandomState;
+
+/// The order of GPT-NeoX v1.0, which is Pythia's (its data/gpt2_dataset.py and helpers.cpp): a pure function of (corpus,
+/// seq_length, seed, steps · global_batch).
+///   samples wanted     ns = ceil(steps · global_batch · 1.005)
+///   epochs             the fewest E with (E · tokens - 1) / seq_length >= ns
+///   document order     all documents E times, shuffled together over all epochs
+///   sample order       a permutation of the (E · tokens - 1) / seq_length windows, from the same random stream
+/// Memory: 4 bytes a document and epoch, 4 bytes a sample (8 from 2^32 on), and little else; window starts are found from
+/// every 256th document rather than stored.
+class Sampler {
+  public:
+    /// UserError when the store is empty or far too small: 2^31 document visits are the limit.
+    Sampler(const TokenStore& store, int64_t seq_length, uint32_t seed, int64_t steps, int64_t global_batch);
+
+    int64_t seq_length() const { return seq_length_; }
+    int64_t num_epochs() const { return num_epochs_; }
+
+    /// Samples there are, at least steps · global_batch.
+    int64_t size() const { return num_samples_; }
+
+    /// Copies sample `index` in [0, size()): seq_length + 1 ids to `out`. Any thread may call this.
+    void sample(int64_t index, int32_t* out) const;
+
+    /// The samples of one training step, [step · global_batch, (step + 1) · global_batch), one after another: `out` takes
+    /// global_batch · (seq_length + 1) ids.
+    void batch(int64_t step, int32_t* out) const;
+
+  private:
+    void order_documents(NumpyRandomState& random);
+    void order_samples(NumpyRandomState& random);
+    void index_positions();
+    int64_t length_of(int64_t visit) const;
+    int64_t window_of(int64_t index) const;
+
+    static constexpr int64_t kStride = 256;
+
+    const TokenStore& store_;
+    int64_t seq_length_, global_batch_;
+    int64_t num_epochs_ = 0, num_samples_ = 0;
+    std::vector<int32_t> document_order_;      // visit -> document
+    std::vector<int64_t> positions_;           // tokens before visit kStride · i
+    std::vector<uint32_t> sample_order_;       // sample -> window
+    std::vector<int64_t> wide_sample_order_;   // the same where 32 bits do not suffice; one of the two is empty
+};
+
+/// Windows in the order of the text, for validation: sample i starts at token i · seq_length. The last, incomplete one is
+/// left out.
+class SequentialSampler {
+  public:
+    /// UserError when the store holds no whole window.
+    SequentialSampler(const TokenStore& store, int64_t seq_length);
+
+    int64_t seq_length() const { return seq_length_; }
+    int64_t size() const { return (store_.num_tokens() - 1) / seq_length_; }
+    void sample(int64_t index, int32_t* out) const;
+
+  private:
+    const TokenStore& store_;
+    int64_t seq_length_;
+};
+
+}  // namespace ballast::data

@@ -1,0 +1,65 @@
+// Tokens on disk, ready to train on: an HDF5 file with
+//   tokens            u16 or u32 [num_tokens]   all documents one after another
+//   document_offsets  i64 [num_documents + 1]   document d is tokens [offsets[d], offsets[d + 1]); 0 first, num_tokens last
+// and the attributes listed at TokenStoreInfo.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/hdf5_file.h"
+
+namespace ballast::data {
+
+inline constexpr const char* kTokensDataset = "tokens";
+inline constexpr const char* kOffsetsDataset = "document_offsets";
+
+/// Attributes of the root group, under these names, next to format = "ballast-tokens" and format_version = 1.
+struct TokenStoreInfo {
+    std::string tokenizer_hash;  ///< Tokenizer::hash()
+    int64_t vocab_size = 0;      ///< of the tokenizer: every token is below it
+    int64_t end_of_text_id = -1; ///< the token after each document, or -1: none was put there
+    std::string sources;         ///< what was tokenised, a path a line
+};
+
+/// The type tokens are stored in: the smallest that holds every id.
+Dtype token_dtype(int64_t vocab_size);
+
+void write_info(Hdf5Writer& file, const TokenStoreInfo& info);
+
+/// Read-only and mapped: pages come from the disk as they are used. Any thread may read.
+class TokenStore {
+  public:
+    /// UserError for a file that is not a token store, or whose offsets are not ascending from 0 to the number of
+    /// tokens. Looks at all offsets, not at the tokens.
+    explicit TokenStore(const std::string& path);
+
+    const std::string& path() const { return path_; }
+    const TokenStoreInfo& info() const { return info_; }
+    const std::string& tokenizer_hash() const { return info_.tokenizer_hash; }
+    int64_t vocab_size() const { return info_.vocab_size; }
+    Dtype dtype() const { return dtype_; }
+    int64_t num_tokens() const { return offsets_.back(); }
+    int64_t num_documents() const { return static_cast<int64_t>(offsets_.size()) - 1; }
+    std::span<const int64_t> document_offsets() const { return offsets_; }
+
+    /// Copies tokens [first, first + count) to `out`. UserError when one is not below vocab_size: the file is damaged.
+    void read(int64_t first, int64_t count, int32_t* out) const;
+
+    /// Reads everything: checksums of both datasets, every token below vocab_size. UserError when something is wrong.
+    void verify() const;
+
+  private:
+    std::string path_;
+    std::unique_ptr<Hdf5Reader> file_;
+    TokenStoreInfo info_;
+    Dtype dtype_ = Dtype::u16;
+    const void* tokens_ = nullptr;
+    std::span<const int64_t> offsets_;
+};
+
+}  // namespace ballast::data
