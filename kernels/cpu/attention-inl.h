@@ -1,0 +1,152 @@
+// What the attention kernels share: where keys stand, which of them a query sees, and logits of a few rows of queries
+// against a tile of keys (compiled once for every target).
+
+#include <hwy/highway.h>
+
+#include "kernels/cpu/math-inl.h"
+#include "kernels/cpu/ops.h"
+#include "kernels/cpu/tile-inl.h"
+#include "kernels/cpu/tile_memory.h"
+
+#ifndef BALLAST_KERNELS_CPU_ATTENTION_SHAPES_H_
+#define BALLAST_KERNELS_CPU_ATTENTION_SHAPES_H_
+namespace ballast::cpu {
+
+/// A run of key rows at consecutive positions: row first_row + c stands at position + c.
+struct KeyPart {
+    int64_t first_row, rows, position;
+    bool sinks;  // always visible, and seen by the sink query
+};
+
+/// Columns [begin, end) of a part or tile.
+struct Range {
+    int64_t begin, end;
+    bool empty() const { return begin >= end; }
+};
+
+/// The mask, bias and normaliser of one head.
+struct HeadRules {
+    int64_t query_start, span, sink_query_position;  // span < 0: no limit
+    bool has_alibi;
+    double alibi_slope;
+
+    HeadRules(const AttentionParams& params, int64_t head)
+        : query_start(params.mask.query_start),
+          span(params.mask.span_H.empty() ? -1 : params.mask.span_H.ptr<int32_t>()[head]),
+          sink_query_position(params.sink_query_position),
+          has_alibi(!params.alibi_slope_H.empty()),
+          alibi_slope(!has_alibi                                      ? 0
+                      : params.alibi_slope_H.dtype == Dtype::f64 ? params.alibi_slope_H.ptr<double>()[head]
+                                                                 : params.alibi_slope_H.ptr<float>()[head]) {}
+
+    /// Columns of `part` that query t sees. Both ends never decrease with t.
+    Range visible(const KeyPart& part, int64_t t) const {
+        const int64_t i = query_start + t;
+        const int64_t begin = part.sinks || span < 0 ? 0 : i - span - part.position;
+        return {std::clamp<int64_t>(begin, 0, part.rows), std::clamp<int64_t>(i + 1 - part.position, 0, part.rows)};
+    }
+
+    /// Queries out of `steps` that see any column of [columns.begin, columns.end) of `part`.
+    Range seeing(const KeyPart& part, Range columns, int64_t steps) const {
+        const int64_t first = part.position + columns.begin - query_start;
+        const int64_t end = part.sinks || span < 0 ? steps : part.position + columns.end + span - query_start;
+        return {std::clamp<int64_t>(first, 0, steps), std::clamp<int64_t>(end, 0, steps)};
+    }
+
+    /// Where query t stands for the ALiBi distance to keys of `part`.
+    int64_t bias_position(const KeyPart& part, int64_t t) const {
+        const int64_t i = query_start + t;
+        return part.sinks ? std::min(i, sink_query_position) : i;
+    }
+};
+
+/// The key rows as one or two parts: sinks on their own only when the mask, the bias or the query treats them apart.
+class KeyParts {
+  public:
+    KeyParts(const AttentionInputs& in, const AttentionParams& params) {
+        const AttentionMask& mask = params.mask;
+        const int64_t keys = in.k.dim(1), sinks = std::min(mask.num_sink_positions, keys);
+        const bool gap = keys > sinks && mask.key_start != mask.num_sink_positions;
+        const bool bias_apart = !params.alibi_slope_H.empty() && params.sink_query_position < mask.query_start + in.q.dim(1) - 1;
+        if (sinks > 0 && (gap || bias_apart || !mask.span_H.empty() || !in.sink_query.empty())) {
+            add({0, sinks, 0, true});
+            add({sinks, keys - sinks, mask.key_start, false});
+        } else {
+            add({0, keys, sinks > 0 ? 0 : mask.key_start, false});
+        }
+    }
+    const KeyPart* begin() const { return parts_; }
+    const KeyPart* end() const { return parts_ + count_; }
+
+  private:
+    void add(const KeyPart& part) {
+        if (part.rows > 0) parts_[count_++] = part;
+    }
+    KeyPart parts_[2]{};
+    int count_ = 0;
+};
+
+/// Row (b, t) of head h of x [B,T,H,D].
+template <class T> T* head_row(const Tensor& x, int64_t b, int64_t t, int64_t h) {
+    return static_cast<T*>(x.data) + b * x.stride[0] + t * x.stride[1] + h * x.stride[2];
+}
+
+/// Row stride of tiles with D columns: whole micro-kernel panels on every target (128 bytes).
+template <class A> constexpr int64_t tile_stride(int64_t dims) { return round_up(dims, 128 / static_cast<int64_t>(sizeof(A))); }
+
+/// z_h of a head.
+template <class A> A sink_logit_of(const AttentionParams& params, int64_t head) {
+    const A* learned = has_learned_sink_logit(params.normaliser) ? params.sink_logit_H.ptr<A>() : nullptr;
+    return sink_logit_value<A>(params.normaliser, learned, static_cast<int>(head));
+}
+
+}  // namespace ballast::cpu
+#endif
+
+#if defined(BALLAST_KERNELS_CPU_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef BALLAST_KERNELS_CPU_ATTENTION_INL_H_
+#undef BALLAST_KERNELS_CPU_ATTENTION_INL_H_
+#else
+#define BALLAST_KERNELS_CPU_ATTENTION_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace ballast::cpu::HWY_NAMESPACE {
+
+/// Bias and mask of one row of logits against a tile of keys, lane by lane.
+template <class A> class RowMask {
+  public:
+    using D = hn::ScalableTag<A>;
+
+    /// `columns` are those visible in the tile; `distance` is j - i of column 0, where i is bias_position().
+    HWY_INLINE RowMask(Range columns, bool has_alibi, A slope, int64_t distance)
+        : begin_(hn::Set(D(), static_cast<A>(columns.begin))),
+          end_(hn::Set(D(), static_cast<A>(columns.end))),
+          slope_(hn::Set(D(), slope)),
+          distance_(hn::Set(D(), static_cast<A>(distance))),
+          has_alibi_(has_alibi) {}
+
+    /// ALiBi's -slope (i - j) added.
+    HWY_INLINE hn::Vec<D> biased(hn::Vec<D> logits, int64_t column) const {
+        if (!has_alibi_) return logits;
+        return hn::MulAdd(slope_, hn::Add(distance_, hn::Iota(D(), static_cast<A>(column))), logits);
+    }
+    HWY_INLINE hn::Mask<D> visible(int64_t column) const {
+        const auto at = hn::Iota(D(), static_cast<A>(column));
+        return hn::And(hn::Ge(at, begin_), hn::Lt(at, end_));
+    }
+
+  private:
+    hn::Vec<D> begin_, end_, slope_, distance_;
+    bool has_alibi_;
+};
+
+/// [begin, end) widened to whole micro-kernel panels.
+template <class A> HWY_INLINE Range whole_panels(Range columns) {
+    return {columns.begin / kMicroColumns<A> * kMicroColumns<A>, round_up(columns.end, kMicroColumns<A>)};
+}
+
+}  // namespace ballast::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard of this target

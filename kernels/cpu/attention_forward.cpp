@@ -1,0 +1,195 @@
+// Attention, forward. For every (batch, head, tile of queries), over tiles of keys with the running maximum m and sum l
+// of Milakov & Gimelshein 2018 (FlashAttention, Dao et al. 2022):
+//   s = scale q k^T + bias;  m' = max(m, s);  p = exp(s - m');  o = o exp(m - m') + p v;  l = l exp(m - m') + sum p
+// and at the end LSE' = logaddexp(m + log l, z), out = o exp(m - LSE'). Nothing is saved but out and lse.
+// Queries go through the micro-kernel six at a time, and each group touches only the columns it sees: the work is that
+// of the mask, not of T × S. Tasks are cut by shape and share nothing, so bits do not depend on the number of threads.
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention_forward.cpp"
+#include "kernels/cpu/targets.h"
+#include <hwy/foreach_target.h>
+
+#include "kernels/cpu/attention-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ballast::cpu::HWY_NAMESPACE {
+
+/// Queries [t0, t1) of one head.
+template <class T> class ForwardTile {
+  public:
+    using A = Accumulator<T>;
+    using D = hn::ScalableTag<A>;
+
+    static int64_t queries_per_tile(int64_t dims) { return dims <= 128 ? 126 : 66; }
+    /// Keys of a tile, so that k and v together stay in the L1 and L2 caches.
+    static int64_t keys_per_tile(int64_t dims) { return dims <= 64 ? 128 : 64; }
+
+    ForwardTile(const AttentionInputs& in, const AttentionParams& params, int64_t b, int64_t h, int64_t t0)
+        : in_(in),
+          rules_(params, h),
+          scale_(static_cast<A>(params.scale)),
+          b_(b),
+          h_(h),
+          g_(h / (in.q.dim(2) / in.k.dim(2))),
+          t0_(t0),
+          dims_(in.q.dim(3)),
+          queries_(std::min(queries_per_tile(dims_), in.q.dim(1) - t0)),
+          keys_(keys_per_tile(dims_)),
+          stride_(tile_stride<A>(dims_)),
+          memory_(bytes(dims_)),
+          q_(memory_.template take<A>(queries_per_tile(dims_) * stride_)),
+          o_(memory_.template take<A>(queries_per_tile(dims_) * stride_)),
+          k_(memory_.template take<A>(stride_ * keys_)),
+          v_(memory_.template take<A>(keys_ * stride_)),
+          p_(memory_.template take<A>(kMicroRows * keys_)),
+          maximum_(memory_.template take<A>(queries_per_tile(dims_))),
+          sum_(memory_.template take<A>(queries_per_tile(dims_))) {
+        std::fill_n(o_, queries_ * stride_, A(0));
+        std::fill_n(maximum_, queries_, -std::numeric_limits<A>::infinity());
+        std::fill_n(sum_, queries_, A(0));
+    }
+
+    /// Takes in every key of `part` that some query of the tile sees.
+    void add(const KeyPart& part) {
+        const Range first = rules_.visible(part, t0_), last = rules_.visible(part, t0_ + queries_ - 1);
+        if (first.begin >= last.end) return;
+        const Tensor& query = part.sinks && !in_.sink_query.empty() ? in_.sink_query : in_.q;
+        copy_rows(q_, stride_, head_row<const T>(query, b_, t0_, h_), query.stride[1], queries_, dims_, dims_, scale_);
+        for (int64_t c = first.begin; c < last.end; c += keys_) add_keys(part, {c, std::min(c + keys_, last.end)});
+    }
+
+    /// out and lse of every query, the sink logit z included.
+    void finish(const Tensor& out, const Tensor& lse, A z) const {
+        const D d;
+        A* lse_row = static_cast<A*>(lse.data) + (b_ * lse.dim(1) + h_) * lse.dim(2) + t0_;
+        for (int64_t r = 0; r < queries_; ++r) {
+            T* to = head_row<T>(out, b_, t0_ + r, h_);
+            const A maximum = std::max(maximum_[r], z);
+            A weight = 0;  // of o: exp(m - LSE')
+            if (sum_[r] == 0 && maximum == -std::numeric_limits<A>::infinity()) {
+                lse_row[r] = z;
+            } else {
+                const A scale = exp_of(maximum_[r] - maximum);
+                const A total = sum_[r] * scale + exp_of(z - maximum);
+                lse_row[r] = maximum + log_of(total);
+                weight = scale / total;
+            }
+            const auto factor = hn::Set(d, weight);
+            for_vectors(d, dims_, [&](int64_t i, auto lanes) HWY_ATTR {
+                store(hn::Mul(load(d, o_ + r * stride_ + i, lanes), factor), d, to + i, lanes);
+            });
+        }
+    }
+
+  private:
+    static size_t bytes(int64_t dims) {
+        const int64_t queries = queries_per_tile(dims), keys = keys_per_tile(dims), stride = tile_stride<A>(dims);
+        const int64_t elements = 2 * queries * stride + 2 * keys * stride + kMicroRows * keys + 2 * queries;
+        return static_cast<size_t>(elements) * sizeof(A) + 7 * 64;
+    }
+
+    void add_keys(const KeyPart& part, Range columns) {
+        const int64_t count = columns.end - columns.begin, row = part.first_row + columns.begin;
+        transpose_rows(k_, keys_, head_row<const T>(in_.k, b_, row, g_), in_.k.stride[1], count, dims_,
+                       round_up(count, kMicroColumns<A>));
+        copy_rows(v_, stride_, head_row<const T>(in_.v, b_, row, g_), in_.v.stride[1], count, dims_,
+                  round_up(dims_, kMicroColumns<A>));
+        for (int64_t r = 0; r < queries_; r += kMicroRows) add_keys(part, columns, r, std::min(kMicroRows, queries_ - r));
+    }
+
+    /// Rows [row, row + rows) against the loaded keys.
+    void add_keys(const KeyPart& part, Range columns, int64_t row, int64_t rows) {
+        const Range seen{in_tile(part, columns, row).begin, in_tile(part, columns, row + rows - 1).end};
+        if (seen.empty()) return;
+        const Range panels = whole_panels<A>(seen);
+        multiply_rows<A>(rows, panels.end - panels.begin, dims_, {q_ + row * stride_, stride_, 1},
+                         {k_ + panels.begin, keys_, kMicroColumns<A>}, p_ + panels.begin, keys_, false);
+        for (int64_t r = 0; r < rows; ++r) softmax_row(part, columns, panels, row + r, p_ + r * keys_);
+        multiply_rows<A>(rows, dims_, seen.end - seen.begin, {p_ + seen.begin, keys_, 1},
+                         {v_ + seen.begin * stride_, stride_, kMicroColumns<A>}, o_ + row * stride_, stride_, true);
+    }
+
+    /// What row r sees of the tile, in the tile's own columns.
+    Range in_tile(const KeyPart& part, Range columns, int64_t r) const {
+        const Range seen = rules_.visible(part, t0_ + r);
+        const int64_t width = columns.end - columns.begin;
+        return {std::clamp<int64_t>(seen.begin - columns.begin, 0, width), std::clamp<int64_t>(seen.end - columns.begin, 0, width)};
+    }
+
+    /// Turns the logits of row r into p and brings m, l and o up to date; p is 0 where the row sees nothing.
+    HWY_INLINE void softmax_row(const KeyPart& part, Range columns, Range panels, int64_t r, A* p) {
+        const D d;
+        const int64_t width = static_cast<int64_t>(hn::Lanes(d));
+        const auto minus_infinity = hn::Set(d, -std::numeric_limits<A>::infinity());
+        const Range seen = in_tile(part, columns, r);
+        if (seen.empty()) {
+            std::fill(p + panels.begin, p + panels.end, A(0));
+            return;
+        }
+        const RowMask<A> mask(seen, rules_.has_alibi, static_cast<A>(rules_.alibi_slope),
+                              part.position + columns.begin - rules_.bias_position(part, t0_ + r));
+        auto maxima = minus_infinity;
+        for (int64_t c = panels.begin; c < panels.end; c += width) {
+            const auto logits = mask.biased(hn::LoadU(d, p + c), c);
+            const auto masked = hn::IfThenElse(mask.visible(c), logits, minus_infinity);
+            maxima = hn::Max(maxima, masked);
+            hn::StoreU(masked, d, p + c);
+        }
+        const A maximum = std::max(maximum_[r], hn::GetLane(hn::MaxOfLanes(d, maxima)));
+        const auto shift = hn::Set(d, maximum);
+        LaneSum<A> sum;
+        for (int64_t c = panels.begin, lane = 0; c < panels.end; c += width, ++lane) {
+            const auto e = exp(d, hn::Sub(hn::LoadU(d, p + c), shift));
+            hn::StoreU(e, d, p + c);
+            sum.add(lane % LaneSum<A>::kParts, e);
+        }
+        if (maximum != maximum_[r]) {
+            const A decay = exp_of(maximum_[r] - maximum);
+            const auto factor = hn::Set(d, decay);
+            for (int64_t i = 0; i < stride_; i += width)
+                hn::StoreU(hn::Mul(hn::LoadU(d, o_ + r * stride_ + i), factor), d, o_ + r * stride_ + i);
+            sum_[r] *= decay;
+            maximum_[r] = maximum;
+        }
+        sum_[r] += sum.total();
+    }
+
+    const AttentionInputs& in_;
+    const HeadRules rules_;
+    const A scale_;
+    const int64_t b_, h_, g_, t0_, dims_, queries_, keys_, stride_;
+    TileMemory memory_;
+    A *q_, *o_, *k_, *v_, *p_, *maximum_, *sum_;
+};
+
+void attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                       const AttentionParams& params) {
+    const KeyParts parts(in, params);
+    with_compute_type(in.q.dtype, [&]<class T>(T) {
+        using Tile = ForwardTile<T>;
+        const int64_t heads = in.q.dim(2), step = Tile::queries_per_tile(in.q.dim(3)), tiles = ceil_div(in.q.dim(1), step);
+        context.pool().parallel_for(in.q.dim(0) * heads * tiles, [&](int64_t task) HWY_ATTR {
+            const int64_t h = task / tiles % heads;
+            Tile tile(in, params, task / tiles / heads, h, task % tiles * step);
+            for (const KeyPart& part : parts) tile.add(part);
+            tile.finish(out, lse, sink_logit_of<Accumulator<T>>(params, h));
+        });
+    });
+}
+
+}  // namespace ballast::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ballast::cpu {
+
+HWY_EXPORT(attention_forward);
+
+void attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                       const AttentionParams& params) {
+    HWY_DYNAMIC_DISPATCH(attention_forward)(context, out, lse, in, params);
+}
+
+}  // namespace ballast::cpu
+#endif
