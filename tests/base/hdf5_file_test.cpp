@@ -4,16 +4,17 @@
 
 #include <cstring>
 #include <filesystem>
-#include <functional>
 #include <numeric>
 #include <random>
 
 #include "base/error.h"
+#include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 
 using namespace ballast;
 using ballast::testing::bytes_of;
+using ballast::testing::message_of;
 using ballast::testing::put_bytes;
 using ballast::testing::TemporaryFolder;
 
@@ -47,15 +48,6 @@ template <class T> void round_trip(const std::string& path, const Shape& shape) 
     } else {
         CHECK(reader.map("group/values") == nullptr);
     }
-}
-
-std::string message_of(const std::function<void()>& call) {
-    try {
-        call();
-    } catch (const UserError& error) {
-        return error.what();
-    }
-    return "";
 }
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
