@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <queue>
 #include <set>
 
@@ -168,9 +169,15 @@ BpeTrainer::BpeTrainer(BpeTrainerOptions options) : options_(std::move(options))
         throw UserError("special tokens must differ from each other and from single bytes, and not be empty");
 }
 
-void BpeTrainer::count_words(std::string_view text, WordCounts& counts) {
+void BpeTrainer::count_words(const TextPiece& piece, WordCounts& counts) const {
     std::string repaired, normalized;
-    text = normalize_nfc(checked_utf8(text, InvalidUtf8::error, repaired), normalized);
+    std::string_view text = piece.text;
+    try {
+        text = checked_utf8(text, options_.invalid_utf8, repaired, piece.offset);
+    } catch (const UserError& e) {
+        throw UserError(fmt::format("{}: {}", piece.source, e.what()));
+    }
+    text = normalize_nfc(text, normalized);
     for (size_t at = 0; at < text.size();) {
         const size_t end = next_word_end(text, at);
         const std::string_view word = text.substr(at, end - at);
@@ -183,29 +190,33 @@ void BpeTrainer::count_words(std::string_view text, WordCounts& counts) {
     }
 }
 
-void BpeTrainer::add_texts(const std::vector<std::string_view>& texts, ThreadPool& pool) {
-    std::vector<WordCounts> counts(texts.size());
-    pool.parallel_for(static_cast<int64_t>(texts.size()), [&](int64_t i) {
-        count_words(texts[static_cast<size_t>(i)], counts[static_cast<size_t>(i)]);
+void BpeTrainer::add_texts(const std::vector<TextPiece>& texts, ThreadPool& pool) {
+    const auto lanes = static_cast<size_t>(pool.num_threads());
+    if (counts_.size() < lanes) counts_.resize(lanes);
+    std::atomic<size_t> next{0};
+    pool.parallel_for(pool.num_threads(), [&](int64_t lane) {
+        for (size_t i; (i = next.fetch_add(1)) < texts.size();) count_words(texts[i], counts_[static_cast<size_t>(lane)]);
     });
-    for (const WordCounts& part : counts)
-        for (const auto& [word, count] : part) counts_[word] += count;
 }
 
 TokenizerSpec BpeTrainer::train() const {
+    WordCounts counts;
+    for (const WordCounts& part : counts_)
+        for (const auto& [word, count] : part) counts[word] += count;
     const std::vector<std::string> spellings = initial_spellings(options_.special_tokens);
     std::unordered_map<std::string, uint32_t> byte_ids;
     for (size_t id = options_.special_tokens.size(); id < spellings.size(); ++id)
         byte_ids.emplace(spellings[id], static_cast<uint32_t>(id));
     std::vector<Word> words;
-    for (const auto& [text, count] : counts_) {
+    for (const auto& [text, count] : counts) {
         Word word{{}, count};
         for (char byte : text) word.ids.push_back(byte_ids.at(to_byte_level(std::string_view(&byte, 1))));
         words.push_back(std::move(word));
     }
     Learner learner(spellings, std::move(words));
-    while (static_cast<int64_t>(learner.vocab_size()) < options_.vocab_size && learner.merge_next(options_.min_frequency)) {
-    }
+    bool grew = true;
+    while (grew && static_cast<int64_t>(learner.vocab_size()) < options_.vocab_size)
+        grew = learner.merge_next(options_.min_frequency);
     TokenizerSpec spec;
     spec.nfc = true;
     for (uint32_t id = 0; id < learner.vocab_size(); ++id) spec.vocabulary.emplace_back(learner.spellings()[id], id);

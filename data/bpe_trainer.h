@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/corpus.h"
 #include "data/tokenizer_spec.h"
 
 namespace ballast {
@@ -19,6 +20,7 @@ struct BpeTrainerOptions {
     int64_t vocab_size = 0;  ///< special tokens and the 256 bytes included
     std::vector<std::string> special_tokens = {"<|endoftext|>", "<|padding|>"};  ///< ids 0, 1, …
     int64_t min_frequency = 0;  ///< pairs seen less often than this are not merged
+    InvalidUtf8 invalid_utf8 = InvalidUtf8::error;
 };
 
 /// Counts words, then merges the most frequent pair of tokens until the vocabulary is full or no pair is left. Of pairs
@@ -29,10 +31,8 @@ class BpeTrainer {
     /// UserError when the vocabulary is too small for the special tokens and the bytes, or a special token is repeated.
     explicit BpeTrainer(BpeTrainerOptions options);
 
-    /// Adds texts, each on its own, counted in parallel. UserError for invalid UTF-8.
-    void add_texts(const std::vector<std::string_view>& texts, ThreadPool& pool);
-
-    int64_t num_distinct_words() const { return static_cast<int64_t>(counts_.size()); }
+    /// Counts the words of texts, each on its own, in parallel. UserError, naming its source, for invalid UTF-8.
+    void add_texts(const std::vector<TextPiece>& texts, ThreadPool& pool);
 
     /// The tokenizer learned: NFC, GPT-2 words, no prefix space.
     TokenizerSpec train() const;
@@ -44,10 +44,10 @@ class BpeTrainer {
     };
     using WordCounts = std::unordered_map<std::string, int64_t, WordHash, std::equal_to<>>;
 
-    static void count_words(std::string_view text, WordCounts& counts);
+    void count_words(const TextPiece& piece, WordCounts& counts) const;
 
     BpeTrainerOptions options_;
-    WordCounts counts_;
+    std::vector<WordCounts> counts_;  // one a thread; only their sum matters
 };
 
 }  // namespace ballast::data

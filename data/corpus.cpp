@@ -15,6 +15,8 @@ constexpr size_t kReadBytes = size_t{1} << 18;
 // Something is wrong with a line or an unbroken word of this size, and it would not fit in memory much longer.
 constexpr size_t kMaxPieceBytes = size_t{1} << 30;
 
+constexpr size_t kMaxBatchPieces = 4096;  // so that a million empty documents do not make one batch
+
 enum class Format { unknown, text, lines };
 
 Format format_of(const std::string& path) {
@@ -86,6 +88,16 @@ bool Corpus::next(TextPiece& piece) {
         finish_file();
     }
     return false;
+}
+
+std::vector<TextPiece> Corpus::next_batch(size_t bytes) {
+    std::vector<TextPiece> batch;
+    TextPiece piece;
+    for (size_t taken = 0; taken < bytes && batch.size() < kMaxBatchPieces && next(piece);) {
+        taken += piece.text.size();
+        batch.push_back(std::move(piece));
+    }
+    return batch;
 }
 
 void Corpus::finish_file() {

@@ -46,6 +46,9 @@ class Corpus {
     /// JSON, a line without the text, damaged compression.
     bool next(TextPiece& piece);
 
+    /// The pieces that follow, about `bytes` of text in all; none at the end.
+    std::vector<TextPiece> next_batch(size_t bytes);
+
   private:
     void add_path(const std::string& path);
     void add_folder(const std::string& path);

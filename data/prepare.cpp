@@ -15,25 +15,7 @@
 namespace ballast::data {
 namespace {
 
-constexpr size_t kBatchPieces = 4096;  // so that millions of short documents do not wait for one batch of bytes
 constexpr int64_t kCopyElements = int64_t{1} << 20;
-
-struct EncodedPiece {
-    TextPiece piece;
-    std::vector<uint32_t> ids;
-};
-using Batch = std::vector<EncodedPiece>;
-
-Batch read_batch(Corpus& corpus, size_t bytes) {
-    Batch batch;
-    for (size_t taken = 0; taken < bytes && batch.size() < kBatchPieces;) {
-        EncodedPiece next;
-        if (!corpus.next(next.piece)) break;
-        taken += next.piece.text.size();
-        batch.push_back(std::move(next));
-    }
-    return batch;
-}
 
 /// One encoder a thread, kept from batch to batch for its word cache.
 class ParallelEncoder {
@@ -42,20 +24,23 @@ class ParallelEncoder {
         for (int i = 0; i < pool.num_threads(); ++i) encoders_.emplace_back(tokenizer, policy);
     }
 
-    void encode(Batch& batch) {
+    /// The ids of each piece.
+    std::vector<std::vector<uint32_t>> encode(const std::vector<TextPiece>& batch) {
+        std::vector<std::vector<uint32_t>> ids(batch.size());
         std::atomic<size_t> next{0};
         pool_.parallel_for(static_cast<int64_t>(encoders_.size()), [&](int64_t lane) {
             for (size_t i; (i = next.fetch_add(1)) < batch.size();)
-                encode_piece(encoders_[static_cast<size_t>(lane)], batch[i]);
+                encode_piece(encoders_[static_cast<size_t>(lane)], batch[i], ids[i]);
         });
+        return ids;
     }
 
   private:
-    static void encode_piece(Encoder& encoder, EncodedPiece& item) {
+    static void encode_piece(Encoder& encoder, const TextPiece& piece, std::vector<uint32_t>& ids) {
         try {
-            encoder.encode(item.piece.text, item.ids, item.piece.offset);
+            encoder.encode(piece.text, ids, piece.offset);
         } catch (const UserError& e) {
-            throw UserError(fmt::format("{}: {}", item.piece.source, e.what()));
+            throw UserError(fmt::format("{}: {}", piece.source, e.what()));
         }
     }
 
@@ -107,13 +92,12 @@ class TokenSpill {
     std::vector<uint16_t> narrow_;
 };
 
-void append_batch(TokenSpill& spill, const Batch& batch, std::optional<uint32_t> end_of_text) {
-    for (const EncodedPiece& item : batch) {
-        spill.append_tokens(item.ids);
-        if (!item.piece.ends_document || !spill.in_document()) continue;
-        if (end_of_text) spill.append_tokens({&*end_of_text, 1});
-        spill.end_document();
-    }
+void append_piece(TokenSpill& spill, const TextPiece& piece, std::span<const uint32_t> ids,
+                  std::optional<uint32_t> end_of_text) {
+    spill.append_tokens(ids);
+    if (!piece.ends_document || !spill.in_document()) return;
+    if (end_of_text) spill.append_tokens({&*end_of_text, 1});
+    spill.end_document();
 }
 
 void copy_tokens(const TokenSpill& spill, int64_t begin, int64_t end, Hdf5Writer& file) {
@@ -186,13 +170,15 @@ int64_t tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOption
     const size_t batch_bytes = options.piece_bytes * 4 * static_cast<size_t>(pool.num_threads());
     ParallelEncoder encoder(tokenizer, options.invalid_utf8, pool);
     int64_t text_bytes = 0;
-    Batch batch = read_batch(corpus, batch_bytes);
+    std::vector<TextPiece> batch = corpus.next_batch(batch_bytes);
     while (!batch.empty()) {
         const int64_t done = corpus.file_bytes_read();
-        auto next = std::async(std::launch::async, [&] { return read_batch(corpus, batch_bytes); });
-        encoder.encode(batch);
-        append_batch(spill, batch, end_of_text);
-        for (const EncodedPiece& item : batch) text_bytes += static_cast<int64_t>(item.piece.text.size());
+        auto next = std::async(std::launch::async, [&] { return corpus.next_batch(batch_bytes); });
+        const auto ids = encoder.encode(batch);
+        for (size_t i = 0; i < batch.size(); ++i) {
+            append_piece(spill, batch[i], ids[i], end_of_text);
+            text_bytes += static_cast<int64_t>(batch[i].text.size());
+        }
         if (options.progress) options.progress(done, corpus.total_file_bytes());
         if (options.interrupted && options.interrupted()) throw UserError("interrupted; nothing was written");
         batch = next.get();

@@ -1,0 +1,180 @@
+// ballast data prepare | info | show
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "base/thread_pool.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "data/prepare.h"
+#include "data/sampler.h"
+#include "data/token_store.h"
+#include "data/tokenizer.h"
+
+namespace ballast {
+namespace {
+
+struct PrepareArguments {
+    std::string tokenizer;
+    data::PrepareOptions options;
+    int threads = 0;
+};
+
+struct InfoArguments {
+    std::string path;
+    bool verify = false;
+};
+
+struct ShowArguments {
+    std::string path, tokenizer;
+    int64_t step = 0, steps = 0, batch = 0, seq_length = 2048, seed = 1234, num_sinks = 0, count = 4;
+};
+
+std::atomic<bool> interrupted{false};
+
+/// The first Ctrl-C ends the command at the next safe place; the second one ends it the usual way.
+void catch_interrupts() {
+    struct sigaction action {};
+    action.sa_handler = [](int) { interrupted.store(true); };
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    ::sigaction(SIGINT, &action, nullptr);
+    ::sigaction(SIGTERM, &action, nullptr);
+}
+
+void prepare(const PrepareArguments& arguments) {
+    const auto start = std::chrono::steady_clock::now();
+    const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
+    ThreadPool pool(arguments.threads);
+    data::PrepareOptions options = arguments.options;
+    std::unique_ptr<Progress> progress;
+    options.progress = [&progress](int64_t done, int64_t total) {
+        if (!progress) progress = std::make_unique<Progress>("tokenize", total, "B");
+        progress->update(done);
+    };
+    catch_interrupts();
+    options.interrupted = [] { return interrupted.load(); };
+    const data::PrepareResult result = data::prepare(tokenizer, options, pool);
+    if (progress) progress->finish();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fmt::print("{}: {} tokens ({})\n", options.output, result.num_tokens - result.num_validation_tokens,
+               name_of(data::token_dtype(tokenizer.vocab_size())));
+    if (result.num_validation_tokens > 0)
+        fmt::print("{}: {} tokens, held out\n", options.validation_output, result.num_validation_tokens);
+    fmt::print("{} documents, {} bytes of text, {:.2f} bytes a token, {:.1f} s, {:.1f} MB/s\n", result.num_documents,
+               result.text_bytes, static_cast<double>(result.text_bytes) / static_cast<double>(result.num_tokens), seconds,
+               static_cast<double>(result.text_bytes) * 1e-6 / seconds);
+}
+
+void info(const InfoArguments& arguments) {
+    const data::TokenStore store(arguments.path);
+    fmt::print("tokens          {} ({})\n", store.num_tokens(), name_of(store.dtype()));
+    fmt::print("documents       {}\n", store.num_documents());
+    fmt::print("vocabulary      {} ids\n", store.vocab_size());
+    fmt::print("tokenizer hash  {}\n", store.tokenizer_hash());
+    const int64_t end_of_text = store.info().end_of_text_id;
+    fmt::print("end of text     {}\n", end_of_text < 0 ? "not appended" : fmt::format("id {} after each document", end_of_text));
+    std::string_view label = "sources";
+    for (std::string_view rest = store.info().sources; !rest.empty(); label = "") {
+        const size_t end = std::min(rest.find('\n'), rest.size());
+        fmt::print("{:<15} {}\n", label, rest.substr(0, end));
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    if (!arguments.verify) return;
+    store.verify();
+    fmt::print("verified        checksums match, every token is in the vocabulary\n");
+}
+
+/// A window as a model with sink tokens reads it: the sinks, then as much of the text as still fits.
+std::string describe_inputs(const data::Tokenizer& tokenizer, std::span<const int32_t> window, int64_t num_sinks) {
+    std::string text;
+    for (int64_t i = 0; i < num_sinks; ++i) text += fmt::format("<sink {}>", i);
+    for (int32_t id : window.first(window.size() - 1 - static_cast<size_t>(num_sinks)))
+        text += tokenizer.token_bytes(static_cast<uint32_t>(id)).value_or("<unknown token>");
+    return text;
+}
+
+void show(const ShowArguments& arguments) {
+    const data::TokenStore store(arguments.path);
+    const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
+    if (tokenizer.hash() != store.tokenizer_hash())
+        throw UserError(fmt::format("{} was made with another tokenizer than {} (hashes {} and {})", arguments.path,
+                                    arguments.tokenizer, store.tokenizer_hash(), tokenizer.hash()));
+    if (arguments.step >= arguments.steps)
+        throw UserError(fmt::format("--step {} must be below --steps {}", arguments.step, arguments.steps));
+    if (arguments.num_sinks >= arguments.seq_length)
+        throw UserError(fmt::format("--sinks {} must be below --seq {}", arguments.num_sinks, arguments.seq_length));
+    const data::Sampler sampler(store, arguments.seq_length, static_cast<uint32_t>(arguments.seed), arguments.steps,
+                                arguments.batch);
+    std::vector<int32_t> window(static_cast<size_t>(arguments.seq_length) + 1);
+    for (int64_t b = 0; b < std::min(arguments.count, arguments.batch); ++b) {
+        const int64_t index = arguments.step * arguments.batch + b;
+        sampler.sample(index, window.data());
+        fmt::print("=== step {}, sample {} of {} (number {} of {}, {} epochs)\n{}\n", arguments.step, b, arguments.batch, index,
+                   sampler.size(), sampler.num_epochs(), describe_inputs(tokenizer, window, arguments.num_sinks));
+    }
+}
+
+void add_prepare_command(CLI::App& parent) {
+    auto arguments = std::make_shared<PrepareArguments>();
+    data::PrepareOptions& options = arguments->options;
+    CLI::App* command = parent.add_subcommand("prepare", "Tokenise text into a file to train on (HDF5)");
+    command->add_option("input", options.inputs, ".txt, .jsonl, .jsonl.zst files, or folders of them")->required();
+    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
+    command->add_option("-o,--output", options.output, "Token store to write")->required();
+    command->add_option("--validation-output", options.validation_output, "Token store for the held-out end of the text");
+    command->add_option("--validation-fraction", options.validation_fraction, "Share of the tokens held out, e.g. 0.05");
+    command->add_flag("--append-eod,!--no-append-eod", options.append_end_of_text,
+                      "Put <|endoftext|> after each document (default: yes)");
+    command->add_option("--text-key", options.text_key, "Field of a JSON line that holds the text")->capture_default_str();
+    add_invalid_utf8_option(*command, options.invalid_utf8);
+    add_threads_option(*command, arguments->threads);
+    command->footer("Example: ballast data prepare -t tokenizer.json -o train.h5 --validation-output val.h5 "
+                    "--validation-fraction 0.05 books/");
+    command->callback([arguments] { prepare(*arguments); });
+}
+
+void add_info_command(CLI::App& parent) {
+    auto arguments = std::make_shared<InfoArguments>();
+    CLI::App* command = parent.add_subcommand("info", "Say what is in a token store");
+    command->add_option("file", arguments->path, "Token store")->required();
+    command->add_flag("--verify", arguments->verify, "Read everything and check it");
+    command->footer("Example: ballast data info train.h5 --verify");
+    command->callback([arguments] { info(*arguments); });
+}
+
+void add_show_command(CLI::App& parent) {
+    auto arguments = std::make_shared<ShowArguments>();
+    CLI::App* command = parent.add_subcommand("show", "Print the samples of one training step as text");
+    const auto add_size = [command](const char* name, int64_t& value, const char* about, int64_t smallest) {
+        return command->add_option(name, value, about)->check(CLI::Range(smallest, int64_t{1} << 40))->capture_default_str();
+    };
+    command->add_option("file", arguments->path, "Token store")->required();
+    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
+    add_size("--step", arguments->step, "The step, from 0", 0);
+    add_size("--steps", arguments->steps, "Steps of the whole run: the order depends on it", 1)->required();
+    add_size("--batch", arguments->batch, "Samples a step (global batch): the order depends on it", 1)->required();
+    add_size("--seq", arguments->seq_length, "Sequence length", 1);
+    command->add_option("--seed", arguments->seed, "Seed of the order")->check(CLI::Range(int64_t{0}, int64_t{0xFFFFFFFF}))
+        ->capture_default_str();
+    add_size("--sinks", arguments->num_sinks, "Sink tokens before each sample", 0);
+    add_size("--count", arguments->count, "Samples to print", 1);
+    command->footer("Example: ballast data show train.h5 -t tokenizer.json --step 7 --steps 143000 --batch 1024");
+    command->callback([arguments] { show(*arguments); });
+}
+
+}  // namespace
+
+void add_data_command(CLI::App& app) {
+    CLI::App* data = app.add_subcommand("data", "Make, inspect and show token stores");
+    data->require_subcommand(1);
+    add_prepare_command(*data);
+    add_info_command(*data);
+    add_show_command(*data);
+}
+
+}  // namespace ballast

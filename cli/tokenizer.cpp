@@ -1,0 +1,139 @@
+// ballast tokenizer train | encode | decode
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/progress.h"
+#include "base/thread_pool.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "data/bpe_trainer.h"
+#include "data/pre_tokenizer.h"
+#include "data/tokenizer.h"
+
+namespace ballast {
+namespace {
+
+struct TrainArguments {
+    std::vector<std::string> inputs;
+    std::string output = "tokenizer.json";
+    std::string text_key = "text";
+    data::BpeTrainerOptions trainer;
+    int threads = 0;
+};
+
+struct CodingArguments {
+    std::string tokenizer;
+    std::string input = "-";
+    data::InvalidUtf8 invalid_utf8 = data::InvalidUtf8::error;
+};
+
+void train(const TrainArguments& arguments) {
+    constexpr size_t kPieceBytes = size_t{1} << 20;
+    data::BpeTrainer trainer(arguments.trainer);
+    data::Corpus corpus(arguments.inputs,
+                        {arguments.text_key, arguments.trainer.invalid_utf8, kPieceBytes, &data::last_word_cut});
+    ThreadPool pool(arguments.threads);
+    const size_t batch_bytes = 4 * kPieceBytes * static_cast<size_t>(pool.num_threads());
+    Progress progress("count words", corpus.total_file_bytes(), "B");
+    for (auto batch = corpus.next_batch(batch_bytes); !batch.empty(); batch = corpus.next_batch(batch_bytes)) {
+        trainer.add_texts(batch, pool);
+        progress.update(corpus.file_bytes_read());
+    }
+    progress.finish();
+    const data::Tokenizer tokenizer(trainer.train());
+    tokenizer.save(arguments.output);
+    fmt::print("{}: {} tokens, hash {}\n", arguments.output, tokenizer.vocab_size(), tokenizer.hash());
+    if (tokenizer.vocab_size() < arguments.trainer.vocab_size)
+        fmt::print("(fewer than the {} asked for: the text has no more pairs to merge)\n", arguments.trainer.vocab_size);
+}
+
+std::string read_input(const std::string& path) {
+    if (path != "-") return read_file(path);
+    return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
+
+void write_output(std::string_view text) {
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+        throw_errno("write", "standard output");
+}
+
+void encode(const CodingArguments& arguments) {
+    const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
+    const std::vector<uint32_t> ids = tokenizer.encode(read_input(arguments.input), arguments.invalid_utf8);
+    write_output(fmt::format("{}\n", fmt::join(ids, " ")));
+}
+
+void decode(const CodingArguments& arguments) {
+    const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
+    const std::string text = read_input(arguments.input);
+    std::vector<uint32_t> ids;
+    constexpr const char* kSpace = " \t\r\n";
+    for (size_t at = text.find_first_not_of(kSpace); at != std::string::npos; at = text.find_first_not_of(kSpace, at)) {
+        const size_t end = std::min(text.find_first_of(kSpace, at), text.size());
+        uint32_t id = 0;
+        const auto [stop, error] = std::from_chars(text.data() + at, text.data() + end, id);
+        if (error != std::errc{} || stop != text.data() + end)
+            throw UserError(fmt::format("\"{}\" at byte {} is no token id; give numbers separated by white space",
+                                        text.substr(at, std::min<size_t>(end - at, 40)), at));
+        ids.push_back(id);
+        at = end;
+    }
+    write_output(tokenizer.decode(ids));
+}
+
+void add_train_command(CLI::App& parent) {
+    auto arguments = std::make_shared<TrainArguments>();
+    CLI::App* command = parent.add_subcommand("train", "Learn a byte-level BPE vocabulary from text");
+    command->add_option("input", arguments->inputs, ".txt, .jsonl, .jsonl.zst files, or folders of them")->required();
+    command->add_option("-o,--output", arguments->output, "tokenizer.json to write")->capture_default_str();
+    command->add_option("--vocab-size", arguments->trainer.vocab_size, "Tokens, special ones and bytes included")->required();
+    command->add_option("--special-token", arguments->trainer.special_tokens, "Special tokens, ids from 0")
+        ->capture_default_str();
+    command->add_option("--min-frequency", arguments->trainer.min_frequency, "Do not merge pairs rarer than this")
+        ->capture_default_str();
+    command->add_option("--text-key", arguments->text_key, "Field of a JSON line that holds the text")
+        ->capture_default_str();
+    add_invalid_utf8_option(*command, arguments->trainer.invalid_utf8);
+    add_threads_option(*command, arguments->threads);
+    command->footer("Example: ballast tokenizer train -o tokenizer.json --vocab-size 1024 books/");
+    command->callback([arguments] { train(*arguments); });
+}
+
+CLI::App* add_coding_command(CLI::App& parent, const char* name, const char* about, const char* input,
+                             const std::shared_ptr<CodingArguments>& arguments) {
+    CLI::App* command = parent.add_subcommand(name, about);
+    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
+    command->add_option("input", arguments->input, input)->capture_default_str();
+    return command;
+}
+
+}  // namespace
+
+void add_tokenizer_command(CLI::App& app) {
+    CLI::App* tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer; turn text into token ids and back");
+    tokenizer->require_subcommand(1);
+    add_train_command(*tokenizer);
+
+    auto encoding = std::make_shared<CodingArguments>();
+    CLI::App* encoder = add_coding_command(*tokenizer, "encode", "Text to ids, separated by spaces",
+                                           "Text file; - is standard input", encoding);
+    add_invalid_utf8_option(*encoder, encoding->invalid_utf8);
+    encoder->footer("Example: echo 'Call me Ishmael.' | ballast tokenizer encode -t tokenizer.json");
+    encoder->callback([encoding] { encode(*encoding); });
+
+    auto decoding = std::make_shared<CodingArguments>();
+    CLI::App* decoder = add_coding_command(*tokenizer, "decode", "Ids, separated by white space, to text",
+                                           "File of ids; - is standard input", decoding);
+    decoder->footer("Example: echo 14924 479 | ballast tokenizer decode -t tokenizer.json");
+    decoder->callback([decoding] { decode(*decoding); });
+}
+
+}  // namespace ballast
