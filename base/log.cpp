@@ -44,6 +44,15 @@ void log_info(std::string_view message) { log(spdlog::level::info, "[%H:%M:%S] %
 void log_warning(std::string_view message) { log(spdlog::level::warn, "[%H:%M:%S] %^warning:%$ %v", message); }
 void log_error(std::string_view message) { log(spdlog::level::err, "[%H:%M:%S] %^error:%$ %v", message); }
 
+void print_line(std::string_view line) {
+    const std::lock_guard held(status_mutex);
+    if (!status_line.empty()) write(kClearLine);
+    std::fwrite(line.data(), 1, line.size(), stdout);
+    std::fputc('\n', stdout);
+    std::fflush(stdout);
+    if (!status_line.empty()) write(status_line);
+}
+
 void show_status_line(std::string_view line) {
     const std::lock_guard held(status_mutex);
     status_line = line;

@@ -29,7 +29,7 @@ void check_policy(const model::ModelConfig& config, const StreamingOptions& opti
 }
 
 void stop_if_interrupted() {
-    if (interrupted()) throw Interrupted();
+    if (interrupted()) throw RunError("interrupted before the end; nothing was written");
 }
 
 /// Losses of every position of the stream, sinks included.

@@ -55,8 +55,7 @@ void save_checkpoint(const std::string& path, const CheckpointInfo& info, const 
     file.set_attribute("step", info.step);
     file.set_attribute("tokens", info.tokens);
     file.set_attribute("tokenizer_hash", info.tokenizer_hash);
-    RunConfig config = info.config;
-    const std::string toml = to_toml(config);
+    const std::string toml = to_toml(info.config);
     const int64_t length = static_cast<int64_t>(toml.size());
     file.write("config", Dtype::u8, {&length, 1}, toml.data());
     for (const auto& row : weights.table().rows()) {

@@ -1,9 +1,10 @@
 #include "train/run_config.h"
 
 #include <array>
+#include <filesystem>
 #include <fmt/format.h>
 
-#include "base/config_visitor.h"
+#include "base/config_toml.h"
 
 namespace ballast::train {
 namespace {
@@ -62,6 +63,14 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("tokens", sample.tokens, "tokens to generate", {.min = 1, .max = 1 << 20});
     v.field("prompt", sample.prompt, "text to continue");
     v.field("temperature", sample.temperature, "0: always the most likely token", {.min = 0, .max = 100});
+}
+
+RunConfig RunConfig::load(const std::string& path, const std::vector<std::string>& settings) {
+    RunConfig config;
+    load_toml(config, path, settings);
+    for (std::string* file : {&config.data.train, &config.data.validation, &config.data.tokenizer})
+        if (!file->empty()) *file = std::filesystem::absolute(*file).lexically_normal().string();
+    return config;
 }
 
 void RunConfig::validate() const {

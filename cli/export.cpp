@@ -1,0 +1,74 @@
+// ballast export RUN DIR
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fmt/format.h>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/json_file.h"
+#include "cli/commands.h"
+#include "data/tokenizer.h"
+#include "model/hugging_face.h"
+#include "train/load_model.h"
+
+namespace ballast {
+namespace {
+
+struct Options {
+    std::string model, out, hidden_act, dtype = "f32";
+    double max_shard_gb = 5.0;
+};
+
+/// The tokenizer's files, with sink tokens as added tokens so that their ids have names there too.
+int64_t write_tokenizer(const std::string& from, const std::filesystem::path& folder, const model::ModelConfig& config) {
+    const data::Tokenizer tokenizer = data::Tokenizer::load(from);
+    nlohmann::ordered_json json = nlohmann::ordered_json::parse(read_json_file(from).dump());
+    for (int64_t i = 0; i < config.num_sink_tokens; ++i)
+        json["added_tokens"].push_back({{"id", config.sink_token_id + i}, {"content", fmt::format("<|sink_{}|>", i)},
+                                        {"single_word", false}, {"lstrip", false}, {"rstrip", false}, {"normalized", false},
+                                        {"special", true}});
+    write_json_file((folder / "tokenizer.json").string(), json);
+    const std::string end = "<|endoftext|>";
+    nlohmann::ordered_json settings{{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_prefix_space", false},
+                                    {"model_max_length", config.max_position_embeddings}};
+    nlohmann::ordered_json special;
+    if (tokenizer.end_of_text_id())
+        for (const char* role : {"bos_token", "eos_token", "unk_token"}) settings[role] = special[role] = end;
+    write_json_file((folder / "tokenizer_config.json").string(), settings);
+    write_json_file((folder / "special_tokens_map.json").string(), special);
+    return static_cast<int64_t>(tokenizer.end_of_text_id().value_or(0));
+}
+
+void export_command(const Options& options) {
+    Context context(Device::cpu, 0);
+    const train::LoadedModel loaded = train::load_model(options.model, context, Dtype::f32);
+    const model::ModelConfig& config = loaded.model->config();
+    model::ExportOptions settings;
+    settings.dtype = options.dtype == "bf16" ? Dtype::bf16 : Dtype::f32;
+    settings.hidden_act = options.hidden_act;
+    settings.max_shard_bytes = static_cast<int64_t>(options.max_shard_gb * 1e9);
+    if (config.position != model::Position::alibi && !loaded.tokenizer_path.empty()) {
+        std::filesystem::create_directories(options.out);
+        settings.end_of_text_id = write_tokenizer(loaded.tokenizer_path, options.out, config);
+    }
+    model::write_hugging_face(options.out, context, config, loaded.model->weights(), settings);
+    std::cout << fmt::format("{} -> {}\n", loaded.source, options.out);
+}
+
+}  // namespace
+
+void add_export_command(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    CLI::App* command = app.add_subcommand("export", "Write a model as a Hugging Face folder");
+    command->add_option("model", options->model, "run folder, checkpoint file or Hugging Face folder")->required();
+    command->add_option("dir", options->out, "folder to write")->required();
+    command->add_option("--dtype", options->dtype, "type of the weights")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+    command->add_option("--hidden-act", options->hidden_act,
+                        "activation to write instead of the one the model was trained with (gelu: what Pythia's config.json says)");
+    command->add_option("--max-shard-gb", options->max_shard_gb, "largest weight file in GB")->check(CLI::PositiveNumber)->capture_default_str();
+    command->footer("Example:\n  ballast export runs/160m pythia-160m-mine\n"
+                    "  python3 -c 'from transformers import AutoModelForCausalLM as M; M.from_pretrained(\"pythia-160m-mine\")'");
+    command->callback([options] { export_command(*options); });
+}
+
+}  // namespace ballast

@@ -1,0 +1,133 @@
+// ballast train CONFIG.toml
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <filesystem>
+#include <fmt/format.h>
+#include <iostream>
+
+#include "base/config_toml.h"
+#include "base/cpu_features.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "train/memory_plan.h"
+#include "train/trainer.h"
+
+namespace ballast {
+namespace {
+
+using namespace train;  // every name of this file's subject
+
+struct Options {
+    std::string config;
+    std::vector<std::string> settings;
+    std::string out;
+    bool resume = false, overwrite = false, show_keys = false;
+};
+
+void print_startup(const RunConfig& config, const Context& context, const RunData& data, const MemoryPlan& plan) {
+    const model::ParameterTable table(config.model);
+    const auto flops = model::flops_per_token(config.model, table.num_parameters(), config.train.sequence_length);
+    std::cout << to_table(config) << '\n';
+    std::cout << fmt::format("parameters   {:L} ({:L} without embeddings), sink tokens: {}\n", table.num_parameters(),
+                             table.num_parameters() - table.num_parameters(model::Role::embed_in) -
+                                 table.num_parameters(model::Role::embed_out),
+                             config.model.num_sink_tokens == 0
+                                 ? "none"
+                                 : fmt::format("ids {} to {}", config.model.sink_token_id,
+                                               config.model.sink_token_id + config.model.num_sink_tokens - 1));
+    std::cout << fmt::format("FLOPs/token  {:.4g} = 6 (parameters - input embedding) + 12 layers * hidden * length [PaLM]; {:.4g} with "
+                             "attention halved for the causal mask\n",
+                             flops.palm, flops.causal);
+    std::cout << fmt::format("batch        {} samples of {} positions an update, in {} passes of {}\n", config.train.global_batch,
+                             config.train.sequence_length, config.train.global_batch / config.samples_per_pass(),
+                             config.samples_per_pass());
+    const double epochs = static_cast<double>(config.train.steps * config.train.global_batch * config.train.sequence_length) /
+                          static_cast<double>(data.train.num_tokens());
+    std::cout << fmt::format("data         {} tokens in {} documents, {:.2f} epochs\n", data.train.num_tokens(),
+                             data.train.num_documents(), epochs);
+    std::cout << "memory      ";
+    for (const auto& [name, bytes] : plan.parts())
+        if (bytes > 0) std::cout << fmt::format(" {} {} |", name, format_bytes(bytes));
+    std::cout << fmt::format(" total {}\n", format_bytes(plan.total()));
+    std::cout << fmt::format("threads      {}\n", const_cast<Context&>(context).pool().num_threads()) << std::flush;
+}
+
+/// Control characters would break the line and the terminal.
+std::string printable(std::string text) {
+    for (char& c : text)
+        if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+    return text;
+}
+
+/// One line a step, and the bar on a terminal.
+TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& bar) {
+    TrainObserver observer;
+    const int64_t last = config.train.steps;
+    observer.started = [&bar, last](int64_t first) { bar = std::make_unique<Progress>("train", last, "steps", first); };
+    observer.step = [&bar, last, every = config.train.log_every](const StepMetrics& m) {
+        if (m.step % every == 0 || m.step == last) print_line(format_step(m, last));
+        bar->set_suffix(fmt::format("loss {:.3f}  {} tok/s", m.loss, format_count(m.tokens_per_second)));
+        bar->update(m.step);
+    };
+    observer.validation = [](int64_t step, double loss) {
+        print_line(fmt::format("step {} | validation loss {:.4f} | perplexity {:.2f}", step, loss, std::exp(loss)));
+    };
+    observer.sample = [](int64_t step, const std::string& text) {
+        print_line(fmt::format("step {} | sample: {}", step, printable(text)));
+    };
+    observer.checkpoint = [](const std::string& path) { print_line(fmt::format("saved {}", path)); };
+    observer.warning = [](const std::string& text) { log_warning(text); };
+    return observer;
+}
+
+void train_command(const Options& options) {
+    if (options.show_keys) {
+        std::cout << to_help(RunConfig{});
+        return;
+    }
+    if (options.config.empty()) throw UserError("which run? give a config, e.g. ballast train configs/pythia/160m.toml");
+    RunConfig config = RunConfig::load(options.config, options.settings);
+    config.validate();
+    RunData data = RunData::open(config.data);
+    resolve_vocabulary(config.model, data.tokenizer.vocab_size());
+    config.validate();
+
+    Context context(Device::cpu, static_cast<int>(config.train.threads), config.train.gemm);
+    const MemoryPlan plan = plan_memory(context, config);
+    print_startup(config, context, data, plan);
+    require_fit(plan, available_memory());
+
+    const std::string out = options.out.empty() ? "runs/" + std::filesystem::path(options.config).stem().string() : options.out;
+    RunDirectory directory(out);
+    const InterruptGuard guard;
+    std::unique_ptr<Progress> bar;
+    Trainer trainer(context, config, data, directory, make_observer(config, bar));
+    const StartMode mode = options.resume ? StartMode::resume : options.overwrite ? StartMode::overwrite : StartMode::fresh;
+    const RunStatus status = trainer.run(mode);
+    if (bar) bar->finish();
+    if (status == RunStatus::interrupted)
+        std::cout << fmt::format("interrupted; continue with: ballast train {} --out {} --resume\n", options.config, out);
+    else
+        std::cout << fmt::format("done: {}\n", out);
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    CLI::App* command = app.add_subcommand("train", "Train a model");
+    command->add_option("config", options->config, "TOML file of the run (configs/)");
+    command->add_option("--set", options->settings, "change a field: section.key=value (repeat as needed)")->type_name("A.B=V");
+    command->add_option("-o,--out", options->out, "run folder; default: runs/<name of the config>");
+    auto* resume = command->add_flag("--resume", options->resume, "continue from the newest valid checkpoint, or start when there is none");
+    command->add_flag("--overwrite", options->overwrite, "replace the run that is in the folder")->excludes(resume);
+    command->add_flag("--keys", options->show_keys, "list every field of a config with its default and meaning");
+    command->footer("Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set data.tokenizer=tokenizer.json \\\n"
+                    "    --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
+                    "Ctrl-C saves and stops; the same command with --resume continues to the bit.");
+    command->callback([options] { train_command(*options); });
+}
+
+}  // namespace ballast

@@ -1,0 +1,104 @@
+#include "eval/cache_table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fmt/format.h>
+
+namespace ballast::eval {
+namespace {
+
+std::string column_name(const StreamingResult& cell) {
+    if (cell.policy == "dense" || cell.policy == "recompute") return cell.policy;
+    return fmt::format("{}+{}", cell.sinks, cell.cache - cell.sinks);
+}
+
+bool is_subset(const StreamingResult& cell) { return cell.tokens < cell.of_tokens; }
+
+std::string perplexity_text(const StreamingResult& cell) {
+    const std::string number = cell.perplexity < 1e4 ? fmt::format("{:.2f}", cell.perplexity) : fmt::format("{:.3g}", cell.perplexity);
+    return number + (is_subset(cell) ? "*" : "");
+}
+
+/// Cells right-aligned under their heads, the first column left-aligned.
+std::string align(const std::vector<std::vector<std::string>>& lines) {
+    std::vector<size_t> widths(lines.front().size(), 0);
+    for (const auto& line : lines)
+        for (size_t c = 0; c < line.size(); ++c) widths[c] = std::max(widths[c], line[c].size());
+    std::string out;
+    for (const auto& line : lines) {
+        out += fmt::format("{:<{}}", line[0], widths[0]);
+        for (size_t c = 1; c < line.size(); ++c) out += fmt::format("  {:>{}}", line[c], widths[c]);
+        out += '\n';
+    }
+    return out;
+}
+
+std::string subset_notes(const std::vector<CacheTableRow>& rows) {
+    std::string out;
+    for (const auto& row : rows)
+        for (const auto& cell : row.cells)
+            if (is_subset(cell))
+                out += fmt::format("* {}, {}: scored on {} of {} tokens; {} over the same ones: {:.2f}\n", row.model, column_name(cell),
+                                   cell.tokens, cell.of_tokens, column_name(row.cells.front()),
+                                   perplexity_on_subset(row.cells.front(), cell));
+    return out;
+}
+
+}  // namespace
+
+double perplexity_on_subset(const StreamingResult& cell, const StreamingResult& subset) {
+    require(cell.losses.size() == subset.losses.size(), "cells of different texts");
+    double total = 0;
+    int64_t count = 0;
+    for (size_t i = 0; i < cell.losses.size(); ++i)
+        if (!std::isnan(subset.losses[i])) {
+            total += static_cast<double>(cell.losses[i]);
+            ++count;
+        }
+    return std::exp(total / static_cast<double>(count));
+}
+
+CacheTableRow evaluate_cache_table(Context& context, const std::string& name, model::Transformer& model,
+                                   const std::vector<uint32_t>& text, const CacheTableOptions& options,
+                                   const CacheTableProgress& progress) {
+    const TextStream stream = make_text_stream(text, model.config(), 0);
+    CacheTableRow row;
+    row.model = name;
+    const auto add = [&](const infer::CachePolicy& policy, const std::string& cell) {
+        StreamingOptions streaming;
+        streaming.policy = policy;
+        streaming.method = options.method;
+        streaming.recompute_length = options.cache;
+        streaming.recompute_every = options.recompute_every;
+        row.cells.push_back(
+            evaluate_streaming(context, model, stream, streaming, [&](int64_t done) { progress(name + " " + cell, done); }));
+    };
+    for (int64_t x : options.sinks) {
+        const auto policy = infer::CachePolicy::sink(x, options.cache - x);
+        add(policy, policy.name());
+    }
+    add(infer::CachePolicy::dense(), "dense");
+    add({infer::CacheKind::recompute, 0, 0}, "recompute");
+    row.sinks = evaluate_sinks(context, model, text, options.sink_metrics);
+    return row;
+}
+
+std::string format_cache_table(const std::vector<CacheTableRow>& rows) {
+    require(!rows.empty(), "a table without rows");
+    const auto& first = rows.front();
+    std::vector<std::vector<std::string>> perplexities{{"perplexity"}}, shares{{"attention on position 1"}};
+    for (const auto& cell : first.cells) perplexities[0].push_back(column_name(cell));
+    perplexities[0].push_back("Sink_1");
+    for (int64_t l = 0; l < first.sinks.layers; ++l) shares[0].push_back(fmt::format("layer {}", l));
+    for (const auto& row : rows) {
+        auto& line = perplexities.emplace_back(1, row.model);
+        for (const auto& cell : row.cells) line.push_back(perplexity_text(cell));
+        line.push_back(fmt::format("{:.1f} %", 100 * row.sinks.sink_rate.front()));
+        auto& share = shares.emplace_back(1, row.model);
+        for (int64_t l = 0; l < row.sinks.layers; ++l)
+            share.push_back(fmt::format("{:.3f}", row.sinks.share[static_cast<size_t>(l * row.sinks.positions)]));
+    }
+    return align(perplexities) + subset_notes(rows) + "\n" + align(shares);
+}
+
+}  // namespace ballast::eval

@@ -1,0 +1,161 @@
+// Finite differences through the whole model in double, for every parameter of every kind of model.
+#include "model/sink_tokens.h"
+#include "tests/catch.h"
+#include "tests/model/model_fixture.h"
+
+using namespace ballast;
+using namespace ballast::test;
+
+namespace {
+
+struct Setup {
+    Context context{Device::cpu, 1, Gemm::reference};
+    model::Transformer model;
+    model::Pass pass;
+    double scale;
+
+    Setup(const model::ModelConfig& config, int64_t batch, int64_t length)
+        : model(context, config, Dtype::f64), pass(context, model, model::PassKind::forward_backward, batch, length),
+          scale(1.0 / static_cast<double>(batch * model::targets_per_sample(config, length))) {
+        randomise(context, model.weights(), 7);
+        std::vector<int32_t> ids, targets;
+        for (int64_t b = 0; b < batch; ++b) {
+            const auto window = random_ids(static_cast<uint32_t>(100 + b), static_cast<size_t>(length + 1),
+                                           config.num_sink_tokens ? config.sink_token_id : config.vocab_size);
+            std::vector<int32_t> in(static_cast<size_t>(length)), out(static_cast<size_t>(length));
+            model::fill_sample(window, config, in, out);
+            ids.insert(ids.end(), in.begin(), in.end());
+            targets.insert(targets.end(), out.begin(), out.end());
+        }
+        pass.set_tokens(ids, targets);
+    }
+
+    double loss() {
+        pass.forward();
+        double total = 0;
+        for (double x : to_host(context, pass.losses())) total += x;
+        return total * scale;
+    }
+};
+
+/// Central differences at up to `probes` places of each parameter (those with the largest gradients and some others).
+void check_all_parameters(const model::ModelConfig& config) {
+    Setup s(config, 2, 9);
+    const model::FlatArray gradients(s.context, s.model.weights().table(), Dtype::f64);
+    s.pass.forward_backward(gradients, s.scale);
+    constexpr double kStep = 1e-5;
+    for (const auto& row : s.model.weights().table().rows()) {
+        const auto d = to_host(s.context, gradients.of(row));
+        double* weight = s.model.weights().master(row).ptr<double>();
+        double difference = 0, norm = 0;
+        const int64_t stride = std::max<int64_t>(1, row.count / 40);
+        for (int64_t i = 0; i < row.count; i += stride) {
+            const double saved = weight[i];
+            weight[i] = saved + kStep;
+            const double above = s.loss();
+            weight[i] = saved - kStep;
+            const double below = s.loss();
+            weight[i] = saved;
+            const double numeric = (above - below) / (2 * kStep), analytic = d[static_cast<size_t>(i)];
+            difference += (numeric - analytic) * (numeric - analytic);
+            norm += numeric * numeric;
+        }
+        INFO(row.name << " (gradient norm of the probes " << std::sqrt(norm) << ")");
+        CHECK(std::sqrt(norm) > 1e-7);  // a gradient that is nowhere tested is no test
+        CHECK(std::sqrt(difference) <= 1e-6 * std::sqrt(norm) + 1e-10);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("gradients of every parameter: normalisers, parallel and sequential") {
+    for (const bool parallel : {true, false})
+        for (const Normaliser normaliser : {Normaliser::softmax, Normaliser::off_by_one, Normaliser::sink_logit}) {
+            auto config = tiny_config();
+            config.parallel_residual = parallel;
+            config.normaliser = normaliser;
+            INFO("parallel " << parallel << ", normaliser " << static_cast<int>(normaliser));
+            check_all_parameters(config);
+        }
+}
+
+TEST_CASE("gradients of every parameter: sink tokens, positions, tied head, erf") {
+    auto sinks = tiny_config();
+    sinks.num_sink_tokens = 2;
+    sinks.sink_token_id = 20;
+    check_all_parameters(sinks);
+
+    auto alibi = tiny_config();
+    alibi.position = model::Position::alibi;
+    alibi.num_heads = 4;
+    alibi.normaliser = Normaliser::sink_logit;
+    check_all_parameters(alibi);
+
+    auto tied = tiny_config();
+    tied.tie_word_embeddings = true;
+    tied.hidden_act = ops::Gelu::erf;
+    tied.position = model::Position::none;
+    check_all_parameters(tied);
+}
+
+TEST_CASE("the sink tokens' own embedding rows get gradients") {
+    auto config = tiny_config();
+    config.num_sink_tokens = 2;
+    config.sink_token_id = 20;
+    Setup s(config, 2, 9);
+    const model::FlatArray gradients(s.context, s.model.weights().table(), Dtype::f64);
+    s.pass.forward_backward(gradients, s.scale);
+    const auto d = to_host(s.context, gradients.of(s.model.weights().table().row(model::Role::embed_in)));
+    for (int64_t id : {20, 21}) {
+        double norm = 0;
+        for (int64_t c = 0; c < config.hidden_size; ++c) norm += std::abs(d[static_cast<size_t>(id * config.hidden_size + c)]);
+        CHECK(norm > 1e-6);
+    }
+}
+
+TEST_CASE("gradients accumulate over passes and repeat to the bit for any number of threads") {
+    auto config = tiny_config();
+    config.hidden_size = 48;
+    config.intermediate_size = 0;
+    const auto ids = random_ids(3, 2 * 33, config.vocab_size), targets = random_ids(4, 2 * 33, config.vocab_size);
+    std::vector<std::vector<double>> results;
+    for (int threads : {1, 2, 3}) {
+        Context context(Device::cpu, threads);
+        model::Transformer model(context, config, Dtype::f32);
+        model.weights().initialise(context, 5);
+        model::Pass pass(context, model, model::PassKind::forward_backward, 2, 33);
+        pass.set_tokens(ids, targets);
+        const model::FlatArray gradients(context, model.weights().table(), Dtype::f32);
+        pass.forward_backward(gradients, 0.25);
+        const auto once = to_host(context, gradients.flat());
+        pass.forward_backward(gradients, 0.25);
+        const auto twice = to_host(context, gradients.flat());
+        std::vector<double> doubled(once);
+        for (auto& x : doubled) x *= 2;
+        CHECK(relative_error(twice, doubled) <= 1e-6);
+        results.push_back(twice);
+    }
+    CHECK(results[0] == results[1]);
+    CHECK(results[0] == results[2]);
+}
+
+TEST_CASE("bf16 follows f32") {
+    auto config = tiny_config();
+    config.hidden_size = 64;
+    config.intermediate_size = 0;
+    const auto ids = random_ids(3, 2 * 33, config.vocab_size), targets = random_ids(4, 2 * 33, config.vocab_size);
+    std::vector<std::vector<double>> losses, gradients;
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        Context context(Device::cpu, 2);
+        model::Transformer model(context, config, dtype);
+        model.weights().initialise(context, 5);
+        model::Pass pass(context, model, model::PassKind::forward_backward, 2, 33);
+        pass.set_tokens(ids, targets);
+        const model::FlatArray d(context, model.weights().table(), Dtype::f32);
+        pass.forward_backward(d, 1.0 / 66);
+        losses.push_back(to_host(context, pass.losses()));
+        gradients.push_back(to_host(context, d.flat()));
+    }
+    CHECK(relative_error(losses[1], losses[0]) <= 2e-3);
+    CHECK(relative_error(gradients[1], gradients[0]) <= 2e-2);
+}

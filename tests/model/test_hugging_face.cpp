@@ -1,0 +1,188 @@
+// Against transformers: logits, losses and gradients of small GPT-NeoX models it wrote (used when ../shared/data is there),
+// and our own writer read back.
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "base/json_file.h"
+#include "model/hugging_face.h"
+#include "tests/catch.h"
+#include "tests/model/model_fixture.h"
+
+using namespace ballast;
+using namespace ballast::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string kFixtures = std::string(BALLAST_SHARED_DATA) + "/hf/";
+
+std::vector<float> read_f32(const SafetensorsReader& file, const std::string& name) {
+    std::vector<float> out(static_cast<size_t>(file.info(name).numel()));
+    file.read_f32(name, out);
+    return out;
+}
+
+struct TempFolder {
+    fs::path path = fs::temp_directory_path() / ("ballast-hf-" + std::to_string(::getpid()));
+    TempFolder() { fs::create_directories(path); }
+    ~TempFolder() { fs::remove_all(path); }
+    std::string str() const { return path.string(); }
+};
+
+struct Outputs {
+    std::vector<double> logits, losses;
+    std::map<std::string, std::vector<double>> gradients;
+    double loss = 0;
+};
+
+Outputs run(Context& context, model::Transformer& model, const std::vector<int32_t>& ids, int64_t B, int64_t T) {
+    std::vector<int32_t> targets;
+    for (int64_t i = 0; i < B * T; ++i) targets.push_back((i + 1) % T == 0 ? -1 : ids[static_cast<size_t>(i + 1)]);
+    model::Pass pass(context, model, model::PassKind::forward_backward, B, T);
+    pass.set_tokens(ids, targets);
+    const Dtype acc = accumulation_dtype(model.dtype());
+    const auto buffer = context.allocate(static_cast<size_t>(B * T * model.config().vocab_size) * size_of(acc));
+    const Tensor logits(buffer.data(), acc, {B * T, model.config().vocab_size});
+    pass.forward_logits(logits);
+    Outputs out;
+    out.logits = to_host(context, logits);
+    const model::FlatArray d(context, model.weights().table(), acc);
+    pass.forward_backward(d, 1.0 / static_cast<double>(B * (T - 1)));
+    out.losses = to_host(context, pass.losses());
+    for (double x : out.losses) out.loss += x / static_cast<double>(B * (T - 1));
+    for (const auto& row : model.weights().table().rows()) out.gradients[row.name] = to_host(context, d.of(row));
+    return out;
+}
+
+void check_against_fixture(const std::string& name, const std::string& gradients_file) {
+    const std::string folder = kFixtures + name;
+    if (!fs::exists(folder)) {
+        WARN(folder << " is not there: parity with transformers not checked");
+        return;
+    }
+    const SafetensorsReader reference(folder + "/ref.safetensors"), gradients(folder + "/" + gradients_file);
+    const auto& shape = reference.info("input_ids").shape;
+    std::vector<int32_t> ids(static_cast<size_t>(shape[0] * shape[1]));
+    reference.read_as("input_ids", Dtype::i32, ids.data());
+
+    Context context(Device::cpu, 2);
+    model::Transformer model(context, model::read_hugging_face_config(folder), Dtype::f32);
+    model::read_hugging_face_weights(folder, context, model.weights());
+    const Outputs out = run(context, model, ids, shape[0], shape[1]);
+    INFO(name);
+    CHECK(relative_error(out.logits, read_f32(reference, "logits")) <= 1e-5);
+    CHECK(std::abs(out.loss - static_cast<double>(read_f32(reference, "loss")[0])) <= 1e-5);
+    for (const auto& row : model.weights().table().rows()) {
+        INFO(row.name);
+        CHECK(relative_error(out.gradients.at(row.name), read_f32(gradients, "grad." + row.name)) <= 2e-5);
+    }
+}
+
+model::ModelConfig edited(const std::string& folder, const std::string& key, const nlohmann::json& value) {
+    auto json = read_json_file(folder + "/config.json");
+    json[key] = value;
+    write_json_file(folder + "/config.json", json);
+    return model::read_hugging_face_config(folder);
+}
+
+}  // namespace
+
+TEST_CASE("logits, loss and gradients equal transformers'") {
+    check_against_fixture("gpt_neox", "ref.safetensors");
+    check_against_fixture("gpt_neox_sequential", "ref.safetensors");
+    check_against_fixture("gpt_neox_adamw", "grads.safetensors");
+}
+
+TEST_CASE("a written folder reads back to the same model, whole and in shards, f32 and bf16") {
+    Context context(Device::cpu, 2);
+    auto config = tiny_config();
+    config.normaliser = Normaliser::sink_logit;
+    config.num_sink_tokens = 2;
+    config.sink_token_id = 21;
+    config.parallel_residual = false;
+    model::Transformer model(context, config, Dtype::f32);
+    randomise(context, model.weights(), 3);
+    for (const int64_t shard : {int64_t{1} << 30, int64_t{2000}})
+        for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+            const TempFolder folder;
+            model::write_hugging_face(folder.str(), context, config, model.weights(), {dtype, "", shard, 0});
+            const auto back = model::read_hugging_face_config(folder.str());
+            CHECK(back.normaliser == config.normaliser);
+            CHECK(back.num_sink_tokens == 2);
+            CHECK(back.sink_token_id == 21);
+            CHECK(back.hidden_act == config.hidden_act);
+            CHECK_FALSE(back.parallel_residual);
+            model::Weights weights(context, back, Dtype::f32);
+            model::read_hugging_face_weights(folder.str(), context, weights);
+            const double tolerance = dtype == Dtype::f32 ? 0 : 4e-3;
+            for (const auto& row : weights.table().rows())
+                CHECK(relative_error(to_host(context, weights.master(row)), to_host(context, model.weights().master(row))) <= tolerance);
+            // transformers must refuse what it would compute wrongly
+            CHECK(read_json_file(folder.str() + "/config.json")["model_type"] == "ballast_gpt_neox");
+        }
+}
+
+TEST_CASE("a tied model needs no head, and lm_head.weight is another name for it") {
+    Context context(Device::cpu, 1);
+    auto config = tiny_config();
+    config.tie_word_embeddings = true;
+    model::Transformer model(context, config, Dtype::f32);
+    randomise(context, model.weights(), 3);
+    const TempFolder folder;
+    model::write_hugging_face(folder.str(), context, config, model.weights(), {});
+    CHECK(read_json_file(folder.str() + "/config.json")["model_type"] == "gpt_neox");
+    model::Weights weights(context, model::read_hugging_face_config(folder.str()), Dtype::f32);
+    model::read_hugging_face_weights(folder.str(), context, weights);
+
+    std::vector<float> head(static_cast<size_t>(config.vocab_size * config.hidden_size), 0.5f);
+    auto untied = tiny_config();
+    model::Transformer other(context, untied, Dtype::f32);
+    std::vector<std::vector<float>> values;
+    SafetensorsWriter writer(folder.str() + "/model.safetensors");
+    for (const auto& row : other.weights().table().rows()) {
+        values.emplace_back(static_cast<size_t>(row.count), 0.5f);
+        writer.add(row.role == model::Role::embed_out ? "lm_head.weight" : row.name, Dtype::f32, row.shape, values.back().data());
+    }
+    writer.commit();
+    model::read_hugging_face_weights(folder.str(), context, other.weights());
+    CHECK(to_host(context, other.weights().master(other.weights().table().row(model::Role::embed_out)))[3] == 0.5);
+}
+
+TEST_CASE("foreign, lying and incomplete folders are the user's errors") {
+    Context context(Device::cpu, 1);
+    const auto config = tiny_config();
+    model::Transformer model(context, config, Dtype::f32);
+    const TempFolder folder;
+    CHECK_THROWS_AS(model::read_hugging_face_config(folder.str()), UserError);
+    model::write_hugging_face(folder.str(), context, config, model.weights(), {});
+    CHECK_NOTHROW(model::read_hugging_face_config(folder.str()));
+    CHECK_THROWS_AS(edited(folder.str(), "model_type", "llama"), UserError);
+    CHECK_NOTHROW(edited(folder.str(), "model_type", "gpt_neox"));
+    for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{
+             {"hidden_size", -16}, {"hidden_size", "16"}, {"hidden_size", 17}, {"num_attention_heads", 0}, {"vocab_size", 1e300},
+             {"hidden_act", "relu"}, {"ballast_normaliser", "hardmax"}, {"rope_scaling", {{"type", "linear"}}}}) {
+        const auto original = read_file(folder.str() + "/config.json");
+        INFO(key << " = " << value.dump());
+        CHECK_THROWS_AS(edited(folder.str(), key, value), UserError);
+        write_file(folder.str() + "/config.json", original);
+    }
+    const auto larger = edited(folder.str(), "vocab_size", 24);
+    model::Weights weights(context, larger, Dtype::f32);
+    CHECK_THROWS_AS(model::read_hugging_face_weights(folder.str(), context, weights), UserError);
+}
+
+TEST_CASE("ALiBi is refused, and the activation can be overridden") {
+    Context context(Device::cpu, 1);
+    auto config = tiny_config();
+    config.position = model::Position::alibi;
+    model::Transformer model(context, config, Dtype::f32);
+    const TempFolder folder;
+    CHECK_THROWS_AS(model::write_hugging_face(folder.str(), context, config, model.weights(), {}), UserError);
+    config.position = model::Position::rope;
+    model::write_hugging_face(folder.str(), context, config, model.weights(), {Dtype::f32, "gelu", 1 << 30, 0});
+    CHECK(model::read_hugging_face_config(folder.str()).hidden_act == ops::Gelu::erf);
+    CHECK_THROWS_AS(model::write_hugging_face(folder.str(), context, config, model.weights(), {Dtype::f32, "relu", 1 << 30, 0}), UserError);
+}

@@ -1,0 +1,84 @@
+// The training loop. Text to weights, one visible step at a time:
+//   accumulate gradients over micro-batches -> norm, clip, AdamW -> report -> validate, sample, save.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "data/sampler.h"
+#include "data/token_store.h"
+#include "data/tokenizer.h"
+#include "model/transformer.h"
+#include "train/checkpoint.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+#include "train/run_directory.h"
+
+namespace ballast::train {
+
+/// Where a run starts: anew (UserError when the folder already holds a run), anew over an old run, or from the newest checkpoint.
+enum class StartMode { fresh, overwrite, resume };
+
+/// Told about everything worth showing; the run itself prints nothing.
+struct TrainObserver {
+    std::function<void(int64_t first_step)> started = [](int64_t) {};
+    std::function<void(const StepMetrics&)> step = [](const StepMetrics&) {};
+    std::function<void(int64_t step, double loss)> validation = [](int64_t, double) {};
+    std::function<void(int64_t step, const std::string& text)> sample = [](int64_t, const std::string&) {};
+    std::function<void(const std::string& path)> checkpoint = [](const std::string&) {};
+    std::function<void(const std::string&)> warning = [](const std::string&) {};
+};
+
+/// Gives sink tokens their ids and the vocabulary the rows for them: ids follow the tokenizer's, and the padded vocabulary grows
+/// (to a multiple of 128) only when they do not fit. UserError when the vocabulary is smaller than the tokenizer's.
+void resolve_vocabulary(model::ModelConfig& config, int64_t tokenizer_size);
+
+/// Files a run reads, opened and checked against each other: UserError when a store was made with another tokenizer.
+struct RunData {
+    data::Tokenizer tokenizer;
+    data::TokenStore train;
+    std::unique_ptr<data::TokenStore> validation;
+
+    static RunData open(const DataConfig& config);
+};
+
+class Trainer {
+  public:
+    /// `config` has been resolved and validated. Nothing is written yet.
+    Trainer(Context& context, const RunConfig& config, RunData& data, RunDirectory& directory, TrainObserver observer);
+
+    /// Trains to the last step, or until interrupted(): then saves, marks the run interrupted and returns. RunError naming the
+    /// tensor when a loss or gradient is not finite; no parameter has changed then and the last checkpoint stays.
+    RunStatus run(StartMode mode);
+
+    const model::Transformer& model() const { return model_; }
+
+  private:
+    int64_t start(StartMode mode);
+    void open_logs();
+    StepMetrics train_step(int64_t step);
+    double accumulate_gradients(int64_t step);
+    [[noreturn]] void fail_non_finite(int64_t step, double loss, const StepResult& result);
+    void validate(int64_t step);
+    void sample(int64_t step);
+    void save(int64_t step);
+
+    Context& context_;
+    RunConfig config_;
+    RunData& data_;
+    RunDirectory& directory_;
+    TrainObserver observer_;
+    Schedule schedule_;
+    data::Sampler sampler_;
+    model::Transformer model_;
+    Optimizer optimizer_;
+    model::Pass pass_;
+    std::unique_ptr<model::Pass> validation_pass_;
+    DeviceBuffer losses_buffer_;
+    Tensor micro_losses_;  // f64, summed loss of each pass of the step
+    std::unique_ptr<JsonLines> metrics_, samples_;
+    int64_t last_saved_ = -1;
+};
+
+}  // namespace ballast::train
