@@ -1,0 +1,241 @@
+#include "tests/kernels/attention_fixture.h"
+
+using namespace ballast;
+using namespace ballast::test;
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Forward, weights and backward of one case against the oracle, in one dtype.
+void check_case(AttentionCase x, Dtype dtype, double spread = 1.0) {
+    fill(x, dtype, spread);
+    INFO(describe(x));
+    Context context(Device::cpu, 2);
+    AttentionRun run(x, dtype);
+    run.forward(context);
+    run.measure(context);
+    run.backward(context);
+    const AttentionResult expected = reference_attention(x);
+    std::optional<AttentionResult> naive;
+    if (dtype == Dtype::bf16) naive = reference_attention(x, dtype);
+    // Logits of size ~spread² carry the rounding of float; lse and gradients inherit it.
+    const double f32 = 1e-5 * std::max(1.0, spread * spread);
+    const auto check = [&](const char* name, const TestTensor& tensor, Values AttentionResult::*member) {
+        if (naive)
+            check_error(name, tensor, expected.*member, 2 * error((*naive).*member, expected.*member) + 1e-6);
+        else
+            check_close(name, tensor, expected.*member, f32);
+    };
+    check("out", run.out, &AttentionResult::out);
+    check("lse", run.lse, &AttentionResult::lse);
+    check("weights", run.weights, &AttentionResult::weights);
+    check("d_q", run.d_q, &AttentionResult::d_q);
+    check("d_k", run.d_k, &AttentionResult::d_k);
+    check("d_v", run.d_v, &AttentionResult::d_v);
+    if (run.d_sink_query) check("d_sink_query", *run.d_sink_query, &AttentionResult::d_sink_query);
+    if (run.d_sink_logit) {
+        Values sum = expected.d_sink_logit;
+        for (double& value : sum) value += 1.0;  // it accumulates
+        check_close("d_sink_logit", *run.d_sink_logit, sum, dtype == Dtype::bf16 ? 1e-2 : 1e-5);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("attention: every normaliser, mask, bias and grouping against the oracle") {
+    AttentionCase shape{.B = 2, .T = 63, .S = 63, .D = 8};
+    for (const AttentionCase& x : attention_variants(shape))
+        for (Dtype dtype : kComputeDtypes) check_case(x, dtype);
+}
+
+TEST_CASE("attention: odd lengths and head dims against the oracle") {
+    for (Dtype dtype : kComputeDtypes) {
+        for (int64_t T : {1, 2, 7, 63, 65, 130}) check_case({.B = 1, .T = T, .S = T, .H = 2, .G = 1, .D = 33}, dtype);
+        for (int64_t D : {1, 3, 32, 64, 80, 128, 256}) check_case({.B = 1, .T = 65, .S = 65, .H = 2, .G = 2, .D = D}, dtype);
+    }
+    check_case({.B = 1, .T = 1000, .S = 1000, .H = 1, .G = 1, .D = 16}, Dtype::f32);
+}
+
+TEST_CASE("attention: large logits against the oracle") {
+    for (Dtype dtype : {Dtype::f32, Dtype::f64})
+        check_case({.B = 1, .T = 65, .S = 65, .H = 2, .G = 2, .D = 32, .normaliser = Normaliser::sink_logit}, dtype, 5.0);
+}
+
+TEST_CASE("attention: keys and queries anywhere in the stream") {
+    for (Dtype dtype : kComputeDtypes) {
+        // A chunk of 7 queries behind a cache of 4 sinks and 60 recent keys that begin at position 500.
+        AttentionCase cached{.B = 2, .T = 7, .S = 64, .H = 2, .G = 1, .D = 16};
+        cached.sinks = 4;
+        cached.key_start = 500;
+        cached.query_start = 553;
+        check_case(cached, dtype);
+        cached.span = {20, 59};
+        cached.has_sink_query = true;
+        cached.sink_query_position = 63;
+        cached.alibi = {0.5, 0.1};
+        check_case(cached, dtype);
+        // One token against a long cache: decoding.
+        AttentionCase decode{.B = 1, .T = 1, .S = 777, .H = 4, .G = 2, .D = 64};
+        decode.query_start = 776;
+        check_case(decode, dtype);
+        decode.sinks = decode.key_start = 4;
+        decode.span = {100, 300, 0, -1};
+        decode.normaliser = Normaliser::off_by_one;
+        check_case(decode, dtype);
+        // Fewer keys than sinks.
+        check_case({.B = 1, .T = 3, .S = 3, .H = 1, .G = 1, .D = 8, .span = {0}, .sinks = 8, .key_start = 8}, dtype);
+    }
+}
+
+TEST_CASE("attention: rows that see nothing give zero, z, and no NaN") {
+    for (Normaliser normaliser : {Normaliser::softmax, Normaliser::off_by_one, Normaliser::sink_logit})
+        for (Dtype dtype : kComputeDtypes) {
+            AttentionCase x{.B = 1, .T = 9, .S = 5, .H = 2, .G = 2, .D = 8, .normaliser = normaliser};
+            x.key_start = 4;  // keys at 4 … 8, queries at 0 … 8: the first four see none
+            fill(x, dtype);
+            Context context(Device::cpu, 1);
+            AttentionRun run(x, dtype);
+            run.forward(context);
+            run.backward(context);
+            const AttentionResult expected = reference_attention(x);
+            for (int64_t t = 0; t < 4; ++t)
+                for (int64_t h = 0; h < 2; ++h) {
+                    CHECK(run.lse.at(h * 9 + t) == x.z(h));
+                    for (int64_t d = 0; d < 8; ++d) {
+                        CHECK(run.out.at((t * 2 + h) * 8 + d) == 0.0);
+                        CHECK(run.d_q.at((t * 2 + h) * 8 + d) == 0.0);
+                    }
+                }
+            check_close("out", run.out, expected.out);
+            check_error("d_k", run.d_k, expected.d_k, dtype == Dtype::bf16 ? 1e-2 : 1e-5);
+            if (run.d_sink_logit) CHECK(std::isfinite(run.d_sink_logit->at(0)));
+        }
+}
+
+TEST_CASE("attention: SoftMax-off-by-one is an explicit zero key and value, and a gated softmax") {
+    AttentionCase zero_sink{.B = 1, .T = 20, .S = 20, .H = 2, .G = 2, .D = 16, .normaliser = Normaliser::off_by_one};
+    fill(zero_sink, Dtype::f64);
+    AttentionCase softmax = zero_sink, prepended = zero_sink;
+    softmax.normaliser = prepended.normaliser = Normaliser::softmax;
+    prepended.S = 21;
+    prepended.query_start = 1;
+    for (Values* x : {&prepended.k, &prepended.v}) x->insert(x->begin(), static_cast<size_t>(zero_sink.G * zero_sink.D), 0.0);
+
+    Context context(Device::cpu, 1);
+    AttentionRun off_by_one(zero_sink, Dtype::f64), plain(softmax, Dtype::f64), explicit_zero(prepended, Dtype::f64);
+    off_by_one.forward(context);
+    plain.forward(context);
+    explicit_zero.forward(context);
+    check_close("explicit zero key and value", explicit_zero.out, off_by_one.out.get(), 0, 1e-14);
+    Values gated = plain.out.get();
+    for (int64_t t = 0; t < 20; ++t)
+        for (int64_t h = 0; h < 2; ++h)
+            for (int64_t d = 0; d < 16; ++d)
+                gated[softmax.q_at(0, t, h, d)] /= 1 + std::exp(-plain.lse.at(h * 20 + t));
+    check_close("O sigmoid(LSE)", off_by_one.out, gated, 0, 1e-14);
+}
+
+TEST_CASE("attention: finite differences of every input, for every normaliser, mask, bias and grouping") {
+    AttentionCase shape{.B = 1, .T = 7, .S = 7, .D = 3};
+    for (AttentionCase x : attention_variants(shape)) {
+        fill(x, Dtype::f64);
+        if (x.normaliser == Normaliser::sink_logit) x.sink_logit = {-1.5, 0.3, 2.0, 0.0};
+        INFO(describe(x));
+        Context context(Device::cpu, 1);
+        AttentionRun run(x, Dtype::f64);
+        const auto loss = [&] {
+            run.forward(context);
+            return dot(run.out.get(), x.d_out);
+        };
+        loss();
+        run.backward(context);
+        check_gradient("q", run.q, run.d_q.get(), loss);
+        check_gradient("k", run.k, run.d_k.get(), loss);
+        check_gradient("v", run.v, run.d_v.get(), loss);
+        if (run.sink_query) check_gradient("sink_query", *run.sink_query, run.d_sink_query->get(), loss);
+        if (run.sink_logit) {
+            Values gradient = run.d_sink_logit->get();
+            for (double& value : gradient) value -= 1.0;  // it was 1 before
+            check_gradient("sink_logit", *run.sink_logit, gradient, loss);
+        }
+    }
+}
+
+TEST_CASE("attention: strided views") {
+    // q, k and v as slices of one [B,T,3,H,D] buffer, out as a slice of a wider one.
+    const int64_t B = 2, T = 17, H = 3, D = 8;
+    AttentionCase x{.B = B, .T = T, .S = T, .H = H, .G = H, .D = D};
+    fill(x, Dtype::f32);
+    TestTensor packed(Dtype::f32, {B, T, 3, H, D}), wide(Dtype::f32, {B, T, H, D + 4}), lse(Dtype::f32, {B, H, T});
+    const auto part = [&](int64_t i) {
+        Tensor view = packed.tensor();
+        view.rank = 4;
+        view.data = static_cast<float*>(view.data) + i * H * D;
+        view.shape = {B, T, H, D};
+        view.stride = {T * 3 * H * D, 3 * H * D, D, 1};
+        return view;
+    };
+    for (int64_t n = 0; n < B * T; ++n)
+        for (int64_t i = 0; i < H * D; ++i) {
+            packed.put((n * 3 + 0) * H * D + i, x.q[static_cast<size_t>(n * H * D + i)]);
+            packed.put((n * 3 + 1) * H * D + i, x.k[static_cast<size_t>(n * H * D + i)]);
+            packed.put((n * 3 + 2) * H * D + i, x.v[static_cast<size_t>(n * H * D + i)]);
+        }
+    Context context(Device::cpu, 1);
+    ops::AttentionParams params;
+    params.scale = x.scale;
+    ops::attention_forward(context, wide.tensor().slice(3, 0, D), lse, {part(0), part(1), part(2), {}}, params);
+    const Values expected = reference_attention(x).out;
+    Values out;
+    for (int64_t n = 0; n < B * T * H; ++n) {
+        for (int64_t d = 0; d < D; ++d) out.push_back(wide.at(n * (D + 4) + d));
+        for (int64_t d = D; d < D + 4; ++d) CHECK(std::isnan(wide.at(n * (D + 4) + d)));
+    }
+    const double err = error(out, expected);
+    if (!(err <= 2e-6)) FAIL("error " << err);
+}
+
+TEST_CASE("attention: a NaN in q, k or v reaches the output") {
+    for (int which = 0; which < 3; ++which) {
+        AttentionCase x{.B = 1, .T = 1, .S = 1, .H = 1, .G = 1, .D = 8};
+        fill(x, Dtype::f32);
+        (which == 0 ? x.q : which == 1 ? x.k : x.v)[3] = std::numeric_limits<double>::quiet_NaN();
+        Context context(Device::cpu, 1);
+        AttentionRun run(x, Dtype::f32);
+        run.forward(context);
+        CHECK(std::isnan(run.out.at(3)));
+    }
+}
+
+TEST_CASE("attention: the same bits for any number of threads") {
+    for (Dtype dtype : kComputeDtypes) {
+        AttentionCase x{.B = 2, .T = 130, .S = 130, .H = 4, .G = 2, .D = 24, .normaliser = Normaliser::sink_logit};
+        x.sinks = x.key_start = 4;
+        x.span = {3, 30, 64, -1};
+        x.has_sink_query = true;
+        fill(x, dtype);
+        check_thread_counts([&](Context& context) {
+            AttentionRun run(x, dtype);
+            run.forward(context);
+            run.backward(context);
+            return run.out.bytes() + run.lse.bytes() + run.d_q.bytes() + run.d_k.bytes() + run.d_v.bytes() +
+                   run.d_sink_query->bytes() + run.d_sink_logit->bytes();
+        });
+    }
+}
+
+TEST_CASE("attention: z = -inf by a learned sink logit is softmax") {
+    AttentionCase x{.B = 1, .T = 9, .S = 9, .H = 2, .G = 2, .D = 8, .normaliser = Normaliser::sink_logit};
+    x.sink_logit = {-kInfinity, -kInfinity};
+    fill(x, Dtype::f64);
+    AttentionCase softmax = x;
+    softmax.normaliser = Normaliser::softmax;
+    Context context(Device::cpu, 1);
+    AttentionRun a(x, Dtype::f64), b(softmax, Dtype::f64);
+    a.forward(context);
+    b.forward(context);
+    CHECK(a.out.bytes() == b.out.bytes());
+    a.backward(context);
+    CHECK(a.d_sink_logit->at(0) == 1.0);  // its gradient is 0, added to the 1 that was there
+}
