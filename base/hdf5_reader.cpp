@@ -125,6 +125,7 @@ void Hdf5Reader::Impl::check_extent(const std::string& name, OpenDataset& datase
         dataset.numel *= extent;
     }
     const Handle layout(H5Dget_create_plist(dataset.id.get()), H5Pclose);
+    if (H5Pget_external_count(layout.get()) != 0) fail(name, "keeps its data in another file; rewrite it with h5repack");
     const hsize_t stored = H5Dget_storage_size(dataset.id.get());
     if (H5Pget_layout(layout.get()) == H5D_CONTIGUOUS && dataset.numel * size_of(dataset.dtype) != stored) {
         fail(name, "its shape does not fit its data; make the file again");
@@ -256,9 +257,8 @@ const void* Hdf5Reader::map(const std::string& name) const {
     const OpenDataset dataset = impl_->open(name);
     if (dataset.numel == 0) return nullptr;
     const Handle layout(H5Dget_create_plist(dataset.id.get()), H5Pclose);
-    if (H5Pget_layout(layout.get()) != H5D_CONTIGUOUS || H5Pget_external_count(layout.get()) != 0) {
-        impl_->fail(name, "is chunked, compressed or stored elsewhere and cannot be mapped; rewrite it contiguous "
-                          "(h5repack -l CONTI)");
+    if (H5Pget_layout(layout.get()) != H5D_CONTIGUOUS) {
+        impl_->fail(name, "is chunked or compressed and cannot be mapped; rewrite it contiguous (h5repack -l CONTI)");
     }
     const haddr_t offset = H5Dget_offset(dataset.id.get());
     const size_t element = size_of(dataset.dtype);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <string_view>
 
 #include "base/log.h"
 
@@ -37,7 +38,10 @@ std::string bar(double fraction) {
 
 std::string rate_text(const ProgressState& state) {
     if (!(state.per_second > 0)) return "";
-    if (state.per_second < 1) return fmt::format("  {:.1f} s a {}", 1 / state.per_second, state.unit);
+    if (state.per_second < 1) {
+        const std::string_view one(state.unit.data(), state.unit.size() - (state.unit.ends_with('s') ? 1 : 0));
+        return fmt::format("  {:.1f} s/{}", 1 / state.per_second, one);
+    }
     return fmt::format("  {} {}/s", format_count(state.per_second), state.unit);
 }
 

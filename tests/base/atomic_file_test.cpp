@@ -1,0 +1,163 @@
+#include "base/atomic_file.h"
+
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/hdf5_file.h"
+#include "base/json_file.h"
+#include "base/mapped_file.h"
+#include "base/safetensors.h"
+#include "tests/base/message_of.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/catch.h"
+
+using namespace ballast;
+using ballast::testing::bytes_of;
+using ballast::testing::message_of;
+using ballast::testing::put_bytes;
+using ballast::testing::TemporaryFolder;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+auto files_in(const std::string& folder) { return std::distance(std::filesystem::directory_iterator(folder), {}); }
+
+/// A file system of one megabyte, where mounting is allowed (root outside most containers).
+class SmallDisk {
+  public:
+    explicit SmallDisk(std::string path) : path_(std::move(path)) {
+        std::filesystem::create_directory(path_);
+        mounted_ = ::mount("tmpfs", path_.c_str(), "tmpfs", 0, "size=1m") == 0;
+    }
+    ~SmallDisk() {
+        if (mounted_) ::umount2(path_.c_str(), MNT_DETACH);
+    }
+    bool mounted() const { return mounted_; }
+
+  private:
+    std::string path_;
+    bool mounted_;
+};
+
+}  // namespace
+
+TEST_CASE("atomic file: the old content or the new, never a part") {
+    const TemporaryFolder folder;
+    const std::string path = folder.file("a.txt");
+    write_file(path, "old");
+    {
+        AtomicFile file(path);
+        file.write("new, but never finished");
+        CHECK(bytes_of(path) == "old");
+        CHECK(std::filesystem::exists(file.temporary_path()));
+    }
+    CHECK(bytes_of(path) == "old");
+    CHECK(files_in(folder.path()) == 1);
+    AtomicFile file(path);
+    file.write("new");
+    file.write(" and longer");
+    file.commit();
+    CHECK(read_file(path) == "new and longer");
+    CHECK(files_in(folder.path()) == 1);
+    CHECK_THROWS_AS(file.commit(), InternalError);
+}
+
+TEST_CASE("atomic file: a leftover of an earlier process is overwritten") {
+    const TemporaryFolder folder;
+    const std::string path = folder.file("a.txt");
+    put_bytes(path + ".tmp-" + std::to_string(::getpid()), "a longer leftover");
+    write_file(path, "x");
+    CHECK(read_file(path) == "x");
+    CHECK(files_in(folder.path()) == 1);
+}
+
+TEST_CASE("files: large, empty, missing, a folder, a device") {
+    const TemporaryFolder folder;
+    const std::string large(300000, 'x');
+    write_file(folder.file("large"), large);
+    CHECK(read_file(folder.file("large")) == large);
+    CHECK(MappedFile(folder.file("large")).bytes().size() == large.size());
+    write_file(folder.file("empty"), "");
+    CHECK(read_file(folder.file("empty")) == "");
+    CHECK(MappedFile(folder.file("empty")).bytes().empty());
+    const auto missing = folder.file("missing");
+    CHECK(message_of([&] { read_file(missing); }) == "cannot read " + missing + ": No such file or directory; check the path");
+    CHECK_THAT(message_of([&] { read_file(folder.path()); }), ContainsSubstring("Is a directory"));
+    CHECK_THAT(message_of([&] { write_file(missing + "/x", ""); }), ContainsSubstring("No such file"));
+    CHECK_THAT(message_of([&] { write_file(folder.file("large") + "/x", ""); }), ContainsSubstring("Not a directory"));
+    CHECK_THAT(message_of([&] { MappedFile("/dev/null"); }), ContainsSubstring("not a regular file"));
+    std::filesystem::create_directory(folder.file("taken"));
+    CHECK_THAT(message_of([&] { write_file(folder.file("taken"), "x"); }), ContainsSubstring("cannot write"));
+    CHECK(files_in(folder.path()) == 3);  // no temporary stays behind
+}
+
+TEST_CASE("a folder one may not write to is named") {
+    const TemporaryFolder folder;
+    ::chmod(folder.path().c_str(), 0500);
+    if (::access(folder.path().c_str(), W_OK) == 0) {
+        WARN("skipped: this user may write anywhere (root)");
+        return;
+    }
+    CHECK_THAT(message_of([&] { write_file(folder.file("x"), ""); }), ContainsSubstring("check who may read or write it"));
+    ::chmod(folder.path().c_str(), 0700);
+}
+
+TEST_CASE("a full disk is one clear message, and the old file stays") {
+    const TemporaryFolder folder;
+    const SmallDisk disk(folder.file("disk"));
+    if (!disk.mounted()) {
+        WARN("skipped: this user may not mount a small file system");
+        return;
+    }
+    const std::vector<char> data(4 << 20, 'x');
+    const std::vector<int64_t> shape{static_cast<int64_t>(data.size())};
+    const std::string path = folder.file("disk/a");
+    const auto check = [&](const auto& write) {
+        write_file(path, "old");
+        CHECK(message_of(write) == "cannot write " + path + ": No space left on device; free some space or choose another folder");
+        CHECK(bytes_of(path) == "old");
+        CHECK(files_in(folder.file("disk")) == 1);
+    };
+    check([&] { write_file(path, {data.data(), data.size()}); });
+    check([&] {
+        Hdf5Writer writer(path);
+        writer.write("x", Dtype::u8, shape, data.data());
+        writer.commit();
+    });
+    check([&] {
+        SafetensorsWriter writer(path);
+        writer.add("x", Dtype::u8, shape, data.data());
+        writer.commit();
+    });
+    // Full to the last page: HDF5 has only its metadata left to write.
+    check([&] {
+        const std::vector<int64_t> most{(1 << 20) - 8192};
+        Hdf5Writer writer(path);
+        writer.write("x", Dtype::u8, most, data.data());
+        for (int i = 0; i < 100; ++i) writer.write("small" + std::to_string(i), Dtype::u8, std::vector<int64_t>{100}, data.data());
+        writer.commit();
+    });
+    Hdf5Writer writer(path);  // and afterwards HDF5 still works
+    writer.write("x", Dtype::u8, std::vector<int64_t>{100}, data.data());
+    writer.commit();
+    Hdf5Reader(path).verify("x");
+}
+
+TEST_CASE("json: files come back, mistakes have a line") {
+    const TemporaryFolder folder;
+    const nlohmann::json value{{"b", 1}, {"a", {1.5, "é"}}};
+    write_json_file(folder.file("a.json"), value);
+    CHECK(read_json_file(folder.file("a.json")) == value);
+    CHECK(read_file(folder.file("a.json")).back() == '\n');
+    write_json_file(folder.file("b.json"), nlohmann::ordered_json{{"z", 1}, {"a", 2}});
+    CHECK(read_file(folder.file("b.json")) == "{\n  \"z\": 1,\n  \"a\": 2\n}\n");
+    write_json_file(folder.file("c.json"), nlohmann::json("not \xff UTF-8"));
+    CHECK(read_json_file(folder.file("c.json")) == "not \xef\xbf\xbd UTF-8");
+    CHECK_THAT(message_of([&] { parse_json("{\n\"a\": ,\n}", "given"); }), ContainsSubstring("given:2: not valid JSON"));
+    CHECK_THAT(message_of([&] { parse_json("", "given"); }), ContainsSubstring("given:1: not valid JSON"));
+}
