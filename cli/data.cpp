@@ -138,7 +138,7 @@ void add_prepare_command(CLI::App& parent) {
     command->callback([arguments] { prepare(*arguments); });
 }
 
-void add_info_command(CLI::App& parent) {
+void add_store_info_command(CLI::App& parent) {
     auto arguments = std::make_shared<InfoArguments>();
     CLI::App* command = parent.add_subcommand("info", "Say what is in a token store");
     command->add_option("file", arguments->path, "Token store")->required();
@@ -173,7 +173,7 @@ void add_data_command(CLI::App& app) {
     CLI::App* data = app.add_subcommand("data", "Make, inspect and show token stores");
     data->require_subcommand(1);
     add_prepare_command(*data);
-    add_info_command(*data);
+    add_store_info_command(*data);
     add_show_command(*data);
 }
 

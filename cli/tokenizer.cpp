@@ -89,7 +89,7 @@ void decode(const CodingArguments& arguments) {
     write_output(tokenizer.decode(ids));
 }
 
-void add_train_command(CLI::App& parent) {
+void add_tokenizer_train_command(CLI::App& parent) {
     auto arguments = std::make_shared<TrainArguments>();
     CLI::App* command = parent.add_subcommand("train", "Learn a byte-level BPE vocabulary from text");
     command->add_option("input", arguments->inputs, ".txt, .jsonl, .jsonl.zst files, or folders of them")->required();
@@ -120,7 +120,7 @@ CLI::App* add_coding_command(CLI::App& parent, const char* name, const char* abo
 void add_tokenizer_command(CLI::App& app) {
     CLI::App* tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer; turn text into token ids and back");
     tokenizer->require_subcommand(1);
-    add_train_command(*tokenizer);
+    add_tokenizer_train_command(*tokenizer);
 
     auto encoding = std::make_shared<CodingArguments>();
     CLI::App* encoder = add_coding_command(*tokenizer, "encode", "Text to ids, separated by spaces",
