@@ -11,8 +11,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_compile_options(ballast_flags INTERFACE -march=x86-64-v3)   # wider units are chosen at run time
 endif()
 if(BALLAST_SANITIZE)
-  target_compile_options(ballast_flags INTERFACE -fsanitize=${BALLAST_SANITIZE} -fno-omit-frame-pointer -g1 -O1
-    $<$<STREQUAL:${BALLAST_SANITIZE},address,undefined>:-fno-sanitize-recover=undefined>)
+  target_compile_options(ballast_flags INTERFACE -fsanitize=${BALLAST_SANITIZE} -fno-omit-frame-pointer -g1 -O1)
+  if(BALLAST_SANITIZE MATCHES "undefined")
+    target_compile_options(ballast_flags INTERFACE -fno-sanitize-recover=undefined)
+  endif()
   target_link_options(ballast_flags INTERFACE -fsanitize=${BALLAST_SANITIZE})
 endif()
 set(CMAKE_CXX_EXTENSIONS OFF)
