@@ -48,9 +48,11 @@ void embedding_forward(Context& context, const Tensor& out, const Tensor& weight
     const int32_t* id = ids.ptr<int32_t>();
     const Blocks blocks = row_blocks(out.dim(0), out.dim(1));
     context.pool().parallel_for(blocks.size(), [&](int64_t block) {
-        for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n)
+        for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n) {
+            require(0 <= id[n] && id[n] < weight.dim(0), "a token id is outside the vocabulary");
             std::memcpy(static_cast<char*>(out.data) + static_cast<size_t>(n) * row_bytes,
                         static_cast<const char*>(weight.data) + static_cast<size_t>(id[n]) * row_bytes, row_bytes);
+        }
     });
 }
 

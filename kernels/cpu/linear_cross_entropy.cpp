@@ -18,6 +18,7 @@ template <class A> A cross_entropy_row(A* logits, int64_t vocabulary, int32_t ta
         if (gradient) std::memset(logits, 0, static_cast<size_t>(vocabulary) * sizeof(A));
         return A(0);
     }
+    require(target < vocabulary, "a target is outside the vocabulary");
     const hn::ScalableTag<A> d;
     const A target_logit = logits[target];
     auto maxima = hn::Set(d, target_logit);

@@ -1,0 +1,145 @@
+#include "tests/kernels/support.h"
+
+using namespace ballast;
+using namespace ballast::test;
+
+TEST_CASE("embedding: rows by id, gradients added in order") {
+    const int64_t V = 13, N = 129;
+    const auto ids = integers(N, static_cast<int32_t>(V), "ids");
+    for (Dtype dtype : kComputeDtypes)
+        for (int64_t C : {1, 63, 65, 200}) {
+            const Dtype acc = accumulation_dtype(dtype);
+            TestTensor weight(dtype, {V, C}, normal(V * C, "weight")), id({N}, ids), out(dtype, {N, C}),
+                d_out(dtype, {N, C}, normal(N * C, "d_out")), d_weight(acc, {V, C}, normal(V * C, "d_weight"));
+            Values expected, d_expected = d_weight.get();
+            for (int64_t i = 0; i < N * C; ++i) {
+                const int64_t at = ids[static_cast<size_t>(i / C)] * C + i % C;
+                expected.push_back(weight.at(at));
+                d_expected[static_cast<size_t>(at)] += d_out.at(i);
+            }
+            Context context(Device::cpu, 2);
+            ops::embedding_forward(context, out, weight, id);
+            ops::embedding_backward(context, d_weight, d_out, id);
+            check_error("out", out, expected, 0);
+            check_error("d_weight", d_weight, d_expected, acc == Dtype::f64 ? 1e-14 : 1e-6);
+        }
+    check_thread_counts([&](Context& context) {
+        TestTensor id({N}, ids), d_out(Dtype::f32, {N, 200}, normal(N * 200, "d_out")),
+            d_weight(Dtype::f32, {V, 200}, normal(V * 200, "d_weight"));
+        ops::embedding_backward(context, d_weight, d_out, id);
+        return d_weight.bytes();
+    });
+}
+
+TEST_CASE("embedding: finite differences of the weight") {
+    TestTensor id({4}, {2, 0, 2, 1}), weight(Dtype::f64, {3, 5}, normal(15, "weight")), out(Dtype::f64, {4, 5}),
+        d_out(Dtype::f64, {4, 5}, normal(20, "d_out")), d_weight(Dtype::f64, {3, 5}, Values(15, 0.0));
+    Context context(Device::cpu, 1);
+    ops::embedding_backward(context, d_weight, d_out, id);
+    check_gradient("weight", weight, d_weight.get(), [&] {
+        ops::embedding_forward(context, out, weight, id);
+        return dot(out.get(), d_out.get());
+    });
+}
+
+TEST_CASE("embedding: an id outside the vocabulary is an InternalError") {
+    TestTensor weight(Dtype::f32, {3, 5}, normal(15, "weight")), out(Dtype::f32, {2, 5});
+    Context context(Device::cpu, 1);
+    for (int32_t bad : {-1, 3}) {
+        TestTensor id({2}, {0, bad});
+        CHECK_THROWS_AS(ops::embedding_forward(context, out, weight, id), InternalError);
+    }
+}
+
+TEST_CASE("add: two or three tensors, also in place") {
+    for (Dtype dtype : kComputeDtypes)
+        for (int64_t n : {1, 7, 63, 65, 40000}) {
+            TestTensor a(dtype, {n}, normal(n, "a")), b(dtype, {n}, normal(n, "b")), c(dtype, {n}, normal(n, "c")), out(dtype, {n});
+            Values two = a.get(), three;
+            for (size_t i = 0; i < two.size(); ++i) two[i] += b.at(static_cast<int64_t>(i));
+            three = two;
+            for (size_t i = 0; i < three.size(); ++i) three[i] += c.at(static_cast<int64_t>(i));
+            Context context(Device::cpu, 2);
+            ops::add(context, out, a, b);
+            check_close("a + b", out, two);
+            ops::add(context, a, a, b, c);
+            check_close("a + b + c", a, three);
+        }
+}
+
+TEST_CASE("cast: between all compute dtypes, rounding to nearest even") {
+    for (Dtype from : kComputeDtypes)
+        for (Dtype to : kComputeDtypes)
+            for (int64_t n : {1, 65, 20000}) {
+                TestTensor in(from, {n}, normal(n, "in", 100.0)), out(to, {n});
+                Context context(Device::cpu, 2);
+                ops::cast(context, out, in);
+                check_error("cast", out, rounded(to, in.get()), 0);
+            }
+}
+
+TEST_CASE("cast: bf16 ties, infinities and NaN") {
+    const float infinity = std::numeric_limits<float>::infinity();
+    std::vector<float> values{0.0f, -0.0f, 1.00390625f, 1.01171875f, 3.4e38f, infinity, -infinity, 1e-40f, -1e-45f};
+    const auto count = static_cast<int64_t>(values.size());
+    TestTensor in(Dtype::f32, {count}, Values(values.begin(), values.end())), out(Dtype::bf16, {count});
+    Context context(Device::cpu, 1);
+    ops::cast(context, out, in);
+    for (int64_t i = 0; i < count; ++i)
+        CHECK(static_cast<const bf16*>(out.tensor().data)[i].bits == bf16(values[static_cast<size_t>(i)]).bits);
+    in.poison();
+    ops::cast(context, out, in);
+    CHECK(std::isnan(out.at(0)));
+    CHECK(std::isnan(out.at(count - 1)));
+}
+
+TEST_CASE("copy: any strides with a contiguous last dimension") {
+    const int64_t A = 3, B = 5, C = 7;
+    for (Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f64, Dtype::i32}) {
+        TestTensor in(dtype, {A, B, C}, normal(A * B * C, "in", 100.0)), out(dtype, {B, A, C + 2});
+        Tensor swapped = in.tensor();  // [B,A,C] view of [A,B,C]
+        std::swap(swapped.shape[0], swapped.shape[1]);
+        std::swap(swapped.stride[0], swapped.stride[1]);
+        const double untouched = out.at(C);
+        Context context(Device::cpu, 2);
+        ops::copy(context, out.tensor().slice(2, 0, C), swapped);
+        for (int64_t a = 0; a < A; ++a)
+            for (int64_t b = 0; b < B; ++b)
+                for (int64_t c = 0; c < C + 2; ++c) {
+                    const double value = out.at((b * A + a) * (C + 2) + c);
+                    if (c < C)
+                        CHECK(value == in.at((a * B + b) * C + c));
+                    else
+                        CHECK((value == untouched || std::isnan(value)));
+                }
+    }
+}
+
+TEST_CASE("sum: in double over fixed blocks") {
+    for (Dtype dtype : {Dtype::f32, Dtype::f64})
+        for (int64_t n : {0, 1, 7, 65, 100001}) {
+            TestTensor x(dtype, {n}, normal(n, "x")), out(Dtype::f64, {1});
+            const Values values = x.get();
+            Context context(Device::cpu, 2);
+            ops::sum(context, out, x);
+            const double expected = std::accumulate(values.begin(), values.end(), 0.0);
+            CHECK(std::abs(out.at(0) - expected) <= 1e-10);
+        }
+    check_thread_counts([](Context& context) {
+        TestTensor x(Dtype::f32, {100001}, normal(100001, "x")), out(Dtype::f64, {1});
+        ops::sum(context, out, x);
+        return out.bytes();
+    });
+}
+
+TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
+    Context context(Device::cpu, 1);
+    TestTensor a(Dtype::f32, {4, 4}, Values(16, 1.0)), b(Dtype::f64, {4, 4}, Values(16, 1.0)), c(Dtype::f32, {4, 5}, Values(20, 1.0)),
+        row(Dtype::f32, {4}, Values(4, 1.0));
+    CHECK_THROWS_AS(ops::add(context, a, a, b), InternalError);
+    CHECK_THROWS_AS(ops::linear_forward(context, a, c, a, {}), InternalError);
+    CHECK_THROWS_AS(ops::linear_forward(context, a, a, a, c), InternalError);
+    CHECK_THROWS_AS(ops::layernorm_forward(context, a, row, row, c, row, row, 1e-5), InternalError);
+    CHECK_THROWS_AS(ops::bias_gelu_forward(context, a, a.tensor().slice(1, 0, 2), row, ops::Gelu::erf), InternalError);
+    CHECK_THROWS_AS(ops::sum(context, row, a), InternalError);
+}

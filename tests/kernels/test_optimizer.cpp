@@ -1,0 +1,125 @@
+#include "tests/kernels/support.h"
+
+using namespace ballast;
+using namespace ballast::test;
+
+namespace {
+
+/// Parameters of awkward sizes, some longer than a task's piece.
+const std::vector<ops::ParameterSpan> kParameters{{0, 1, false}, {1, 63, true}, {64, 40000, true}, {40064, 5, false}, {40069, 33001, true}};
+constexpr int64_t kCount = 40069 + 33001;
+
+struct OptimizerRun {
+    explicit OptimizerRun(Dtype dtype, double gradient_scale = 1.0)
+        : acc(accumulation_dtype(dtype)),
+          master(acc, {kCount}, normal(kCount, "master")),
+          compute(dtype, {kCount}),
+          m(acc, {kCount}, normal(kCount, "m", 0.1)),
+          v(acc, {kCount}),
+          gradients(acc, {kCount}, normal(kCount, "gradients", gradient_scale)),
+          loss(Dtype::f64, {1}, {2.5}),
+          sums(Dtype::f64, {static_cast<int64_t>(kParameters.size())}) {
+        Values squares = normal(kCount, "v", 0.1);
+        for (double& x : squares) x = x * x;
+        v.set(squares);
+        scalars = {.learning_rate = 1e-3, .step = 7};
+    }
+    Tensor scalars_tensor() { return Tensor(&scalars, Dtype::u8, {static_cast<int64_t>(sizeof scalars)}); }
+    void norm(Context& context, double clip) {
+        ops::global_norm(context, scalars_tensor(), sums, gradients, kParameters, loss, clip);
+    }
+    void step(Context& context) {
+        const Tensor narrow = compute.tensor().dtype == acc ? Tensor() : compute.tensor();
+        ops::adamw(context, master, narrow, m, v, gradients, kParameters, scalars_tensor(), {});
+    }
+
+    Dtype acc;
+    TestTensor master, compute, m, v, gradients, loss, sums;
+    ops::StepScalars scalars;
+};
+
+}  // namespace
+
+TEST_CASE("global_norm: per-parameter sums, norm and DeepSpeed's clip factor") {
+    for (Dtype dtype : kComputeDtypes)
+        for (double clip : {0.0, 1.0, 1e6}) {
+            OptimizerRun run(dtype);
+            Context context(Device::cpu, 2);
+            run.norm(context, clip);
+            double total = 0;
+            for (size_t p = 0; p < kParameters.size(); ++p) {
+                double sum = 0;
+                for (int64_t i = 0; i < kParameters[p].count; ++i) sum += std::pow(run.gradients.at(kParameters[p].offset + i), 2);
+                CHECK(std::abs(run.sums.at(static_cast<int64_t>(p)) - sum) <= 1e-12 * sum);
+                total += sum;
+            }
+            CHECK(std::abs(run.scalars.grad_norm - std::sqrt(total)) <= 1e-12 * std::sqrt(total));
+            const double factor = clip > 0 ? 1 / std::max(1.0, (std::sqrt(total) + 1e-6) / clip) : 1;
+            CHECK(std::abs(run.scalars.clip_factor - factor) <= 1e-12);
+            CHECK(run.scalars.non_finite == 0);
+            CHECK(run.scalars.learning_rate == 1e-3);
+            CHECK(run.scalars.step == 7);
+        }
+}
+
+TEST_CASE("global_norm: NaN or infinity in any gradient or the loss is flagged, and cleared again") {
+    Context context(Device::cpu, 2);
+    for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+        for (int64_t where : {int64_t{0}, int64_t{20000}, kCount - 1, int64_t{-1}}) {
+            OptimizerRun run(Dtype::f32);
+            (where < 0 ? run.loss : run.gradients).put(std::max<int64_t>(where, 0), bad);
+            run.norm(context, 1.0);
+            CHECK(run.scalars.non_finite == 1);
+            (where < 0 ? run.loss : run.gradients).put(std::max<int64_t>(where, 0), 1.0);
+            run.norm(context, 1.0);
+            CHECK(run.scalars.non_finite == 0);
+        }
+}
+
+TEST_CASE("adamw: against a scalar version in double, clipping and decay included") {
+    for (Dtype dtype : kComputeDtypes) {
+        OptimizerRun run(dtype, 0.3);
+        Context context(Device::cpu, 2);
+        run.norm(context, 1.0);
+        const ops::AdamW o;
+        Values p = run.master.get(), m = run.m.get(), v = run.v.get();
+        for (const auto& span : kParameters)
+            for (int64_t i = span.offset; i < span.offset + span.count; ++i) {
+                const auto at = static_cast<size_t>(i);
+                const double g = run.scalars.clip_factor * run.gradients.at(i);
+                m[at] = o.beta1 * m[at] + (1 - o.beta1) * g;
+                v[at] = o.beta2 * v[at] + (1 - o.beta2) * g * g;
+                const double ratio = m[at] / (1 - std::pow(o.beta1, 7)) / (std::sqrt(v[at] / (1 - std::pow(o.beta2, 7))) + o.eps);
+                p[at] -= 1e-3 * (ratio + (span.decay ? o.weight_decay * p[at] : 0));
+            }
+        run.step(context);
+        const double tol = run.acc == Dtype::f64 ? 1e-14 : 3e-7;
+        check_error("master", run.master, p, tol);
+        check_error("m", run.m, m, tol);
+        check_error("v", run.v, v, tol);
+        if (dtype == Dtype::bf16) check_error("compute", run.compute, rounded(Dtype::bf16, run.master.get()), 0);
+    }
+}
+
+TEST_CASE("adamw: changes nothing when the step is not finite") {
+    OptimizerRun run(Dtype::bf16), untouched(Dtype::bf16);
+    Context context(Device::cpu, 2);
+    run.gradients.put(3, std::numeric_limits<double>::quiet_NaN());
+    run.norm(context, 1.0);
+    run.step(context);
+    CHECK(run.master.bytes() == untouched.master.bytes());
+    CHECK(run.compute.bytes() == untouched.compute.bytes());
+    CHECK(run.m.bytes() == untouched.m.bytes());
+    CHECK(run.v.bytes() == untouched.v.bytes());
+}
+
+TEST_CASE("optimizer: the same bits for any number of threads") {
+    for (Dtype dtype : kComputeDtypes)
+        check_thread_counts([&](Context& context) {
+            OptimizerRun run(dtype);
+            run.norm(context, 1.0);
+            run.step(context);
+            return run.sums.bytes() + run.master.bytes() + run.m.bytes() + run.v.bytes() +
+                   std::string(reinterpret_cast<const char*>(&run.scalars), sizeof run.scalars);
+        });
+}
