@@ -1,0 +1,156 @@
+#include "data/corpus.h"
+
+#include <zstd.h>
+
+#include <filesystem>
+#include <random>
+
+#include "base/error.h"
+#include "data/pre_tokenizer.h"
+#include "tests/base/message_of.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/catch.h"
+
+namespace ballast::data {
+namespace {
+
+using testing::put_bytes;
+
+std::string compress(const std::string& text) {
+    std::string out(ZSTD_compressBound(text.size()), '\0');
+    out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+    return out;
+}
+
+CorpusOptions options(size_t piece_bytes = 1 << 20) {
+    CorpusOptions out;
+    out.piece_bytes = piece_bytes;
+    out.last_cut = &last_word_cut;
+    return out;
+}
+
+std::vector<TextPiece> read_all(const std::vector<std::string>& paths, const CorpusOptions& how = options()) {
+    Corpus corpus(paths, how);
+    std::vector<TextPiece> pieces;
+    for (TextPiece piece; corpus.next(piece);) pieces.push_back(piece);
+    CHECK(corpus.file_bytes_read() == corpus.total_file_bytes());
+    return pieces;
+}
+
+std::vector<std::string> texts(const std::vector<TextPiece>& pieces) {
+    std::vector<std::string> out;
+    for (const auto& piece : pieces) out.push_back(piece.text);
+    return out;
+}
+
+std::string message_for(const std::vector<std::string>& paths, const CorpusOptions& how = options()) {
+    return testing::message_of([&] { read_all(paths, how); });
+}
+
+}  // namespace
+
+TEST_CASE("corpus: files of a folder in the order of their paths") {
+    const testing::TemporaryFolder folder;
+    std::filesystem::create_directories(folder.file("sub/deeper"));
+    put_bytes(folder.file("b.txt"), "text b");
+    put_bytes(folder.file("a.jsonl"), "{\"text\": \"line 1\", \"meta\": {}}\n\n{\"text\": \"line\\n3 \\u00e9\"}");
+    put_bytes(folder.file("sub/c.jsonl.zst"), compress("{\"text\":\"packed\"}\n") + compress("{\"text\":\"twice\"}\n"));
+    put_bytes(folder.file("sub/deeper/d.txt"), "");
+    put_bytes(folder.file("notes.md"), "not this");
+    const auto pieces = read_all({folder.path()});
+    CHECK(texts(pieces) == std::vector<std::string>{"line 1", "line\n3 \u00e9", "text b", "packed", "twice", ""});
+    CHECK(pieces[1].source == folder.file("a.jsonl") + ":3");
+    for (const auto& piece : pieces) CHECK((piece.ends_document && piece.offset == 0));
+    CHECK(texts(read_all({folder.file("b.txt"), folder.file("b.txt")})).size() == 2);
+}
+
+TEST_CASE("corpus: long text comes in pieces") {
+    const testing::TemporaryFolder folder;
+    std::string text;
+    std::mt19937 random(31);
+    while (text.size() < 3000000) text += std::string(1 + random() % 12, 'x') + (random() % 20 ? " " : "\n");
+    text += std::string(700000, 'y') + " end";  // nothing to cut for a while
+    put_bytes(folder.file("a.txt"), text);
+    put_bytes(folder.file("b.txt"), "short");
+    const auto pieces = read_all({folder.path()}, options(100000));
+    std::string joined;
+    for (size_t i = 0; i + 1 < pieces.size(); ++i) {
+        REQUIRE(pieces[i].offset == static_cast<int64_t>(joined.size()));
+        joined += pieces[i].text;
+        REQUIRE(pieces[i].ends_document == (i + 2 == pieces.size()));
+        if (!pieces[i].ends_document) REQUIRE(is_word_cut(text, joined.size()));
+    }
+    CHECK(joined == text);
+    CHECK(pieces.size() > 8);
+    CHECK(pieces.back().text == "short");
+}
+
+TEST_CASE("corpus: long compressed lines") {
+    const testing::TemporaryFolder folder;
+    std::string lines;
+    for (int i = 0; i < 300; ++i) lines += "{\"text\": \"" + std::string(static_cast<size_t>(i) * 97, 'z') + "\"}\r\n";
+    put_bytes(folder.file("a.jsonl.zst"), compress(lines));
+    const auto pieces = read_all({folder.path()});
+    REQUIRE(pieces.size() == 300);
+    for (size_t i = 0; i < 300; ++i) REQUIRE(pieces[i].text.size() == i * 97);
+}
+
+TEST_CASE("corpus: bad lines are named") {
+    const testing::TemporaryFolder folder;
+    const std::string path = folder.file("a.jsonl");
+    const auto message_for_line = [&](const std::string& line) {
+        put_bytes(path, "{\"text\": \"fine\"}\n" + line + "\n{\"text\": \"fine\"}\n");
+        return message_for({path});
+    };
+    for (const char* line : {"{\"text\": \"open", "nonsense", "{\"text\": 3}", "{\"other\": \"x\"}", "[\"text\"]", "{} {}",
+                             "{\"text\": \"\xFF\"}", "{\"text\": \"\\ud800\"}", "\"text\""}) {
+        INFO(line);
+        CHECK(message_for_line(line).find(path + ":2: ") == 0);
+    }
+    put_bytes(path, "{\"text\": \"a\xFF\"}\n");
+    CorpusOptions replacing = options();
+    replacing.invalid_utf8 = InvalidUtf8::replace;
+    CHECK(texts(read_all({path}, replacing)) == std::vector<std::string>{"a\uFFFD"});
+    put_bytes(path, "{\"content\": \"x\"}\n");
+    CorpusOptions keyed = options();
+    keyed.text_key = "content";
+    CHECK(texts(read_all({path}, keyed)) == std::vector<std::string>{"x"});
+}
+
+TEST_CASE("corpus: damaged compression is named") {
+    const testing::TemporaryFolder folder;
+    const std::string path = folder.file("a.jsonl.zst");
+    std::string lines;
+    std::mt19937 random(37);
+    for (int i = 0; i < 2000; ++i) lines += "{\"text\": \"number " + std::to_string(random()) + "\"}\n";
+    const std::string good = compress(lines);
+    for (size_t size : {size_t{1}, size_t{3}, size_t{9}, good.size() / 3, good.size() - 1}) {
+        put_bytes(path, good.substr(0, size));
+        INFO("first " << size << " bytes");
+        CHECK(message_for({path}).find(path) == 0);
+    }
+    put_bytes(path, lines);
+    CHECK(message_for({path}).find("damaged Zstandard data") != std::string::npos);
+    for (int round = 0; round < 100; ++round) {
+        std::string bad = good;
+        bad[random() % bad.size()] ^= static_cast<char>(1u << random() % 8);
+        put_bytes(path, bad);
+        try {
+            Corpus corpus({path}, options());
+            for (TextPiece piece; corpus.next(piece);) {
+            }
+        } catch (const UserError& e) {
+            REQUIRE(std::string(e.what()).find(path) == 0);
+        }
+    }
+}
+
+TEST_CASE("corpus: paths that are no text") {
+    const testing::TemporaryFolder folder;
+    put_bytes(folder.file("x.pdf"), "?");
+    CHECK(message_for({folder.file("none.txt")}).find("none.txt") != std::string::npos);
+    CHECK(message_for({folder.file("x.pdf")}).find("unknown kind of text") != std::string::npos);
+    CHECK(message_for({folder.path()}).find("below " + folder.path()) != std::string::npos);
+}
+
+}  // namespace ballast::data

@@ -1,0 +1,196 @@
+#include "data/prepare.h"
+
+#include <filesystem>
+#include <random>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "tests/base/message_of.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/catch.h"
+#include "tests/data/fixtures.h"
+
+namespace ballast::data {
+namespace {
+
+using testing::put_bytes;
+
+Tokenizer fixture() { return Tokenizer::load(testing::fixture_path("tokenizer.json")); }
+
+std::string words(uint32_t seed, size_t bytes) {
+    static constexpr const char* kWords[] = {"the", "whale", "caf\u00e9 noir", "don't", "<|endoftext|>", "  ", "\n", "e\u0301x", "42"};
+    std::mt19937 random(seed);
+    std::string text;
+    while (text.size() < bytes) text += std::string(kWords[random() % std::size(kWords)]) + (random() % 4 ? " " : "");
+    return text;
+}
+
+std::vector<uint32_t> all_tokens(const TokenStore& store) {
+    std::vector<int32_t> out(static_cast<size_t>(store.num_tokens()));
+    store.read(0, store.num_tokens(), out.data());
+    return {out.begin(), out.end()};
+}
+
+int files_in(const std::string& folder) {
+    return static_cast<int>(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
+
+/// A folder of text beside an empty folder for the output.
+struct Workplace {
+    testing::TemporaryFolder input, output;
+    PrepareOptions options;
+
+    Workplace() {
+        put_bytes(input.file("a.txt"), words(1, 30000));
+        put_bytes(input.file("b.txt"), "");
+        put_bytes(input.file("c.jsonl"), "{\"text\": \"line one\"}\n{\"text\": \"\"}\n{\"text\": \"line three\"}\n");
+        put_bytes(input.file("d.txt"), words(2, 5000));
+        options.inputs = {input.path()};
+        options.output = output.file("train.h5");
+        options.piece_bytes = 700;
+    }
+    PrepareResult prepare(int threads = 1) const {
+        ThreadPool pool(threads);
+        return data::prepare(fixture(), options, pool);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("prepare: documents become the tokens of their whole texts") {
+    Workplace place;
+    for (const bool append : {true, false}) {
+        place.options.append_end_of_text = append;
+        const PrepareResult result = place.prepare();
+        const Tokenizer tokenizer = fixture();
+        std::vector<uint32_t> expected;
+        std::vector<int64_t> offsets = {0};
+        for (const std::string& text : {words(1, 30000), std::string("line one"), std::string("line three"), words(2, 5000)}) {
+            const auto ids = tokenizer.encode(text);
+            expected.insert(expected.end(), ids.begin(), ids.end());
+            if (append) expected.push_back(0);
+            offsets.push_back(static_cast<int64_t>(expected.size()));
+        }
+        const TokenStore store(place.options.output);
+        store.verify();
+        CHECK(all_tokens(store) == expected);
+        CHECK(std::vector<int64_t>(store.document_offsets().begin(), store.document_offsets().end()) == offsets);
+        CHECK(store.info().end_of_text_id == (append ? 0 : -1));
+        CHECK(store.tokenizer_hash() == tokenizer.hash());
+        CHECK(store.vocab_size() == tokenizer.vocab_size());
+        CHECK(store.dtype() == Dtype::u16);
+        CHECK(result.num_documents == 4);
+        CHECK(result.num_tokens == store.num_tokens());
+    }
+}
+
+TEST_CASE("prepare: the file is the same for any number of threads") {
+    Workplace place;
+    place.prepare(1);
+    const std::string one = testing::bytes_of(place.options.output);
+    // The order and content must agree; HDF5 itself writes no time stamps into ours.
+    for (int threads : {2, 5}) {
+        place.prepare(threads);
+        CHECK(testing::bytes_of(place.options.output) == one);
+    }
+}
+
+TEST_CASE("prepare: the end of the text is held out") {
+    Workplace place;
+    place.prepare();
+    const TokenStore whole(place.options.output);
+    const auto all = all_tokens(whole);
+    place.options.output = place.output.file("part.h5");
+    place.options.validation_output = place.output.file("val.h5");
+    for (const double fraction : {0.05, 0.5, 0.0001, 0.97}) {
+        place.options.validation_fraction = fraction;
+        const PrepareResult result = place.prepare(2);
+        const TokenStore train(place.options.output), validation(place.options.validation_output);
+        train.verify();
+        validation.verify();
+        auto joined = all_tokens(train);
+        const auto tail = all_tokens(validation);
+        CHECK(static_cast<int64_t>(tail.size()) == result.num_validation_tokens);
+        CHECK(std::abs(static_cast<double>(tail.size()) - fraction * static_cast<double>(all.size())) <= 1);
+        joined.insert(joined.end(), tail.begin(), tail.end());
+        REQUIRE(joined == all);
+        // Documents: the same borders, one document cut in two unless the cut is a border already.
+        const auto offsets = whole.document_offsets();
+        const bool on_border = std::binary_search(offsets.begin(), offsets.end(), train.num_tokens());
+        CHECK(train.num_documents() + validation.num_documents() == whole.num_documents() + !on_border);
+    }
+}
+
+TEST_CASE("prepare: large vocabularies take 32 bits") {
+    Workplace place;
+    TokenizerSpec spec = fixture().spec();
+    spec.added_tokens.push_back({70000, "whale", false, false});
+    ThreadPool pool(2);
+    const Tokenizer tokenizer(spec);
+    data::prepare(tokenizer, place.options, pool);
+    const TokenStore store(place.options.output);
+    store.verify();
+    CHECK(store.dtype() == Dtype::u32);
+    const auto tokens = all_tokens(store);
+    CHECK(std::count(tokens.begin(), tokens.end(), 70000u) > 0);
+}
+
+TEST_CASE("prepare: mistakes leave nothing behind") {
+    Workplace place;
+    const auto message = [&] { return testing::message_of([&] { place.prepare(2); }); };
+    put_bytes(place.input.file("e.txt"), "fine " + words(5, 3000) + " bad \xFF");
+    const size_t bad_byte = testing::bytes_of(place.input.file("e.txt")).size() - 1;
+    CHECK(message().find(place.input.file("e.txt") + ": invalid UTF-8 at byte " + std::to_string(bad_byte)) == 0);
+    CHECK(files_in(place.output.path()) == 0);
+
+    place.options.invalid_utf8 = InvalidUtf8::replace;
+    CHECK(message() == "");
+    const std::string good = testing::bytes_of(place.options.output);
+
+    int asked = 0;
+    place.options.interrupted = [&asked] { return ++asked == 2; };
+    CHECK(message().find("interrupted") != std::string::npos);
+    CHECK(testing::bytes_of(place.options.output) == good);
+    CHECK(files_in(place.output.path()) == 1);
+    place.options.interrupted = nullptr;
+
+    put_bytes(place.input.file("f.jsonl"), "{\"text\": \"x\"}\n{");
+    CHECK(message().find("f.jsonl:2") != std::string::npos);
+    place.options.inputs = {place.input.file("b.txt")};
+    CHECK(message().find("holds no text") != std::string::npos);
+    place.options.validation_fraction = 0.5;
+    CHECK(message().find("need each other") != std::string::npos);
+    place.options.validation_output = place.output.file("v.h5");
+    place.options.validation_fraction = 1.5;
+    CHECK(message().find("--validation-fraction 1.5") != std::string::npos);
+    CHECK(files_in(place.output.path()) == 1);
+}
+
+TEST_CASE("prepare: a tokenizer without end of text") {
+    Workplace place;
+    TokenizerSpec spec = fixture().spec();
+    std::erase_if(spec.added_tokens, [](const AddedToken& token) { return token.content == "<|endoftext|>"; });
+    for (auto& [spelling, id] : spec.vocabulary)
+        if (spelling == "<|endoftext|>") spelling = "<|other|>";
+    const Tokenizer tokenizer(spec);
+    ThreadPool pool(1);
+    CHECK(testing::message_of([&] { data::prepare(tokenizer, place.options, pool); }).find("--no-append-eod") !=
+          std::string::npos);
+}
+
+TEST_CASE("prepare: progress reaches the end") {
+    Workplace place;
+    int64_t last = 0, whole = 0;
+    bool ascending = true;
+    place.options.progress = [&](int64_t done, int64_t total) {
+        ascending = ascending && done >= last;
+        last = done;
+        whole = total;
+    };
+    place.prepare();
+    CHECK(ascending);
+    CHECK(whole > 35000);
+    CHECK(last == whole);
+}
+
+}  // namespace ballast::data

@@ -1,0 +1,221 @@
+#include "data/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+
+#include "data/mt19937.h"
+#include "tests/base/message_of.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/catch.h"
+
+namespace ballast::data {
+namespace {
+
+/// A store whose token i is i modulo 60000, with the given document lengths.
+std::string make_store(const testing::TemporaryFolder& folder, const std::vector<int64_t>& lengths) {
+    std::vector<int64_t> offsets = {0};
+    for (int64_t length : lengths) offsets.push_back(offsets.back() + length);
+    std::vector<uint16_t> tokens(static_cast<size_t>(offsets.back()));
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<uint16_t>(i % 60000);
+    const std::string path = folder.file("tokens.h5");
+    Hdf5Writer file(path);
+    write_info(file, {"hash", 60000, -1, ""});
+    const int64_t num_tokens[] = {offsets.back()}, num_offsets[] = {static_cast<int64_t>(offsets.size())};
+    file.write(kTokensDataset, Dtype::u16, num_tokens, tokens.data());
+    file.write(kOffsetsDataset, Dtype::i64, num_offsets, offsets.data());
+    file.commit();
+    return path;
+}
+
+std::vector<int64_t> random_lengths(uint32_t seed, size_t documents, uint32_t longest) {
+    std::mt19937 random(seed);
+    std::vector<int64_t> lengths(documents);
+    for (int64_t& length : lengths) length = random() % 7 == 0 ? 0 : 1 + random() % longest;
+    lengths[0] = std::max<int64_t>(lengths[0], 1);
+    return lengths;
+}
+
+/// GPT-NeoX's order as its Python and C++ write it down: all three index arrays, the window walked token by token.
+class NeoxOrder {
+  public:
+    NeoxOrder(const std::vector<int64_t>& lengths, int64_t seq_length, uint32_t seed, int64_t num_samples) : lengths_(lengths) {
+        const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+        for (epochs_ = 1; (epochs_ * tokens - 1) / seq_length < num_samples;) ++epochs_;
+        NumpyRandomState random(seed);
+        for (int64_t e = 0; e < epochs_; ++e)
+            for (size_t d = 0; d < lengths.size(); ++d) documents_.push_back(static_cast<int32_t>(d));
+        random.shuffle(std::span(documents_));
+        walk(seq_length, (epochs_ * tokens - 1) / seq_length);
+        shuffle_.resize(starts_.size() - 1);
+        std::iota(shuffle_.begin(), shuffle_.end(), 0u);
+        random.shuffle(std::span(shuffle_));
+    }
+
+    int64_t size() const { return static_cast<int64_t>(shuffle_.size()); }
+    int64_t epochs() const { return epochs_; }
+
+    std::vector<int32_t> sample(int64_t index) const {
+        const auto [first, first_offset] = starts_[shuffle_[static_cast<size_t>(index)]];
+        const auto [last, last_offset] = starts_[shuffle_[static_cast<size_t>(index)] + 1];
+        std::vector<int32_t> out;
+        for (size_t visit = first; visit <= last; ++visit) {
+            const auto document = static_cast<size_t>(documents_[visit]);
+            const int64_t begin = visit == first ? first_offset : 0;
+            const int64_t end = visit == last ? last_offset + 1 : lengths_[document];
+            const int64_t base = std::accumulate(lengths_.begin(), lengths_.begin() + static_cast<std::ptrdiff_t>(document), int64_t{0});
+            for (int64_t i = begin; i < end; ++i) out.push_back(static_cast<int32_t>((base + i) % 60000));
+        }
+        return out;
+    }
+
+  private:
+    void walk(int64_t seq_length, int64_t num_windows) {
+        size_t visit = 0;
+        int64_t offset = 0;
+        starts_.emplace_back(visit, offset);
+        for (int64_t w = 0; w < num_windows; ++w) {
+            int64_t remaining = seq_length + 1;
+            while (remaining != 0) {
+                const int64_t length = lengths_[static_cast<size_t>(documents_[visit])] - offset;
+                remaining -= length;
+                if (remaining <= 0) {
+                    offset += remaining + length - 1;
+                    remaining = 0;
+                } else {
+                    ++visit;
+                    offset = 0;
+                }
+            }
+            starts_.emplace_back(visit, offset);
+        }
+    }
+
+    std::vector<int64_t> lengths_;
+    int64_t epochs_ = 0;
+    std::vector<int32_t> documents_;
+    std::vector<std::pair<size_t, int64_t>> starts_;
+    std::vector<uint32_t> shuffle_;
+};
+
+}  // namespace
+
+// numpy 2.4.6: r = np.random.RandomState(1234); a = np.arange(1000, dtype=T); r.shuffle(a); b = np.arange(10); r.shuffle(b);
+// sum = (a * np.arange(1, 1001)).sum(). The same for T = int32, uint32 and int64.
+TEMPLATE_TEST_CASE("mt19937: numpy's shuffle", "", int32_t, uint32_t, int64_t) {
+    NumpyRandomState random(1234);
+    std::vector<TestType> a(1000), b(10);
+    std::iota(a.begin(), a.end(), TestType{0});
+    std::iota(b.begin(), b.end(), TestType{0});
+    random.shuffle(std::span(a));
+    random.shuffle(std::span(b));
+    int64_t sum = 0;
+    for (size_t i = 0; i < a.size(); ++i) sum += static_cast<int64_t>(a[i]) * static_cast<int64_t>(i + 1);
+    CHECK(std::vector<TestType>(a.begin(), a.begin() + 8) == std::vector<TestType>{681, 990, 155, 768, 438, 363, 688, 555});
+    CHECK(std::vector<TestType>(a.end() - 4, a.end()) == std::vector<TestType>{53, 294, 723, 815});
+    CHECK(sum == 251897522);
+    CHECK(b == std::vector<TestType>{0, 8, 1, 7, 4, 9, 6, 5, 3, 2});
+}
+
+TEST_CASE("mt19937: numpy's shuffle of 100,003") {
+    NumpyRandomState random(1234);
+    std::vector<int32_t> a(100003);
+    std::iota(a.begin(), a.end(), 0);
+    random.shuffle(std::span(a));
+    int64_t sum = 0;
+    for (size_t i = 0; i < a.size(); ++i) sum += int64_t{a[i]} * static_cast<int64_t>(i + 1);
+    CHECK(a[0] == 84826);
+    CHECK(sum == 249888847570818);
+}
+
+TEST_CASE("mt19937: wide intervals draw the high half first") {
+    NumpyRandomState random(7), words(7);
+    const uint64_t max = (uint64_t{1} << 40) - 1;  // the mask itself, so the first draw is taken
+    const uint64_t value = random.interval(max);
+    const uint64_t high = words.next_u32(), low = words.next_u32();
+    CHECK(value == ((high << 32 | low) & max));
+    CHECK(random.interval(0) == 0);  // draws nothing
+    CHECK(random.next_u32() == words.next_u32());
+}
+
+TEST_CASE("sampler: the order of GPT-NeoX") {
+    struct Case {
+        size_t documents;
+        uint32_t longest;
+        int64_t seq_length, steps, batch;
+        uint32_t seed;
+    };
+    // One epoch, several, more windows than documents and fewer, documents longer than a window, one document.
+    constexpr Case kCases[] = {{700, 40, 16, 20, 8, 1234},  {50, 30, 7, 100, 5, 1},  {3, 5000, 64, 3, 1, 99},
+                               {1, 300, 33, 11, 3, 5},      {2000, 3, 63, 2, 4, 42}, {600, 20, 1, 10, 10, 1234}};
+    for (const Case& c : kCases) {
+        const testing::TemporaryFolder folder;
+        const auto lengths = random_lengths(c.seed, c.documents, c.longest);
+        const TokenStore store(make_store(folder, lengths));
+        const Sampler sampler(store, c.seq_length, c.seed, c.steps, c.batch);
+        const auto wanted = static_cast<int64_t>(std::ceil(static_cast<double>(c.steps * c.batch) * 1.005));
+        const NeoxOrder order(lengths, c.seq_length, c.seed, wanted);
+        INFO(c.documents << " documents, window " << c.seq_length);
+        REQUIRE(sampler.size() == order.size());
+        REQUIRE(sampler.num_epochs() == order.epochs());
+        REQUIRE(sampler.size() >= c.steps * c.batch);
+        std::vector<int32_t> out(static_cast<size_t>(c.seq_length) + 3, -7);
+        for (int64_t i = 0; i < std::min<int64_t>(sampler.size(), 400); ++i) {
+            sampler.sample(i, out.data() + 1);
+            REQUIRE(std::vector<int32_t>(out.begin() + 1, out.end() - 1) == order.sample(i));
+            REQUIRE((out.front() == -7 && out.back() == -7));
+        }
+    }
+}
+
+// numpy 2.4.6 with the formulas of gpt2_dataset.py: documents of lengths 3, 5, 8, 2, 6 (tokens 0 to 23), window 4,
+// 2 steps of 2 samples, seed 1234: ns = 5 in one epoch.
+TEST_CASE("sampler: a worked example from numpy") {
+    const testing::TemporaryFolder folder;
+    const TokenStore store(make_store(folder, {3, 5, 8, 2, 6}));
+    const Sampler sampler(store, 4, 1234, 2, 2);
+    REQUIRE(sampler.size() == 5);
+    const std::vector<std::vector<int32_t>> expected = {{6, 7, 8, 9, 10}, {2, 3, 4, 5, 6}, {22, 23, 0, 1, 2}, {18, 19, 20, 21, 22}, {10, 11, 12, 13, 14}};
+    for (int64_t i = 0; i < 5; ++i) {
+        std::vector<int32_t> out(5);
+        sampler.sample(i, out.data());
+        CHECK(out == expected[static_cast<size_t>(i)]);
+    }
+}
+
+TEST_CASE("sampler: a batch is its samples one after another") {
+    const testing::TemporaryFolder folder;
+    const TokenStore store(make_store(folder, random_lengths(3, 100, 50)));
+    const Sampler sampler(store, 10, 1234, 5, 6);
+    std::vector<int32_t> batch(6 * 11), one(11);
+    for (int64_t step = 0; step < 5; ++step) {
+        sampler.batch(step, batch.data());
+        for (int64_t b = 0; b < 6; ++b) {
+            sampler.sample(step * 6 + b, one.data());
+            REQUIRE(std::equal(one.begin(), one.end(), batch.begin() + b * 11));
+        }
+    }
+}
+
+TEST_CASE("sampler: windows in the order of the text") {
+    const testing::TemporaryFolder folder;
+    const TokenStore store(make_store(folder, {30, 1, 70}));
+    const SequentialSampler sampler(store, 10);
+    REQUIRE(sampler.size() == 10);
+    std::vector<int32_t> out(11);
+    for (int64_t i = 0; i < sampler.size(); ++i) {
+        sampler.sample(i, out.data());
+        for (int32_t j = 0; j < 11; ++j) REQUIRE(out[static_cast<size_t>(j)] == i * 10 + j);
+    }
+    CHECK(SequentialSampler(store, 100).size() == 1);
+    CHECK(testing::message_of([&] { SequentialSampler(store, 101); }).find("101 tokens") != std::string::npos);
+}
+
+TEST_CASE("sampler: too little text") {
+    const testing::TemporaryFolder folder;
+    const TokenStore store(make_store(folder, std::vector<int64_t>(1000, 1)));
+    CHECK(testing::message_of([&] { Sampler(store, 2048, 1, 143000, 1024); }).find("is too small") != std::string::npos);
+}
+
+}  // namespace ballast::data

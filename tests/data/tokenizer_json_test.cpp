@@ -1,0 +1,122 @@
+// tokenizer.json from strangers.
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "data/tokenizer.h"
+#include "tests/base/message_of.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/catch.h"
+#include "tests/data/fixtures.h"
+
+namespace ballast::data {
+namespace {
+
+using Json = nlohmann::json;
+
+Json fixture() { return Json::parse(read_file(testing::fixture_path("tokenizer.json"))); }
+
+std::string message_for(const Json& json) {
+    return testing::message_of([&] { parse_tokenizer_json(json.dump(), "t.json"); });
+}
+
+/// Changes one field of a good file; the message must name the file and the field.
+void check_refused(const char* pointer, const Json& value, const char* field) {
+    Json json = fixture();
+    json[Json::json_pointer(pointer)] = value;
+    const std::string message = message_for(json);
+    INFO(pointer << " = " << value.dump().substr(0, 60) << ": " << message);
+    CHECK(message.find("t.json: field \"" + std::string(field) + "\"") != std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("tokenizer.json: merges as strings and as pairs are the same") {
+    Json json = fixture();
+    const std::string before = Tokenizer(parse_tokenizer_json(json.dump(), "t.json")).hash();
+    for (auto& merge : json["model"]["merges"]) {
+        if (merge.is_array()) {
+            merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+        } else {
+            const auto text = merge.get<std::string>();
+            merge = Json::array({text.substr(0, text.find(' ')), text.substr(text.find(' ') + 1)});
+        }
+    }
+    CHECK(Tokenizer(parse_tokenizer_json(json.dump(), "t.json")).hash() == before);
+}
+
+TEST_CASE("tokenizer.json: settings that would make other tokens are refused by name") {
+    check_refused("/truncation", {{"max_length", 8}}, "truncation");
+    check_refused("/padding", {{"strategy", "BatchLongest"}}, "padding");
+    check_refused("/normalizer", {{"type", "NFKC"}}, "normalizer.type");
+    check_refused("/normalizer", "NFC", "normalizer");
+    check_refused("/pre_tokenizer", nullptr, "pre_tokenizer");
+    check_refused("/pre_tokenizer/type", "Whitespace", "pre_tokenizer.type");
+    check_refused("/pre_tokenizer/use_regex", "yes", "pre_tokenizer.use_regex");
+    check_refused("/post_processor", {{"type", "TemplateProcessing"}}, "post_processor.type");
+    check_refused("/decoder", {{"type", "Metaspace"}}, "decoder.type");
+    check_refused("/model/type", "Unigram", "model.type");
+    check_refused("/model/dropout", 0.1, "model.dropout");
+    check_refused("/model/continuing_subword_prefix", "##", "model.continuing_subword_prefix");
+    check_refused("/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix");
+    check_refused("/model/byte_fallback", true, "model.byte_fallback");
+    check_refused("/added_tokens/0/lstrip", true, "added_tokens[0].lstrip");
+    check_refused("/added_tokens/0/rstrip", true, "added_tokens[0].rstrip");
+    check_refused("/added_tokens/0/single_word", true, "added_tokens[0].single_word");
+}
+
+TEST_CASE("tokenizer.json: contradictions are refused by name") {
+    check_refused("/model/vocab", Json::array(), "model.vocab");
+    check_refused("/model/vocab/a", -1, "model.vocab");
+    check_refused("/model/vocab/a", 1.5, "model.vocab");
+    check_refused("/model/vocab/a", uint64_t{1} << 40, "model.vocab");
+    check_refused("/model/vocab/a", fixture()["model"]["vocab"]["b"], "model.vocab");
+    check_refused("/model/merges", "a b", "model.merges");
+    check_refused("/model/merges/0", "ab", "model.merges");
+    check_refused("/model/merges/0", "a b c", "model.merges");
+    check_refused("/model/merges/0", Json::array({"a"}), "model.merges");
+    check_refused("/model/merges/0", Json::array({"zzzz", "zzzz"}), "model.merges");
+    check_refused("/added_tokens", 3, "added_tokens");
+    check_refused("/added_tokens/0/id", 5, "added_tokens[0].id");
+    check_refused("/added_tokens/0/content", "", "added_tokens[0].content");
+    check_refused("/added_tokens/1/content", "<|endoftext|>", "added_tokens[1].id");
+    Json json = fixture();
+    json["model"]["vocab"].erase("a");
+    CHECK(message_for(json).find("has no token for byte 0x61") != std::string::npos);
+    json = fixture();
+    json["added_tokens"].push_back(json["added_tokens"].back());
+    CHECK(message_for(json).find("repeats an earlier added token") != std::string::npos);
+}
+
+TEST_CASE("tokenizer.json: truncated files are user errors") {
+    const std::string text = read_file(testing::fixture_path("tokenizer.json"));
+    for (size_t size = 0; size + 2 < text.size(); size += 1 + size / 7) {
+        INFO("first " << size << " bytes");
+        CHECK_THROWS_AS(parse_tokenizer_json(std::string_view(text).substr(0, size), "t.json"), UserError);
+    }
+}
+
+TEST_CASE("tokenizer.json: flipped bytes load or are user errors") {
+    const std::string good = read_file(testing::fixture_path("tokenizer.json"));
+    std::mt19937 random(23);
+    int refused = 0;
+    for (int round = 0; round < 150; ++round) {
+        std::string text = good;
+        for (int flips = 0; flips < 3; ++flips) text[random() % text.size()] ^= static_cast<char>(1u << random() % 8);
+        try {
+            const Tokenizer tokenizer(parse_tokenizer_json(text, "t.json"));
+            tokenizer.encode("Some text, <|endoftext|> and e\u0301  more");
+        } catch (const UserError&) {
+            ++refused;
+        }
+    }
+    CHECK(refused > 50);
+}
+
+TEST_CASE("tokenizer.json: a missing file") {
+    const testing::TemporaryFolder folder;
+    CHECK(testing::message_of([&] { Tokenizer::load(folder.file("none.json")); }).find("none.json") != std::string::npos);
+}
+
+}  // namespace ballast::data
