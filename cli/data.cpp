@@ -2,11 +2,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <atomic>
 #include <chrono>
-#include <csignal>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
@@ -35,17 +34,6 @@ struct ShowArguments {
     int64_t step = 0, steps = 0, batch = 0, seq_length = 2048, seed = 1234, num_sinks = 0, count = 4;
 };
 
-std::atomic<bool> interrupted{false};
-
-/// The first Ctrl-C ends the command at the next safe place; the second one ends it the usual way.
-void catch_interrupts() {
-    struct sigaction action {};
-    action.sa_handler = [](int) { interrupted.store(true); };
-    action.sa_flags = static_cast<int>(SA_RESETHAND);
-    ::sigaction(SIGINT, &action, nullptr);
-    ::sigaction(SIGTERM, &action, nullptr);
-}
-
 void prepare(const PrepareArguments& arguments) {
     const auto start = std::chrono::steady_clock::now();
     const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
@@ -56,8 +44,8 @@ void prepare(const PrepareArguments& arguments) {
         if (!progress) progress = std::make_unique<Progress>("tokenize", total, "B");
         progress->update(done);
     };
-    catch_interrupts();
-    options.interrupted = [] { return interrupted.load(); };
+    const InterruptGuard guard;
+    options.interrupted = &interrupted;
     const data::PrepareResult result = data::prepare(tokenizer, options, pool);
     if (progress) progress->finish();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
