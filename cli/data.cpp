@@ -54,8 +54,8 @@ void prepare(const PrepareArguments& arguments) {
     if (result.num_validation_tokens > 0)
         fmt::print("{}: {} tokens, held out\n", options.validation_output, result.num_validation_tokens);
     fmt::print("{} documents, {} bytes of text, {:.2f} bytes a token, {:.1f} s, {:.1f} MB/s\n", result.num_documents,
-               result.text_bytes, static_cast<double>(result.text_bytes) / static_cast<double>(result.num_tokens), seconds,
-               static_cast<double>(result.text_bytes) * 1e-6 / seconds);
+               result.text_bytes, static_cast<double>(result.text_bytes) / static_cast<double>(result.num_tokens),
+               seconds, static_cast<double>(result.text_bytes) * 1e-6 / seconds);
 }
 
 void info(const InfoArguments& arguments) {
@@ -65,7 +65,8 @@ void info(const InfoArguments& arguments) {
     fmt::print("vocabulary      {} ids\n", store.vocab_size());
     fmt::print("tokenizer hash  {}\n", store.tokenizer_hash());
     const int64_t end_of_text = store.info().end_of_text_id;
-    fmt::print("end of text     {}\n", end_of_text < 0 ? "not appended" : fmt::format("id {} after each document", end_of_text));
+    fmt::print("end of text     {}\n",
+               end_of_text < 0 ? "not appended" : fmt::format("id {} after each document", end_of_text));
     std::string_view label = "sources";
     for (std::string_view rest = store.info().sources; !rest.empty(); label = "") {
         const size_t end = std::min(rest.find('\n'), rest.size());
@@ -102,8 +103,9 @@ void show(const ShowArguments& arguments) {
     for (int64_t b = 0; b < std::min(arguments.count, arguments.batch); ++b) {
         const int64_t index = arguments.step * arguments.batch + b;
         sampler.sample(index, window.data());
-        fmt::print("=== step {}, sample {} of {} (number {} of {}, {} epochs)\n{}\n", arguments.step, b, arguments.batch, index,
-                   sampler.size(), sampler.num_epochs(), describe_inputs(tokenizer, window, arguments.num_sinks));
+        fmt::print("=== step {}, sample {} of {} (number {} of {}, {} epochs)\n{}\n", arguments.step, b,
+                   arguments.batch, index, sampler.size(), sampler.num_epochs(),
+                   describe_inputs(tokenizer, window, arguments.num_sinks));
     }
 }
 
@@ -114,11 +116,14 @@ void add_prepare_command(CLI::App& parent) {
     command->add_option("input", options.inputs, ".txt, .jsonl, .jsonl.zst files, or folders of them")->required();
     command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
     command->add_option("-o,--output", options.output, "Token store to write")->required();
-    command->add_option("--validation-output", options.validation_output, "Token store for the held-out end of the text");
-    command->add_option("--validation-fraction", options.validation_fraction, "Share of the tokens held out, e.g. 0.05");
+    command->add_option("--validation-output", options.validation_output,
+                        "Token store for the held-out end of the text");
+    command->add_option("--validation-fraction", options.validation_fraction,
+                        "Share of the tokens held out, e.g. 0.05");
     command->add_flag("--append-eod,!--no-append-eod", options.append_end_of_text,
                       "Put <|endoftext|> after each document (default: yes)");
-    command->add_option("--text-key", options.text_key, "Field of a JSON line that holds the text")->capture_default_str();
+    command->add_option("--text-key", options.text_key, "Field of a JSON line that holds the text")
+        ->capture_default_str();
     add_invalid_utf8_option(*command, options.invalid_utf8);
     add_threads_option(*command, arguments->threads);
     command->footer("Example: ballast data prepare -t tokenizer.json -o train.h5 --validation-output val.h5 "
@@ -139,7 +144,9 @@ void add_show_command(CLI::App& parent) {
     auto arguments = std::make_shared<ShowArguments>();
     CLI::App* command = parent.add_subcommand("show", "Print the samples of one training step as text");
     const auto add_size = [command](const char* name, int64_t& value, const char* about, int64_t smallest) {
-        return command->add_option(name, value, about)->check(CLI::Range(smallest, int64_t{1} << 40))->capture_default_str();
+        return command->add_option(name, value, about)
+            ->check(CLI::Range(smallest, int64_t{1} << 40))
+            ->capture_default_str();
     };
     command->add_option("file", arguments->path, "Token store")->required();
     command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
@@ -147,7 +154,8 @@ void add_show_command(CLI::App& parent) {
     add_size("--steps", arguments->steps, "Steps of the whole run: the order depends on it", 1)->required();
     add_size("--batch", arguments->batch, "Samples a step (global batch): the order depends on it", 1)->required();
     add_size("--seq", arguments->seq_length, "Sequence length", 1);
-    command->add_option("--seed", arguments->seed, "Seed of the order")->check(CLI::Range(int64_t{0}, int64_t{0xFFFFFFFF}))
+    command->add_option("--seed", arguments->seed, "Seed of the order")
+        ->check(CLI::Range(int64_t{0}, int64_t{0xFFFFFFFF}))
         ->capture_default_str();
     add_size("--sinks", arguments->num_sinks, "Sink tokens before each sample", 0);
     add_size("--count", arguments->count, "Samples to print", 1);

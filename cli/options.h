@@ -10,7 +10,9 @@
 namespace ballast {
 
 inline void add_threads_option(CLI::App& command, int& threads) {
-    command.add_option("--threads", threads, "Threads; 0 takes every core")->check(CLI::Range(0, 4096))->capture_default_str();
+    command.add_option("--threads", threads, "Threads; 0 takes every core")
+        ->check(CLI::Range(0, 4096))
+        ->capture_default_str();
 }
 
 inline void add_invalid_utf8_option(CLI::App& command, data::InvalidUtf8& policy) {

@@ -52,7 +52,8 @@ void train(const TrainArguments& arguments) {
     tokenizer.save(arguments.output);
     fmt::print("{}: {} tokens, hash {}\n", arguments.output, tokenizer.vocab_size(), tokenizer.hash());
     if (tokenizer.vocab_size() < arguments.trainer.vocab_size)
-        fmt::print("(fewer than the {} asked for: the text has no more pairs to merge)\n", arguments.trainer.vocab_size);
+        fmt::print("(fewer than the {} asked for: the text has no more pairs to merge)\n",
+                   arguments.trainer.vocab_size);
 }
 
 std::string read_input(const std::string& path) {
@@ -94,7 +95,8 @@ void add_tokenizer_train_command(CLI::App& parent) {
     CLI::App* command = parent.add_subcommand("train", "Learn a byte-level BPE vocabulary from text");
     command->add_option("input", arguments->inputs, ".txt, .jsonl, .jsonl.zst files, or folders of them")->required();
     command->add_option("-o,--output", arguments->output, "tokenizer.json to write")->capture_default_str();
-    command->add_option("--vocab-size", arguments->trainer.vocab_size, "Tokens, special ones and bytes included")->required();
+    command->add_option("--vocab-size", arguments->trainer.vocab_size, "Tokens, special ones and bytes included")
+        ->required();
     command->add_option("--special-token", arguments->trainer.special_tokens, "Special tokens, ids from 0")
         ->capture_default_str();
     command->add_option("--min-frequency", arguments->trainer.min_frequency, "Do not merge pairs rarer than this")

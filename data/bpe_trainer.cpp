@@ -195,7 +195,8 @@ void BpeTrainer::add_texts(const std::vector<TextPiece>& texts, ThreadPool& pool
     if (counts_.size() < lanes) counts_.resize(lanes);
     std::atomic<size_t> next{0};
     pool.parallel_for(pool.num_threads(), [&](int64_t lane) {
-        for (size_t i; (i = next.fetch_add(1)) < texts.size();) count_words(texts[i], counts_[static_cast<size_t>(lane)]);
+        for (size_t i; (i = next.fetch_add(1)) < texts.size();)
+            count_words(texts[i], counts_[static_cast<size_t>(lane)]);
     });
 }
 

@@ -21,7 +21,8 @@ constexpr char32_t kAlphabetEnd = 0x144;  // one past the last character in use
 constexpr std::array<int16_t, kAlphabetEnd> character_bytes() {
     std::array<int16_t, kAlphabetEnd> bytes{};
     for (auto& byte : bytes) byte = -1;
-    for (int byte = 0; byte < 256; ++byte) bytes[kByteCharacters[static_cast<size_t>(byte)]] = static_cast<int16_t>(byte);
+    for (int byte = 0; byte < 256; ++byte)
+        bytes[kByteCharacters[static_cast<size_t>(byte)]] = static_cast<int16_t>(byte);
     return bytes;
 }
 constexpr auto kCharacterBytes = character_bytes();

@@ -115,8 +115,8 @@ bool Corpus::fill() {
     begin_ = 0;
     const size_t had = buffer_.size();
     if (had > kMaxPieceBytes)
-        throw UserError(fmt::format("{}: {} bytes without a place to cut (a line end, or a space in plain text); is this "
-                                    "text?", files_[file_index_], had));
+        throw UserError(fmt::format("{}: {} bytes without a line end, or a space in plain text; is this text?",
+                                    files_[file_index_], had));
     buffer_.resize(had + kReadBytes);
     const size_t got = stream_->read(buffer_.data() + had, kReadBytes);
     buffer_.resize(had + got);

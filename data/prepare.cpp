@@ -159,7 +159,8 @@ void check_validation_options(const PrepareOptions& options) {
     if (options.validation_output.empty() != (options.validation_fraction == 0))
         throw UserError("--validation-output and --validation-fraction need each other");
     if (!(options.validation_fraction >= 0 && options.validation_fraction < 1))
-        throw UserError(fmt::format("--validation-fraction {} must be above 0 and below 1", options.validation_fraction));
+        throw UserError(
+            fmt::format("--validation-fraction {} must be above 0 and below 1", options.validation_fraction));
     if (!options.validation_output.empty() && options.validation_output == options.output)
         throw UserError(fmt::format("{} cannot be both the output and the validation output", options.output));
 }

@@ -32,9 +32,10 @@ Sampler::Sampler(const TokenStore& store, int64_t seq_length, uint32_t seed, int
     if (store.num_tokens() == 0) throw UserError(fmt::format("{} holds no tokens", store.path()));
     num_epochs_ = epochs_for(samples_wanted(steps, global_batch), seq_length, store.num_tokens());
     if (num_epochs_ > std::numeric_limits<int32_t>::max() / store.num_documents())
-        throw UserError(fmt::format("{} is too small: {} steps of {} samples would repeat its {} tokens {} times; use more "
-                                    "text or fewer steps", store.path(), steps, global_batch, store.num_tokens(),
-                                    num_epochs_));
+        throw UserError(
+            fmt::format("{} is too small: {} steps of {} samples would repeat its {} tokens {} times; use more "
+                        "text or fewer steps",
+                        store.path(), steps, global_batch, store.num_tokens(), num_epochs_));
     num_samples_ = (num_epochs_ * store.num_tokens() - 1) / seq_length;
     NumpyRandomState random(seed);
     order_documents(random);
@@ -102,7 +103,8 @@ void Sampler::batch(int64_t step, int32_t* out) const {
     for (int64_t b = 0; b < global_batch_; ++b) sample(step * global_batch_ + b, out + b * (seq_length_ + 1));
 }
 
-SequentialSampler::SequentialSampler(const TokenStore& store, int64_t seq_length) : store_(store), seq_length_(seq_length) {
+SequentialSampler::SequentialSampler(const TokenStore& store, int64_t seq_length)
+    : store_(store), seq_length_(seq_length) {
     require(seq_length > 0, "a sampler needs a positive length");
     if (store.num_tokens() <= seq_length)
         throw UserError(fmt::format("{} holds {} tokens, not one window of {} + 1; use more text", store.path(),

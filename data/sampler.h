@@ -12,14 +12,14 @@ namespace ballast::data {
 
 class NumpyRandomState;
 
-/// The order of GPT-NeoX v1.0, which is Pythia's (its data/gpt2_dataset.py and helpers.cpp): a pure function of (corpus,
-/// seq_length, seed, steps · global_batch).
+/// The order of GPT-NeoX v1.0, which is Pythia's (its data/gpt2_dataset.py and helpers.cpp): a pure function of
+/// (corpus, seq_length, seed, steps · global_batch).
 ///   samples wanted     ns = ceil(steps · global_batch · 1.005)
 ///   epochs             the fewest E with (E · tokens - 1) / seq_length >= ns
 ///   document order     all documents E times, shuffled together over all epochs
 ///   sample order       a permutation of the (E · tokens - 1) / seq_length windows, from the same random stream
-/// Memory: 4 bytes a document and epoch, 4 bytes a sample (8 from 2^32 on), and little else; window starts are found from
-/// every 256th document rather than stored.
+/// Memory: 4 bytes a document and epoch, 4 bytes a sample (8 from 2^32 on), and little else; window starts are found
+/// from every 256th document rather than stored.
 class Sampler {
   public:
     /// UserError when the store is empty or far too small: 2^31 document visits are the limit.
@@ -34,8 +34,8 @@ class Sampler {
     /// Copies sample `index` in [0, size()): seq_length + 1 ids to `out`. Any thread may call this.
     void sample(int64_t index, int32_t* out) const;
 
-    /// The samples of one training step, [step · global_batch, (step + 1) · global_batch), one after another: `out` takes
-    /// global_batch · (seq_length + 1) ids.
+    /// The samples of one training step, [step · global_batch, (step + 1) · global_batch), one after another: `out`
+    /// takes global_batch · (seq_length + 1) ids.
     void batch(int64_t step, int32_t* out) const;
 
   private:
@@ -56,8 +56,8 @@ class Sampler {
     std::vector<int64_t> wide_sample_order_;   // the same where 32 bits do not suffice; one of the two is empty
 };
 
-/// Windows in the order of the text, for validation: sample i starts at token i · seq_length. The last, incomplete one is
-/// left out.
+/// Windows in the order of the text, for validation: sample i starts at token i · seq_length. The last, incomplete one
+/// is left out.
 class SequentialSampler {
   public:
     /// UserError when the store holds no whole window.

@@ -17,8 +17,8 @@ TokenStoreInfo read_info(const Hdf5Reader& file, const std::string& path) {
     if (!file.has_attribute("format") || file.string_attribute("format") != kFormat)
         throw UserError(fmt::format("{}: not a token store; make one with \"ballast data prepare\"", path));
     if (const int64_t version = file.integer_attribute("format_version"); version != kFormatVersion)
-        throw UserError(fmt::format("{}: token store of format version {}, this program reads {}; prepare it again", path,
-                                    version, kFormatVersion));
+        throw UserError(fmt::format("{}: token store of format version {}, this program reads {}; prepare it again",
+                                    path, version, kFormatVersion));
     TokenStoreInfo info;
     info.tokenizer_hash = file.string_attribute("tokenizer_hash");
     info.vocab_size = file.integer_attribute("vocab_size");
@@ -26,8 +26,8 @@ TokenStoreInfo read_info(const Hdf5Reader& file, const std::string& path) {
     info.sources = file.string_attribute("sources");
     if (info.vocab_size < 1 || info.vocab_size > int64_t{kMaxTokenId} + 1 || info.end_of_text_id < -1 ||
         info.end_of_text_id >= info.vocab_size)
-        throw UserError(fmt::format("{}: vocab_size = {} with end_of_text_id = {} makes no sense; the file is damaged", path,
-                                    info.vocab_size, info.end_of_text_id));
+        throw UserError(fmt::format("{}: vocab_size = {} with end_of_text_id = {} makes no sense; the file is damaged",
+                                    path, info.vocab_size, info.end_of_text_id));
     return info;
 }
 
@@ -47,7 +47,8 @@ void check_offsets(std::span<const int64_t> offsets, int64_t num_tokens, const s
     if (offsets.front() != 0) fail(fmt::format("starts at {} instead of 0", offsets.front()));
     const auto descent = std::is_sorted_until(offsets.begin(), offsets.end());
     if (descent != offsets.end()) fail(fmt::format("descends at entry {}", descent - offsets.begin()));
-    if (offsets.back() != num_tokens) fail(fmt::format("ends at {}, but there are {} tokens", offsets.back(), num_tokens));
+    if (offsets.back() != num_tokens)
+        fail(fmt::format("ends at {}, but there are {} tokens", offsets.back(), num_tokens));
 }
 
 /// Widens, and returns the largest.
@@ -90,8 +91,10 @@ void TokenStore::read(int64_t first, int64_t count, int32_t* out) const {
                                  ? widen(static_cast<const uint16_t*>(tokens_) + first, count, out)
                                  : widen(static_cast<const uint32_t*>(tokens_) + first, count, out);
     if (count > 0 && largest >= info_.vocab_size)
-        throw UserError(fmt::format("{}: token {} between {} and {}, but the vocabulary ends at {}; the file is damaged, "
-                                    "prepare it again", path_, largest, first, first + count, info_.vocab_size - 1));
+        throw UserError(
+            fmt::format("{}: token {} between {} and {}, but the vocabulary ends at {}; the file is damaged, "
+                        "prepare it again",
+                        path_, largest, first, first + count, info_.vocab_size - 1));
 }
 
 void TokenStore::verify() const {

@@ -1,6 +1,6 @@
 // Tokens on disk, ready to train on: an HDF5 file with
 //   tokens            u16 or u32 [num_tokens]   all documents one after another
-//   document_offsets  i64 [num_documents + 1]   document d is tokens [offsets[d], offsets[d + 1]); 0 first, num_tokens last
+//   document_offsets  i64 [num_documents + 1]   from 0 to num_tokens; document d is tokens [offsets[d], offsets[d + 1])
 // and the attributes listed at TokenStoreInfo.
 #pragma once
 
@@ -20,10 +20,10 @@ inline constexpr const char* kOffsetsDataset = "document_offsets";
 
 /// Attributes of the root group, under these names, next to format = "ballast-tokens" and format_version = 1.
 struct TokenStoreInfo {
-    std::string tokenizer_hash;  ///< Tokenizer::hash()
-    int64_t vocab_size = 0;      ///< of the tokenizer: every token is below it
-    int64_t end_of_text_id = -1; ///< the token after each document, or -1: none was put there
-    std::string sources;         ///< what was tokenised, a path a line
+    std::string tokenizer_hash;   ///< Tokenizer::hash()
+    int64_t vocab_size = 0;       ///< of the tokenizer: every token is below it
+    int64_t end_of_text_id = -1;  ///< the token after each document, or -1: none was put there
+    std::string sources;          ///< what was tokenised, a path a line
 };
 
 /// The type tokens are stored in: the smallest that holds every id.

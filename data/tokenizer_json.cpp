@@ -119,7 +119,8 @@ TokenIds read_vocabulary(const Fields& model, TokenizerSpec& spec) {
     for (int byte = 0; byte < 0xF5; ++byte) {
         const std::string spelling = to_byte_level(std::string(1, static_cast<char>(byte)));
         if (byte != 0xC0 && byte != 0xC1 && !ids.contains(spelling))
-            model.fail("vocab", fmt::format("has no token for byte 0x{:02x} (\"{}\"); train with all 256", byte, spelling));
+            model.fail("vocab",
+                       fmt::format("has no token for byte 0x{:02x} (\"{}\"); train with all 256", byte, spelling));
     }
     return ids;
 }

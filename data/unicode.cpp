@@ -45,7 +45,8 @@ const uint8_t* properties() {
 /// Whether an inert character may be handed to utf8proc as the base of what follows it. Not when utf8proc, being of a
 /// later Unicode version, would move it (a new combining mark) or compose it (the two Todhri letters of Unicode 16).
 bool may_be_base(char32_t c) {
-    return utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class == 0 && c != 0x105D2 && c != 0x105DA;
+    return utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class == 0 && c != 0x105D2 &&
+           c != 0x105DA;
 }
 
 void append_nfc(std::string& out, std::string_view run) {

@@ -46,6 +46,7 @@ void append_utf8(std::string& out, char32_t code_point);
 
 /// Applies `policy` to `text`: returns `text` itself when it is valid, else the repaired copy, kept in `storage`.
 /// UserError("invalid UTF-8 at byte N …") under InvalidUtf8::error; N counts from `first_offset`.
-std::string_view checked_utf8(std::string_view text, InvalidUtf8 policy, std::string& storage, int64_t first_offset = 0);
+std::string_view checked_utf8(std::string_view text, InvalidUtf8 policy, std::string& storage,
+                              int64_t first_offset = 0);
 
 }  // namespace ballast::data

@@ -23,7 +23,8 @@ SPACES = [" ", "  ", "\t", "\n", "\r\n", "\v", "\f", "\x1c", "\x85", "\xa0", "\u
           "\u202f", "\u205f", "\u3000", "\u200b", "\ufeff"] + [" " * n for n in (3, 7, 23, 24, 25, 49)]
 MARKS = list(range(0x300, 0x370)) + [0x334, 0x345, 0x591, 0x5B0, 0x64B, 0x8D3, 0x898, 0x93C, 0x9BE, 0xBD7, 0x1161,
                                      0x11A8, 0x1ABF, 0x1DFA, 0x20D0, 0x3099, 0x309A, 0x11930, 0x16FF0, 0x1D165]
-BASES = [ord(c) for c in "aAeEiozZ1 <"] + [0x3B1, 0x451, 0x928, 0x9C7, 0x1100, 0xAC00, 0x304B, 0x11935, 0x105D2, 0x1F600]
+BASES = [ord(c) for c in "aAeEiozZ1 <"] + [0x3B1, 0x451, 0x928, 0x9C7, 0x1100, 0xAC00, 0x304B, 0x11935, 0x105D2,
+                                           0x1F600]
 
 
 def random_code_point(rng):
@@ -40,7 +41,8 @@ def torture_texts(seed=20231123):
     yield "every code point after a letter and a space", "".join("a" + c + " " for c in every)
     yield "random code points", "".join(chr(random_code_point(rng)) for _ in range(300000))
     yield "bases and marks", "".join(chr(rng.choice(MARKS if rng.random() < 0.7 else BASES)) for _ in range(300000))
-    words = SPECIAL + SPACES + ["the", "The", "don't", "caf\u00e9", "cafe\u0301", "\u4e2d\u6587", "12", "\u00bd", "--", "_", "\U0001F468\u200d\U0001F469"]
+    words = SPECIAL + SPACES + ["the", "The", "don't", "caf\u00e9", "cafe\u0301", "\u4e2d\u6587", "12", "\u00bd", "--",
+                              "_", "\U0001F468\u200d\U0001F469"]
     yield "words, spaces and special tokens", "".join(rng.choice(words) for _ in range(200000))
     yield "one long word", "".join(rng.choice("ab") for _ in range(50000))
 
@@ -63,7 +65,8 @@ def ballast_ids(binary, tokenizer, text):
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", suffix=".txt") as file:
         file.write(text)
         file.flush()
-        out = subprocess.run([binary, "tokenizer", "encode", "-t", tokenizer, file.name], check=True, stdout=subprocess.PIPE)
+        out = subprocess.run([binary, "tokenizer", "encode", "-t", tokenizer, file.name], check=True,
+                             stdout=subprocess.PIPE)
     return [int(id) for id in out.stdout.split()]
 
 

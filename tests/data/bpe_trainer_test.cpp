@@ -14,7 +14,8 @@ namespace {
 
 TextPiece piece(std::string text) { return {std::move(text), "test", 0, true}; }
 
-TokenizerSpec train(const std::vector<std::string>& texts, int64_t vocab_size, int threads = 1, int64_t min_frequency = 0) {
+TokenizerSpec train(const std::vector<std::string>& texts, int64_t vocab_size, int threads = 1,
+                    int64_t min_frequency = 0) {
     BpeTrainerOptions options;
     options.vocab_size = vocab_size;
     options.min_frequency = min_frequency;
@@ -34,7 +35,8 @@ std::vector<std::pair<std::string, std::string>> spelled_merges(const TokenizerS
 }
 
 /// The definition: recounts everything before each merge. Words of printable ASCII.
-std::vector<std::pair<std::string, std::string>> train_plainly(const std::vector<std::string>& texts, size_t num_merges) {
+std::vector<std::pair<std::string, std::string>> train_plainly(const std::vector<std::string>& texts,
+                                                               size_t num_merges) {
     std::vector<std::vector<uint32_t>> words;
     const TokenizerSpec bytes = train({""}, 258);
     std::vector<std::string> spellings;
@@ -123,8 +125,9 @@ TEST_CASE("BPE trainer: impossible requests") {
     CHECK(testing::message_of([] { BpeTrainer({.vocab_size = 300, .special_tokens = {"<|e|>", "a"}}); }) != "");
     BpeTrainer trainer({.vocab_size = 300});
     ThreadPool pool(1);
-    CHECK(testing::message_of([&] { trainer.add_texts({piece("a\xFF")}, pool); }).find("test: invalid UTF-8 at byte 1") !=
-          std::string::npos);
+    CHECK(testing::message_of([&] {
+              trainer.add_texts({piece("a\xFF")}, pool);
+          }).find("test: invalid UTF-8 at byte 1") != std::string::npos);
 }
 
 }  // namespace ballast::data

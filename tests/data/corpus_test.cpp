@@ -102,8 +102,8 @@ TEST_CASE("corpus: bad lines are named") {
         put_bytes(path, "{\"text\": \"fine\"}\n" + line + "\n{\"text\": \"fine\"}\n");
         return message_for({path});
     };
-    for (const char* line : {"{\"text\": \"open", "nonsense", "{\"text\": 3}", "{\"other\": \"x\"}", "[\"text\"]", "{} {}",
-                             "{\"text\": \"\xFF\"}", "{\"text\": \"\\ud800\"}", "\"text\""}) {
+    for (const char* line : {"{\"text\": \"open", "nonsense", "{\"text\": 3}", "{\"other\": \"x\"}", "[\"text\"]",
+                             "{} {}", "{\"text\": \"\xFF\"}", "{\"text\": \"\\ud800\"}", "\"text\""}) {
         INFO(line);
         CHECK(message_for_line(line).find(path + ":2: ") == 0);
     }

@@ -16,7 +16,9 @@ nlohmann::json read_fixture(const std::string& name) {
 
 }  // namespace
 
-std::string fixture_path(const std::string& name) { return std::string(BALLAST_SOURCE_DIR) + "/tests/data/fixtures/" + name; }
+std::string fixture_path(const std::string& name) {
+    return std::string(BALLAST_SOURCE_DIR) + "/tests/data/fixtures/" + name;
+}
 
 std::vector<ParityCase> parity_cases() {
     std::vector<ParityCase> cases;

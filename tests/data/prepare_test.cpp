@@ -18,7 +18,8 @@ using testing::put_bytes;
 Tokenizer fixture() { return Tokenizer::load(testing::fixture_path("tokenizer.json")); }
 
 std::string words(uint32_t seed, size_t bytes) {
-    static constexpr const char* kWords[] = {"the", "whale", "caf\u00e9 noir", "don't", "<|endoftext|>", "  ", "\n", "e\u0301x", "42"};
+    static constexpr const char* kWords[] = {"the", "whale", "caf\u00e9 noir", "don't", "<|endoftext|>",
+                                             "  ",  "\n",    "e\u0301x",       "42"};
     std::mt19937 random(seed);
     std::string text;
     while (text.size() < bytes) text += std::string(kWords[random() % std::size(kWords)]) + (random() % 4 ? " " : "");
@@ -65,7 +66,8 @@ TEST_CASE("prepare: documents become the tokens of their whole texts") {
         const Tokenizer tokenizer = fixture();
         std::vector<uint32_t> expected;
         std::vector<int64_t> offsets = {0};
-        for (const std::string& text : {words(1, 30000), std::string("line one"), std::string("line three"), words(2, 5000)}) {
+        for (const std::string& text :
+             {words(1, 30000), std::string("line one"), std::string("line three"), words(2, 5000)}) {
             const auto ids = tokenizer.encode(text);
             expected.insert(expected.end(), ids.begin(), ids.end());
             if (append) expected.push_back(0);

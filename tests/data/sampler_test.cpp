@@ -40,7 +40,8 @@ std::vector<int64_t> random_lengths(uint32_t seed, size_t documents, uint32_t lo
 /// GPT-NeoX's order as its Python and C++ write it down: all three index arrays, the window walked token by token.
 class NeoxOrder {
   public:
-    NeoxOrder(const std::vector<int64_t>& lengths, int64_t seq_length, uint32_t seed, int64_t num_samples) : lengths_(lengths) {
+    NeoxOrder(const std::vector<int64_t>& lengths, int64_t seq_length, uint32_t seed, int64_t num_samples)
+        : lengths_(lengths) {
         const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
         for (epochs_ = 1; (epochs_ * tokens - 1) / seq_length < num_samples;) ++epochs_;
         NumpyRandomState random(seed);
@@ -64,7 +65,8 @@ class NeoxOrder {
             const auto document = static_cast<size_t>(documents_[visit]);
             const int64_t begin = visit == first ? first_offset : 0;
             const int64_t end = visit == last ? last_offset + 1 : lengths_[document];
-            const int64_t base = std::accumulate(lengths_.begin(), lengths_.begin() + static_cast<std::ptrdiff_t>(document), int64_t{0});
+            const int64_t base =
+                std::accumulate(lengths_.begin(), lengths_.begin() + static_cast<std::ptrdiff_t>(document), int64_t{0});
             for (int64_t i = begin; i < end; ++i) out.push_back(static_cast<int32_t>((base + i) % 60000));
         }
         return out;
@@ -101,8 +103,8 @@ class NeoxOrder {
 
 }  // namespace
 
-// numpy 2.4.6: r = np.random.RandomState(1234); a = np.arange(1000, dtype=T); r.shuffle(a); b = np.arange(10); r.shuffle(b);
-// sum = (a * np.arange(1, 1001)).sum(). The same for T = int32, uint32 and int64.
+// numpy 2.4.6: r = np.random.RandomState(1234); a = np.arange(1000, dtype=T); r.shuffle(a); b = np.arange(10);
+// r.shuffle(b); sum = (a * np.arange(1, 1001)).sum(). The same for T = int32, uint32 and int64.
 TEMPLATE_TEST_CASE("mt19937: numpy's shuffle", "", int32_t, uint32_t, int64_t) {
     NumpyRandomState random(1234);
     std::vector<TestType> a(1000), b(10);
@@ -112,7 +114,8 @@ TEMPLATE_TEST_CASE("mt19937: numpy's shuffle", "", int32_t, uint32_t, int64_t) {
     random.shuffle(std::span(b));
     int64_t sum = 0;
     for (size_t i = 0; i < a.size(); ++i) sum += static_cast<int64_t>(a[i]) * static_cast<int64_t>(i + 1);
-    CHECK(std::vector<TestType>(a.begin(), a.begin() + 8) == std::vector<TestType>{681, 990, 155, 768, 438, 363, 688, 555});
+    CHECK(std::vector<TestType>(a.begin(), a.begin() + 8) ==
+          std::vector<TestType>{681, 990, 155, 768, 438, 363, 688, 555});
     CHECK(std::vector<TestType>(a.end() - 4, a.end()) == std::vector<TestType>{53, 294, 723, 815});
     CHECK(sum == 251897522);
     CHECK(b == std::vector<TestType>{0, 8, 1, 7, 4, 9, 6, 5, 3, 2});
@@ -176,7 +179,8 @@ TEST_CASE("sampler: a worked example from numpy") {
     const TokenStore store(make_store(folder, {3, 5, 8, 2, 6}));
     const Sampler sampler(store, 4, 1234, 2, 2);
     REQUIRE(sampler.size() == 5);
-    const std::vector<std::vector<int32_t>> expected = {{6, 7, 8, 9, 10}, {2, 3, 4, 5, 6}, {22, 23, 0, 1, 2}, {18, 19, 20, 21, 22}, {10, 11, 12, 13, 14}};
+    const std::vector<std::vector<int32_t>> expected = {
+        {6, 7, 8, 9, 10}, {2, 3, 4, 5, 6}, {22, 23, 0, 1, 2}, {18, 19, 20, 21, 22}, {10, 11, 12, 13, 14}};
     for (int64_t i = 0; i < 5; ++i) {
         std::vector<int32_t> out(5);
         sampler.sample(i, out.data());
@@ -215,7 +219,8 @@ TEST_CASE("sampler: windows in the order of the text") {
 TEST_CASE("sampler: too little text") {
     const testing::TemporaryFolder folder;
     const TokenStore store(make_store(folder, std::vector<int64_t>(1000, 1)));
-    CHECK(testing::message_of([&] { Sampler(store, 2048, 1, 143000, 1024); }).find("is too small") != std::string::npos);
+    CHECK(testing::message_of([&] { Sampler(store, 2048, 1, 143000, 1024); }).find("is too small") !=
+          std::string::npos);
 }
 
 }  // namespace ballast::data

@@ -67,7 +67,8 @@ TEST_CASE("token store: lies are found") {
     CHECK(message_with([](Content& c) { c.tokens[4] = 100; }).find("token 100") != std::string::npos);
     CHECK(message_with([](Content& c) { c.info.vocab_size = 0; }).find("vocab_size = 0") != std::string::npos);
     CHECK(message_with([](Content& c) { c.info.vocab_size = 100000; }).find("must be u32") != std::string::npos);
-    CHECK(message_with([](Content& c) { c.info.end_of_text_id = 100; }).find("end_of_text_id = 100") != std::string::npos);
+    CHECK(message_with([](Content& c) { c.info.end_of_text_id = 100; }).find("end_of_text_id = 100") !=
+          std::string::npos);
     CHECK(message_with([](Content&) {}) == "");
 }
 

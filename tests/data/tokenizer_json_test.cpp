@@ -116,7 +116,8 @@ TEST_CASE("tokenizer.json: flipped bytes load or are user errors") {
 
 TEST_CASE("tokenizer.json: a missing file") {
     const testing::TemporaryFolder folder;
-    CHECK(testing::message_of([&] { Tokenizer::load(folder.file("none.json")); }).find("none.json") != std::string::npos);
+    CHECK(testing::message_of([&] { Tokenizer::load(folder.file("none.json")); }).find("none.json") !=
+          std::string::npos);
 }
 
 }  // namespace ballast::data

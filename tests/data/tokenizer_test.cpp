@@ -107,7 +107,8 @@ TEST_CASE("tokenizer: parts cut at safe places have the ids of the whole") {
     const Tokenizer tokenizer = fixture();
     std::mt19937 random(5);
     for (int round = 0; round < 1500; ++round) {
-        const std::string text = random_text(random, 60) + (round % 3 ? "" : " caf\u00e9 noir") + random_text(random, 20);
+        const std::string text =
+            random_text(random, 60) + (round % 3 ? "" : " caf\u00e9 noir") + random_text(random, 20);
         const size_t end = 1 + random() % text.size();
         const size_t cut = tokenizer.last_safe_cut(std::string_view(text).substr(0, end));
         if (cut == 0) continue;

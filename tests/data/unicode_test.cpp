@@ -45,8 +45,10 @@ TEST_CASE("utf8: every code point encodes and decodes") {
         append_utf8(text, c);
         const DecodedCharacter decoded = decode_utf8(text, 0);
         const DecodedCharacter trusted = decode_valid_utf8(text.data());
-        if (!decoded.valid || decoded.code_point != c || decoded.length != text.size()) FAIL("code point " << uint32_t{c});
-        if (trusted.code_point != c || trusted.length != text.size()) FAIL("code point " << uint32_t{c} << ", unchecked");
+        if (!decoded.valid || decoded.code_point != c || decoded.length != text.size())
+            FAIL("code point " << uint32_t{c});
+        if (trusted.code_point != c || trusted.length != text.size())
+            FAIL("code point " << uint32_t{c} << ", unchecked");
     }
 }
 
@@ -116,7 +118,8 @@ TEST_CASE("unicode: NFC composes, orders and leaves alone what the package does"
 
 TEST_CASE("unicode: text may be normalised in parts cut before an inert character") {
     std::mt19937 random(11);
-    const std::u32string pool = U"aeK\u0301\u0327\u0345\u0334\u00e9\u1100\u1161\u11a8\uac00\u0915\u093c\u09c7\u09be\u212b \u08d3";
+    const std::u32string pool =
+        U"aeK\u0301\u0327\u0345\u0334\u00e9\u1100\u1161\u11a8\uac00\u0915\u093c\u09c7\u09be\u212b \u08d3";
     for (int round = 0; round < 3000; ++round) {
         std::u32string text;
         for (int i = 0; i < 12; ++i) text.push_back(pool[random() % pool.size()]);
