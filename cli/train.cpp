@@ -97,7 +97,7 @@ void train_command(const Options& options) {
     Context context(Device::cpu, static_cast<int>(config.train.threads), config.train.gemm);
     const MemoryPlan plan = plan_memory(context, config);
     print_startup(config, context, data, plan);
-    require_fit(plan, available_memory());
+    require_fit(plan, static_cast<size_t>(memory_size().available));
 
     const std::string out = options.out.empty() ? "runs/" + std::filesystem::path(options.config).stem().string() : options.out;
     RunDirectory directory(out);

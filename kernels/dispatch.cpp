@@ -309,12 +309,12 @@ void sum(Context& context, const Tensor& out, const Tensor& x) {
 }
 
 void global_norm(Context& context, const StepScalarsTensor& scalars, const Tensor& sum_of_squares, const Tensor& gradients,
-                 std::span<const ParameterSpan> parameters, const Tensor& loss, double clip_norm) {
+                 std::span<const ParameterSpan> parameters, const Tensor& losses, double clip_norm) {
     expect_dense(scalars, "scalars", Dtype::u8, {static_cast<int64_t>(sizeof(StepScalars))});
     expect_dense(sum_of_squares, "sum_of_squares", Dtype::f64, {static_cast<int64_t>(parameters.size())});
     expect_dense(gradients, "gradients", accumulation_dtype(gradients.dtype), {gradients.dim(0)});
-    expect_dense(loss, "loss", Dtype::f64, {1});
-    run<cpu::global_norm>(context, scalars, sum_of_squares, gradients, parameters, loss, clip_norm);
+    expect_dense(losses, "losses", Dtype::f64, {losses.dim(0)});
+    run<cpu::global_norm>(context, scalars, sum_of_squares, gradients, parameters, losses, clip_norm);
 }
 
 void adamw(Context& context, const Tensor& master, const Tensor& compute, const Tensor& m, const Tensor& v,

@@ -184,9 +184,9 @@ struct ParameterSpan {
 
 /// sum_of_squares f64 [n] = sum of g^2 of every parameter of the flat gradients g acc [P]; then, into scalars:
 /// grad_norm = sqrt(total), clip_factor = 1 / max(1, (grad_norm + 1e-6) / clip_norm) (DeepSpeed's), or 1 when clip_norm <= 0,
-/// non_finite = the norm or loss f64 [1] is not finite.
+/// non_finite = the norm, or one of the losses f64 [K] of the step's passes, is not finite.
 void global_norm(Context&, const StepScalarsTensor& scalars, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
-                 std::span<const ParameterSpan> parameters, const Tensor& loss_1, double clip_norm);
+                 std::span<const ParameterSpan> parameters, const Tensor& losses_K, double clip_norm);
 
 struct AdamW {
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;

@@ -17,7 +17,7 @@ bool log_spaced(int64_t step) {
     return step == 0 || (step <= kLastLogSpacedStep && (step & (step - 1)) == 0);
 }
 
-bool multiple_of(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
+bool multiple_of(int64_t step, int64_t every) { return step > 0 && every > 0 && step % every == 0; }
 
 struct Part {
     std::string prefix;

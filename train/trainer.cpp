@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <numeric>
+#include <sstream>
 
 #include "base/atomic_file.h"
 #include "base/config_toml.h"
@@ -82,8 +83,10 @@ int64_t Trainer::start(StartMode mode) {
     if (mode == StartMode::resume)
         if (const auto step = directory_.newest_valid_checkpoint(observer_.warning)) {
             const std::string path = directory_.checkpoint_path(*step);
-            if (read_checkpoint_info(path).tokenizer_hash != data_.tokenizer.hash())
+            const CheckpointInfo saved = read_checkpoint_info(path);
+            if (saved.tokenizer_hash != data_.tokenizer.hash())
                 throw UserError(fmt::format("{} was trained with another tokenizer than {}", path, config_.data.tokenizer));
+            warn_of_changes(saved.config);
             load_checkpoint(path, context_, model_.weights(), &optimizer_);
             directory_.cut_back("metrics.jsonl", *step);
             directory_.cut_back("samples.jsonl", *step);
@@ -91,6 +94,8 @@ int64_t Trainer::start(StartMode mode) {
             last_saved_ = *step;
             return *step;
         }
+    if (mode == StartMode::resume && !directory_.checkpoint_steps().empty())
+        throw UserError(fmt::format("every checkpoint in {} is damaged; restore one, or start again with --overwrite", directory_.path()));
     if (directory_.has_run()) {
         if (mode == StartMode::fresh)
             throw UserError(fmt::format("{} already holds a run; continue it with --resume, replace it with --overwrite, or choose another "
@@ -103,6 +108,15 @@ int64_t Trainer::start(StartMode mode) {
     data_.tokenizer.save(directory_.file("tokenizer.json"));
     if (checkpoint_due(config_.checkpoint, 0, config_.train.steps)) save(0);
     return 0;
+}
+
+void Trainer::warn_of_changes(const RunConfig& saved) const {
+    std::istringstream then(to_toml(saved)), now(to_toml(config_));
+    std::string section, was, is;
+    while (std::getline(then, was) && std::getline(now, is)) {
+        if (is.starts_with('[')) section = is;
+        if (was != is) observer_.warning(fmt::format("the checkpoint was made with {} {}; this run continues with {}", section, was, is));
+    }
 }
 
 void Trainer::open_logs() {

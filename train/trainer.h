@@ -56,6 +56,8 @@ class Trainer {
 
   private:
     int64_t start(StartMode mode);
+    /// A resumed run may go on under other settings (more steps, another rate), but not unnoticed.
+    void warn_of_changes(const RunConfig& saved) const;
     void open_logs();
     StepMetrics train_step(int64_t step);
     double accumulate_gradients(int64_t step);

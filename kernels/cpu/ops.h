@@ -58,7 +58,7 @@ void copy(Context&, const Tensor& out, const Tensor& in);
 void sum(Context&, const Tensor& out_1, const Tensor& x);
 
 void global_norm(Context&, const Tensor& scalars, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
-                 std::span<const ParameterSpan> parameters, const Tensor& loss_1, double clip_norm);
+                 std::span<const ParameterSpan> parameters, const Tensor& losses_K, double clip_norm);
 void adamw(Context&, const Tensor& master_P, const Tensor& compute_P, const Tensor& m_P, const Tensor& v_P,
            const Tensor& gradients_P, std::span<const ParameterSpan> parameters, const Tensor& scalars,
            const AdamW& options);

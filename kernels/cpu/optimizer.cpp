@@ -3,6 +3,7 @@
 #include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -116,7 +117,7 @@ HWY_EXPORT(piece_sums_of_squares);
 HWY_EXPORT(adamw);
 
 void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_squares, const Tensor& gradients,
-                 std::span<const ParameterSpan> parameters, const Tensor& loss, double clip_norm) {
+                 std::span<const ParameterSpan> parameters, const Tensor& losses, double clip_norm) {
     const std::vector<Piece> pieces = cut(parameters);
     std::vector<double> partials(pieces.size());
     HWY_DYNAMIC_DISPATCH(piece_sums_of_squares)(context, partials, pieces, gradients);
@@ -130,7 +131,9 @@ void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_s
     auto& step = *static_cast<StepScalars*>(scalars.data);
     step.grad_norm = std::sqrt(total);
     step.clip_factor = clip_norm > 0 ? 1 / std::max(1.0, (step.grad_norm + 1e-6) / clip_norm) : 1;
-    step.non_finite = std::isfinite(step.grad_norm) && std::isfinite(*loss.ptr<double>()) ? 0 : 1;
+    const std::span all_losses(losses.ptr<double>(), static_cast<size_t>(losses.dim(0)));
+    const bool finite_losses = std::all_of(all_losses.begin(), all_losses.end(), [](double loss) { return std::isfinite(loss); });
+    step.non_finite = std::isfinite(step.grad_norm) && finite_losses ? 0 : 1;
 }
 
 void adamw(Context& context, const Tensor& master, const Tensor& compute, const Tensor& m, const Tensor& v,

@@ -17,7 +17,7 @@ struct OptimizerRun {
           m(acc, {kCount}, normal(kCount, "m", 0.1)),
           v(acc, {kCount}),
           gradients(acc, {kCount}, normal(kCount, "gradients", gradient_scale)),
-          loss(Dtype::f64, {1}, {2.5}),
+          losses(Dtype::f64, {2}, {2.5, 2.25}),
           sums(Dtype::f64, {static_cast<int64_t>(kParameters.size())}) {
         Values squares = normal(kCount, "v", 0.1);
         for (double& x : squares) x = x * x;
@@ -26,7 +26,7 @@ struct OptimizerRun {
     }
     Tensor scalars_tensor() { return Tensor(&scalars, Dtype::u8, {static_cast<int64_t>(sizeof scalars)}); }
     void norm(Context& context, double clip) {
-        ops::global_norm(context, scalars_tensor(), sums, gradients, kParameters, loss, clip);
+        ops::global_norm(context, scalars_tensor(), sums, gradients, kParameters, losses, clip);
     }
     void step(Context& context) {
         const Tensor narrow = compute.tensor().dtype == acc ? Tensor() : compute.tensor();
@@ -34,7 +34,7 @@ struct OptimizerRun {
     }
 
     Dtype acc;
-    TestTensor master, compute, m, v, gradients, loss, sums;
+    TestTensor master, compute, m, v, gradients, losses, sums;
     ops::StepScalars scalars;
 };
 
@@ -67,10 +67,10 @@ TEST_CASE("global_norm: NaN or infinity in any gradient or the loss is flagged, 
     for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
         for (int64_t where : {int64_t{0}, int64_t{20000}, kCount - 1, int64_t{-1}}) {
             OptimizerRun run(Dtype::f32);
-            (where < 0 ? run.loss : run.gradients).put(std::max<int64_t>(where, 0), bad);
+            (where < 0 ? run.losses : run.gradients).put(where < 0 ? 1 : where, bad);
             run.norm(context, 1.0);
             CHECK(run.scalars.non_finite == 1);
-            (where < 0 ? run.loss : run.gradients).put(std::max<int64_t>(where, 0), 1.0);
+            (where < 0 ? run.losses : run.gradients).put(where < 0 ? 1 : where, 1.0);
             run.norm(context, 1.0);
             CHECK(run.scalars.non_finite == 0);
         }

@@ -1,0 +1,112 @@
+// A small run on real English that fits in a test: tokenizer, token stores and config in a temporary folder.
+#pragma once
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/atomic_file.h"
+#include "base/thread_pool.h"
+#include "data/bpe_trainer.h"
+#include "data/corpus.h"
+#include "data/prepare.h"
+#include "train/run_config.h"
+#include "train/trainer.h"
+
+namespace ballast::test {
+
+struct TempFolder {
+    std::filesystem::path path;
+    TempFolder() {
+        static int count = 0;
+        path = std::filesystem::temp_directory_path() / ("ballast-train-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
+        std::filesystem::create_directories(path);
+    }
+    ~TempFolder() { std::filesystem::remove_all(path); }
+    std::string operator/(const std::string& name) const { return (path / name).string(); }
+};
+
+/// The project's own licence, four times over: real words, always at hand.
+inline std::string sample_text() {
+    const std::string licence = read_file(std::string(BALLAST_SOURCE_DIR) + "/LICENSE");
+    std::string text;
+    for (int i = 0; i < 4; ++i) text += licence;
+    return text;
+}
+
+struct RunFixture {
+    TempFolder folder;
+    train::RunConfig config;
+
+    RunFixture() {
+        ThreadPool pool(1);
+        write_file(folder / "text.txt", sample_text());
+        data::BpeTrainer trainer({.vocab_size = 300});
+        trainer.add_texts({data::TextPiece{sample_text(), "text.txt", 0, true}}, pool);
+        const data::Tokenizer tokenizer(trainer.train());
+        tokenizer.save(folder / "tokenizer.json");
+        data::PrepareOptions prepare;
+        prepare.inputs = {folder / "text.txt"};
+        prepare.output = folder / "train.h5";
+        prepare.validation_output = folder / "validation.h5";
+        prepare.validation_fraction = 0.1;
+        data::prepare(tokenizer, prepare, pool);
+
+        config.model.vocab_size = 384;
+        config.model.hidden_size = 32;
+        config.model.num_layers = 2;
+        config.model.num_heads = 2;
+        config.model.max_position_embeddings = 32;
+        config.data = {folder / "train.h5", folder / "validation.h5", folder / "tokenizer.json"};
+        config.train.sequence_length = 32;
+        config.train.global_batch = 4;
+        config.train.micro_batch = 2;
+        config.train.steps = 20;
+        config.train.dtype = Dtype::f32;
+        config.train.threads = 1;
+        config.optimizer.learning_rate = 3e-3;
+        config.optimizer.min_learning_rate = 3e-4;
+        config.optimizer.warmup = 0.1;
+        config.checkpoint = {5, false, 2, 0};
+        config.validation = {10, 2};
+        config.sample.every = 0;
+    }
+
+    /// Resolves and trains in FOLDER/name; returns how it ended.
+    train::RunStatus run(const std::string& name, train::StartMode mode, train::TrainObserver observer = {}) {
+        train::RunConfig resolved = config;
+        train::RunData data = train::RunData::open(resolved.data);
+        train::resolve_vocabulary(resolved.model, data.tokenizer.vocab_size());
+        resolved.validate();
+        Context context(Device::cpu, static_cast<int>(resolved.train.threads), resolved.train.gemm);
+        train::RunDirectory directory(folder / name);
+        train::Trainer trainer(context, resolved, data, directory, std::move(observer));
+        return trainer.run(mode);
+    }
+
+    /// Lines of metrics.jsonl without what a clock decides.
+    std::vector<nlohmann::json> metrics(const std::string& name) const {
+        std::vector<nlohmann::json> lines;
+        std::istringstream text(read_file(folder / (name + "/metrics.jsonl")));
+        for (std::string line; std::getline(text, line);) {
+            lines.push_back(nlohmann::json::parse(line));
+            lines.back().erase("seconds");
+            lines.back().erase("tokens_per_second");
+        }
+        return lines;
+    }
+
+    /// The losses of the steps, as printed to the last bit.
+    std::vector<double> losses(const std::string& name) const {
+        std::vector<double> out;
+        for (const auto& line : metrics(name))
+            if (line.contains("loss")) out.push_back(line["loss"].get<double>());
+        return out;
+    }
+};
+
+}  // namespace ballast::test
