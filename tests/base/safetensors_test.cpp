@@ -170,31 +170,35 @@ TEST_CASE("safetensors: lies of the header are refused") {
     const auto refused = [&](const std::string& header) { return refusal(path, file_of(header, data)); };
     CHECK(refused(one_tensor("F32", "[4]", 0, 16)) == "");
     CHECK(refused(one_tensor("F32", "[2,2]", 0, 16) + "   ") == "");
-    CHECK_THAT(refused(one_tensor("F32", "[3]", 0, 12)), ContainsSubstring("more data than tensors"));
-    CHECK_THAT(refused(one_tensor("F32", "[4]", 0, 12)), ContainsSubstring("does not fit its data"));
-    CHECK_THAT(refused(one_tensor("F32", "[3]", 4, 16)), ContainsSubstring("overlap or leave gaps"));
-    CHECK_THAT(refused(one_tensor("F32", "[5]", 0, 20)), ContainsSubstring("beyond the end"));
-    CHECK_THAT(refused(one_tensor("F32", "[4]", 16, 0)), ContainsSubstring("beyond the end"));
-    CHECK_THAT(refused(one_tensor("F32", "[4]", 16, 18446744073709551615ull)), ContainsSubstring("beyond the end"));
-    CHECK_THAT(refused(one_tensor("F33", "[4]", 0, 16)), ContainsSubstring("unknown dtype F33"));
-    CHECK_THAT(refused(one_tensor("F32", "[-4]", 0, 16)), ContainsSubstring("has no shape"));
-    CHECK_THAT(refused(one_tensor("F32", "[4.0]", 0, 16)), ContainsSubstring("has no shape"));
-    CHECK_THAT(refused(one_tensor("F32", "4", 0, 16)), ContainsSubstring("has no shape"));
-    // 2^62 · 2^2 · 4 bytes wraps to 0 in 64 bits; so does a huge extent beside a zero when multiplied carelessly.
-    CHECK_THAT(refused(one_tensor("F32", "[4611686018427387904,4]", 0, 0)), ContainsSubstring("impossible shape"));
-    CHECK_THAT(refused(one_tensor("U8", "[18446744073709551615]", 0, 16)), ContainsSubstring("impossible shape"));
-    CHECK_THAT(refused(one_tensor("U8", "[0,18446744073709551615]", 0, 0)), ContainsSubstring("impossible shape"));
-    CHECK_THAT(refused(R"({"x":3})"), ContainsSubstring("has no description"));
-    CHECK_THAT(refused(R"({"x":{"shape":[4],"data_offsets":[0,16]}})"), ContainsSubstring("has no dtype"));
-    CHECK_THAT(refused(R"({"x":{"dtype":"F32","shape":[4],"data_offsets":[0]}})"), ContainsSubstring("has no data_offsets"));
-    CHECK_THAT(refused(R"({"x":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"y":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})"),
-               ContainsSubstring("overlap or leave gaps"));
-    CHECK_THAT(refused(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"x":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})"),
-               ContainsSubstring("overlap or leave gaps"));  // one name twice
-    CHECK_THAT(refused("[]"), ContainsSubstring("no JSON object"));
-    CHECK_THAT(refused("{"), ContainsSubstring("no JSON object"));
-    CHECK_THAT(refused(""), ContainsSubstring("no JSON object"));
-    CHECK_THAT(refused(std::string(200000, '[')), ContainsSubstring("no JSON object"));
+
+    const std::pair<std::string, const char*> lies[] = {
+        {one_tensor("F32", "[3]", 0, 12), "more data than tensors"},
+        {one_tensor("F32", "[4]", 0, 12), "does not fit its data"},
+        {one_tensor("F32", "[3]", 4, 16), "overlap or leave gaps"},
+        {one_tensor("F32", "[5]", 0, 20), "beyond the end"},
+        {one_tensor("F32", "[4]", 16, 0), "beyond the end"},
+        {one_tensor("F32", "[4]", 16, 18446744073709551615ull), "beyond the end"},
+        {one_tensor("F33", "[4]", 0, 16), "unknown dtype F33"},
+        {one_tensor("F32", "[-4]", 0, 16), "has no shape"},
+        {one_tensor("F32", "[4.0]", 0, 16), "has no shape"},
+        {one_tensor("F32", "4", 0, 16), "has no shape"},
+        // 2^62 · 2^2 · 4 bytes wraps to 0 in 64 bits; so does a huge extent beside a zero when multiplied carelessly.
+        {one_tensor("F32", "[4611686018427387904,4]", 0, 0), "impossible shape"},
+        {one_tensor("U8", "[18446744073709551615]", 0, 16), "impossible shape"},
+        {one_tensor("U8", "[0,18446744073709551615]", 0, 0), "impossible shape"},
+        {R"({"x":3})", "has no description"},
+        {R"({"x":{"shape":[4],"data_offsets":[0,16]}})", "has no dtype"},
+        {R"({"x":{"dtype":"F32","shape":[4],"data_offsets":[0]}})", "has no data_offsets"},
+        {R"({"x":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"y":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+         "overlap or leave gaps"},
+        {R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"x":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})",
+         "overlap or leave gaps"},  // one name twice
+        {"[]", "no JSON object"},
+        {"{", "no JSON object"},
+        {"", "no JSON object"},
+        {std::string(200000, '['), "no JSON object"},
+    };
+    for (const auto& [header, reason] : lies) CHECK_THAT(refused(header), ContainsSubstring(reason));
     CHECK_THAT(refusal(path, ""), ContainsSubstring("too short"));
     CHECK_THAT(refusal(path, std::string(8, '\xff')), ContainsSubstring("length is impossible"));
     CHECK_THAT(read_everything(folder.file("missing")), ContainsSubstring("No such file"));
@@ -267,13 +271,16 @@ TEST_CASE("safetensors: a folder whose index lies is refused") {
         return message_of([&] { SafetensorsFolder model(folder.path()); });
     };
     CHECK(refused(R"({"weight_map":{"scalar":"model-00001-of-00001.safetensors"}})") == "");
-    CHECK_THAT(refused(R"({"weight_map":{"nothing":"model-00001-of-00001.safetensors"}})"), ContainsSubstring("nothing is not in"));
-    CHECK_THAT(refused(R"({"weight_map":{"scalar":"lost.safetensors"}})"), ContainsSubstring("No such file"));
-    CHECK_THAT(refused(R"({"weight_map":{"scalar":"../x.safetensors"}})"), ContainsSubstring("no file of this folder"));
-    CHECK_THAT(refused(R"({"weight_map":{"scalar":3}})"), ContainsSubstring("no file of this folder"));
-    CHECK_THAT(refused("{}"), ContainsSubstring("has no weight_map"));
-    CHECK_THAT(refused("[]"), ContainsSubstring("has no weight_map"));
-    CHECK_THAT(refused("{\n\n!"), ContainsSubstring("index.json:3: not valid JSON"));
+    const std::pair<const char*, const char*> lies[] = {
+        {R"({"weight_map":{"nothing":"model-00001-of-00001.safetensors"}})", "nothing is not in"},
+        {R"({"weight_map":{"scalar":"lost.safetensors"}})", "No such file"},
+        {R"({"weight_map":{"scalar":"../x.safetensors"}})", "no file of this folder"},
+        {R"({"weight_map":{"scalar":3}})", "no file of this folder"},
+        {"{}", "has no weight_map"},
+        {"[]", "has no weight_map"},
+        {"{\n\n!", "index.json:3: not valid JSON"},
+    };
+    for (const auto& [index, reason] : lies) CHECK_THAT(refused(index), ContainsSubstring(reason));
     std::filesystem::remove(folder.file("model.safetensors.index.json"));
     CHECK_THAT(message_of([&] { SafetensorsFolder model(folder.path()); }), ContainsSubstring("has neither model.safetensors nor"));
 }
