@@ -1,0 +1,107 @@
+#include <filesystem>
+
+#include "base/safetensors.h"
+#include "eval/logits.h"
+#include "eval/sinks.h"
+#include "tests/catch.h"
+#include "tests/model/model_fixture.h"
+
+using namespace ballast;
+using namespace ballast::test;
+
+TEST_CASE("column means of hand-made attention maps") {
+    // Rows sum to 1; alpha_k averages column k over the queries that can see it.
+    const float map[9] = {1, 0, 0, 0.5f, 0.5f, 0, 0.6f, 0.1f, 0.3f};
+    const auto alpha = eval::column_means(map, 3, 3);
+    CHECK(alpha[0] == Approx((1 + 0.5 + 0.6) / 3));
+    CHECK(alpha[1] == Approx((0.5 + 0.1) / 2));
+    CHECK(alpha[2] == Approx(0.3));
+}
+
+TEST_CASE("sink metrics of an attention that is uniform") {
+    Context context(Device::cpu, 1);
+    auto config = tiny_config();
+    model::Transformer model(context, config, Dtype::f32);  // zero weights: all scores equal
+    const std::vector<uint32_t> text(300, 3);
+    const auto r = eval::evaluate_sinks(context, model, text, {.length = 16, .sequences = 7, .positions = 2, .epsilon = 0.2, .maps = true});
+    double harmonic = 0;
+    for (int i = 1; i <= 16; ++i) harmonic += 1.0 / i;
+    CHECK(r.sequences == 7);
+    CHECK(r.share[0] == Approx(harmonic / 16));         // 0.211: above 0.2 …
+    CHECK(r.sink_rate[0] == 1.0);
+    CHECK(r.share[1] == Approx((harmonic - 1) / 15));   // 0.159: below
+    CHECK(r.sink_rate[1] == 0.0);
+    CHECK(r.share_std[0] == Approx(0).margin(1e-6));
+    for (int64_t i = 0; i < 16; ++i)
+        for (int64_t j = 0; j < 16; ++j)
+            CHECK(r.maps[static_cast<size_t>(i * 16 + j)] == Approx(j <= i ? 1.0 / static_cast<double>(i + 1) : 0.0).margin(1e-6));
+}
+
+TEST_CASE("with a sink logit the weights of a row sum to less than one") {
+    Context context(Device::cpu, 1);
+    auto config = tiny_config();
+    config.normaliser = Normaliser::off_by_one;
+    model::Transformer model(context, config, Dtype::f32);
+    const std::vector<uint32_t> text(300, 3);
+    const auto r = eval::evaluate_sinks(context, model, text, {.length = 8, .sequences = 1, .positions = 1, .maps = true});
+    CHECK(r.maps[0] == Approx(0.5));             // exp(0) / (1 + exp(0))
+    CHECK(r.maps[7 * 8] == Approx(1.0 / 9.0));
+}
+
+TEST_CASE("texts too short for a sequence are refused") {
+    Context context(Device::cpu, 1);
+    model::Transformer model(context, tiny_config(), Dtype::f32);
+    CHECK_THROWS_AS(eval::evaluate_sinks(context, model, std::vector<uint32_t>(10, 1), {.length = 16}), UserError);
+}
+
+TEST_CASE("logits of a file: sink tokens are put before the ids and stay out of the result") {
+    Context context(Device::cpu, 2);
+    auto config = tiny_config();
+    config.num_sink_tokens = 2;
+    config.sink_token_id = 20;
+    model::Transformer model(context, config, Dtype::f32);
+    randomise(context, model.weights(), 5);
+    const auto folder = std::filesystem::temp_directory_path() / ("ballast-logits-" + std::to_string(::getpid()));
+    std::filesystem::create_directories(folder);
+    const std::string in = (folder / "in.safetensors").string(), out = (folder / "out.safetensors").string();
+    const std::vector<int32_t> ids{1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+    const auto write_ids = [&](std::vector<int32_t> values, std::vector<int64_t> shape) {
+        SafetensorsWriter writer(in);
+        writer.add("input_ids", Dtype::i32, shape, values.data());
+        writer.commit();
+    };
+    write_ids(ids, {2, 5});
+    const double loss = eval::write_logits(context, model, in, out, true);
+
+    const SafetensorsReader file(out);
+    CHECK(file.info("logits").shape == std::vector<int64_t>{2, 5, 23});
+    CHECK(file.info("loss").shape.empty());
+    std::vector<float> logits(2 * 5 * 23);
+    file.read_f32("logits", logits);
+    double expected = 0;  // from the logits themselves
+    for (size_t b = 0; b < 2; ++b)
+        for (size_t t = 0; t < 4; ++t) {
+            const float* row = logits.data() + (b * 5 + t) * 23;
+            double total = 0;
+            for (int v = 0; v < 23; ++v) total += std::exp(static_cast<double>(row[v]));
+            expected += (std::log(total) - static_cast<double>(row[ids[b * 5 + t + 1]])) / 8;
+        }
+    CHECK(loss == Approx(expected).epsilon(1e-5));
+    for (const auto& row : model.weights().table().rows()) CHECK(file.has("grad." + row.name));
+
+    model::Pass pass(context, model, model::PassKind::forward, 1, 7);
+    pass.set_tokens(std::vector<int32_t>{20, 21, 1, 2, 3, 4, 5}, std::vector<int32_t>(7, -1));
+    const auto buffer = context.allocate(7 * 23 * sizeof(float));
+    const Tensor all(buffer.data(), Dtype::f32, {7, 23});
+    pass.forward_logits(all);
+    const auto whole = to_host(context, all);
+    for (size_t i = 0; i < 5 * 23; ++i) CHECK(static_cast<double>(logits[i]) == Approx(whole[2 * 23 + i]).margin(1e-5));
+
+    write_ids({1, 2, 3, 99}, {2, 2});
+    CHECK_THROWS_AS(eval::write_logits(context, model, in, out, false), UserError);
+    write_ids({1, 2, 3, -1}, {2, 2});
+    CHECK_THROWS_AS(eval::write_logits(context, model, in, out, false), UserError);
+    write_ids({1, 2, 3, 4}, {4});
+    CHECK_THROWS_AS(eval::write_logits(context, model, in, out, false), UserError);
+    std::filesystem::remove_all(folder);
+}

@@ -1,0 +1,142 @@
+#include "eval/cache_table.h"
+#include "eval/streaming.h"
+#include "tests/catch.h"
+#include "tests/model/model_fixture.h"
+
+using namespace ballast;
+using namespace ballast::test;
+using eval::StreamingMethod;
+using infer::CachePolicy;
+
+namespace {
+
+struct Setup {
+    Context context{Device::cpu, 2};
+    model::Transformer model;
+    std::vector<uint32_t> text;
+
+    explicit Setup(int64_t num_sink_tokens, int64_t length = 90) : model(context, config(num_sink_tokens), Dtype::f32) {
+        randomise(context, model.weights(), 11, 0.4);
+        for (const int32_t id : random_ids(8, static_cast<size_t>(length), 20)) text.push_back(static_cast<uint32_t>(id));
+    }
+    static model::ModelConfig config(int64_t n) {
+        auto c = tiny_config();
+        c.num_sink_tokens = n;
+        c.sink_token_id = n > 0 ? 20 : -1;
+        return c;
+    }
+    eval::StreamingResult run(const eval::StreamingOptions& options) {
+        return eval::evaluate_streaming(context, model, eval::make_text_stream(text, model.config(), 0), options, [](int64_t) {});
+    }
+};
+
+eval::StreamingOptions bounded(int64_t sinks, int64_t cache, StreamingMethod method = StreamingMethod::masked) {
+    eval::StreamingOptions o;
+    o.policy = CachePolicy::sink(sinks, cache - sinks);
+    o.method = method;
+    o.chunk = 13;
+    return o;
+}
+
+}  // namespace
+
+TEST_CASE("the stream begins with the model's sink tokens, and every model scores the same tokens") {
+    const std::vector<uint32_t> text{5, 6, 7};
+    const auto plain = eval::make_text_stream(text, Setup::config(0), 0), sinks = eval::make_text_stream(text, Setup::config(2), 0);
+    CHECK(plain.tokens == std::vector<int32_t>{5, 6, 7});
+    CHECK(plain.targets == std::vector<int32_t>{6, 7, -1});
+    CHECK(sinks.tokens == std::vector<int32_t>{20, 21, 5, 6, 7});
+    CHECK(sinks.targets == std::vector<int32_t>{-1, -1, 6, 7, -1});
+    CHECK(plain.num_targets() == 2);
+    CHECK(sinks.num_targets() == 2);
+    CHECK(eval::make_text_stream(text, Setup::config(0), 2).tokens.size() == 2);
+    CHECK_THROWS_AS(eval::make_text_stream({5}, Setup::config(0), 0), UserError);
+    CHECK_THROWS_AS(eval::make_text_stream({5, 23}, Setup::config(0), 0), UserError);
+    CHECK_THROWS_AS(eval::make_text_stream({5, 20}, Setup::config(2), 0), UserError);  // text cannot hold sink tokens
+}
+
+TEST_CASE("masked pass and literal cache give the same perplexity and curve") {
+    for (const int64_t n : {0, 1, 2}) {
+        Setup s(n);
+        for (const int64_t sinks : {0, 1, 2, 4}) {
+            const auto a = s.run(bounded(sinks, 16)), b = s.run(bounded(sinks, 16, StreamingMethod::cache));
+            CHECK(a.tokens == 89);
+            CHECK(a.tokens == a.of_tokens);
+            REQUIRE(a.losses.size() == b.losses.size());
+            for (size_t i = 0; i < a.losses.size(); ++i) CHECK(a.losses[i] == Approx(b.losses[i]).margin(1e-4));
+            CHECK(a.perplexity == Approx(std::exp(a.loss)));
+            double total = 0;
+            int64_t tokens = 0;
+            for (const auto& point : a.curve) total += point.loss * static_cast<double>(point.tokens), tokens += point.tokens;
+            CHECK(tokens == a.tokens);
+            CHECK(total / static_cast<double>(tokens) == Approx(a.loss));
+        }
+    }
+}
+
+TEST_CASE("recompute: each token from the sinks and the last L - n tokens, run afresh") {
+    for (const int64_t n : {0, 2}) {
+        Setup s(n, 40);
+        eval::StreamingOptions options;
+        options.policy.kind = infer::CacheKind::recompute;
+        options.recompute_length = 8;
+        const auto r = s.run(options);
+        CHECK(r.tokens == 39);
+        for (const int64_t p : {3, 7, 8, 20, 38}) {  // text position whose successor is scored
+            const int64_t first = std::max<int64_t>(0, p + 1 - (8 - n));
+            std::vector<uint32_t> window(s.text.begin() + first, s.text.begin() + p + 2);
+            const auto stream = eval::make_text_stream(window, s.model.config(), 0);
+            eval::StreamingOptions dense;
+            const auto alone = eval::evaluate_streaming(s.context, s.model, stream, dense, [](int64_t) {});
+            CHECK(r.losses[static_cast<size_t>(p)] == Approx(alone.losses.back()).margin(1e-4));
+        }
+        options.recompute_every = 3;
+        const auto subset = s.run(options);
+        CHECK(subset.tokens == 13);
+        CHECK(subset.of_tokens == 39);
+        for (size_t p = 0; p < 39; ++p) {
+            if (p % 3 == 0)
+                CHECK(subset.losses[p] == Approx(r.losses[p]).margin(1e-4));
+            else
+                CHECK(std::isnan(subset.losses[p]));
+        }
+        double total = 0;
+        for (size_t p = 0; p < 39; p += 3) total += static_cast<double>(r.losses[p]);
+        CHECK(eval::perplexity_on_subset(r, subset) == Approx(std::exp(total / 13)).epsilon(1e-4));
+    }
+}
+
+TEST_CASE("caches larger than the positions are refused; the longest allowed is not") {
+    Setup s(1);
+    CHECK_NOTHROW(s.run(bounded(1, 64)));
+    CHECK_THROWS_AS(s.run(bounded(1, 65)), UserError);
+    eval::StreamingOptions recompute;
+    recompute.policy.kind = infer::CacheKind::recompute;
+    recompute.recompute_length = 65;
+    CHECK_THROWS_AS(s.run(recompute), UserError);
+    recompute.recompute_length = 1;
+    CHECK_THROWS_AS(s.run(recompute), UserError);
+    CHECK_NOTHROW(s.run({}));  // dense may run past the positions
+}
+
+TEST_CASE("the table has every column for every model and marks subsets") {
+    Setup plain(0), sinks(1);
+    eval::CacheTableOptions options;
+    options.cache = 16;
+    options.recompute_every = 4;
+    options.sink_metrics = {.length = 16, .sequences = 3, .positions = 2};
+    std::vector<eval::CacheTableRow> rows;
+    rows.push_back(eval::evaluate_cache_table(plain.context, "vanilla", plain.model, plain.text, options, [](const std::string&, int64_t) {}));
+    rows.push_back(eval::evaluate_cache_table(sinks.context, "sink", sinks.model, sinks.text, options, [](const std::string&, int64_t) {}));
+    for (const auto& row : rows) {
+        REQUIRE(row.cells.size() == 6);
+        for (size_t c = 0; c < 5; ++c) CHECK(row.cells[c].tokens == 89);
+        CHECK(row.cells[5].tokens == 23);
+        CHECK(std::isfinite(row.cells[5].perplexity));
+    }
+    const std::string text = eval::format_cache_table(rows);
+    for (const char* part : {"0+16", "1+15", "2+14", "4+12", "dense", "recompute", "Sink_1", "vanilla", "layer 1", "scored on 23 of 89 tokens"}) {
+        INFO(text << "\nlacks " << part);
+        CHECK(text.find(part) != std::string::npos);
+    }
+}
