@@ -1,5 +1,6 @@
 #include "data/prepare.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <random>
 
@@ -104,7 +105,10 @@ TEST_CASE("prepare: the end of the text is held out") {
     const auto all = all_tokens(whole);
     place.options.output = place.output.file("part.h5");
     place.options.validation_output = place.output.file("val.h5");
-    for (const double fraction : {0.05, 0.5, 0.0001, 0.97}) {
+    const auto borders = whole.document_offsets();
+    const auto last_document = static_cast<double>(borders.back() - borders[borders.size() - 2]);
+    const double between_documents = (last_document - 0.5) / static_cast<double>(all.size());
+    for (const double fraction : {0.05, 0.5, 0.0001, 0.97, between_documents}) {
         place.options.validation_fraction = fraction;
         const PrepareResult result = place.prepare(2);
         const TokenStore train(place.options.output), validation(place.options.validation_output);
@@ -117,8 +121,8 @@ TEST_CASE("prepare: the end of the text is held out") {
         joined.insert(joined.end(), tail.begin(), tail.end());
         REQUIRE(joined == all);
         // Documents: the same borders, one document cut in two unless the cut is a border already.
-        const auto offsets = whole.document_offsets();
-        const bool on_border = std::binary_search(offsets.begin(), offsets.end(), train.num_tokens());
+        const bool on_border = std::binary_search(borders.begin(), borders.end(), train.num_tokens());
+        CHECK(on_border == (fraction == between_documents));
         CHECK(train.num_documents() + validation.num_documents() == whole.num_documents() + !on_border);
     }
 }

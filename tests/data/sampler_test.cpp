@@ -188,6 +188,14 @@ TEST_CASE("sampler: a worked example from numpy") {
     }
 }
 
+TEST_CASE("sampler: a text one token short takes another epoch") {
+    // 2 steps of 2 samples want ceil(4.02) = 5 windows: 5 · 4 tokens and one more for the last target.
+    const testing::TemporaryFolder short_folder, folder;
+    const TokenStore too_short(make_store(short_folder, {13, 7})), enough(make_store(folder, {13, 8}));
+    CHECK(Sampler(too_short, 4, 1234, 2, 2).num_epochs() == 2);
+    CHECK(Sampler(enough, 4, 1234, 2, 2).num_epochs() == 1);
+}
+
 TEST_CASE("sampler: a batch is its samples one after another") {
     const testing::TemporaryFolder folder;
     const TokenStore store(make_store(folder, random_lengths(3, 100, 50)));

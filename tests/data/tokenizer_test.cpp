@@ -119,6 +119,10 @@ TEST_CASE("tokenizer: parts cut at safe places have the ids of the whole") {
     }
     CHECK(tokenizer.last_safe_cut("caf\u00e9 noi") == 0);  // an added token may span the only space
     CHECK(tokenizer.last_safe_cut("one two") == 3);
+    TokenizerSpec spec = tokenizer.spec();
+    spec.added_tokens.push_back({2000, "one two", true, false});
+    CHECK(Tokenizer(spec).last_safe_cut("one two") == 0);
+    CHECK(Tokenizer(spec).last_safe_cut("two one") == 3);
 }
 
 TEST_CASE("tokenizer: the heap merges as the plain rule does") {
