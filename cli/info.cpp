@@ -1,0 +1,61 @@
+// ballast info
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/build_info.h"
+#include "base/cpu_features.h"
+#include "base/json_file.h"
+#include "base/thread_pool.h"
+#include "cli/commands.h"
+
+namespace ballast {
+namespace {
+
+std::string gibibytes(int64_t bytes) { return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / (1 << 30)); }
+
+void print_info() {
+    const BuildInfo& build = build_info();
+    const CpuFeatures cpu = cpu_features();
+    const MemorySize memory = memory_size();
+    fmt::print("version    {} (commit {}, {}, {}{}{})\n", build.version, build.commit, build.compiler, build.build_type,
+               build.sanitizers.empty() ? "" : ", sanitizers ", build.sanitizers);
+    fmt::print("backends   cpu\n");
+    fmt::print("processor  {}; units: {}\n", cpu.model, cpu.describe());
+    fmt::print("threads    {}\n", ThreadPool::available_cores());
+    fmt::print("memory     {}, {} available\n", gibibytes(memory.total), gibibytes(memory.available));
+    fmt::print("libraries  HDF5 {}, CLI11 {}\n", hdf5_version(), CLI11_VERSION);
+}
+
+nlohmann::ordered_json info_json() {
+    const BuildInfo& build = build_info();
+    const CpuFeatures cpu = cpu_features();
+    const MemorySize memory = memory_size();
+    nlohmann::ordered_json json;
+    json["version"] = build.version;
+    json["commit"] = build.commit;
+    json["compiler"] = build.compiler;
+    json["build_type"] = build.build_type;
+    json["sanitizers"] = build.sanitizers;
+    json["backends"] = {"cpu"};
+    json["processor"] = {{"model", cpu.model}, {"units", cpu.describe()}, {"threads", ThreadPool::available_cores()}};
+    json["memory"] = {{"total_bytes", memory.total}, {"available_bytes", memory.available}};
+    json["libraries"] = {{"hdf5", hdf5_version()}, {"cli11", CLI11_VERSION}};
+    return json;
+}
+
+}  // namespace
+
+void add_info_command(CLI::App& app) {
+    CLI::App* command = app.add_subcommand("info", "Version, processor, memory: what a report of a fault should carry");
+    auto out = std::make_shared<std::string>();
+    command->add_option("--json", *out, "Write the same to this file")->type_name("FILE");
+    command->footer("Example:\n  ballast info --json info.json");
+    command->callback([out] {
+        print_info();
+        if (!out->empty()) write_json_file(*out, info_json());
+    });
+}
+
+}  // namespace ballast

@@ -1,0 +1,98 @@
+// The program: sub-commands, and what becomes of errors. Exit codes: 0 done, 2 the user's mistake, 1 all else.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <fmt/format.h>
+#include <iostream>
+#include <new>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/build_info.h"
+#include "base/edit_distance.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/commands.h"
+
+namespace ballast {
+namespace {
+
+constexpr int kUserMistake = 2;
+constexpr int kFault = 1;
+
+int report(int code, std::string_view message) {
+    leave_status_line();
+    std::cout.flush();
+    fmt::print(stderr, "ballast: error: {}\n", message);
+    return code;
+}
+
+/// "ballast data prepare": as far as `command`'s sub-commands were recognised.
+std::string spelled_out(const CLI::App& command) {
+    std::string name = command.get_name();
+    for (const CLI::App* inner : command.get_subcommands()) return name + " " + spelled_out(*inner);
+    return name;
+}
+
+/// CLI11 takes an unknown sub-command for a stray argument; this says what was probably meant.
+void refuse_unknown_command(const CLI::App& app, std::span<char*> arguments) {
+    const CLI::App* command = &app;
+    for (const std::string word : arguments) {
+        const auto inner = command->get_subcommands([](const CLI::App*) { return true; });
+        if (inner.empty() || word.starts_with("-")) return;
+        std::vector<std::string> names;
+        for (const CLI::App* candidate : inner) names.push_back(candidate->get_name());
+        const auto found = std::find(names.begin(), names.end(), word);
+        if (found == names.end()) {
+            const std::vector<std::string_view> views(names.begin(), names.end());
+            throw UserError(fmt::format("unknown command {}{}; the commands are {}", word, did_you_mean(word, views),
+                                        fmt::join(names, ", ")));
+        }
+        command = inner[static_cast<size_t>(found - names.begin())];
+    }
+}
+
+void add_commands(CLI::App& app) {
+    app.set_version_flag("--version", fmt::format("ballast {} ({})", build_info().version, build_info().commit));
+    app.require_subcommand(1);
+    app.footer("Example:\n  ballast train --help\nExit codes: 0 done or cleanly interrupted, 2 a mistake in how it was called, 1 a fault.");
+    app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
+        return fmt::format("ballast: error: {}; see {} --help\n", error.what(), spelled_out(*failed));
+    });
+    add_tokenizer_command(app);
+    add_data_command(app);
+    add_train_command(app);
+    add_eval_command(app);
+    add_export_command(app);
+    add_info_command(app);
+}
+
+int run(int argc, char** argv) {
+    CLI::App app("Pretraining of language models that stream for ever.", "ballast");
+    add_commands(app);
+    try {
+        refuse_unknown_command(app, std::span(argv, static_cast<size_t>(argc)).subspan(1));
+        app.parse(argc, argv);
+        std::cout.flush();
+        if (!std::cout) return report(kUserMistake, "cannot write to standard output; is its disk full?");
+        return 0;
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : kUserMistake;
+    } catch (const UserError& error) {
+        return report(kUserMistake, error.what());
+    } catch (const RunError& error) {
+        return report(kFault, error.what());
+    } catch (const std::bad_alloc&) {
+        return report(kFault, "out of memory; use a smaller model, batch or sequence, or a larger machine");
+    } catch (const std::exception& error) {
+        return report(kFault, fmt::format("{} (a fault of Ballast: please report it with this line, the command and "
+                                             "the output of `ballast info`)", error.what()));
+    }
+}
+
+}  // namespace
+}  // namespace ballast
+
+int main(int argc, char** argv) { return ballast::run(argc, argv); }
