@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what building needs and is missing, with apt alone (Debian 12, Ubuntu 24.04). Says nothing when all is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The libraries are those that CMake looks for.
+libraries=$(sed -n '/^set(BALLAST_APT_PACKAGES/,/)/p' cmake/Dependencies.cmake | sed 's/^set(BALLAST_APT_PACKAGES//; s/)//' | xargs)
+packages="g++ cmake ninja-build ccache $libraries"
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+  if command -v cmake >/dev/null && command -v ninja >/dev/null && command -v c++ >/dev/null; then
+    exit 0   # not Debian's family, but somebody has prepared it; CMake will name what is missing
+  fi
+  echo "install_packages: this system has no apt; install the equivalents of: $packages" >&2
+  exit 2
+fi
+
+missing=()
+for package in $packages; do
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "install_packages: run as root:  apt-get install ${missing[*]}" >&2
+    exit 2
+  fi
+  as_root=(sudo)
+fi
+echo "installing: ${missing[*]}"
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
