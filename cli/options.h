@@ -2,7 +2,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <map>
 #include <string>
 
 #include "data/utf8.h"
@@ -16,10 +15,12 @@ inline void add_threads_option(CLI::App& command, int& threads) {
 }
 
 inline void add_invalid_utf8_option(CLI::App& command, data::InvalidUtf8& policy) {
-    static const std::map<std::string, data::InvalidUtf8> kPolicies = {{"error", data::InvalidUtf8::error},
-                                                                       {"replace", data::InvalidUtf8::replace}};
-    command.add_option("--invalid-utf8", policy, "Bytes that are no UTF-8: error, or replace by U+FFFD")
-        ->transform(CLI::CheckedTransformer(kPolicies))
+    const auto set = [&policy](const std::string& name) {
+        policy = name == "replace" ? data::InvalidUtf8::replace : data::InvalidUtf8::error;
+    };
+    command
+        .add_option_function<std::string>("--invalid-utf8", set, "Bytes that are no UTF-8: error, or replace by U+FFFD")
+        ->check(CLI::IsMember({"error", "replace"}))
         ->default_str("error");
 }
 
