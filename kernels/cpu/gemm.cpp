@@ -1,7 +1,88 @@
 #include "kernels/cpu/gemm.h"
 
-namespace ballast::cpu {
+#include <cstring>
 
-void gemm(Context& context, const GemmArguments& arguments) { gemm_reference(context, arguments); }
+#include "kernels/cpu/common.h"
+#include "kernels/cpu/onednn.h"
+
+namespace ballast::cpu {
+namespace {
+
+/// The part of C one task computes.
+struct BlockSize {
+    int64_t rows, columns;
+};
+
+/// Large blocks keep oneDNN's packing cheap; smaller ones are taken where the product would not give the threads
+/// enough tasks, as long as a task is still worth handing out. Depends on the shape alone.
+BlockSize block_size(int64_t m, int64_t n, int64_t k) {
+    constexpr int64_t kEnoughTasks = 16, kWorthwhile = 16 << 20, kFlopsPerLoad = 32;
+    BlockSize block{std::min<int64_t>(m, 128), std::min<int64_t>(n, 768)};
+    for (;;) {
+        const int64_t tasks = ceil_div(m, block.rows) * ceil_div(n, block.columns);
+        const int64_t cost = 2 * block.rows * block.columns * k + kFlopsPerLoad * (block.rows + block.columns) * k;
+        if (tasks >= kEnoughTasks || cost <= kWorthwhile || (block.rows <= 32 && block.columns <= 64)) return block;
+        if (block.rows > 32 && (block.rows > block.columns / 2 || block.columns <= 64))
+            block.rows = round_up(block.rows / 2, 16);
+        else
+            block.columns = round_up(block.columns / 2, 32);
+    }
+}
+
+const char* at(const Matrix& x, Dtype dtype, int64_t i, int64_t j) {
+    return static_cast<const char*>(x.data) + (i * x.row + j * x.column) * static_cast<int64_t>(size_of(dtype));
+}
+
+struct Block {
+    int64_t row, column, rows, columns;
+};
+
+/// BLAS's leading dimension of a part with `columns` columns. A single row or column may come with any stride.
+int64_t leading(const Matrix& x, int64_t columns) { return x.column != 1 ? x.column : std::max(x.row, columns); }
+
+void sgemm_block(const GemmArguments& g, const Block& block) {
+    const bool a_transposed = g.a.column != 1, b_transposed = g.b.column != 1;
+    float* c = static_cast<float*>(g.c) + block.row * g.n + block.column;
+    if (g.bias != nullptr)
+        for (int64_t r = 0; r < block.rows; ++r)
+            std::memcpy(c + r * g.n, static_cast<const float*>(g.bias) + block.column,
+                        static_cast<size_t>(block.columns) * sizeof(float));
+    onednn_sgemm(a_transposed, b_transposed, block.rows, block.columns, g.k,
+                 reinterpret_cast<const float*>(at(g.a, Dtype::f32, block.row, 0)), leading(g.a, g.k),
+                 reinterpret_cast<const float*>(at(g.b, Dtype::f32, 0, block.column)), leading(g.b, block.columns),
+                 g.accumulate || g.bias != nullptr, c, g.n);
+}
+
+void bf16_block(const GemmArguments& g, const Block& block) {
+    const Dtype c_dtype = g.narrow_c ? Dtype::bf16 : Dtype::f32;
+    const auto offset = [](const void* data, Dtype dtype, int64_t i) {
+        return static_cast<const char*>(data) + i * static_cast<int64_t>(size_of(dtype));
+    };
+    onednn_matmul({g.dtype, c_dtype, block.rows, block.columns, g.k, g.a.row, g.a.column, g.b.row, g.b.column, g.n,
+                   g.accumulate, g.bias != nullptr},
+                  at(g.a, g.dtype, block.row, 0), at(g.b, g.dtype, 0, block.column),
+                  g.bias == nullptr ? nullptr : offset(g.bias, g.dtype, block.column),
+                  const_cast<char*>(offset(g.c, c_dtype, block.row * g.n + block.column)));
+}
+
+}  // namespace
+
+bool native_bf16(const Context& context) { return context.gemm() == Gemm::automatic && onednn_has_amx_bf16(); }
+
+void gemm(Context& context, const GemmArguments& arguments) {
+    if (arguments.m == 0 || arguments.n == 0) return;
+    if (arguments.dtype == Dtype::f64 || context.gemm() == Gemm::reference || arguments.k == 0)
+        return gemm_reference(context, arguments);
+    const BlockSize size = block_size(arguments.m, arguments.n, arguments.k);
+    const Blocks down{arguments.m, size.rows}, across{arguments.n, size.columns};
+    context.pool().parallel_for(down.size() * across.size(), [&](int64_t task) {
+        const int64_t i = task / across.size(), j = task % across.size();
+        const Block block{down.begin(i), across.begin(j), down.end(i) - down.begin(i), across.end(j) - across.begin(j)};
+        if (arguments.dtype == Dtype::bf16)
+            bf16_block(arguments, block);
+        else
+            sgemm_block(arguments, block);
+    });
+}
 
 }  // namespace ballast::cpu

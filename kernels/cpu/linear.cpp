@@ -41,74 +41,102 @@ namespace ballast::cpu {
 
 HWY_EXPORT(add_column_sums);
 
-Tensor widened(Context& context, const Tensor& x, ScratchCarver& scratch) {
-    if (x.empty() || x.dtype != Dtype::bf16) return x;
-    Tensor wide = x;
-    wide.dtype = Dtype::f32;
-    wide.data = scratch.take(wide.bytes());
-    cast(context, wide, x);
-    return wide;
+Dtype product_dtype(const Context& context, Dtype x) {
+    return x == Dtype::bf16 && native_bf16(context) ? Dtype::bf16 : accumulation_dtype(x);
 }
 
-size_t widened_bytes(Dtype dtype, int64_t count) {
-    return dtype == Dtype::bf16 ? ScratchCarver::padded(static_cast<size_t>(count) * sizeof(float)) : 0;
+Tensor converted(Context& context, const Tensor& x, Dtype dtype, ScratchCarver& scratch) {
+    if (x.empty() || x.dtype == dtype) return x;
+    Tensor other = x;
+    other.dtype = dtype;
+    other.data = scratch.take(other.bytes());
+    cast(context, other, x);
+    return other;
 }
 
-size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs) {
-    return widened_bytes(x, rows * inputs) + widened_bytes(x, outputs * inputs) + widened_bytes(x, rows * outputs) +
-           std::max(widened_bytes(x, outputs), widened_bytes(x, rows * inputs));
+size_t converted_bytes(Dtype from, Dtype to, int64_t count) {
+    return from == to ? 0 : ScratchCarver::padded(static_cast<size_t>(count) * size_of(to));
 }
+
+size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t outputs, int64_t inputs) {
+    const Dtype product = product_dtype(context, x);
+    const size_t x_bytes = converted_bytes(x, product, rows * inputs), weight_bytes = converted_bytes(x, product, outputs * inputs);
+    const size_t bias_bytes = converted_bytes(x, product, outputs);
+    // out and d_out may be in x or in the accumulation dtype
+    const size_t out_bytes = std::max(converted_bytes(x, product, rows * outputs),
+                                      converted_bytes(accumulation_dtype(x), product, rows * outputs));
+    return x_bytes + weight_bytes + out_bytes + std::max(bias_bytes, x_bytes);
+}
+
+namespace {
+
+/// C of a product is in the accumulation dtype or, where the products are native bf16, in bf16. Anything else goes
+/// through scratch memory and finish().
+class ProductOutput {
+  public:
+    ProductOutput(const Tensor& out, Dtype product, ScratchCarver& scratch) : out_(out), c_(out) {
+        if (out.dtype != Dtype::bf16 || product == Dtype::bf16) return;
+        c_.dtype = Dtype::f32;
+        c_.data = scratch.take(c_.bytes());
+    }
+    void* data() const { return c_.data; }
+    bool narrow() const { return c_.dtype == Dtype::bf16; }
+    void finish(Context& context) const {
+        if (c_.data != out_.data) cast(context, out_, c_);
+    }
+
+  private:
+    const Tensor& out_;
+    Tensor c_;
+};
+
+}  // namespace
 
 void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);
-    Scratch::Block block(context.scratch(), linear_scratch_bytes(context, x.dtype, rows, outputs, inputs));
-    ScratchCarver scratch(block.data());
-    const Tensor x_wide = widened(context, x, scratch), weight_wide = widened(context, weight, scratch),
-                 bias_wide = widened(context, bias, scratch);
-    Tensor out_wide = out;
-    if (out.dtype == Dtype::bf16) {
-        out_wide.dtype = Dtype::f32;
-        out_wide.data = scratch.take(out_wide.bytes());
-    }
-    gemm(context, {.dtype = out_wide.dtype,
+    const Dtype product = product_dtype(context, x.dtype);
+    const size_t bytes = linear_scratch_bytes(context, x.dtype, rows, outputs, inputs);
+    const Scratch::Block block(context.scratch(), bytes);
+    ScratchCarver scratch(block.data(), bytes);
+    const ProductOutput c(out, product, scratch);
+    gemm(context, {.dtype = product,
                    .m = rows,
                    .n = outputs,
                    .k = inputs,
-                   .a = {x_wide.data, inputs, 1},
-                   .b = {weight_wide.data, 1, inputs},
-                   .c = out_wide.data,
-                   .bias = bias_wide.data});
-    if (out.dtype == Dtype::bf16) cast(context, out, out_wide);
+                   .a = {converted(context, x, product, scratch).data, inputs, 1},
+                   .b = {converted(context, weight, product, scratch).data, 1, inputs},
+                   .c = c.data(),
+                   .bias = converted(context, bias, product, scratch).data,
+                   .narrow_c = c.narrow()});
+    c.finish(context);
 }
 
 void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
                      const Tensor& x, const Tensor& weight) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);
-    Scratch::Block block(context.scratch(), linear_scratch_bytes(context, x.dtype, rows, outputs, inputs));
-    ScratchCarver scratch(block.data());
-    const Tensor d_out_wide = widened(context, d_out, scratch), x_wide = widened(context, x, scratch);
+    const Dtype product = product_dtype(context, x.dtype);
+    const size_t bytes = linear_scratch_bytes(context, x.dtype, rows, outputs, inputs);
+    const Scratch::Block block(context.scratch(), bytes);
+    ScratchCarver scratch(block.data(), bytes);
+    const Tensor gradient = converted(context, d_out, product, scratch), input = converted(context, x, product, scratch);
     if (!d_x.empty()) {
-        const Tensor weight_wide = widened(context, weight, scratch);
-        Tensor d_x_wide = d_x;
-        if (d_x.dtype == Dtype::bf16) {
-            d_x_wide.dtype = Dtype::f32;
-            d_x_wide.data = scratch.take(d_x_wide.bytes());
-        }
-        gemm(context, {.dtype = d_x_wide.dtype,
+        const ProductOutput c(d_x, product, scratch);
+        gemm(context, {.dtype = product,
                        .m = rows,
                        .n = inputs,
                        .k = outputs,
-                       .a = {d_out_wide.data, outputs, 1},
-                       .b = {weight_wide.data, inputs, 1},
-                       .c = d_x_wide.data});
-        if (d_x.dtype == Dtype::bf16) cast(context, d_x, d_x_wide);
+                       .a = {gradient.data, outputs, 1},
+                       .b = {converted(context, weight, product, scratch).data, inputs, 1},
+                       .c = c.data(),
+                       .narrow_c = c.narrow()});
+        c.finish(context);
     }
-    gemm(context, {.dtype = d_weight.dtype,
+    gemm(context, {.dtype = product,
                    .m = outputs,
                    .n = inputs,
                    .k = rows,
-                   .a = {d_out_wide.data, 1, outputs},
-                   .b = {x_wide.data, inputs, 1},
+                   .a = {gradient.data, 1, outputs},
+                   .b = {input.data, inputs, 1},
                    .c = d_weight.data,
                    .accumulate = true});
     if (!d_bias.empty()) HWY_DYNAMIC_DISPATCH(add_column_sums)(context, d_bias, d_out);

@@ -1,28 +1,31 @@
-// Linear layers on matrices that are already in the accumulation dtype, shared by linear and linear_cross_entropy.
+// What linear and linear_cross_entropy share: operands brought into the dtype the products run in.
 #pragma once
 
 #include "kernels/context.h"
 
 namespace ballast::cpu {
 
-/// Stack of temporaries inside one scratch block.
+/// Temporaries of one op, one after the other in a block of `bytes`; a plan that is too small is an InternalError.
 class ScratchCarver {
   public:
-    explicit ScratchCarver(void* data) : next_(static_cast<char*>(data)) {}
+    ScratchCarver(void* data, size_t bytes) : next_(static_cast<char*>(data)), end_(next_ + bytes) {}
     void* take(size_t bytes) {
         void* piece = next_;
+        require(padded(bytes) <= static_cast<size_t>(end_ - next_), "an op needs more scratch memory than it planned");
         next_ += padded(bytes);
         return piece;
     }
     static constexpr size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
   private:
-    char* next_;
+    char *next_, *end_;
 };
 
-/// `x` in its accumulation dtype: itself, or a bf16 tensor widened into memory from `scratch`.
-Tensor widened(Context&, const Tensor& x, ScratchCarver& scratch);
-/// What widened() takes from the scratch memory.
-size_t widened_bytes(Dtype dtype, int64_t count);
+/// The dtype of the products for compute dtype x: x itself, or f32 where bf16 has to be widened.
+Dtype product_dtype(const Context&, Dtype x);
+/// `x` in `dtype`: itself, or converted into memory from `scratch`. An absent tensor stays absent.
+Tensor converted(Context&, const Tensor& x, Dtype dtype, ScratchCarver& scratch);
+/// What converted() takes from the scratch memory for `count` elements.
+size_t converted_bytes(Dtype from, Dtype to, int64_t count);
 
 }  // namespace ballast::cpu

@@ -75,56 +75,60 @@ int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
 
 }  // namespace
 
-size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels) {
+size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary,
+                                          int64_t channels) {
     const int64_t chunk = chunk_rows(rows, vocabulary);
-    const size_t logits = static_cast<size_t>(chunk * vocabulary) * size_of(accumulation_dtype(x));
-    return ScratchCarver::padded(logits) + widened_bytes(x, vocabulary * channels) + 2 * widened_bytes(x, chunk * channels);
+    const Dtype acc = accumulation_dtype(x), product = product_dtype(context, x);
+    return ScratchCarver::padded(static_cast<size_t>(chunk * vocabulary) * size_of(acc)) +
+           converted_bytes(x, product, vocabulary * channels) + converted_bytes(x, product, chunk * channels) +
+           converted_bytes(acc, product, chunk * vocabulary) + converted_bytes(x, acc, chunk * channels);
 }
 
 void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight, const Tensor& x,
                           const Tensor& weight, const Tensor& targets, double loss_scale) {
     const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.dim(0);
     const int64_t chunk = chunk_rows(rows, vocabulary);
-    const Dtype dtype = accumulation_dtype(x.dtype);
-    Scratch::Block block(context.scratch(),
-                         linear_cross_entropy_scratch_bytes(context, x.dtype, rows, vocabulary, channels));
-    ScratchCarver whole(block.data());
-    void* logits_data = whole.take(static_cast<size_t>(chunk * vocabulary) * size_of(dtype));
-    const Tensor weight_wide = widened(context, weight, whole);
+    const Dtype acc = accumulation_dtype(x.dtype), product = product_dtype(context, x.dtype);
+    const size_t bytes = linear_cross_entropy_scratch_bytes(context, x.dtype, rows, vocabulary, channels);
+    const Scratch::Block block(context.scratch(), bytes);
+    ScratchCarver whole(block.data(), bytes);
+    void* logits_data = whole.take(static_cast<size_t>(chunk * vocabulary) * size_of(acc));
+    const Tensor w = converted(context, weight, product, whole);
 
     for (int64_t first = 0; first < rows; first += chunk) {
         ScratchCarver scratch = whole;
         const int64_t count = std::min(chunk, rows - first);
-        const Tensor x_wide = widened(context, x.slice(0, first, first + count), scratch);
-        const Tensor logits(logits_data, dtype, {count, vocabulary});
-        gemm(context, {.dtype = dtype,
+        const Tensor x_chunk = converted(context, x.slice(0, first, first + count), product, scratch);
+        const Tensor logits(logits_data, acc, {count, vocabulary});
+        gemm(context, {.dtype = product,
                        .m = count,
                        .n = vocabulary,
                        .k = channels,
-                       .a = {x_wide.data, channels, 1},
-                       .b = {weight_wide.data, 1, channels},
+                       .a = {x_chunk.data, channels, 1},
+                       .b = {w.data, 1, channels},
                        .c = logits_data});
         HWY_DYNAMIC_DISPATCH(cross_entropy_rows)(context, losses, logits, targets, first, !d_x.empty(), loss_scale);
         if (d_x.empty()) continue;
 
-        const Tensor d_x_chunk = d_x.slice(0, first, first + count);
-        Tensor d_x_wide = d_x_chunk;
-        d_x_wide.dtype = dtype;
-        if (d_x.dtype == Dtype::bf16) d_x_wide.data = scratch.take(d_x_wide.bytes());
-        gemm(context, {.dtype = dtype,
+        const Tensor gradient = converted(context, logits, product, scratch);
+        const Tensor d_x_out = d_x.slice(0, first, first + count);
+        Tensor d_x_chunk = d_x_out;
+        d_x_chunk.dtype = acc;
+        if (d_x.dtype != acc) d_x_chunk.data = scratch.take(d_x_chunk.bytes());
+        gemm(context, {.dtype = product,
                        .m = count,
                        .n = channels,
                        .k = vocabulary,
-                       .a = {logits_data, vocabulary, 1},
-                       .b = {weight_wide.data, channels, 1},
-                       .c = d_x_wide.data});
-        if (d_x.dtype == Dtype::bf16) cast(context, d_x_chunk, d_x_wide);
-        gemm(context, {.dtype = dtype,
+                       .a = {gradient.data, vocabulary, 1},
+                       .b = {w.data, channels, 1},
+                       .c = d_x_chunk.data});
+        if (d_x.dtype != acc) cast(context, d_x_out, d_x_chunk);
+        gemm(context, {.dtype = product,
                        .m = vocabulary,
                        .n = channels,
                        .k = count,
-                       .a = {logits_data, 1, vocabulary},
-                       .b = {x_wide.data, channels, 1},
+                       .a = {gradient.data, 1, vocabulary},
+                       .b = {x_chunk.data, channels, 1},
                        .c = d_weight.data,
                        .accumulate = true});
     }

@@ -1,0 +1,126 @@
+#include "kernels/cpu/onednn.h"
+
+#include <omp.h>
+
+#include <cstring>
+#include <dnnl.h>
+#include <dnnl.hpp>
+#include <memory>
+#include <unordered_map>
+
+#include "base/error.h"
+
+namespace ballast::cpu {
+namespace {
+
+/// oneDNN parallelises with OpenMP. Our own threads are the parallelism, so each asks OpenMP for one thread, once.
+void stay_on_this_thread() {
+    thread_local const bool done = [] {
+        omp_set_num_threads(1);
+        return true;
+    }();
+    static_cast<void>(done);
+}
+
+const dnnl::engine& engine() {
+    static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+    return cpu;
+}
+
+dnnl::memory::data_type data_type(Dtype dtype) {
+    require(dtype == Dtype::f32 || dtype == Dtype::bf16, "oneDNN products are f32 or bf16");
+    return dtype == Dtype::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+}
+
+/// The primitive of one shape with its operands' descriptions.
+struct Matmul {
+    dnnl::memory::desc a, b, c, bias;
+    dnnl::matmul::primitive_desc description;
+
+    explicit Matmul(const MatmulShape& s)
+        : a({s.m, s.k}, data_type(s.dtype), dnnl::memory::dims{s.a_row, s.a_column}),
+          b({s.k, s.n}, data_type(s.dtype), dnnl::memory::dims{s.b_row, s.b_column}),
+          c({s.m, s.n}, data_type(s.c_dtype), dnnl::memory::dims{s.c_row, 1}),
+          bias(s.bias ? dnnl::memory::desc({1, s.n}, data_type(s.dtype), dnnl::memory::dims{s.n, 1}) : dnnl::memory::desc()),
+          description(describe(s)) {}
+
+  private:
+    dnnl::matmul::primitive_desc describe(const MatmulShape& s) const {
+        dnnl::primitive_attr attributes;
+        if (s.accumulate) {
+            dnnl::post_ops add;
+            add.append_sum(1.0f);
+            attributes.set_post_ops(add);
+        }
+#if DNNL_VERSION_MAJOR >= 3
+        return s.bias ? dnnl::matmul::primitive_desc(engine(), a, b, bias, c, attributes)
+                      : dnnl::matmul::primitive_desc(engine(), a, b, c, attributes);
+#else
+        return s.bias ? dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, bias, c), attributes, engine())
+                      : dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), attributes, engine());
+#endif
+    }
+};
+
+struct ShapeHash {
+    size_t operator()(const MatmulShape& s) const {
+        uint64_t hash = static_cast<uint64_t>(s.dtype) * 64 + static_cast<uint64_t>(s.c_dtype) * 4 + s.accumulate * 2 + s.bias;
+        for (int64_t x : {s.m, s.n, s.k, s.a_row, s.a_column, s.b_row, s.b_column, s.c_row})
+            hash = (hash ^ static_cast<uint64_t>(x)) * 0x9E3779B97F4A7C15ull;
+        return static_cast<size_t>(hash ^ (hash >> 32));
+    }
+};
+
+struct CachedMatmul {
+    Matmul matmul;
+    dnnl::matmul primitive;
+
+    explicit CachedMatmul(const MatmulShape& shape) : matmul(shape), primitive(matmul.description) {}
+};
+
+/// oneDNN reads its inputs through pointers that are not const.
+dnnl::memory wrap(const dnnl::memory::desc& description, const void* data) {
+    return dnnl::memory(description, engine(), const_cast<void*>(data));
+}
+
+}  // namespace
+
+void onednn_sgemm(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
+                  const float* b, int64_t b_row, bool accumulate, float* c, int64_t c_row) {
+    stay_on_this_thread();
+    const dnnl_status_t status = dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, 1.0f, a, a_row, b, b_row,
+                                            accumulate ? 1.0f : 0.0f, c, c_row);
+    require(status == dnnl_success, "dnnl_sgemm failed");
+}
+
+void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const void* bias, void* c) {
+    // A training run has a few dozen shapes; serving sequences of every length must not pile primitives up for ever.
+    constexpr size_t kMaxCached = 512;
+    stay_on_this_thread();
+    thread_local std::unordered_map<MatmulShape, std::unique_ptr<CachedMatmul>, ShapeHash> cache;
+    thread_local dnnl::stream stream(engine());
+    if (cache.size() >= kMaxCached && !cache.contains(shape)) cache.clear();
+    auto& cached = cache[shape];
+    if (!cached) cached = std::make_unique<CachedMatmul>(shape);
+    std::unordered_map<int, dnnl::memory> operands{{DNNL_ARG_SRC, wrap(cached->matmul.a, a)},
+                                                   {DNNL_ARG_WEIGHTS, wrap(cached->matmul.b, b)},
+                                                   {DNNL_ARG_DST, wrap(cached->matmul.c, c)}};
+    if (shape.bias) operands.emplace(DNNL_ARG_BIAS, wrap(cached->matmul.bias, bias));
+    cached->primitive.execute(stream, operands);
+    stream.wait();
+}
+
+bool onednn_has_amx_bf16() {
+    // What oneDNN would pick says more than the processor's flags: the kernel may withhold the tile state.
+    static const bool answer = [] {
+        try {
+            const Matmul probe({Dtype::bf16, Dtype::bf16, 128, 128, 128, 128, 1, 128, 1, 128, false, false});
+            return std::strstr(probe.description.impl_info_str(), "amx") != nullptr;
+        } catch (const dnnl::error&) {
+            return false;  // no bf16 at all
+        }
+    }();
+    return answer;
+}
+
+}  // namespace ballast::cpu

@@ -1,0 +1,28 @@
+// oneDNN behind two functions, on the calling thread alone; onednn.cpp is the only file that includes its headers.
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace ballast::cpu {
+
+/// C[m × n] = or += A[m × k] B[k × n] in f32. `a_transposed`: A is stored [k × m]; likewise B. C's rows are c_row apart.
+void onednn_sgemm(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
+                  const float* b, int64_t b_row, bool accumulate, float* c, int64_t c_row);
+
+/// One product with any dtypes oneDNN knows: A and B (f32 or bf16) with strides of rows and columns, C (f32, bf16) with
+/// rows c_row apart, an optional bias[n] of A's dtype. Primitives are made once per shape and thread.
+struct MatmulShape {
+    Dtype dtype, c_dtype;
+    int64_t m, n, k, a_row, a_column, b_row, b_column, c_row;
+    bool accumulate, bias;
+
+    bool operator==(const MatmulShape&) const = default;
+};
+void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const void* bias, void* c);
+
+/// Whether this processor multiplies bf16 matrices on AMX tiles (and the operating system lets us).
+bool onednn_has_amx_bf16();
+
+}  // namespace ballast::cpu
