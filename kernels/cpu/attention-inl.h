@@ -113,33 +113,27 @@ template <class A> A sink_logit_of(const AttentionParams& params, int64_t head) 
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
-/// Bias and mask of one row of logits against a tile of keys, lane by lane.
-template <class A> class RowMask {
-  public:
-    using D = hn::ScalableTag<A>;
-
-    /// `columns` are those visible in the tile; `distance` is j - i of column 0, where i is bias_position().
-    HWY_INLINE RowMask(Range columns, bool has_alibi, A slope, int64_t distance)
-        : begin_(hn::Set(D(), static_cast<A>(columns.begin))),
-          end_(hn::Set(D(), static_cast<A>(columns.end))),
-          slope_(hn::Set(D(), slope)),
-          distance_(hn::Set(D(), static_cast<A>(distance))),
-          has_alibi_(has_alibi) {}
-
-    /// ALiBi's -slope (i - j) added.
-    HWY_INLINE hn::Vec<D> biased(hn::Vec<D> logits, int64_t column) const {
-        if (!has_alibi_) return logits;
-        return hn::MulAdd(slope_, hn::Add(distance_, hn::Iota(D(), static_cast<A>(column))), logits);
+/// Finishes a row of logits over whole panels of a tile: ALiBi's -slope (i - j) added, -inf where the row does not see
+/// (`seen`, in the tile's columns). `distance` is j - i of column 0, i being HeadRules::bias_position().
+template <class A>
+HWY_INLINE void bias_and_mask(A* logits, Range panels, Range seen, const HeadRules& rules, int64_t distance) {
+    if (rules.has_alibi) {
+        const hn::ScalableTag<A> d;
+        const auto slope = hn::Set(d, static_cast<A>(rules.alibi_slope)), first = hn::Set(d, static_cast<A>(distance));
+        for (int64_t c = panels.begin; c < panels.end; c += static_cast<int64_t>(hn::Lanes(d))) {
+            const auto steps = hn::Add(first, hn::Iota(d, static_cast<A>(c)));
+            hn::StoreU(hn::MulAdd(slope, steps, hn::LoadU(d, logits + c)), d, logits + c);
+        }
     }
-    HWY_INLINE hn::Mask<D> visible(int64_t column) const {
-        const auto at = hn::Iota(D(), static_cast<A>(column));
-        return hn::And(hn::Ge(at, begin_), hn::Lt(at, end_));
-    }
+    std::fill(logits + panels.begin, logits + seen.begin, -std::numeric_limits<A>::infinity());
+    std::fill(logits + seen.end, logits + panels.end, -std::numeric_limits<A>::infinity());
+}
 
-  private:
-    hn::Vec<D> begin_, end_, slope_, distance_;
-    bool has_alibi_;
-};
+/// `columns` of a part as columns of the tile that covers `tile` of it.
+HWY_INLINE Range within(Range tile, Range columns) {
+    const int64_t width = tile.end - tile.begin;
+    return {std::clamp<int64_t>(columns.begin - tile.begin, 0, width), std::clamp<int64_t>(columns.end - tile.begin, 0, width)};
+}
 
 /// [begin, end) widened to whole micro-kernel panels.
 template <class A> HWY_INLINE Range whole_panels(Range columns) {

@@ -181,12 +181,7 @@ template <class T> class BackwardTask {
 
     /// P' and dS of queries [row, row + rows) of the tile that begins at query t0; returns the columns any of them sees.
     Range scores(const HeadRules& rules, const KeyPart& part, Range columns, int64_t h, int64_t t0, int64_t row, int64_t rows) {
-        const auto in_tile = [&](int64_t r) {
-            const Range seen = rules.visible(part, t0 + r);
-            const int64_t width = columns.end - columns.begin;
-            return Range{std::clamp<int64_t>(seen.begin - columns.begin, 0, width),
-                         std::clamp<int64_t>(seen.end - columns.begin, 0, width)};
-        };
+        const auto in_tile = [&](int64_t r) { return within(columns, rules.visible(part, t0 + r)); };
         const Range seen{in_tile(row).begin, in_tile(row + rows - 1).end};
         A *p = p_ + row * keys_, *d_s = d_s_ + row * keys_;
         std::fill_n(p, rows * keys_, A(0));
@@ -197,25 +192,28 @@ template <class T> class BackwardTask {
                          {k_transposed_ + panels.begin, keys_, kMicroColumns<A>}, p + panels.begin, keys_, false);
         multiply_rows<A>(rows, panels.end - panels.begin, dims_, {d_o_ + row * stride_, stride_, 1},
                          {v_transposed_ + panels.begin, keys_, kMicroColumns<A>}, d_s + panels.begin, keys_, false);
-        for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t r = 0; r < rows; ++r, p += keys_, d_s += keys_) {
             const int64_t t = t0 + row + r;
-            const RowMask<A> mask(in_tile(row + r), rules.has_alibi, static_cast<A>(rules.alibi_slope),
-                                  part.position + columns.begin - rules.bias_position(part, t));
-            score_row(mask, panels, lse(h)[t], delta(h)[t], p + r * keys_, d_s + r * keys_);
+            const Range own = in_tile(row + r);
+            if (own.empty()) {
+                std::fill(p + panels.begin, p + panels.end, A(0));
+                std::fill(d_s + panels.begin, d_s + panels.end, A(0));
+                continue;
+            }
+            bias_and_mask(p, panels, own, rules, part.position + columns.begin - rules.bias_position(part, t));
+            score_row(panels, lse(h)[t], delta(h)[t], p, d_s);
         }
         return seen;
     }
 
-    /// Logits in p and dP in d_s become P' and dS; 0 where the row sees nothing.
-    HWY_INLINE void score_row(const RowMask<A>& mask, Range panels, A lse, A delta, A* p, A* d_s) const {
+    /// Logits in p and dP in d_s become P' and dS.
+    HWY_INLINE void score_row(Range panels, A lse, A delta, A* p, A* d_s) const {
         const D d;
         const auto shift = hn::Set(d, lse), mean = hn::Set(d, delta);
         for (int64_t c = panels.begin; c < panels.end; c += static_cast<int64_t>(hn::Lanes(d))) {
-            const auto visible = mask.visible(c);
-            const auto weight = hn::IfThenElseZero(visible, exp(d, hn::Sub(mask.biased(hn::LoadU(d, p + c), c), shift)));
-            const auto slope = hn::Mul(weight, hn::Sub(hn::LoadU(d, d_s + c), mean));
+            const auto weight = exp(d, hn::Sub(hn::LoadU(d, p + c), shift));
             hn::StoreU(weight, d, p + c);
-            hn::StoreU(hn::IfThenElseZero(visible, slope), d, d_s + c);
+            hn::StoreU(hn::Mul(weight, hn::Sub(hn::LoadU(d, d_s + c), mean)), d, d_s + c);
         }
     }
 

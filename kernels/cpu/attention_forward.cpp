@@ -112,30 +112,21 @@ template <class T> class ForwardTile {
 
     /// What row r sees of the tile, in the tile's own columns.
     Range in_tile(const KeyPart& part, Range columns, int64_t r) const {
-        const Range seen = rules_.visible(part, t0_ + r);
-        const int64_t width = columns.end - columns.begin;
-        return {std::clamp<int64_t>(seen.begin - columns.begin, 0, width), std::clamp<int64_t>(seen.end - columns.begin, 0, width)};
+        return within(columns, rules_.visible(part, t0_ + r));
     }
 
     /// Turns the logits of row r into p and brings m, l and o up to date; p is 0 where the row sees nothing.
     HWY_INLINE void softmax_row(const KeyPart& part, Range columns, Range panels, int64_t r, A* p) {
         const D d;
         const int64_t width = static_cast<int64_t>(hn::Lanes(d));
-        const auto minus_infinity = hn::Set(d, -std::numeric_limits<A>::infinity());
         const Range seen = in_tile(part, columns, r);
         if (seen.empty()) {
             std::fill(p + panels.begin, p + panels.end, A(0));
             return;
         }
-        const RowMask<A> mask(seen, rules_.has_alibi, static_cast<A>(rules_.alibi_slope),
-                              part.position + columns.begin - rules_.bias_position(part, t0_ + r));
-        auto maxima = minus_infinity;
-        for (int64_t c = panels.begin; c < panels.end; c += width) {
-            const auto logits = mask.biased(hn::LoadU(d, p + c), c);
-            const auto masked = hn::IfThenElse(mask.visible(c), logits, minus_infinity);
-            maxima = hn::Max(maxima, masked);
-            hn::StoreU(masked, d, p + c);
-        }
+        bias_and_mask(p, panels, seen, rules_, part.position + columns.begin - rules_.bias_position(part, t0_ + r));
+        auto maxima = hn::LoadU(d, p + panels.begin);
+        for (int64_t c = panels.begin + width; c < panels.end; c += width) maxima = hn::Max(maxima, hn::LoadU(d, p + c));
         const A maximum = std::max(maximum_[r], hn::GetLane(hn::MaxOfLanes(d, maxima)));
         const auto shift = hn::Set(d, maximum);
         LaneSum<A> sum;

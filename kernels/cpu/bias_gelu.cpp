@@ -65,33 +65,32 @@ template <class T, class Kind> void forward(Context& context, const Tensor& out,
     });
 }
 
-/// Tasks own strips of columns and walk down all rows, so the column sums need no partial sums.
 template <class T, class Kind>
 void backward(Context& context, const Tensor& d_x, const Tensor& d_bias, const Tensor& d_out, const Tensor& x,
               const Tensor& bias) {
     using A = Accumulator<T>;
-    constexpr int64_t kStrip = 64;
     const hn::ScalableTag<A> d;
-    const int64_t rows = x.dim(0), features = x.dim(1);
+    const int64_t features = x.dim(1);
+    const Blocks blocks = row_blocks(x.dim(0), features);
+    Scratch::Block scratch(context.scratch(), static_cast<size_t>(blocks.size() * features) * sizeof(A));
+    A* partials = static_cast<A*>(scratch.data());
     T* to = d_x.ptr<T>();
     const T *gradient = d_out.ptr<T>(), *from = x.ptr<T>(), *b = bias.ptr<T>();
-    A* bias_sum = d_bias.ptr<A>();
-    const Blocks strips{features, kStrip};
-    context.pool().parallel_for(strips.size(), [&](int64_t strip) HWY_ATTR {
-        const int64_t f0 = strips.begin(strip), width = strips.end(strip) - f0;
-        alignas(64) A sum[kStrip] = {};
-        for (int64_t n = 0; n < rows; ++n) {
-            const int64_t row = n * features + f0;
-            for_vectors(d, width, [&](int64_t i, auto lanes) HWY_ATTR {
-                const auto u = hn::Add(load(d, from + row + i, lanes), load(d, b + f0 + i, lanes));
+    context.pool().parallel_for(blocks.size(), [&](int64_t block) HWY_ATTR {
+        A* sum = partials + block * features;
+        std::fill_n(sum, features, A(0));
+        for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n) {
+            const int64_t row = n * features;
+            for_vectors(d, features, [&](int64_t f, auto lanes) HWY_ATTR {
+                const auto u = hn::Add(load(d, from + row + f, lanes), load(d, b + f, lanes));
                 const auto gate = Kind::at(d, u);
-                const auto g = hn::Mul(load(d, gradient + row + i, lanes), hn::MulAdd(u, gate.slope, gate.phi));
-                store(g, d, to + row + i, lanes);
-                store(hn::Add(load(d, sum + i, lanes), g), d, sum + i, lanes);
+                const auto g = hn::Mul(load(d, gradient + row + f, lanes), hn::MulAdd(u, gate.slope, gate.phi));
+                store(g, d, to + row + f, lanes);
+                store(hn::Add(load(d, sum + f, lanes), g), d, sum + f, lanes);
             });
         }
-        for (int64_t i = 0; i < width; ++i) bias_sum[f0 + i] += sum[i];
     });
+    add_partials(context, d_bias.ptr<A>(), partials, blocks.size(), features, features);
 }
 
 void bias_gelu_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& bias, Gelu kind) {

@@ -21,18 +21,19 @@ template <class A> class ReferenceTask {
           column_(column),
           rows_(std::min(kRows, g_.m - row)),
           columns_(std::min(kColumns, g_.n - column)),
-          memory_(sizeof(A) * kColumns * (kRows + kDepth)),
+          memory_(sizeof(A) * (kRows * kColumns + kDepth * kColumns + kRows * kDepth)),
           c_(memory_.template take<A>(kRows * kColumns)),
-          b_(memory_.template take<A>(kDepth * kColumns)) {}
+          b_(memory_.template take<A>(kDepth * kColumns)),
+          a_(memory_.template take<A>(kRows * kDepth)) {}
 
     void run() {
         load_c();
         for (int64_t k = 0; k < g_.k; k += kDepth) {
             const int64_t depth = std::min(kDepth, g_.k - k);
             pack_b(k, depth);
+            const LeftOperand<A> a = left(k, depth);
             for (int64_t r = 0; r < rows_; r += kMicroRows)
-                multiply_rows<A>(std::min(kMicroRows, rows_ - r), columns_, depth,
-                                 {at<A>(g_.a, row_ + r, k), g_.a.row, g_.a.column},
+                multiply_rows<A>(std::min(kMicroRows, rows_ - r), columns_, depth, {a.data + r * a.row, a.row, a.column},
                                  {b_, kMicroColumns<A>, depth * kMicroColumns<A>}, c_ + r * kColumns, kColumns, true);
         }
         copy_rows(c(), g_.n, c_, kColumns, rows_, columns_, columns_);
@@ -53,6 +54,15 @@ template <class A> class ReferenceTask {
             std::memset(c_, 0, static_cast<size_t>(rows_ * kColumns) * sizeof(A));
     }
 
+    /// The task's part of A for this slice. Where it lies by columns (weight gradients) it is copied, since the columns
+    /// are often a power of two apart and would fall on each other in the cache.
+    LeftOperand<A> left(int64_t k, int64_t depth) {
+        const A* from = at<A>(g_.a, row_, k);
+        if (g_.a.column == 1) return {from, g_.a.row, 1};
+        copy_rows(a_, kRows, from, g_.a.column, depth, rows_, rows_);
+        return {a_, 1, kRows};
+    }
+
     /// B's rows k … k+depth as panels of kMicroColumns columns, the last padded with zeros.
     void pack_b(int64_t k, int64_t depth) {
         for (int64_t n = 0; n < columns_; n += kMicroColumns<A>) {
@@ -69,7 +79,7 @@ template <class A> class ReferenceTask {
     const GemmArguments& g_;
     int64_t row_, column_, rows_, columns_;
     TileMemory memory_;
-    A *c_, *b_;
+    A *c_, *b_, *a_;
 };
 
 void gemm_reference(Context& context, const GemmArguments& arguments) {

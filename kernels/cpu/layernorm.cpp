@@ -77,20 +77,6 @@ void forward(Context& context, const Tensor& out, const Tensor& mean, const Tens
     });
 }
 
-/// Adds `count` partial rows of `width` elements to `sum`, in order.
-template <class A> void add_partials(Context& context, A* sum, const A* partials, int64_t count, int64_t stride, int64_t width) {
-    const hn::ScalableTag<A> d;
-    const Blocks strips{width, 256};
-    context.pool().parallel_for(strips.size(), [&](int64_t strip) HWY_ATTR {
-        const int64_t c0 = strips.begin(strip);
-        for (int64_t p = 0; p < count; ++p)
-            for_vectors(d, strips.end(strip) - c0, [&](int64_t i, auto lanes) HWY_ATTR {
-                const auto total = hn::Add(load(d, sum + c0 + i, lanes), load(d, partials + p * stride + c0 + i, lanes));
-                store(total, d, sum + c0 + i, lanes);
-            });
-    });
-}
-
 /// Every block of rows sums its own d_weight and d_bias; the partial sums are then added in the order of the blocks.
 template <class T>
 void backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,

@@ -11,25 +11,24 @@
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
-/// sums[c] += sum over rows of x[n][c]. Tasks own strips of columns and go down all rows in order.
-void add_column_sums(Context& context, const Tensor& sums, const Tensor& x) {
-    constexpr int64_t kStrip = 64;
-    const int64_t rows = x.dim(0), columns = x.dim(1);
-    const Blocks strips{columns, kStrip};
+/// sums[c] += sum over rows of x[n][c].
+void add_column_sums(Context& context, const Tensor& sums, const Tensor& x, void* scratch) {
+    const int64_t columns = x.dim(1);
+    const Blocks blocks = row_blocks(x.dim(0), columns);
     with_compute_type(x.dtype, [&]<class T>(T) {
         using A = Accumulator<T>;
         const T* from = x.ptr<T>();
-        A* to = sums.ptr<A>();
-        context.pool().parallel_for(strips.size(), [&](int64_t strip) HWY_ATTR {
+        A* partials = static_cast<A*>(scratch);
+        context.pool().parallel_for(blocks.size(), [&](int64_t block) HWY_ATTR {
             const hn::ScalableTag<A> d;
-            const int64_t c0 = strips.begin(strip), width = strips.end(strip) - c0;
-            alignas(64) A sum[kStrip] = {};
-            for (int64_t n = 0; n < rows; ++n)
-                for_vectors(d, width, [&](int64_t i, auto lanes) HWY_ATTR {
-                    store(hn::Add(load(d, sum + i, lanes), load(d, from + n * columns + c0 + i, lanes)), d, sum + i, lanes);
+            A* sum = partials + block * columns;
+            std::fill_n(sum, columns, A(0));
+            for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n)
+                for_vectors(d, columns, [&](int64_t i, auto lanes) HWY_ATTR {
+                    store(hn::Add(load(d, sum + i, lanes), load(d, from + n * columns + i, lanes)), d, sum + i, lanes);
                 });
-            for (int64_t i = 0; i < width; ++i) to[c0 + i] += sum[i];
         });
+        add_partials(context, sums.ptr<A>(), partials, blocks.size(), columns, columns);
     });
 }
 
@@ -65,7 +64,9 @@ size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64
     // out and d_out may be in x or in the accumulation dtype
     const size_t out_bytes = std::max(converted_bytes(x, product, rows * outputs),
                                       converted_bytes(accumulation_dtype(x), product, rows * outputs));
-    return x_bytes + weight_bytes + out_bytes + std::max(bias_bytes, x_bytes);
+    const size_t bias_sums = ScratchCarver::padded(static_cast<size_t>(row_blocks(rows, outputs).size() * outputs) *
+                                                   size_of(accumulation_dtype(x)));
+    return x_bytes + weight_bytes + out_bytes + std::max(bias_bytes, x_bytes) + bias_sums;
 }
 
 namespace {
@@ -139,7 +140,9 @@ void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight
                    .b = {input.data, inputs, 1},
                    .c = d_weight.data,
                    .accumulate = true});
-    if (!d_bias.empty()) HWY_DYNAMIC_DISPATCH(add_column_sums)(context, d_bias, d_out);
+    if (d_bias.empty()) return;
+    void* sums = scratch.take(static_cast<size_t>(row_blocks(rows, outputs).size() * outputs) * size_of(d_bias.dtype));
+    HWY_DYNAMIC_DISPATCH(add_column_sums)(context, d_bias, d_out, sums);
 }
 
 }  // namespace ballast::cpu

@@ -85,10 +85,10 @@ dnnl::memory wrap(const dnnl::memory::desc& description, const void* data) {
 
 }  // namespace
 
-void onednn_sgemm(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
+void onednn_sgemm(bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
                   const float* b, int64_t b_row, bool accumulate, float* c, int64_t c_row) {
     stay_on_this_thread();
-    const dnnl_status_t status = dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, 1.0f, a, a_row, b, b_row,
+    const dnnl_status_t status = dnnl_sgemm('N', b_transposed ? 'T' : 'N', m, n, k, 1.0f, a, a_row, b, b_row,
                                             accumulate ? 1.0f : 0.0f, c, c_row);
     require(status == dnnl_success, "dnnl_sgemm failed");
 }

@@ -7,8 +7,9 @@
 
 namespace ballast::cpu {
 
-/// C[m × n] = or += A[m × k] B[k × n] in f32. `a_transposed`: A is stored [k × m]; likewise B. C's rows are c_row apart.
-void onednn_sgemm(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
+/// C[m × n] = or += A[m × k] B[k × n] in f32. `b_transposed`: B is stored [n × k]. Rows are a_row, b_row
+/// and c_row elements apart.
+void onednn_sgemm(bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
                   const float* b, int64_t b_row, bool accumulate, float* c, int64_t c_row);
 
 /// One product with any dtypes oneDNN knows: A and B (f32 or bf16) with strides of rows and columns, C (f32, bf16) with

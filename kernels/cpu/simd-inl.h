@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels/cpu/common.h"
+#include "kernels/context.h"
 
 #if defined(BALLAST_KERNELS_CPU_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BALLAST_KERNELS_CPU_SIMD_INL_H_
@@ -142,6 +143,21 @@ template <class A, class Term> HWY_INLINE A reduce_sum(int64_t count, Term term)
         sum.add(part, zero_after(typename LaneSum<A>::D(), term(i, lanes), lanes));
     });
     return sum.total();
+}
+
+/// Sums down columns are made in blocks of rows, each into its own partial sums, which are then added up in the order of
+/// the blocks. Adds `count` rows of `width` partial sums, `stride` apart, to `sum`.
+template <class A> void add_partials(Context& context, A* sum, const A* partials, int64_t count, int64_t stride, int64_t width) {
+    const hn::ScalableTag<A> d;
+    const Blocks strips{width, 256};
+    context.pool().parallel_for(strips.size(), [&](int64_t strip) HWY_ATTR {
+        const int64_t c0 = strips.begin(strip);
+        for (int64_t p = 0; p < count; ++p)
+            for_vectors(d, strips.end(strip) - c0, [&](int64_t i, auto lanes) HWY_ATTR {
+                const auto total = hn::Add(load(d, sum + c0 + i, lanes), load(d, partials + p * stride + c0 + i, lanes));
+                store(total, d, sum + c0 + i, lanes);
+            });
+    });
 }
 
 }  // namespace ballast::cpu::HWY_NAMESPACE
