@@ -129,6 +129,46 @@ HWY_INLINE void bias_and_mask(A* logits, Range panels, Range seen, const HeadRul
     std::fill(logits + seen.end, logits + panels.end, -std::numeric_limits<A>::infinity());
 }
 
+/// Turns a row of logits (over whole vectors, at least one of them finite) into p = exp(logit - m) and brings the running
+/// maximum m and sum l up to date. Returns exp(m_old - m), by which what was summed up before has to be multiplied.
+template <class A> HWY_INLINE A online_softmax(A* p, Range columns, A& running_maximum, A& running_sum) {
+    const hn::ScalableTag<A> d;
+    const int64_t width = static_cast<int64_t>(hn::Lanes(d));
+    auto maxima = hn::LoadU(d, p + columns.begin);
+    for (int64_t c = columns.begin + width; c < columns.end; c += width) maxima = hn::Max(maxima, hn::LoadU(d, p + c));
+    const A maximum = std::max(running_maximum, hn::GetLane(hn::MaxOfLanes(d, maxima)));
+    const auto shift = hn::Set(d, maximum);
+    LaneSum<A> sum;
+    for (int64_t c = columns.begin, i = 0; c < columns.end; c += width, ++i) {
+        const auto e = exp(d, hn::Sub(hn::LoadU(d, p + c), shift));
+        hn::StoreU(e, d, p + c);
+        sum.add(i % LaneSum<A>::kParts, e);
+    }
+    const A decay = maximum == running_maximum ? A(1) : exp_of(running_maximum - maximum);
+    running_maximum = maximum;
+    running_sum = running_sum * decay + sum.total();
+    return decay;
+}
+
+/// Ends a row: out = o exp(m - LSE'), and LSE' = logaddexp(m + log l, z). A row that saw no key and has z = -inf is 0.
+template <class A, class T>
+HWY_INLINE void finish_row(T* out, A& lse, const A* o, int64_t dims, A row_maximum, A row_sum, A z) {
+    const hn::ScalableTag<A> d;
+    const A maximum = std::max(row_maximum, z);
+    A weight = 0;
+    if (row_sum == 0 && maximum == -std::numeric_limits<A>::infinity()) {
+        lse = z;
+    } else {
+        const A scale = exp_of(row_maximum - maximum), total = row_sum * scale + exp_of(z - maximum);
+        lse = maximum + log_of(total);
+        weight = scale / total;
+    }
+    const auto factor = hn::Set(d, weight);
+    for_vectors(d, dims, [&](int64_t i, auto lanes) HWY_ATTR {
+        store(hn::Mul(load(d, o + i, lanes), factor), d, out + i, lanes);
+    });
+}
+
 /// `columns` of a part as columns of the tile that covers `tile` of it.
 HWY_INLINE Range within(Range tile, Range columns) {
     const int64_t width = tile.end - tile.begin;

@@ -61,25 +61,9 @@ template <class T> class ForwardTile {
 
     /// out and lse of every query, the sink logit z included.
     void finish(const Tensor& out, const Tensor& lse, A z) const {
-        const D d;
         A* lse_row = static_cast<A*>(lse.data) + (b_ * lse.dim(1) + h_) * lse.dim(2) + t0_;
-        for (int64_t r = 0; r < queries_; ++r) {
-            T* to = head_row<T>(out, b_, t0_ + r, h_);
-            const A maximum = std::max(maximum_[r], z);
-            A weight = 0;  // of o: exp(m - LSE')
-            if (sum_[r] == 0 && maximum == -std::numeric_limits<A>::infinity()) {
-                lse_row[r] = z;
-            } else {
-                const A scale = exp_of(maximum_[r] - maximum);
-                const A total = sum_[r] * scale + exp_of(z - maximum);
-                lse_row[r] = maximum + log_of(total);
-                weight = scale / total;
-            }
-            const auto factor = hn::Set(d, weight);
-            for_vectors(d, dims_, [&](int64_t i, auto lanes) HWY_ATTR {
-                store(hn::Mul(load(d, o_ + r * stride_ + i, lanes), factor), d, to + i, lanes);
-            });
-        }
+        for (int64_t r = 0; r < queries_; ++r)
+            finish_row(head_row<T>(out, b_, t0_ + r, h_), lse_row[r], o_ + r * stride_, dims_, maximum_[r], sum_[r], z);
     }
 
   private:
@@ -117,33 +101,14 @@ template <class T> class ForwardTile {
 
     /// Turns the logits of row r into p and brings m, l and o up to date; p is 0 where the row sees nothing.
     HWY_INLINE void softmax_row(const KeyPart& part, Range columns, Range panels, int64_t r, A* p) {
-        const D d;
-        const int64_t width = static_cast<int64_t>(hn::Lanes(d));
         const Range seen = in_tile(part, columns, r);
         if (seen.empty()) {
             std::fill(p + panels.begin, p + panels.end, A(0));
             return;
         }
         bias_and_mask(p, panels, seen, rules_, part.position + columns.begin - rules_.bias_position(part, t0_ + r));
-        auto maxima = hn::LoadU(d, p + panels.begin);
-        for (int64_t c = panels.begin + width; c < panels.end; c += width) maxima = hn::Max(maxima, hn::LoadU(d, p + c));
-        const A maximum = std::max(maximum_[r], hn::GetLane(hn::MaxOfLanes(d, maxima)));
-        const auto shift = hn::Set(d, maximum);
-        LaneSum<A> sum;
-        for (int64_t c = panels.begin, lane = 0; c < panels.end; c += width, ++lane) {
-            const auto e = exp(d, hn::Sub(hn::LoadU(d, p + c), shift));
-            hn::StoreU(e, d, p + c);
-            sum.add(lane % LaneSum<A>::kParts, e);
-        }
-        if (maximum != maximum_[r]) {
-            const A decay = exp_of(maximum_[r] - maximum);
-            const auto factor = hn::Set(d, decay);
-            for (int64_t i = 0; i < stride_; i += width)
-                hn::StoreU(hn::Mul(hn::LoadU(d, o_ + r * stride_ + i), factor), d, o_ + r * stride_ + i);
-            sum_[r] *= decay;
-            maximum_[r] = maximum;
-        }
-        sum_[r] += sum.total();
+        const A decay = online_softmax(p, panels, maximum_[r], sum_[r]);
+        if (decay != 1) scale_row(o_ + r * stride_, stride_, decay);
     }
 
     const AttentionInputs& in_;
@@ -154,10 +119,89 @@ template <class T> class ForwardTile {
     A *q_, *o_, *k_, *v_, *p_, *maximum_, *sum_;
 };
 
+/// One query of one head, straight from the keys and values where they lie: for a few queries (decoding) packing tiles
+/// would cost more than the products, and the time is that of reading k and v once.
+template <class T> class DecodeRow {
+  public:
+    using A = Accumulator<T>;
+    using D = hn::ScalableTag<A>;
+
+    DecodeRow(const AttentionInputs& in, const AttentionParams& params, int64_t b, int64_t h, int64_t t)
+        : in_(in),
+          rules_(params, h),
+          b_(b),
+          h_(h),
+          g_(h / (in.q.dim(2) / in.k.dim(2))),
+          t_(t),
+          dims_(in.q.dim(3)),
+          scale_(static_cast<A>(params.scale)) {
+        std::fill_n(o_, tile_stride<A>(dims_), A(0));
+    }
+
+    void add(const KeyPart& part) {
+        const Range seen = rules_.visible(part, t_);
+        if (seen.empty()) return;
+        copy_rows(q_, dims_, head_row<const T>(part.sinks && !in_.sink_query.empty() ? in_.sink_query : in_.q, b_, t_, h_), dims_, 1,
+                  dims_, dims_, scale_);
+        for (int64_t c = seen.begin; c < seen.end; c += kKeys) add_keys(part, c, std::min(kKeys, seen.end - c));
+    }
+
+    void finish(const Tensor& out, const Tensor& lse, A z) const {
+        A* lse_row = static_cast<A*>(lse.data) + (b_ * lse.dim(1) + h_) * lse.dim(2) + t_;
+        finish_row(head_row<T>(out, b_, t_, h_), *lse_row, o_, dims_, maximum_, sum_, z);
+    }
+
+  private:
+    static constexpr int64_t kKeys = 64, kMaxDims = 256;
+
+    void add_keys(const KeyPart& part, int64_t first, int64_t count) {
+        const D d;
+        const T* k = head_row<const T>(in_.k, b_, part.first_row + first, g_);
+        for (int64_t c = 0; c < count; ++c, k += in_.k.stride[1])
+            p_[c] = reduce_sum<A>(dims_, [&](int64_t i, auto lanes) HWY_ATTR {
+                return hn::Mul(load(d, q_ + i, lanes), load(d, k + i, lanes));
+            });
+        const Range whole{0, round_up(count, static_cast<int64_t>(hn::Lanes(d)))};
+        bias_and_mask(p_, whole, {0, count}, rules_, part.position + first - rules_.bias_position(part, t_));
+        const A decay = online_softmax(p_, whole, maximum_, sum_);
+        if (decay != 1) scale_row(o_, tile_stride<A>(dims_), decay);
+        const T* v = head_row<const T>(in_.v, b_, part.first_row + first, g_);
+        for (int64_t c = 0; c < count; ++c, v += in_.v.stride[1]) {
+            const auto weight = hn::Set(d, p_[c]);
+            for_vectors(d, dims_, [&](int64_t i, auto lanes) HWY_ATTR {
+                store(hn::MulAdd(weight, load(d, v + i, lanes), load(d, o_ + i, lanes)), d, o_ + i, lanes);
+            });
+        }
+    }
+
+    const AttentionInputs& in_;
+    const HeadRules rules_;
+    const int64_t b_, h_, g_, t_, dims_;
+    const A scale_;
+    A maximum_ = -std::numeric_limits<A>::infinity(), sum_ = 0;
+    alignas(64) A q_[kMaxDims];
+    alignas(64) A o_[kMaxDims];
+    alignas(64) A p_[kKeys];
+};
+
+template <class T>
+void decode(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in, const AttentionParams& params,
+            const KeyParts& parts) {
+    const int64_t heads = in.q.dim(2), steps = in.q.dim(1);
+    context.pool().parallel_for(in.q.dim(0) * heads * steps, [&](int64_t task) HWY_ATTR {
+        const int64_t h = task / steps % heads;
+        DecodeRow<T> row(in, params, task / steps / heads, h, task % steps);
+        for (const KeyPart& part : parts) row.add(part);
+        row.finish(out, lse, sink_logit_of<Accumulator<T>>(params, h));
+    });
+}
+
 void attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
                        const AttentionParams& params) {
+    constexpr int64_t kFewQueries = 4;
     const KeyParts parts(in, params);
     with_compute_type(in.q.dtype, [&]<class T>(T) {
+        if (in.q.dim(1) <= kFewQueries) return decode<T>(context, out, lse, in, params, parts);
         using Tile = ForwardTile<T>;
         const int64_t heads = in.q.dim(2), step = Tile::queries_per_tile(in.q.dim(3)), tiles = ceil_div(in.q.dim(1), step);
         context.pool().parallel_for(in.q.dim(0) * heads * tiles, [&](int64_t task) HWY_ATTR {

@@ -10,21 +10,21 @@
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
-/// A task computes one kRows × kColumns block of C, going through k in slices whose part of B fits the L2 cache.
+/// A task computes one block of C, going through k in slices whose parts of A and B fit the L2 cache.
 template <class A> class ReferenceTask {
   public:
-    static constexpr int64_t kRows = 16 * kMicroRows, kColumns = 128, kDepth = 256;
+    static constexpr int64_t kMaxRows = 32 * kMicroRows, kMinRows = 4 * kMicroRows, kColumns = 128, kDepth = 256;
 
-    ReferenceTask(const GemmArguments& arguments, int64_t row, int64_t column)
+    ReferenceTask(const GemmArguments& arguments, int64_t row, int64_t rows, int64_t column)
         : g_(arguments),
           row_(row),
           column_(column),
-          rows_(std::min(kRows, g_.m - row)),
+          rows_(std::min(rows, g_.m - row)),
           columns_(std::min(kColumns, g_.n - column)),
-          memory_(sizeof(A) * (kRows * kColumns + kDepth * kColumns + kRows * kDepth)),
-          c_(memory_.template take<A>(kRows * kColumns)),
+          memory_(sizeof(A) * (rows * kColumns + kDepth * kColumns + rows * kDepth)),
+          c_(memory_.template take<A>(rows * kColumns)),
           b_(memory_.template take<A>(kDepth * kColumns)),
-          a_(memory_.template take<A>(kRows * kDepth)) {}
+          a_(memory_.template take<A>(rows * kDepth)) {}
 
     void run() {
         load_c();
@@ -59,8 +59,8 @@ template <class A> class ReferenceTask {
     LeftOperand<A> left(int64_t k, int64_t depth) {
         const A* from = at<A>(g_.a, row_, k);
         if (g_.a.column == 1) return {from, g_.a.row, 1};
-        copy_rows(a_, kRows, from, g_.a.column, depth, rows_, rows_);
-        return {a_, 1, kRows};
+        copy_rows(a_, rows_, from, g_.a.column, depth, rows_, rows_);
+        return {a_, 1, rows_};
     }
 
     /// B's rows k … k+depth as panels of kMicroColumns columns, the last padded with zeros.
@@ -85,9 +85,12 @@ template <class A> class ReferenceTask {
 void gemm_reference(Context& context, const GemmArguments& arguments) {
     with_accumulation_type(arguments.dtype, [&]<class A>(A) {
         using Task = ReferenceTask<A>;
-        const int64_t across = ceil_div(arguments.n, Task::kColumns);
-        context.pool().parallel_for(across * ceil_div(arguments.m, Task::kRows), [&](int64_t i) HWY_ATTR {
-            Task(arguments, i / across * Task::kRows, i % across * Task::kColumns).run();
+        // High blocks copy less, low ones feed more threads; an element's chain of additions is the same in any.
+        const int64_t across = ceil_div(arguments.n, Task::kColumns), wanted = 4 * context.pool().num_threads();
+        int64_t rows = Task::kMaxRows;
+        while (rows > Task::kMinRows && across * ceil_div(arguments.m, rows) < wanted) rows /= 2;
+        context.pool().parallel_for(across * ceil_div(arguments.m, rows), [&](int64_t i) HWY_ATTR {
+            Task(arguments, i / across * rows, rows, i % across * Task::kColumns).run();
         });
     });
 }

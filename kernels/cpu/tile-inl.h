@@ -88,6 +88,13 @@ HWY_INLINE void copy_rows(A* out, int64_t out_row, const T* in, int64_t in_row, 
     }
 }
 
+/// row *= factor, over whole vectors.
+template <class A> HWY_INLINE void scale_row(A* row, int64_t count, A factor) {
+    const hn::ScalableTag<A> d;
+    const auto f = hn::Set(d, factor);
+    for (int64_t i = 0; i < count; i += static_cast<int64_t>(hn::Lanes(d))) hn::StoreU(hn::Mul(hn::LoadU(d, row + i), f), d, row + i);
+}
+
 /// Transposes in registers: rows[i][j] -> rows[j][i] of 128-bit vectors (4 × 4 floats, 2 × 2 doubles).
 template <class D, class V> HWY_INLINE void transpose_square(D d, V (&rows)[4]) {
     const hn::Repartition<double, D> d64;
