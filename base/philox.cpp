@@ -23,7 +23,8 @@ Philox::Philox(uint64_t seed, std::string_view name)
 std::array<uint32_t, 4> Philox::block(uint64_t counter) const {
     constexpr uint64_t kMultiply0 = 0xD2511F53, kMultiply1 = 0xCD9E8D57;
     constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
-    std::array<uint32_t, 4> c{static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), stream_[0], stream_[1]};
+    std::array<uint32_t, 4> c{static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), stream_[0],
+                              stream_[1]};
     uint32_t k0 = key_[0], k1 = key_[1];
     for (int round = 0; round < 10; ++round) {
         const uint64_t p0 = kMultiply0 * c[0], p1 = kMultiply1 * c[2];

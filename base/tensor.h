@@ -36,7 +36,8 @@ struct Tensor {
     /// Elements [begin, end) of dimension `dimension`; shares memory.
     Tensor slice(int dimension, int64_t begin, int64_t end) const;
 
-    template <class T> T* ptr() const {
+    template <class T>
+    T* ptr() const {
         require(DtypeOf<T>::value == dtype, "tensor has another dtype");
         return static_cast<T*>(data);
     }

@@ -26,9 +26,11 @@ class ThreadPool {
 
     /// Calls task(i) for every i in [0, count), each once, on any thread, and returns when all are done. The calling
     /// thread takes part. The first exception is rethrown here. Not reentrant: a task must not start another loop.
-    template <class Task> void parallel_for(int64_t count, Task&& task) {
+    template <class Task>
+    void parallel_for(int64_t count, Task&& task) {
         using Function = std::remove_reference_t<Task>;
-        run(count, [](void* f, int64_t i) { (*static_cast<Function*>(f))(i); },
+        run(
+            count, [](void* f, int64_t i) { (*static_cast<Function*>(f))(i); },
             const_cast<void*>(static_cast<const void*>(&task)));
     }
 

@@ -20,16 +20,22 @@ struct Options {
 };
 
 /// The tokenizer's files, with sink tokens as added tokens so that their ids have names there too.
-int64_t write_tokenizer(const std::string& from, const std::filesystem::path& folder, const model::ModelConfig& config) {
+int64_t write_tokenizer(const std::string& from, const std::filesystem::path& folder,
+                        const model::ModelConfig& config) {
     const data::Tokenizer tokenizer = data::Tokenizer::load(from);
     nlohmann::ordered_json json = nlohmann::ordered_json::parse(read_json_file(from).dump());
     for (int64_t i = 0; i < config.num_sink_tokens; ++i)
-        json["added_tokens"].push_back({{"id", config.sink_token_id + i}, {"content", fmt::format("<|sink_{}|>", i)},
-                                        {"single_word", false}, {"lstrip", false}, {"rstrip", false}, {"normalized", false},
+        json["added_tokens"].push_back({{"id", config.sink_token_id + i},
+                                        {"content", fmt::format("<|sink_{}|>", i)},
+                                        {"single_word", false},
+                                        {"lstrip", false},
+                                        {"rstrip", false},
+                                        {"normalized", false},
                                         {"special", true}});
     write_json_file((folder / "tokenizer.json").string(), json);
     const std::string end = "<|endoftext|>";
-    nlohmann::ordered_json settings{{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_prefix_space", false},
+    nlohmann::ordered_json settings{{"tokenizer_class", "PreTrainedTokenizerFast"},
+                                    {"add_prefix_space", false},
                                     {"model_max_length", config.max_position_embeddings}};
     nlohmann::ordered_json special;
     if (tokenizer.end_of_text_id())
@@ -62,12 +68,18 @@ void add_export_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("export", "Write a model as a Hugging Face folder");
     command->add_option("model", options->model, "run folder, checkpoint file or Hugging Face folder")->required();
     command->add_option("dir", options->out, "folder to write")->required();
-    command->add_option("--dtype", options->dtype, "type of the weights")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-    command->add_option("--hidden-act", options->hidden_act,
-                        "activation to write instead of the one the model was trained with (gelu: what Pythia's config.json says)");
-    command->add_option("--max-shard-gb", options->max_shard_gb, "largest weight file in GB")->check(CLI::PositiveNumber)->capture_default_str();
-    command->footer("Example:\n  ballast export runs/160m pythia-160m-mine\n"
-                    "  python3 -c 'from transformers import AutoModelForCausalLM as M; M.from_pretrained(\"pythia-160m-mine\")'");
+    command->add_option("--dtype", options->dtype, "type of the weights")
+        ->check(CLI::IsMember({"f32", "bf16"}))
+        ->capture_default_str();
+    command->add_option(
+        "--hidden-act", options->hidden_act,
+        "activation to write instead of the one the model was trained with (gelu: what Pythia's config.json says)");
+    command->add_option("--max-shard-gb", options->max_shard_gb, "largest weight file in GB")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command->footer(
+        "Example:\n  ballast export runs/160m pythia-160m-mine\n"
+        "  python3 -c 'from transformers import AutoModelForCausalLM as M; M.from_pretrained(\"pythia-160m-mine\")'");
     command->callback([options] { export_command(*options); });
 }
 

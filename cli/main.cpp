@@ -57,7 +57,9 @@ void refuse_unknown_command(const CLI::App& app, std::span<char*> arguments) {
 void add_commands(CLI::App& app) {
     app.set_version_flag("--version", fmt::format("ballast {} ({})", build_info().version, build_info().commit));
     app.require_subcommand(1);
-    app.footer("Example:\n  ballast train --help\nExit codes: 0 done or cleanly interrupted, 2 a mistake in how it was called, 1 a fault.");
+    app.footer(
+        "Example:\n  ballast train --help\nExit codes: 0 done or cleanly interrupted, 2 a mistake in how it was "
+        "called, 1 a fault.");
     app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
         return fmt::format("ballast: error: {}; see {} --help\n", error.what(), spelled_out(*failed));
     });

@@ -37,14 +37,16 @@ void print_startup(const RunConfig& config, const Context& context, const RunDat
                                  ? "none"
                                  : fmt::format("ids {} to {}", config.model.sink_token_id,
                                                config.model.sink_token_id + config.model.num_sink_tokens - 1));
-    std::cout << fmt::format("FLOPs/token  {:.4g} = 6 (parameters - input embedding) + 12 layers * hidden * length [PaLM]; {:.4g} with "
-                             "attention halved for the causal mask\n",
-                             flops.palm, flops.causal);
-    std::cout << fmt::format("batch        {} samples of {} positions an update, in {} passes of {}\n", config.train.global_batch,
-                             config.train.sequence_length, config.train.global_batch / config.samples_per_pass(),
-                             config.samples_per_pass());
-    const double epochs = static_cast<double>(config.train.steps * config.train.global_batch * config.train.sequence_length) /
-                          static_cast<double>(data.train.num_tokens());
+    std::cout << fmt::format(
+        "FLOPs/token  {:.4g} = 6 (parameters - input embedding) + 12 layers * hidden * length [PaLM]; {:.4g} with "
+        "attention halved for the causal mask\n",
+        flops.palm, flops.causal);
+    std::cout << fmt::format("batch        {} samples of {} positions an update, in {} passes of {}\n",
+                             config.train.global_batch, config.train.sequence_length,
+                             config.train.global_batch / config.samples_per_pass(), config.samples_per_pass());
+    const double epochs =
+        static_cast<double>(config.train.steps * config.train.global_batch * config.train.sequence_length) /
+        static_cast<double>(data.train.num_tokens());
     std::cout << fmt::format("data         {} tokens in {} documents, {:.2f} epochs\n", data.train.num_tokens(),
                              data.train.num_documents(), epochs);
     std::cout << "memory      ";
@@ -87,7 +89,8 @@ void train_command(const Options& options) {
         std::cout << to_help(RunConfig{});
         return;
     }
-    if (options.config.empty()) throw UserError("which run? give a config, e.g. ballast train configs/pythia/160m.toml");
+    if (options.config.empty())
+        throw UserError("which run? give a config, e.g. ballast train configs/pythia/160m.toml");
     RunConfig config = RunConfig::load(options.config, options.settings);
     config.validate();
     RunData data = RunData::open(config.data);
@@ -99,16 +102,20 @@ void train_command(const Options& options) {
     print_startup(config, context, data, plan);
     require_fit(plan, static_cast<size_t>(memory_size().available));
 
-    const std::string out = options.out.empty() ? "runs/" + std::filesystem::path(options.config).stem().string() : options.out;
+    const std::string out =
+        options.out.empty() ? "runs/" + std::filesystem::path(options.config).stem().string() : options.out;
     RunDirectory directory(out);
     const InterruptGuard guard;
     std::unique_ptr<Progress> bar;
     Trainer trainer(context, config, data, directory, make_observer(config, bar));
-    const StartMode mode = options.resume ? StartMode::resume : options.overwrite ? StartMode::overwrite : StartMode::fresh;
+    const StartMode mode = options.resume      ? StartMode::resume
+                           : options.overwrite ? StartMode::overwrite
+                                               : StartMode::fresh;
     const RunStatus status = trainer.run(mode);
     if (bar) bar->finish();
     if (status == RunStatus::interrupted)
-        std::cout << fmt::format("interrupted; continue with: ballast train {} --out {} --resume\n", options.config, out);
+        std::cout << fmt::format("interrupted; continue with: ballast train {} --out {} --resume\n", options.config,
+                                 out);
     else
         std::cout << fmt::format("done: {}\n", out);
 }
@@ -119,14 +126,18 @@ void add_train_command(CLI::App& app) {
     auto options = std::make_shared<Options>();
     CLI::App* command = app.add_subcommand("train", "Train a model");
     command->add_option("config", options->config, "TOML file of the run (configs/)");
-    command->add_option("--set", options->settings, "change a field: section.key=value (repeat as needed)")->type_name("A.B=V");
+    command->add_option("--set", options->settings, "change a field: section.key=value (repeat as needed)")
+        ->type_name("A.B=V");
     command->add_option("-o,--out", options->out, "run folder; default: runs/<name of the config>");
-    auto* resume = command->add_flag("--resume", options->resume, "continue from the newest valid checkpoint, or start when there is none");
+    auto* resume = command->add_flag("--resume", options->resume,
+                                     "continue from the newest valid checkpoint, or start when there is none");
     command->add_flag("--overwrite", options->overwrite, "replace the run that is in the folder")->excludes(resume);
     command->add_flag("--keys", options->show_keys, "list every field of a config with its default and meaning");
-    command->footer("Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set data.tokenizer=tokenizer.json \\\n"
-                    "    --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
-                    "Ctrl-C saves and stops; the same command with --resume continues to the bit.");
+    command->footer(
+        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set "
+        "data.tokenizer=tokenizer.json \\\n"
+        "    --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
+        "Ctrl-C saves and stops; the same command with --resume continues to the bit.");
     command->callback([options] { train_command(*options); });
 }
 

@@ -15,7 +15,8 @@ std::string column_name(const StreamingResult& cell) {
 bool is_subset(const StreamingResult& cell) { return cell.tokens < cell.of_tokens; }
 
 std::string perplexity_text(const StreamingResult& cell) {
-    const std::string number = cell.perplexity < 1e4 ? fmt::format("{:.2f}", cell.perplexity) : fmt::format("{:.3g}", cell.perplexity);
+    const std::string number =
+        cell.perplexity < 1e4 ? fmt::format("{:.2f}", cell.perplexity) : fmt::format("{:.3g}", cell.perplexity);
     return number + (is_subset(cell) ? "*" : "");
 }
 
@@ -38,8 +39,8 @@ std::string subset_notes(const std::vector<CacheTableRow>& rows) {
     for (const auto& row : rows)
         for (const auto& cell : row.cells)
             if (is_subset(cell))
-                out += fmt::format("* {}, {}: scored on {} of {} tokens; {} over the same ones: {:.2f}\n", row.model, column_name(cell),
-                                   cell.tokens, cell.of_tokens, column_name(row.cells.front()),
+                out += fmt::format("* {}, {}: scored on {} of {} tokens; {} over the same ones: {:.2f}\n", row.model,
+                                   column_name(cell), cell.tokens, cell.of_tokens, column_name(row.cells.front()),
                                    perplexity_on_subset(row.cells.front(), cell));
     return out;
 }
@@ -70,8 +71,8 @@ CacheTableRow evaluate_cache_table(Context& context, const std::string& name, mo
         streaming.method = options.method;
         streaming.recompute_length = options.cache;
         streaming.recompute_every = options.recompute_every;
-        row.cells.push_back(
-            evaluate_streaming(context, model, stream, streaming, [&](int64_t done) { progress(name + " " + cell, done); }));
+        row.cells.push_back(evaluate_streaming(context, model, stream, streaming,
+                                               [&](int64_t done) { progress(name + " " + cell, done); }));
     };
     for (int64_t x : options.sinks) {
         const auto policy = infer::CachePolicy::sink(x, options.cache - x);

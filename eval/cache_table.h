@@ -1,5 +1,5 @@
-// The table of StreamingLLM's section 4.2: models against cache policies, perplexity over the same tokens, and beside it how much
-// attention falls on the first position.
+// The table of StreamingLLM's section 4.2: models against cache policies, perplexity over the same tokens, and beside
+// it how much attention falls on the first position.
 #pragma once
 
 #include <string>

@@ -10,7 +10,7 @@ namespace ballast::eval {
 namespace {
 
 struct Input {
-    int64_t batch = 0, length = 0;  // without sinks
+    int64_t batch = 0, length = 0;      // without sinks
     std::vector<int32_t> ids, targets;  // with sinks, [B, n + T]
 };
 
@@ -24,7 +24,8 @@ Input read_input(const std::string& path, const model::ModelConfig& config) {
     file.read_as("input_ids", Dtype::i32, raw.data());
     for (int32_t id : raw)
         if (id < 0 || id >= config.vocab_size)
-            throw UserError(fmt::format("{}: id {} is not below the model's vocab_size {}", path, id, config.vocab_size));
+            throw UserError(
+                fmt::format("{}: id {} is not below the model's vocab_size {}", path, id, config.vocab_size));
     for (int64_t b = 0; b < in.batch; ++b) {
         for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
             in.ids.push_back(static_cast<int32_t>(config.sink_token_id + i));
@@ -39,16 +40,10 @@ Input read_input(const std::string& path, const model::ModelConfig& config) {
     return in;
 }
 
-std::vector<float> read_tensor(const Context& context, const Tensor& tensor) {
-    std::vector<float> out(static_cast<size_t>(tensor.numel()));
-    context.copy_to_host(out.data(), tensor);
-    return out;
-}
-
 }  // namespace
 
-double write_logits(Context& context, model::Transformer& model, const std::string& ids_path, const std::string& out_path,
-                    bool gradients) {
+double write_logits(Context& context, model::Transformer& model, const std::string& ids_path,
+                    const std::string& out_path, bool gradients) {
     require(accumulation_dtype(model.dtype()) == Dtype::f32, "logits are written in f32");
     const model::ModelConfig& config = model.config();
     const Input in = read_input(ids_path, config);
@@ -62,7 +57,7 @@ double write_logits(Context& context, model::Transformer& model, const std::stri
     pass.forward_logits(all);
     std::vector<float> logits;
     for (int64_t b = 0; b < B; ++b) {
-        const auto rows = read_tensor(context, all.slice(0, b * (n + T) + n, (b + 1) * (n + T)));
+        const auto rows = context.read_floats(all.slice(0, b * (n + T) + n, (b + 1) * (n + T)));
         logits.insert(logits.end(), rows.begin(), rows.end());
     }
 
@@ -75,7 +70,7 @@ double write_logits(Context& context, model::Transformer& model, const std::stri
         pass.forward();
     }
     double loss = 0;
-    for (float x : read_tensor(context, pass.losses())) loss += static_cast<double>(x) / predictions;
+    for (float x : context.read_floats(pass.losses())) loss += static_cast<double>(x) / predictions;
 
     SafetensorsWriter writer(out_path);
     const float loss_f32 = static_cast<float>(loss);
@@ -84,7 +79,7 @@ double write_logits(Context& context, model::Transformer& model, const std::stri
     std::vector<std::vector<float>> held;
     if (gradients)
         for (const auto& row : model.weights().table().rows()) {
-            held.push_back(read_tensor(context, d.of(row)));
+            held.push_back(context.read_floats(d.of(row)));
             writer.add("grad." + row.name, Dtype::f32, row.shape, held.back().data());
         }
     writer.commit();

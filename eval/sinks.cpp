@@ -13,7 +13,10 @@ namespace {
 class Collector {
   public:
     Collector(Context& context, model::Transformer& model, const SinkOptions& options)
-        : context_(context), model_(model), options_(options), pass_(context, model, model::PassKind::forward, 1, options.length) {
+        : context_(context),
+          model_(model),
+          options_(options),
+          pass_(context, model, model::PassKind::forward, 1, options.length) {
         const auto& config = model.config();
         const int64_t H = config.num_heads, T = options.length;
         const Dtype acc = accumulation_dtype(model.dtype());
@@ -75,7 +78,8 @@ class Collector {
                 const auto alpha = [&](int64_t h) { return result_.alpha[static_cast<size_t>((l * H + h) * P + k)]; };
                 double mean = 0, variance = 0;
                 for (int64_t h = 0; h < H; ++h) mean += alpha(h) / static_cast<double>(H);
-                for (int64_t h = 0; h < H; ++h) variance += (alpha(h) - mean) * (alpha(h) - mean) / static_cast<double>(H);
+                for (int64_t h = 0; h < H; ++h)
+                    variance += (alpha(h) - mean) * (alpha(h) - mean) / static_cast<double>(H);
                 result_.share.push_back(mean);
                 result_.share_std.push_back(std::sqrt(variance));
             }
@@ -103,11 +107,15 @@ std::vector<double> column_means(const float* weights, int64_t length, int64_t p
     return alpha;
 }
 
-SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text, const SinkOptions& options) {
+SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
+                          const SinkOptions& options) {
     const int64_t n = model.config().num_sink_tokens, words = options.length - n;
     const auto size = static_cast<int64_t>(text.size());
-    if (words < 1) throw UserError(fmt::format("sequences of {} tokens leave no room for text beside {} sink tokens", options.length, n));
-    if (size < words) throw UserError(fmt::format("the text has {} tokens, fewer than one sequence of {}", size, words));
+    if (words < 1)
+        throw UserError(
+            fmt::format("sequences of {} tokens leave no room for text beside {} sink tokens", options.length, n));
+    if (size < words)
+        throw UserError(fmt::format("the text has {} tokens, fewer than one sequence of {}", size, words));
     const int64_t sequences = std::clamp<int64_t>(options.sequences, 1, size / words);
 
     Collector collector(context, model, options);

@@ -20,12 +20,15 @@ constexpr float kNotScored = std::numeric_limits<float>::quiet_NaN();
 
 void check_policy(const model::ModelConfig& config, const StreamingOptions& options) {
     const int64_t positions = config.max_position_embeddings;
-    const int64_t size = options.policy.kind == CacheKind::recompute ? options.recompute_length : options.policy.capacity();
+    const int64_t size =
+        options.policy.kind == CacheKind::recompute ? options.recompute_length : options.policy.capacity();
     if (options.policy.kind != CacheKind::dense && size > positions)
-        throw UserError(fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at most {}", size,
-                                    positions, positions));
+        throw UserError(
+            fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at most {}",
+                        size, positions, positions));
     if (options.policy.kind == CacheKind::recompute && size <= config.num_sink_tokens)
-        throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size, config.num_sink_tokens));
+        throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
+                                    config.num_sink_tokens));
 }
 
 void stop_if_interrupted() {
@@ -62,20 +65,24 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
     return losses;
 }
 
-/// For every scored token: the sinks and the last L - n tokens before it, run afresh. While the text still fits in L the
-/// windows all start at its beginning, so one pass serves them together.
+/// For every scored token: the sinks and the last L - n tokens before it, run afresh. While the text still fits in L
+/// the windows all start at its beginning, so one pass serves them together.
 class Recompute {
   public:
     Recompute(Context& context, model::Transformer& model, const TextStream& text, const StreamingOptions& options)
-        : context_(context), text_(text), length_(std::min(options.recompute_length, static_cast<int64_t>(text.tokens.size()))),
-          every_(options.recompute_every), pass_(context, model, model::PassKind::forward, kWindows, length_),
+        : context_(context),
+          text_(text),
+          length_(std::min(options.recompute_length, static_cast<int64_t>(text.tokens.size()))),
+          every_(options.recompute_every),
+          pass_(context, model, model::PassKind::forward, kWindows, length_),
           losses_(text.tokens.size(), kNotScored) {}
 
     std::vector<float> run(const StreamingProgress& progress) {
         first_window();
         std::vector<int64_t> ends;  // stream positions whose successor is scored
         const auto last = static_cast<int64_t>(text_.tokens.size()) - 1, n = text_.num_sink_tokens;
-        const int64_t first = n + (length_ - n + every_ - 1) / every_ * every_;  // text positions that are multiples of every_
+        const int64_t first =
+            n + (length_ - n + every_ - 1) / every_ * every_;  // text positions that are multiples of every_
         for (int64_t end = first; end < last; end += every_) {
             ends.push_back(end);
             if (static_cast<int64_t>(ends.size()) < kWindows && end + every_ < last) continue;
@@ -95,7 +102,8 @@ class Recompute {
         std::vector<int32_t> targets(ids.size(), model::kNoTarget);
         std::copy_n(text_.tokens.begin(), length_, ids.begin());
         for (int64_t i = text_.num_sink_tokens; i < length_; ++i)
-            if ((i - text_.num_sink_tokens) % every_ == 0) targets[static_cast<size_t>(i)] = text_.targets[static_cast<size_t>(i)];
+            if ((i - text_.num_sink_tokens) % every_ == 0)
+                targets[static_cast<size_t>(i)] = text_.targets[static_cast<size_t>(i)];
         const std::vector<float> out = losses_of(ids, targets);
         for (size_t i = 0; i < static_cast<size_t>(length_); ++i)
             if (targets[i] >= 0) losses_[i] = out[i];
@@ -119,15 +127,7 @@ class Recompute {
     std::vector<float> losses_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& targets) {
         pass_.set_tokens(ids, targets);
         pass_.forward();
-        std::vector<float> out(ids.size());
-        if (pass_.losses().dtype == Dtype::f32) {
-            context_.copy_to_host(out.data(), pass_.losses());
-            return out;
-        }
-        std::vector<double> wide(ids.size());
-        context_.copy_to_host(wide.data(), pass_.losses());
-        std::copy(wide.begin(), wide.end(), out.begin());
-        return out;
+        return context_.read_floats(pass_.losses());
     }
 
     Context& context_;

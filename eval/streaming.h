@@ -20,26 +20,26 @@ enum class StreamingMethod {
 struct StreamingOptions {
     infer::CachePolicy policy;
     StreamingMethod method = StreamingMethod::masked;
-    int64_t chunk = 512;             // positions a masked pass takes at once
-    int64_t recompute_length = 0;    // L of recompute: n sinks + the last L - n tokens
-    int64_t recompute_every = 1;     // score every k-th token only (each costs a whole window)
-    int64_t curve_points = 64;       // points of the curve over position
+    int64_t chunk = 512;           // positions a masked pass takes at once
+    int64_t recompute_length = 0;  // L of recompute: n sinks + the last L - n tokens
+    int64_t recompute_every = 1;   // score every k-th token only (each costs a whole window)
+    int64_t curve_points = 64;     // points of the curve over position
 };
 
 struct CurvePoint {
     int64_t position = 0;  // first text position of the bucket
     int64_t tokens = 0;
-    double loss = 0;       // mean over the bucket
+    double loss = 0;  // mean over the bucket
 };
 
 struct StreamingResult {
-    std::string policy;   // "dense", "window", "sink", "recompute"
-    int64_t sinks = 0;    // positions kept at the start
-    int64_t cache = 0;    // total positions; 0: unbounded
+    std::string policy;  // "dense", "window", "sink", "recompute"
+    int64_t sinks = 0;   // positions kept at the start
+    int64_t cache = 0;   // total positions; 0: unbounded
     std::string method;
-    int64_t tokens = 0;   // tokens scored
+    int64_t tokens = 0;     // tokens scored
     int64_t of_tokens = 0;  // tokens of the text that could be scored
-    double loss = 0;      // mean -log p, natural
+    double loss = 0;        // mean -log p, natural
     double perplexity = 0;
     double seconds = 0;
     std::vector<CurvePoint> curve;
@@ -49,8 +49,8 @@ struct StreamingResult {
 /// Called with the number of tokens done so far; return value unused.
 using StreamingProgress = std::function<void(int64_t done)>;
 
-/// Cache sizes are checked against the model: UserError when C exceeds its positions. A dense stream longer than the trained
-/// context is legitimate (its perplexity drifts); the caller may warn.
+/// Cache sizes are checked against the model: UserError when C exceeds its positions. A dense stream longer than the
+/// trained context is legitimate (its perplexity drifts); the caller may warn.
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress);
 

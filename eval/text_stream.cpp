@@ -8,7 +8,8 @@
 namespace ballast::eval {
 
 TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens) {
-    const auto count = max_tokens > 0 ? std::min(static_cast<int64_t>(text.size()), max_tokens) : static_cast<int64_t>(text.size());
+    const auto count =
+        max_tokens > 0 ? std::min(static_cast<int64_t>(text.size()), max_tokens) : static_cast<int64_t>(text.size());
     if (count < 2) throw UserError("the text has fewer than two tokens; there is nothing to predict");
     const int64_t ids = config.num_sink_tokens > 0 ? config.sink_token_id : config.vocab_size;
     TextStream out;
@@ -20,9 +21,11 @@ TextStream make_text_stream(const std::vector<uint32_t>& text, const model::Mode
     for (int64_t i = 0; i < count; ++i) {
         const uint32_t id = text[static_cast<size_t>(i)];
         if (id >= ids)
-            throw UserError(fmt::format("the text has token id {}, but the model knows ids below {}; is this its tokenizer?", id, ids));
+            throw UserError(fmt::format(
+                "the text has token id {}, but the model knows ids below {}; is this its tokenizer?", id, ids));
         out.tokens.push_back(static_cast<int32_t>(id));
-        out.targets.push_back(i + 1 < count ? static_cast<int32_t>(text[static_cast<size_t>(i + 1)]) : model::kNoTarget);
+        out.targets.push_back(i + 1 < count ? static_cast<int32_t>(text[static_cast<size_t>(i + 1)])
+                                            : model::kNoTarget);
     }
     return out;
 }

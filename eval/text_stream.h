@@ -9,8 +9,9 @@
 
 namespace ballast::eval {
 
-/// `tokens` starts with the model's n sink tokens, then the text t[0], t[1], …; targets[i] is the token after tokens[i], -1 for
-/// sinks and for the last token. t[0] is never scored, so that every model scores the same tokens whatever its n.
+/// `tokens` starts with the model's n sink tokens, then the text t[0], t[1], …; targets[i] is the token after
+/// tokens[i], -1 for sinks and for the last token. t[0] is never scored, so that every model scores the same tokens
+/// whatever its n.
 struct TextStream {
     std::vector<int32_t> tokens, targets;
     int64_t num_sink_tokens = 0;

@@ -9,7 +9,8 @@ namespace ballast::infer {
 
 CachePolicy CachePolicy::sink(int64_t s, int64_t r) {
     if (s < 0 || r < 1)
-        throw UserError(fmt::format("a cache of {}+{} positions keeps no recent key; give it more positions than sinks", s, r));
+        throw UserError(
+            fmt::format("a cache of {}+{} positions keeps no recent key; give it more positions than sinks", s, r));
     return {s == 0 ? CacheKind::window : CacheKind::sink, s, r};
 }
 

@@ -1,4 +1,5 @@
-// Which keys a streaming cache keeps: StreamingLLM's arithmetic (Xiao et al. 2024, section 3.2 and StartRecentKVCache), exactly.
+// Which keys a streaming cache keeps: StreamingLLM's arithmetic (Xiao et al. 2024, section 3.2 and StartRecentKVCache),
+// exactly.
 //
 // A cache of capacity C = s + r holds the first s positions and the last r. Eviction runs after each forward step, so a
 // steady-state step attends to C + 1 keys: C cached ones and its own, which stands at cache position C.
@@ -11,10 +12,10 @@
 namespace ballast::infer {
 
 enum class CacheKind {
-    dense,        // keep everything, positions 0, 1, 2, …
-    window,       // the last C keys: sink with s = 0
-    sink,         // the first s and the last C - s
-    recompute,    // no cache: run the last C tokens again for every token
+    dense,      // keep everything, positions 0, 1, 2, …
+    window,     // the last C keys: sink with s = 0
+    sink,       // the first s and the last C - s
+    recompute,  // no cache: run the last C tokens again for every token
 };
 
 struct CachePolicy {

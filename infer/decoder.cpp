@@ -13,7 +13,8 @@ using model::PassKind;
 }  // namespace
 
 Decoder::Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions)
-    : context_(context), model_(model),
+    : context_(context),
+      model_(model),
       cache_(context, model.config(), model.dtype(), policy,
              policy.bounded() ? policy.capacity() + 1 : std::max<int64_t>(1, max_positions)),
       max_step_(std::min(kLongestStep, cache_.max_rows())) {
@@ -34,13 +35,15 @@ Decoder::Decoder(Context& context, model::Transformer& model, const CachePolicy&
     layout(arena);
 
     model.positions().ensure(context, rows);
-    context.scratch().reserve(model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1, max_step_));
+    context.scratch().reserve(
+        model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1, max_step_));
 }
 
 void Decoder::attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a) {
     const int64_t T = a.q.dim(1), n = cache_.size() + T;
     const Tensor table = model_.positions().rope();
-    ops::qkv_split_rope_forward(context_, a.q, cache_.key_slots(layer, T), cache_.value_slots(layer, T), qkv, Tensor{}, {});
+    ops::qkv_split_rope_forward(context_, a.q, cache_.key_slots(layer, T), cache_.value_slots(layer, T), qkv, Tensor{},
+                                {});
     ops::rope_forward(context_, a.q, a.q, table, {.first = cache_.size()});
     const Tensor keys = rotated_keys_.slice(1, 0, n);
     ops::rope_forward(context_, keys, cache_.keys(layer, n), table, {.first = 0});
@@ -65,8 +68,8 @@ void Decoder::feed(std::span<const int32_t> tokens) {
         context_.copy_from_host(a_.ids, tokens.data());
         model_.embed(context_, a_.residual_of(0), a_.ids);
         for (int64_t l = 0; l < L; ++l)
-            model::block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries, a_.residual_of(l + 1),
-                                 a_.residual_of(l),
+            model::block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries,
+                                 a_.residual_of(l + 1), a_.residual_of(l),
                                  [&](const Tensor& qkv, const model::LayerActivations& a) { attend(l, qkv, a); });
         cache_.commit(T);
         cache_.evict_after_forward(context_);
@@ -81,28 +84,13 @@ Tensor Decoder::last_hidden() const {
 
 std::vector<float> Decoder::logits() {
     model_.head_logits(context_, logits_, last_hidden(), head_);
-    std::vector<float> out(static_cast<size_t>(model_.config().vocab_size));
-    if (logits_.dtype == Dtype::f32) {
-        context_.copy_to_host(out.data(), logits_);
-        return out;
-    }
-    std::vector<double> wide(out.size());
-    context_.copy_to_host(wide.data(), logits_);
-    std::copy(wide.begin(), wide.end(), out.begin());
-    return out;
+    return context_.read_floats(logits_);
 }
 
 double Decoder::loss(int32_t next) {
     context_.copy_from_host(head_.targets, &next);
     model_.head_losses(context_, head_.losses, last_hidden(), head_.targets, head_);
-    if (head_.losses.dtype == Dtype::f64) {
-        double value;
-        context_.copy_to_host(&value, head_.losses);
-        return value;
-    }
-    float value;
-    context_.copy_to_host(&value, head_.losses);
-    return static_cast<double>(value);
+    return static_cast<double>(context_.read_floats(head_.losses).front());
 }
 
 }  // namespace ballast::infer

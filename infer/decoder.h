@@ -11,8 +11,9 @@ class Decoder {
     /// `max_positions`: the most tokens a dense cache will hold; a bounded policy needs only its capacity + 1.
     Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions);
 
-    /// Feeds tokens as one step (a prompt; later a single token): they attend to the cache and, causally, to each other, at cache
-    /// positions size, size + 1, …; then the policy evicts. More than one token needs size + count <= capacity + 1.
+    /// Feeds tokens as one step (a prompt; later a single token): they attend to the cache and, causally, to each
+    /// other, at cache positions size, size + 1, …; then the policy evicts. More than one token needs size + count <=
+    /// capacity + 1.
     void feed(std::span<const int32_t> tokens);
     /// Logits of the last token fed, [V].
     std::vector<float> logits();
@@ -30,10 +31,10 @@ class Decoder {
     KeyValueCache cache_;
     int64_t max_step_;
     DeviceBuffer buffer_, rotated_buffer_, head_buffer_;
-    model::Activations a_;       // of the step under way
-    model::Activations head_;    // of one row
-    Tensor rotated_keys_;        // [1,max_rows,H,D]
-    Tensor logits_;              // acc [1,V]
+    model::Activations a_;     // of the step under way
+    model::Activations head_;  // of one row
+    Tensor rotated_keys_;      // [1,max_rows,H,D]
+    Tensor logits_;            // acc [1,V]
 };
 
 }  // namespace ballast::infer

@@ -20,8 +20,8 @@ int32_t sample(std::span<const float> logits, double temperature, double uniform
     return static_cast<int32_t>(logits.size()) - 1;
 }
 
-std::vector<int32_t> generate(Context& context, model::Transformer& model, std::span<const int32_t> prompt, int64_t num_ids,
-                              const SamplingOptions& options) {
+std::vector<int32_t> generate(Context& context, model::Transformer& model, std::span<const int32_t> prompt,
+                              int64_t num_ids, const SamplingOptions& options) {
     const auto& config = model.config();
     std::vector<int32_t> fed;
     for (int64_t i = 0; i < config.num_sink_tokens; ++i) fed.push_back(static_cast<int32_t>(config.sink_token_id + i));

@@ -15,10 +15,11 @@ struct SamplingOptions {
     uint64_t seed = 1234;      // the same seed, model and prompt give the same text
 };
 
-/// Token ids after `prompt` (the model's sink tokens are put before it). Only ids below `num_ids` are drawn: padding rows and
-/// sink tokens are no text. Past the trained context the cache keeps sinks (at least one position) and the most recent.
-std::vector<int32_t> generate(Context& context, model::Transformer& model, std::span<const int32_t> prompt, int64_t num_ids,
-                              const SamplingOptions& options);
+/// Token ids after `prompt` (the model's sink tokens are put before it). Only ids below `num_ids` are drawn: padding
+/// rows and sink tokens are no text. Past the trained context the cache keeps sinks (at least one position) and the
+/// most recent.
+std::vector<int32_t> generate(Context& context, model::Transformer& model, std::span<const int32_t> prompt,
+                              int64_t num_ids, const SamplingOptions& options);
 
 /// The index drawn from softmax(logits / temperature) by `uniform` in [0,1); the largest logit's when temperature is 0.
 int32_t sample(std::span<const float> logits, double temperature, double uniform);

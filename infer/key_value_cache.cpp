@@ -38,7 +38,8 @@ void KeyValueCache::commit(int64_t rows) {
 void KeyValueCache::keep(Context& context, const KeptRows& kept) {
     if (kept.size() == size_) return;
     for (size_t l = 0; l < keys_.size(); ++l)
-        for (const Tensor& rows : {keys_[l], values_[l]}) {  // sinks stay; the rest moves down, by way of another buffer
+        for (const Tensor& rows :
+             {keys_[l], values_[l]}) {  // sinks stay; the rest moves down, by way of another buffer
             const Tensor moving = moving_.slice(1, 0, kept.recent.size());
             ops::copy(context, moving, rows.slice(1, kept.recent.begin, kept.recent.end));
             ops::copy(context, rows.slice(1, kept.sinks.end, kept.size()), moving);
@@ -47,7 +48,9 @@ void KeyValueCache::keep(Context& context, const KeptRows& kept) {
 }
 
 void KeyValueCache::evict_after_forward(Context& context) { keep(context, keep_after_forward(size_, policy_)); }
-void KeyValueCache::evict_for_space(Context& context, int64_t rows) { keep(context, keep_for_space(size_, rows, policy_)); }
+void KeyValueCache::evict_for_space(Context& context, int64_t rows) {
+    keep(context, keep_for_space(size_, rows, policy_));
+}
 void KeyValueCache::evict_range(Context& context, RowRange dropped) { keep(context, keep_outside(size_, dropped)); }
 
 }  // namespace ballast::infer

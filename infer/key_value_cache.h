@@ -13,7 +13,8 @@ namespace ballast::infer {
 class KeyValueCache {
   public:
     /// Room for `max_rows` rows at any time (C + 1 for a bounded policy; the longest sequence for dense).
-    KeyValueCache(Context& context, const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy, int64_t max_rows);
+    KeyValueCache(Context& context, const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy,
+                  int64_t max_rows);
 
     const CachePolicy& policy() const { return policy_; }
     int64_t size() const { return size_; }

@@ -62,7 +62,8 @@ void MaskedStream::attend(int64_t layer, const Tensor& qkv, const model::LayerAc
     const int64_t T = a.q.dim(1), n = rows_ + T, s = policy_.num_sink_positions;
     const Tensor table = model_.positions().rope();
     const Carried& carried = layers_[static_cast<size_t>(layer)];
-    ops::qkv_split_rope_forward(context_, a.q, carried.keys.slice(1, rows_, n), carried.values.slice(1, rows_, n), qkv, Tensor{}, {});
+    ops::qkv_split_rope_forward(context_, a.q, carried.keys.slice(1, rows_, n), carried.values.slice(1, rows_, n), qkv,
+                                Tensor{}, {});
 
     const Tensor keys = rotated_keys_.slice(1, 0, n);
     ops::rope_forward(context_, keys, carried.keys.slice(1, 0, n), table, {.first = 0});
@@ -79,7 +80,8 @@ void MaskedStream::attend(int64_t layer, const Tensor& qkv, const model::LayerAc
     params.mask.key_start = key_start_;
     params.mask.span_H = span_;
     if (s > 0) params.sink_query_position = policy_.capacity();
-    ops::attention_forward(context_, a.attention_out, a.lse, {a.q, keys, carried.values.slice(1, 0, n), sink_query}, params);
+    ops::attention_forward(context_, a.attention_out, a.lse, {a.q, keys, carried.values.slice(1, 0, n), sink_query},
+                           params);
 }
 
 /// Keeps the sinks and the last r positions.
@@ -105,7 +107,8 @@ void MaskedStream::feed(std::span<const int32_t> tokens, std::span<const int32_t
     }
 }
 
-void MaskedStream::feed_chunk(std::span<const int32_t> tokens, std::span<const int32_t> targets, std::vector<float>& losses) {
+void MaskedStream::feed_chunk(std::span<const int32_t> tokens, std::span<const int32_t> targets,
+                              std::vector<float>& losses) {
     const auto T = static_cast<int64_t>(tokens.size()), L = model_.config().num_layers;
     if (position_ == 0) key_start_ = policy_.num_sink_positions;
     reserve_rows(rows_ + T);
@@ -116,19 +119,16 @@ void MaskedStream::feed_chunk(std::span<const int32_t> tokens, std::span<const i
 
     model_.embed(context_, a_.residual_of(0), a_.ids);
     for (int64_t l = 0; l < L; ++l)
-        model::block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries, a_.residual_of(l + 1),
-                             a_.residual_of(l), [&](const Tensor& qkv, const model::LayerActivations& a) { attend(l, qkv, a); });
+        model::block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries,
+                             a_.residual_of(l + 1), a_.residual_of(l),
+                             [&](const Tensor& qkv, const model::LayerActivations& a) { attend(l, qkv, a); });
     model_.head_losses(context_, a_.losses, a_.residual_of(L), a_.targets, a_);
     rows_ += T;
     position_ += T;
     drop_old_rows();
 
-    const size_t old = losses.size();
-    losses.resize(old + tokens.size());
-    if (a_.losses.dtype == Dtype::f32) return context_.copy_to_host(losses.data() + old, a_.losses);
-    std::vector<double> wide(tokens.size());
-    context_.copy_to_host(wide.data(), a_.losses);
-    std::copy(wide.begin(), wide.end(), losses.begin() + static_cast<int64_t>(old));
+    const std::vector<float> chunk_losses = context_.read_floats(a_.losses);
+    losses.insert(losses.end(), chunk_losses.begin(), chunk_losses.end());
 }
 
 }  // namespace ballast::infer

@@ -1,9 +1,9 @@
 // Streaming evaluation as one masked pass (design idea 5): what the literal cache computes token by token, computed for
 // whole chunks of tokens at once.
 //
-// For sinks s and span r (C = s + r), query i sees keys j <= i with j < s or i - j <= r. Recent keys stand at their true
-// relative distance; for keys j < s the query stands at min(i, C), the place it has in the cache. This equals the literal cache
-// for every layer, because a key or value of layer l at position j depends only on what position j saw.
+// For sinks s and span r (C = s + r), query i sees keys j <= i with j < s or i - j <= r. Recent keys stand at their
+// true relative distance; for keys j < s the query stands at min(i, C), the place it has in the cache. This equals the
+// literal cache for every layer, because a key or value of layer l at position j depends only on what position j saw.
 //
 // Memory does not grow with the text: between chunks each layer keeps the un-rotated keys and the values of the first s
 // and the last r positions. Angles stay small too: rows are rotated by their place in [sinks | carried | chunk].
@@ -21,12 +21,14 @@ class MaskedStream {
     /// A dense policy carries everything, so its memory grows with the text.
     MaskedStream(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t chunk);
 
-    /// Takes the next tokens of the stream (any number) with their targets (-1: none) and appends -log p(target), 0 where
-    /// there is none, to `losses`.
+    /// Takes the next tokens of the stream (any number) with their targets (-1: none) and appends -log p(target), 0
+    /// where there is none, to `losses`.
     void feed(std::span<const int32_t> tokens, std::span<const int32_t> targets, std::vector<float>& losses);
 
     int64_t position() const { return position_; }
-    size_t memory_bytes() const { return buffer_.bytes() + store_.bytes() + rotated_buffer_.bytes() + sink_query_buffer_.bytes(); }
+    size_t memory_bytes() const {
+        return buffer_.bytes() + store_.bytes() + rotated_buffer_.bytes() + sink_query_buffer_.bytes();
+    }
 
   private:
     struct Carried {

@@ -25,7 +25,8 @@ inline constexpr std::array<std::string_view, 3> kNormaliserNames{"softmax", "of
 constexpr bool has_learned_sink_logit(Normaliser normaliser) { return normaliser == Normaliser::sink_logit; }
 
 /// z_h. `learned` is the head's parameter and is read only when the normaliser has one.
-template <class Real> constexpr Real sink_logit_value(Normaliser normaliser, const Real* learned, int head) {
+template <class Real>
+constexpr Real sink_logit_value(Normaliser normaliser, const Real* learned, int head) {
     switch (normaliser) {
         case Normaliser::softmax: return -std::numeric_limits<Real>::infinity();
         case Normaliser::off_by_one: return Real(0);

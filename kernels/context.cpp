@@ -23,8 +23,9 @@ DeviceBuffer::DeviceBuffer(Device device, size_t bytes) : device_(device), bytes
     const size_t size = round_up(bytes, alignment);
     data_ = std::aligned_alloc(alignment, size);
     if (data_ == nullptr)
-        throw UserError(fmt::format("cannot allocate {:.2f} GiB of memory; lower the batch size, the sequence length or the model",
-                                    static_cast<double>(bytes) / (1 << 30)));
+        throw UserError(
+            fmt::format("cannot allocate {:.2f} GiB of memory; lower the batch size, the sequence length or the model",
+                        static_cast<double>(bytes) / (1 << 30)));
     if (alignment == kHugePage) madvise(data_, size, MADV_HUGEPAGE);  // page faults on temporaries cost half the speed
     std::memset(data_, 0, size);
 }
@@ -58,6 +59,19 @@ Context::Context(Device device, int num_threads, Gemm gemm)
 void Context::copy_to_host(void* host, const Tensor& tensor) const {
     require(tensor.is_contiguous(), "copy of a strided tensor");
     std::memcpy(host, tensor.data, tensor.bytes());
+}
+
+std::vector<float> Context::read_floats(const Tensor& tensor) const {
+    const auto count = static_cast<size_t>(tensor.numel());
+    if (tensor.dtype == Dtype::f32) {
+        std::vector<float> out(count);
+        copy_to_host(out.data(), tensor);
+        return out;
+    }
+    require(tensor.dtype == Dtype::f64, "only f32 and f64 are read as floats");
+    std::vector<double> wide(count);
+    copy_to_host(wide.data(), tensor);
+    return {wide.begin(), wide.end()};
 }
 
 void Context::copy_from_host(const Tensor& tensor, const void* host) const {

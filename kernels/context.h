@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
+#include <vector>
 
 #include "base/tensor.h"
 #include "base/thread_pool.h"
@@ -83,6 +83,8 @@ class Context {
     /// The host's only ways to a tensor's contents. The tensor must be contiguous; sizes must match.
     void copy_to_host(void* host, const Tensor& tensor) const;
     void copy_from_host(const Tensor& tensor, const void* host) const;
+    /// The values of an f32 or f64 tensor, as floats.
+    std::vector<float> read_floats(const Tensor& tensor) const;
     void zero(const Tensor& tensor) const;
 
   private:

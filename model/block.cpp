@@ -4,7 +4,8 @@ namespace ballast::model {
 namespace {
 
 /// Collects one layer's parameters; `get` says which of its arrays.
-template <class Get> LayerParameters collect(const ParameterTable& table, int64_t layer, Get&& get) {
+template <class Get>
+LayerParameters collect(const ParameterTable& table, int64_t layer, Get&& get) {
     const auto at = [&](Role role) { return get(table.row(role, layer)); };
     LayerParameters p;
     p.input_layernorm_weight = at(Role::input_layernorm_weight);
@@ -33,13 +34,15 @@ LayerParameters layer_weights(const Weights& weights, int64_t layer) {
 
 LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gradients, int64_t layer) {
     LayerParameters p = collect(table, layer, [&](const ParameterRow& row) { return gradients.of(row); });
-    if (table.has(Role::attention_sinks, layer)) p.attention_sinks = gradients.of(table.row(Role::attention_sinks, layer));
+    if (table.has(Role::attention_sinks, layer))
+        p.attention_sinks = gradients.of(table.row(Role::attention_sinks, layer));
     return p;
 }
 
 LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t B, int64_t T) {
     const Dtype acc = accumulation_dtype(dtype);
-    const int64_t N = B * T, C = config.hidden_size, F = config.feed_forward_dim(), H = config.num_heads, D = config.head_dim();
+    const int64_t N = B * T, C = config.hidden_size, F = config.feed_forward_dim(), H = config.num_heads,
+                  D = config.head_dim();
     ln1_out = arena.tensor(dtype, {N, C});
     ln1_mean = arena.tensor(acc, {N});
     ln1_rstd = arena.tensor(acc, {N});
@@ -84,7 +87,8 @@ void block_forward(Context& ctx, const ModelConfig& config, const LayerParameter
                            config.layer_norm_eps);
     ops::linear_forward(ctx, t.qkv, a.ln1_out, p.query_key_value_weight, p.query_key_value_bias);
     attend(t.qkv.view({B, T, 3 * C}), a);
-    ops::linear_forward(ctx, t.attention_proj, a.attention_out.view({N, C}), p.attention_dense_weight, p.attention_dense_bias);
+    ops::linear_forward(ctx, t.attention_proj, a.attention_out.view({N, C}), p.attention_dense_weight,
+                        p.attention_dense_bias);
 
     if (!config.parallel_residual) ops::add(ctx, a.middle, x, t.attention_proj);
     const Tensor& mlp_in = config.parallel_residual ? x : a.middle;
@@ -106,8 +110,8 @@ void block_backward(Context& ctx, const ModelConfig& config, const LayerParamete
     const int64_t N = x.dim(0), C = x.dim(1);
     const Tensor& mlp_in = config.parallel_residual ? x : a.middle;
     const auto backward_through_ln2 = [&] {
-        ops::layernorm_backward(ctx, d_x, d.post_attention_layernorm_weight, d.post_attention_layernorm_bias, g.d_ln2_out, mlp_in,
-                                p.post_attention_layernorm_weight, a.ln2_mean, a.ln2_rstd);
+        ops::layernorm_backward(ctx, d_x, d.post_attention_layernorm_weight, d.post_attention_layernorm_bias,
+                                g.d_ln2_out, mlp_in, p.post_attention_layernorm_weight, a.ln2_mean, a.ln2_rstd);
     };
 
     ops::linear_backward(ctx, g.d_mlp, d.mlp_down_weight, d.mlp_down_bias, d_x, a.mlp_gelu, p.mlp_down_weight);

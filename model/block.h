@@ -3,8 +3,9 @@
 //   parallel residual:    y = x + Attn(LN1(x)) + MLP(LN2(x))
 //   sequential residual:  u = x + Attn(LN1(x));  y = u + MLP(LN2(u))
 //
-// Attention between the QKV projection and the output projection is passed in: training runs one causal kernel, decoding
-// goes through a cache, streaming evaluation carries keys from chunk to chunk. Everything else is the same for all.
+// Attention between the QKV projection and the output projection is passed in: training runs one causal kernel,
+// decoding goes through a cache, streaming evaluation carries keys from chunk to chunk. Everything else is the same for
+// all.
 //
 // Shapes: N = B*T rows; C hidden, F feed-forward, H heads, D head dim.
 #pragma once
@@ -58,8 +59,8 @@ struct BlockTemporaries {
 using AttendForward = std::function<void(const Tensor& qkv, const LayerActivations&)>;
 
 /// y [N,C] from x [N,C]; y may not be x.
-void block_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&, const BlockTemporaries&,
-                   const Tensor& y, const Tensor& x, const AttendForward& attend);
+void block_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
+                   const BlockTemporaries&, const Tensor& y, const Tensor& x, const AttendForward& attend);
 
 struct BlockGradients {
     Tensor d_ln1_out, d_ln2_out;  // [N,C]
@@ -76,7 +77,8 @@ struct BlockGradients {
 using AttendBackward = std::function<void(const BlockGradients&, const LayerActivations&)>;
 
 /// d_x [N,C] holds dL/dy on entry and dL/dx on return; parameter gradients accumulate into `d`.
-void block_backward(Context&, const ModelConfig&, const LayerParameters&, const LayerParameters& d, const LayerActivations&,
-                    const BlockGradients&, const Tensor& d_x, const Tensor& x, const AttendBackward& attend);
+void block_backward(Context&, const ModelConfig&, const LayerParameters&, const LayerParameters& d,
+                    const LayerActivations&, const BlockGradients&, const Tensor& d_x, const Tensor& x,
+                    const AttendBackward& attend);
 
 }  // namespace ballast::model

@@ -48,8 +48,9 @@ struct ModelConfig {
     int64_t rotary_dims() const;
 };
 
-/// Training FLOPs a token, forward and backward. `palm`: 6 (parameters - input embedding) + 12 L C T, attention counted in
-/// full (PaLM appendix B, torchtitan): the headline. `causal`: the same with attention halved, as a causal kernel computes.
+/// Training FLOPs a token, forward and backward. `palm`: 6 (parameters - input embedding) + 12 L C T, attention counted
+/// in full (PaLM appendix B, torchtitan): the headline. `causal`: the same with attention halved, as a causal kernel
+/// computes.
 struct FlopsPerToken {
     double palm = 0;
     double causal = 0;

@@ -28,18 +28,23 @@ class ConfigFile {
     bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
     ConfigFile inside(const char* key) const { return ConfigFile(path_ + ":" + key, json_.at(key)); }
 
-    template <class T> T get(const char* key) const {
+    template <class T>
+    T get(const char* key) const {
         if (!has(key)) throw UserError(fmt::format("{}: the key \"{}\" is missing", path_, key));
         try {
             const json& value = json_[key];
             if constexpr (std::is_same_v<T, int64_t>)
-                if (!value.is_number_integer()) throw UserError(fmt::format("{}: \"{}\" is not a whole number", path_, key));
+                if (!value.is_number_integer())
+                    throw UserError(fmt::format("{}: \"{}\" is not a whole number", path_, key));
             return value.get<T>();
         } catch (const json::exception&) {
             throw UserError(fmt::format("{}: \"{}\" has another type than expected", path_, key));
         }
     }
-    template <class T> T get_or(const char* key, T fallback) const { return has(key) ? get<T>(key) : fallback; }
+    template <class T>
+    T get_or(const char* key, T fallback) const {
+        return has(key) ? get<T>(key) : fallback;
+    }
 
     const std::string& path() const { return path_; }
 
@@ -56,11 +61,13 @@ ops::Gelu gelu_of(const std::string& name, const std::string& where) {
     if (name == "gelu") return ops::Gelu::erf;
     for (const char* tanh : {"gelu_new", "gelu_fast", "gelu_pytorch_tanh"})
         if (name == tanh) return ops::Gelu::tanh;
-    throw UserError(fmt::format("{}: hidden_act \"{}\" is not supported; gelu, gelu_new, gelu_fast and gelu_pytorch_tanh are", where, name));
+    throw UserError(fmt::format(
+        "{}: hidden_act \"{}\" is not supported; gelu, gelu_new, gelu_fast and gelu_pytorch_tanh are", where, name));
 }
 
 template <size_t n>
-int index_of(const std::array<std::string_view, n>& names, const std::string& name, const std::string& where, const char* key) {
+int index_of(const std::array<std::string_view, n>& names, const std::string& name, const std::string& where,
+             const char* key) {
     const auto found = std::find(names.begin(), names.end(), name);
     if (found == names.end()) throw UserError(fmt::format("{}: {} \"{}\" is unknown", where, key, name));
     return static_cast<int>(found - names.begin());
@@ -89,12 +96,15 @@ class BoundsCheck : public FieldVisitor {
   protected:
     void on_field(const Field& field) override {
         double value = 0;
-        if (const auto* whole = std::get_if<int64_t*>(&field.value)) value = static_cast<double>(**whole);
-        else if (const auto* real = std::get_if<double*>(&field.value)) value = **real;
-        else return;
+        if (const auto* whole = std::get_if<int64_t*>(&field.value))
+            value = static_cast<double>(**whole);
+        else if (const auto* real = std::get_if<double*>(&field.value))
+            value = **real;
+        else
+            return;
         if (!(value >= field.bounds.min && value <= field.bounds.max))
-            throw UserError(fmt::format("{}: {} = {} is out of range ({} to {})", where_, field.name, value, field.bounds.min,
-                                        field.bounds.max));
+            throw UserError(fmt::format("{}: {} = {} is out of range ({} to {})", where_, field.name, value,
+                                        field.bounds.min, field.bounds.max));
     }
 
   private:
@@ -128,7 +138,7 @@ nlohmann::ordered_json export_config(const ModelConfig& config, const ExportOpti
     out["num_hidden_layers"] = config.num_layers;
     out["num_attention_heads"] = config.num_heads;
     out["intermediate_size"] = config.feed_forward_dim();
-    out["hidden_act"] = !options.hidden_act.empty()                ? options.hidden_act
+    out["hidden_act"] = !options.hidden_act.empty()            ? options.hidden_act
                         : config.hidden_act == ops::Gelu::tanh ? "gelu_pytorch_tanh"
                                                                : "gelu";
     out["max_position_embeddings"] = config.max_position_embeddings;
@@ -172,10 +182,11 @@ ModelConfig read_hugging_face_config(const std::string& folder) {
     config.parallel_residual = file.get_or("use_parallel_residual", true);
     config.tie_word_embeddings = file.get_or("tie_word_embeddings", false);
     read_rope(file, config);
-    config.normaliser = static_cast<Normaliser>(
-        index_of(kNormaliserNames, file.get_or<std::string>("ballast_normaliser", "softmax"), file.path(), "ballast_normaliser"));
-    config.position = static_cast<Position>(
-        index_of(kPositionNames, file.get_or<std::string>("ballast_position", "rope"), file.path(), "ballast_position"));
+    config.normaliser =
+        static_cast<Normaliser>(index_of(kNormaliserNames, file.get_or<std::string>("ballast_normaliser", "softmax"),
+                                         file.path(), "ballast_normaliser"));
+    config.position = static_cast<Position>(index_of(
+        kPositionNames, file.get_or<std::string>("ballast_position", "rope"), file.path(), "ballast_position"));
     config.num_sink_tokens = file.get_or<int64_t>("ballast_num_sink_tokens", 0);
     config.sink_token_id = file.get_or<int64_t>("ballast_sink_token_id", -1);
     BoundsCheck check(file.path());
@@ -201,18 +212,19 @@ void read_hugging_face_weights(const std::string& folder, Context& context, Weig
     weights.refresh_compute(context);
 }
 
-void write_hugging_face(const std::string& folder, const Context& context, const ModelConfig& config, const Weights& weights,
-                        const ExportOptions& options) {
+void write_hugging_face(const std::string& folder, const Context& context, const ModelConfig& config,
+                        const Weights& weights, const ExportOptions& options) {
     if (config.position == Position::alibi)
-        throw UserError("a model with ALiBi positions cannot be exported: GPT-NeoX has only rotary ones; keep using the checkpoint");
+        throw UserError(
+            "a model with ALiBi positions cannot be exported: GPT-NeoX has only rotary ones; keep using the "
+            "checkpoint");
     if (!options.hidden_act.empty()) gelu_of(options.hidden_act, "--hidden-act");
 
     std::vector<std::vector<float>> values;
     std::vector<std::vector<bf16>> narrow;
     SafetensorsFolderWriter writer(folder, options.max_shard_bytes);
     for (const auto& row : weights.table().rows()) {
-        auto& tensor = values.emplace_back(static_cast<size_t>(row.count));
-        weights.read(context, row, tensor.data());
+        auto& tensor = values.emplace_back(context.read_floats(weights.master(row)));
         if (options.dtype != Dtype::bf16) {
             writer.add(row.name, Dtype::f32, row.shape, tensor.data());
             continue;

@@ -15,9 +15,12 @@ ParameterTable::ParameterTable(const ModelConfig& config)
         const auto in_layer = [l](std::string_view rest) { return fmt::format("gpt_neox.layers.{}.{}", l, rest); };
         add(in_layer("input_layernorm.weight"), {C}, Init::one, kNoDecay, Role::input_layernorm_weight, l);
         add(in_layer("input_layernorm.bias"), {C}, Init::zero, kNoDecay, Role::input_layernorm_bias, l);
-        add(in_layer("post_attention_layernorm.weight"), {C}, Init::one, kNoDecay, Role::post_attention_layernorm_weight, l);
-        add(in_layer("post_attention_layernorm.bias"), {C}, Init::zero, kNoDecay, Role::post_attention_layernorm_bias, l);
-        add(in_layer("attention.query_key_value.weight"), {3 * C, C}, Init::small, kDecay, Role::query_key_value_weight, l);
+        add(in_layer("post_attention_layernorm.weight"), {C}, Init::one, kNoDecay,
+            Role::post_attention_layernorm_weight, l);
+        add(in_layer("post_attention_layernorm.bias"), {C}, Init::zero, kNoDecay, Role::post_attention_layernorm_bias,
+            l);
+        add(in_layer("attention.query_key_value.weight"), {3 * C, C}, Init::small, kDecay, Role::query_key_value_weight,
+            l);
         add(in_layer("attention.query_key_value.bias"), {3 * C}, Init::zero, kNoDecay, Role::query_key_value_bias, l);
         add(in_layer("attention.dense.weight"), {C, C}, Init::wang, kDecay, Role::attention_dense_weight, l);
         add(in_layer("attention.dense.bias"), {C}, Init::zero, kNoDecay, Role::attention_dense_bias, l);
@@ -33,7 +36,8 @@ ParameterTable::ParameterTable(const ModelConfig& config)
     if (!config.tie_word_embeddings) add("embed_out.weight", {V, C}, Init::small, kDecay, Role::embed_out);
 }
 
-void ParameterTable::add(std::string name, std::vector<int64_t> shape, Init init, bool decay, Role role, int64_t layer) {
+void ParameterTable::add(std::string name, std::vector<int64_t> shape, Init init, bool decay, Role role,
+                         int64_t layer) {
     constexpr int64_t kAlignment = 16;  // 64 bytes of f32
     ParameterRow row{std::move(name), std::move(shape), init, decay, layer, role, flat_size_, 1};
     for (int64_t extent : row.shape) row.count *= extent;

@@ -55,7 +55,8 @@ class ParameterTable {
     explicit ParameterTable(const ModelConfig& config);
 
     const std::vector<ParameterRow>& rows() const { return rows_; }
-    /// Elements of the flat arrays: every parameter starts on a 64-byte boundary of f32, so this is a little more than num_parameters.
+    /// Elements of the flat arrays: every parameter starts on a 64-byte boundary of f32, so this is a little more than
+    /// num_parameters.
     int64_t flat_size() const { return flat_size_; }
     /// Parameters of the model, without padding.
     int64_t num_parameters() const;

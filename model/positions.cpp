@@ -23,7 +23,8 @@ PositionTables::PositionTables(Context& context, const ModelConfig& config, Dtyp
     std::vector<double> slopes;
     for (int64_t h = 0; h < H; ++h) slopes.push_back(alibi_slope(h, H));
     const std::vector<float> narrow(slopes.begin(), slopes.end());
-    context.copy_from_host(alibi_slopes_, dtype_ == Dtype::f64 ? static_cast<const void*>(slopes.data()) : narrow.data());
+    context.copy_from_host(alibi_slopes_,
+                           dtype_ == Dtype::f64 ? static_cast<const void*>(slopes.data()) : narrow.data());
 }
 
 void PositionTables::ensure(Context& context, int64_t positions) {

@@ -16,8 +16,8 @@ class PositionTables {
     Tensor rope() const { return rope_; }
     Tensor alibi_slopes() const { return alibi_slopes_; }
 
-    /// Press et al. 2022, "Train short, test long": 2^(-8 i / n) for the largest power of two n <= heads; the remaining heads take
-    /// every second slope of 2n heads, as in BLOOM and MPT.
+    /// Press et al. 2022, "Train short, test long": 2^(-8 i / n) for the largest power of two n <= heads; the remaining
+    /// heads take every second slope of 2n heads, as in BLOOM and MPT.
     static double alibi_slope(int64_t head, int64_t num_heads);
 
   private:

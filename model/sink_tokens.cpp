@@ -7,7 +7,8 @@ namespace ballast::model {
 void fill_sample(std::span<const int32_t> window, const ModelConfig& config, std::span<int32_t> inputs,
                  std::span<int32_t> targets) {
     const auto T = static_cast<int64_t>(inputs.size()), n = config.num_sink_tokens;
-    require(window.size() == inputs.size() + 1 && targets.size() == inputs.size() && n < T, "a sample of another shape");
+    require(window.size() == inputs.size() + 1 && targets.size() == inputs.size() && n < T,
+            "a sample of another shape");
     for (int64_t i = 0; i < T; ++i) {
         const auto at = static_cast<size_t>(i);
         inputs[at] = i < n ? static_cast<int32_t>(config.sink_token_id + i) : window[static_cast<size_t>(i - n)];

@@ -24,7 +24,8 @@ Activations::Activations(Arena& arena, const ModelConfig& config, Dtype dtype, P
     gradients = BlockGradients(arena, config, dtype, B, T);
 }
 
-ops::AttentionParams attention_params(const ModelConfig& config, const LayerParameters& layer, const PositionTables& positions) {
+ops::AttentionParams attention_params(const ModelConfig& config, const LayerParameters& layer,
+                                      const PositionTables& positions) {
     ops::AttentionParams params;
     params.scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim()));
     params.normaliser = config.normaliser;
@@ -63,11 +64,16 @@ void Transformer::head_logits(Context& context, const Tensor& logits, const Tens
 void Transformer::head_losses(Context& context, const Tensor& losses, const Tensor& x, const Tensor& targets,
                               const Activations& a) const {
     final_layernorm(context, x, a);
-    ops::linear_cross_entropy(context, losses, Tensor{}, Tensor{}, a.final_out, weights_.compute(head_row()), targets, 1.0);
+    ops::linear_cross_entropy(context, losses, Tensor{}, Tensor{}, a.final_out, weights_.compute(head_row()), targets,
+                              1.0);
 }
 
 Pass::Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length)
-    : context_(context), model_(model), kind_(kind), batch_(batch), length_(length),
+    : context_(context),
+      model_(model),
+      kind_(kind),
+      batch_(batch),
+      length_(length),
       buffer_(context.allocate(activation_bytes(model.config(), model.dtype(), kind, batch, length))) {
     Arena arena(buffer_.data(), buffer_.bytes());
     a_ = Activations(arena, model.config(), model.dtype(), kind, batch, length);
@@ -96,7 +102,8 @@ size_t Pass::scratch_bytes(const Context& context, const ModelConfig& config, Dt
 }
 
 void Pass::set_tokens(std::span<const int32_t> ids, std::span<const int32_t> targets) {
-    require(static_cast<int64_t>(ids.size()) == a_.ids.numel() && ids.size() == targets.size(), "a batch of another shape");
+    require(static_cast<int64_t>(ids.size()) == a_.ids.numel() && ids.size() == targets.size(),
+            "a batch of another shape");
     context_.copy_from_host(a_.ids, ids.data());
     context_.copy_from_host(a_.targets, targets.data());
 }
@@ -107,9 +114,10 @@ void Pass::attend_forward(int64_t layer, const Tensor& qkv, const LayerActivatio
                            attention_params(model_.config(), model_.layer(layer), model_.positions()));
 }
 
-void Pass::attend_backward(int64_t layer, const LayerParameters& d, const BlockGradients& g, const LayerActivations& a) {
-    ops::attention_backward(context_, {g.d_q, g.d_k, g.d_v, Tensor{}, d.attention_sinks}, g.d_attention_out, a.attention_out,
-                            a.lse, {a.q, a.k, a.v, Tensor{}},
+void Pass::attend_backward(int64_t layer, const LayerParameters& d, const BlockGradients& g,
+                           const LayerActivations& a) {
+    ops::attention_backward(context_, {g.d_q, g.d_k, g.d_v, Tensor{}, d.attention_sinks}, g.d_attention_out,
+                            a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}},
                             attention_params(model_.config(), model_.layer(layer), model_.positions()));
     ops::qkv_split_rope_backward(context_, g.d_qkv.view({batch_, length_, g.d_qkv.dim(1)}), g.d_q, g.d_k, g.d_v,
                                  model_.positions().rope(), {});
@@ -154,8 +162,9 @@ void Pass::forward_backward(const FlatArray& gradients, double loss_scale) {
                             weights.compute(table.row(Role::final_layernorm_weight)), a_.final_mean, a_.final_rstd);
     for (int64_t l = L - 1; l >= 0; --l) {
         const LayerParameters d = layer_gradients(table, gradients, l);
-        block_backward(context_, config, model_.layer(l), d, a_.layer(l), a_.gradients, a_.d_x, a_.residual_of(l),
-                       [&](const BlockGradients& g, const LayerActivations& layer) { attend_backward(l, d, g, layer); });
+        block_backward(
+            context_, config, model_.layer(l), d, a_.layer(l), a_.gradients, a_.d_x, a_.residual_of(l),
+            [&](const BlockGradients& g, const LayerActivations& layer) { attend_backward(l, d, g, layer); });
     }
     ops::embedding_backward(context_, gradients.of(table.row(Role::embed_in)), a_.d_x, a_.ids);
 }

@@ -15,13 +15,14 @@ enum class PassKind { forward, forward_backward };
 
 /// Every tensor of a pass over B sequences of T positions, in one planned block.
 struct Activations {
-    Tensor ids, targets;            // i32 [N]
-    std::vector<Tensor> residual;   // x before each layer and after the last: [N,C] each (two taking turns when forward only)
+    Tensor ids, targets;  // i32 [N]
+    std::vector<Tensor>
+        residual;  // x before each layer and after the last: [N,C] each (two taking turns when forward only)
     std::vector<LayerActivations> layers;  // one a layer (one for all when forward only)
     BlockTemporaries temporaries;
     Tensor final_out, final_mean, final_rstd;
-    Tensor losses;                  // acc [N]
-    Tensor d_x, d_final_out;        // [N,C]
+    Tensor losses;            // acc [N]
+    Tensor d_x, d_final_out;  // [N,C]
     BlockGradients gradients;
 
     Activations() = default;
@@ -32,7 +33,8 @@ struct Activations {
 };
 
 /// The scaled logit's factor, normaliser, sinks and ALiBi of one layer; the mask is the caller's to set.
-ops::AttentionParams attention_params(const ModelConfig& config, const LayerParameters& layer, const PositionTables& positions);
+ops::AttentionParams attention_params(const ModelConfig& config, const LayerParameters& layer,
+                                      const PositionTables& positions);
 
 class Transformer {
   public:
@@ -51,7 +53,8 @@ class Transformer {
     /// logits acc [N,V] of final hidden states x [N,C] (before the final LayerNorm; scratch tensors as in Activations).
     void head_logits(Context& context, const Tensor& logits, const Tensor& x, const Activations& a) const;
     /// losses acc [N] of final hidden states x against targets.
-    void head_losses(Context& context, const Tensor& losses, const Tensor& x, const Tensor& targets, const Activations& a) const;
+    void head_losses(Context& context, const Tensor& losses, const Tensor& x, const Tensor& targets,
+                     const Activations& a) const;
 
   private:
     friend class Pass;
@@ -70,9 +73,10 @@ class Pass {
     Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length);
 
     /// Bytes of activations such a pass takes, and of ops' scratch memory; known before anything is allocated.
-    static size_t activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length);
-    static size_t scratch_bytes(const Context& context, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch,
-                                int64_t length);
+    static size_t activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch,
+                                   int64_t length);
+    static size_t scratch_bytes(const Context& context, const ModelConfig& config, Dtype dtype, PassKind kind,
+                                int64_t batch, int64_t length);
 
     int64_t batch() const { return batch_; }
     int64_t length() const { return length_; }

@@ -42,13 +42,6 @@ void Weights::refresh_compute(Context& context) {
     if (has_copy()) ops::cast(context, compute_.flat(), master_.flat());
 }
 
-void Weights::read(const Context& context, const ParameterRow& row, float* out) const {
-    if (master_dtype() == Dtype::f32) return context.copy_to_host(out, master(row));
-    std::vector<double> wide(static_cast<size_t>(row.count));
-    context.copy_to_host(wide.data(), master(row));
-    std::transform(wide.begin(), wide.end(), out, [](double x) { return static_cast<float>(x); });
-}
-
 void Weights::write(const Context& context, const ParameterRow& row, const float* values) {
     if (master_dtype() == Dtype::f32) return context.copy_from_host(master(row), values);
     const std::vector<double> wide(values, values + row.count);

@@ -41,7 +41,7 @@ class Weights {
     /// Brings the compute copy up to date after the master was written from outside the optimiser.
     void refresh_compute(Context& context);
 
-    void read(const Context& context, const ParameterRow& row, float* out) const;
+    /// Sets a parameter's master weights; refresh_compute() when all are set.
     void write(const Context& context, const ParameterRow& row, const float* values);
 
   private:

@@ -13,9 +13,7 @@ namespace {
 constexpr const char* kFormat = "ballast-checkpoint-1";
 constexpr int64_t kLastLogSpacedStep = 512;
 
-bool log_spaced(int64_t step) {
-    return step == 0 || (step <= kLastLogSpacedStep && (step & (step - 1)) == 0);
-}
+bool log_spaced(int64_t step) { return step == 0 || (step <= kLastLogSpacedStep && (step & (step - 1)) == 0); }
 
 bool multiple_of(int64_t step, int64_t every) { return step > 0 && every > 0 && step % every == 0; }
 
@@ -24,7 +22,9 @@ struct Part {
     const model::FlatArray* array;
 };
 
-std::string moment_name(const char* which, const std::string& parameter) { return fmt::format("optimizer/{}/{}", which, parameter); }
+std::string moment_name(const char* which, const std::string& parameter) {
+    return fmt::format("optimizer/{}/{}", which, parameter);
+}
 
 void write_tensor(Hdf5Writer& file, const std::string& name, const model::ParameterRow& row, const Context& context,
                   const Tensor& tensor) {
@@ -33,8 +33,8 @@ void write_tensor(Hdf5Writer& file, const std::string& name, const model::Parame
     file.write(name, tensor.dtype, row.shape, host.data());
 }
 
-void read_tensor(const Hdf5Reader& file, const std::string& name, const model::ParameterRow& row, const Context& context,
-                 const Tensor& tensor) {
+void read_tensor(const Hdf5Reader& file, const std::string& name, const model::ParameterRow& row,
+                 const Context& context, const Tensor& tensor) {
     std::vector<char> host(tensor.bytes());
     file.read_all(name, tensor.dtype, row.shape, host.data());
     context.copy_from_host(tensor, host.data());
@@ -47,8 +47,8 @@ void require_format(const Hdf5Reader& file, const std::string& path) {
 
 }  // namespace
 
-void save_checkpoint(const std::string& path, const CheckpointInfo& info, const Context& context, const model::Weights& weights,
-                     const Optimizer& optimizer) {
+void save_checkpoint(const std::string& path, const CheckpointInfo& info, const Context& context,
+                     const model::Weights& weights, const Optimizer& optimizer) {
     Hdf5Writer file(path);
     file.set_attribute("format", std::string(kFormat));
     file.set_attribute("ballast_version", std::string(build_info().version));
@@ -75,7 +75,8 @@ CheckpointInfo read_checkpoint_info(const std::string& path) {
     info.tokenizer_hash = file.string_attribute("tokenizer_hash");
     const Hdf5Dataset stored = file.dataset("config");
     constexpr int64_t kLargestConfig = 1 << 20;
-    if (stored.numel() > kLargestConfig) throw UserError(fmt::format("{}: its config is {} bytes long; the file is damaged", path, stored.numel()));
+    if (stored.numel() > kLargestConfig)
+        throw UserError(fmt::format("{}: its config is {} bytes long; the file is damaged", path, stored.numel()));
     std::string toml(static_cast<size_t>(stored.numel()), '\0');
     file.read_all("config", Dtype::u8, stored.shape, toml.data());
     load_toml_text(info.config, toml, path + ":config");

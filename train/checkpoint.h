@@ -1,8 +1,8 @@
-// Checkpoints: HDF5 files with every parameter under its Hugging Face name, AdamW's moments, the step, the resolved config
-// and the tokenizer's hash. Each appears whole or not at all and carries checksums (base/hdf5_file.h).
+// Checkpoints: HDF5 files with every parameter under its Hugging Face name, AdamW's moments, the step, the resolved
+// config and the tokenizer's hash. Each appears whole or not at all and carries checksums (base/hdf5_file.h).
 //
-// Layout (docs/formats.md): model/<name>, optimizer/m/<name>, optimizer/v/<name>; root attributes format, step, tokens, config (u8
-// dataset "config": TOML), tokenizer_hash, ballast_version.
+// Layout (docs/formats.md): model/<name>, optimizer/m/<name>, optimizer/v/<name>; root attributes format, step, tokens,
+// config (u8 dataset "config": TOML), tokenizer_hash, ballast_version.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct CheckpointInfo {
 };
 
 /// Writes `path` atomically. UserError when the disk refuses; an older file at `path` then survives.
-void save_checkpoint(const std::string& path, const CheckpointInfo& info, const Context& context, const model::Weights& weights,
-                     const Optimizer& optimizer);
+void save_checkpoint(const std::string& path, const CheckpointInfo& info, const Context& context,
+                     const model::Weights& weights, const Optimizer& optimizer);
 
 /// Reads what is not a tensor. UserError when the file is missing, damaged or foreign.
 CheckpointInfo read_checkpoint_info(const std::string& path);

@@ -39,13 +39,17 @@ LoadedModel load_hugging_face(const std::string& folder, Context& context, Dtype
 }  // namespace
 
 LoadedModel load_model(const std::string& path, Context& context, Dtype dtype) {
-    if (!fs::exists(path)) throw UserError(fmt::format("no model at {}; give a run folder, a checkpoint or a Hugging Face folder", path));
-    if (!fs::is_directory(path)) return load_checkpoint_file(path, fs::path(path).parent_path().parent_path(), context, dtype);
+    if (!fs::exists(path))
+        throw UserError(fmt::format("no model at {}; give a run folder, a checkpoint or a Hugging Face folder", path));
+    if (!fs::is_directory(path))
+        return load_checkpoint_file(path, fs::path(path).parent_path().parent_path(), context, dtype);
     if (fs::exists(fs::path(path) / "config.json")) return load_hugging_face(path, context, dtype);
     const RunDirectory run(path);
     if (const auto step = run.newest_valid_checkpoint([](const std::string& text) { log_warning(text); }))
         return load_checkpoint_file(run.checkpoint_path(*step), path, context, dtype);
-    throw UserError(fmt::format("{} holds no model: neither checkpoints/step_*.h5 of a run nor the config.json of a Hugging Face folder", path));
+    throw UserError(fmt::format(
+        "{} holds no model: neither checkpoints/step_*.h5 of a run nor the config.json of a Hugging Face folder",
+        path));
 }
 
 }  // namespace ballast::train

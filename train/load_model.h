@@ -1,4 +1,5 @@
-// MODEL arguments of commands: a run directory (its newest valid checkpoint), a checkpoint file or a Hugging Face folder.
+// MODEL arguments of commands: a run directory (its newest valid checkpoint), a checkpoint file or a Hugging Face
+// folder.
 #pragma once
 
 #include <memory>

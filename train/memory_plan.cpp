@@ -13,8 +13,9 @@ std::string format_bytes(size_t bytes) {
 }
 
 std::vector<std::pair<std::string, size_t>> MemoryPlan::parts() const {
-    return {{"master weights", master_weights}, {"compute weights", compute_weights}, {"gradients", gradients},
-            {"AdamW moments", moments},         {"activations", activations},         {"validation activations", validation},
+    return {{"master weights", master_weights}, {"compute weights", compute_weights},
+            {"gradients", gradients},           {"AdamW moments", moments},
+            {"activations", activations},       {"validation activations", validation},
             {"kernel scratch", scratch}};
 }
 
@@ -40,7 +41,8 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
 void require_fit(const MemoryPlan& plan, size_t available) {
     if (plan.total() <= available) return;
     throw UserError(fmt::format(
-        "this run needs {} of memory and {} is available (weights {}, optimiser {}, activations {}); lower train.micro_batch, "
+        "this run needs {} of memory and {} is available (weights {}, optimiser {}, activations {}); lower "
+        "train.micro_batch, "
         "train.sequence_length or the model's size",
         format_bytes(plan.total()), format_bytes(available), format_bytes(plan.master_weights + plan.compute_weights),
         format_bytes(plan.gradients + plan.moments), format_bytes(plan.activations + plan.validation)));

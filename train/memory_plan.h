@@ -13,7 +13,9 @@ struct MemoryPlan {
     size_t master_weights = 0, compute_weights = 0, gradients = 0, moments = 0, activations = 0, scratch = 0;
     size_t validation = 0;  // activations of the validation pass
 
-    size_t total() const { return master_weights + compute_weights + gradients + moments + activations + scratch + validation; }
+    size_t total() const {
+        return master_weights + compute_weights + gradients + moments + activations + scratch + validation;
+    }
     /// Name and bytes of each part, for tables.
     std::vector<std::pair<std::string, size_t>> parts() const;
 };

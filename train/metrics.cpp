@@ -14,16 +14,18 @@ namespace {
 
 std::string with_thousands(double value) {
     std::string digits = fmt::format("{:.0f}", value);
-    for (auto at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<size_t>(at), ",");
+    for (auto at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3)
+        digits.insert(static_cast<size_t>(at), ",");
     return digits;
 }
 
 }  // namespace
 
 std::string format_step(const StepMetrics& m, int64_t last_step) {
-    const std::string time = m.seconds < 10 ? fmt::format("{:.0f} ms", m.seconds * 1e3) : fmt::format("{:.1f} s", m.seconds);
-    return fmt::format("step {}/{} | loss {:.4f} | norm {:.3f} | lr {:.2e} | {} tok/s | {}", m.step, last_step, m.loss, m.grad_norm,
-                       m.learning_rate, with_thousands(m.tokens_per_second), time);
+    const std::string time =
+        m.seconds < 10 ? fmt::format("{:.0f} ms", m.seconds * 1e3) : fmt::format("{:.1f} s", m.seconds);
+    return fmt::format("step {}/{} | loss {:.4f} | norm {:.3f} | lr {:.2e} | {} tok/s | {}", m.step, last_step, m.loss,
+                       m.grad_norm, m.learning_rate, with_thousands(m.tokens_per_second), time);
 }
 
 JsonLines::JsonLines(std::string path)
@@ -35,22 +37,31 @@ JsonLines::~JsonLines() { ::close(descriptor_); }
 
 void JsonLines::append_line(std::string line) {
     line += '\n';
-    if (::write(descriptor_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) throw_errno("append to", path_);
+    if (::write(descriptor_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
+        throw_errno("append to", path_);
 }
 
 void JsonLines::append(const StepMetrics& m) {
-    append_line(nlohmann::ordered_json{{"step", m.step}, {"loss", m.loss}, {"grad_norm", m.grad_norm}, {"lr", m.learning_rate},
-                                       {"tokens", m.tokens}, {"seconds", m.seconds}, {"tokens_per_second", m.tokens_per_second}}
+    append_line(nlohmann::ordered_json{{"step", m.step},
+                                       {"loss", m.loss},
+                                       {"grad_norm", m.grad_norm},
+                                       {"lr", m.learning_rate},
+                                       {"tokens", m.tokens},
+                                       {"seconds", m.seconds},
+                                       {"tokens_per_second", m.tokens_per_second}}
                     .dump());
 }
 
 void JsonLines::append_validation(int64_t step, double loss) {
-    append_line(nlohmann::ordered_json{{"step", step}, {"validation_loss", loss}, {"validation_perplexity", std::exp(loss)}}.dump());
+    append_line(
+        nlohmann::ordered_json{{"step", step}, {"validation_loss", loss}, {"validation_perplexity", std::exp(loss)}}
+            .dump());
 }
 
 void JsonLines::append_sample(int64_t step, const std::string& prompt, const std::string& text) {
     const auto replace = nlohmann::json::error_handler_t::replace;  // a sampled token may end inside a UTF-8 sequence
-    append_line(nlohmann::ordered_json{{"step", step}, {"prompt", prompt}, {"text", text}}.dump(-1, ' ', false, replace));
+    append_line(
+        nlohmann::ordered_json{{"step", step}, {"prompt", prompt}, {"text", text}}.dump(-1, ' ', false, replace));
 }
 
 }  // namespace ballast::train

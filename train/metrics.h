@@ -7,12 +7,12 @@
 namespace ballast::train {
 
 struct StepMetrics {
-    int64_t step = 0;             // updates done
-    double loss = 0;              // mean over the step's targets, natural log
-    double grad_norm = 0;         // before clipping
-    double learning_rate = 0;     // of this update
-    int64_t tokens = 0;           // input positions seen since the start of the run
-    double seconds = 0;           // of this step
+    int64_t step = 0;          // updates done
+    double loss = 0;           // mean over the step's targets, natural log
+    double grad_norm = 0;      // before clipping
+    double learning_rate = 0;  // of this update
+    int64_t tokens = 0;        // input positions seen since the start of the run
+    double seconds = 0;        // of this step
     double tokens_per_second = 0;
 };
 

@@ -5,7 +5,10 @@
 namespace ballast::train {
 
 Optimizer::Optimizer(Context& context, const model::Weights& weights, const ops::AdamW& options, double clip_norm)
-    : context_(context), options_(options), clip_norm_(clip_norm), spans_(weights.table().spans()),
+    : context_(context),
+      options_(options),
+      clip_norm_(clip_norm),
+      spans_(weights.table().spans()),
       gradients_(context, weights.table(), weights.master_dtype()),
       m_(context, weights.table(), weights.master_dtype()),
       v_(context, weights.table(), weights.master_dtype()),

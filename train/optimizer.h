@@ -11,9 +11,9 @@ namespace ballast::train {
 
 /// What the host learns from a step.
 struct StepResult {
-    double grad_norm = 0;             // before clipping
-    bool applied = true;              // false: something was not finite and no parameter changed
-    std::string non_finite_parameter; // first parameter whose gradient is not finite; empty when only the loss was
+    double grad_norm = 0;              // before clipping
+    bool applied = true;               // false: something was not finite and no parameter changed
+    std::string non_finite_parameter;  // first parameter whose gradient is not finite; empty when only the loss was
 };
 
 class Optimizer {
@@ -28,7 +28,8 @@ class Optimizer {
     const model::FlatArray& second_moments() const { return v_; }
 
     void zero_gradients();
-    /// Update number `step` (1-based) with the accumulated gradients. `losses` f64 [K]: a non-finite one stops the step too.
+    /// Update number `step` (1-based) with the accumulated gradients. `losses` f64 [K]: a non-finite one stops the step
+    /// too.
     StepResult step(model::Weights& weights, int64_t step, double learning_rate, const Tensor& losses);
 
   private:

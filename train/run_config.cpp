@@ -25,9 +25,11 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("tokenizer", data.tokenizer, "tokenizer.json the stores were made with");
 
     v.section("train", "The loop");
-    v.field("sequence_length", train.sequence_length, "positions of a sample, sink tokens included", {.min = 2, .max = 1 << 30});
+    v.field("sequence_length", train.sequence_length, "positions of a sample, sink tokens included",
+            {.min = 2, .max = 1 << 30});
     v.field("global_batch", train.global_batch, "samples an update", {.min = 1, .max = 1 << 30});
-    v.field("micro_batch", train.micro_batch, "samples a pass, gradients are accumulated over passes; 0: the most that makes at most 8192 positions",
+    v.field("micro_batch", train.micro_batch,
+            "samples a pass, gradients are accumulated over passes; 0: the most that makes at most 8192 positions",
             {.min = 0, .max = 1 << 30});
     v.field("steps", train.steps, "updates", {.min = 1, .max = kLargestCount});
     v.field("seed", train.seed, "of the initial weights", {.min = 0});
@@ -38,21 +40,24 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
 
     v.section("optimizer", "AdamW and its learning rate");
-    v.field("schedule", optimizer.schedule, kScheduleNames, "pythia: as published; corrected: gpt-neox since August 2023; neox: today's");
+    v.field("schedule", optimizer.schedule, kScheduleNames,
+            "pythia: as published; corrected: gpt-neox since August 2023; neox: today's");
     v.field("learning_rate", optimizer.learning_rate, "largest rate", {.min = 0, .max = 10});
     v.field("min_learning_rate", optimizer.min_learning_rate, "rate at the end", {.min = 0, .max = 10});
     v.field("warmup", optimizer.warmup, "share of the steps with a rising rate", {.min = 0, .max = 1});
     v.field("beta1", optimizer.beta1, "decay of the first moment", {.min = 0, .max = 0.999999});
     v.field("beta2", optimizer.beta2, "decay of the second moment", {.min = 0, .max = 0.999999});
     v.field("eps", optimizer.eps, "added to the root of the second moment", {.min = 0, .max = 1});
-    v.field("weight_decay", optimizer.weight_decay, "of matrices and embeddings; norms and biases do not decay", {.min = 0, .max = 100});
+    v.field("weight_decay", optimizer.weight_decay, "of matrices and embeddings; norms and biases do not decay",
+            {.min = 0, .max = 100});
     v.field("clip_norm", optimizer.clip_norm, "largest L2 norm of all gradients; 0: no clipping", {.min = 0});
 
     v.section("checkpoint", "What is kept");
     v.field("every", checkpoint.every, "steps between checkpoints; 0: only the last", {.min = 0});
     v.field("log_spaced", checkpoint.log_spaced, "also steps 0, 1, 2, 4 … 512");
     v.field("keep_last", checkpoint.keep_last, "unprotected checkpoints to keep; 0: all", {.min = 0});
-    v.field("protect_every", checkpoint.protect_every, "multiples of this are never removed, nor log-spaced ones; 0: none", {.min = 0});
+    v.field("protect_every", checkpoint.protect_every,
+            "multiples of this are never removed, nor log-spaced ones; 0: none", {.min = 0});
 
     v.section("validation", "Loss on held-out text");
     v.field("every", validation.every, "steps between validations; 0: only at the end", {.min = 0});
@@ -76,19 +81,22 @@ RunConfig RunConfig::load(const std::string& path, const std::vector<std::string
 void RunConfig::validate() const {
     model.validate();
     if (train.micro_batch > 0 && train.global_batch % train.micro_batch != 0)
-        throw UserError(fmt::format("train.global_batch = {} is not a multiple of train.micro_batch = {}", train.global_batch,
-                                    train.micro_batch));
+        throw UserError(fmt::format("train.global_batch = {} is not a multiple of train.micro_batch = {}",
+                                    train.global_batch, train.micro_batch));
     if (train.sequence_length > model.max_position_embeddings)
-        throw UserError(fmt::format("train.sequence_length = {} is longer than model.max_position_embeddings = {}; raise the latter",
-                                    train.sequence_length, model.max_position_embeddings));
+        throw UserError(fmt::format(
+            "train.sequence_length = {} is longer than model.max_position_embeddings = {}; raise the latter",
+            train.sequence_length, model.max_position_embeddings));
     if (model.num_sink_tokens >= train.sequence_length)
-        throw UserError(fmt::format("model.num_sink_tokens = {} leaves no room in train.sequence_length = {}", model.num_sink_tokens,
-                                    train.sequence_length));
+        throw UserError(fmt::format("model.num_sink_tokens = {} leaves no room in train.sequence_length = {}",
+                                    model.num_sink_tokens, train.sequence_length));
     if (optimizer.min_learning_rate > optimizer.learning_rate)
         throw UserError(fmt::format("optimizer.min_learning_rate = {} is above optimizer.learning_rate = {}",
                                     optimizer.min_learning_rate, optimizer.learning_rate));
     for (const auto& [name, value] : {std::pair{"data.train", &data.train}, {"data.tokenizer", &data.tokenizer}})
-        if (value->empty()) throw UserError(fmt::format("{} is not set; name the file in the config or with --set {}=PATH", name, name));
+        if (value->empty())
+            throw UserError(
+                fmt::format("{} is not set; name the file in the config or with --set {}=PATH", name, name));
 }
 
 Schedule RunConfig::schedule() const {

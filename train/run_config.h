@@ -70,12 +70,12 @@ struct RunConfig {
     /// Throws UserError naming the first field that makes no sense, and what would.
     void validate() const;
     Schedule schedule() const;
-    /// train.micro_batch, or the largest divisor of the global batch with at most 8192 positions a pass. Never chosen from the
-    /// machine: it decides the order of additions, and runs are to repeat to the bit.
+    /// train.micro_batch, or the largest divisor of the global batch with at most 8192 positions a pass. Never chosen
+    /// from the machine: it decides the order of additions, and runs are to repeat to the bit.
     int64_t samples_per_pass() const;
 
-    /// Loads a TOML file with `extends`, then applies `a.b=value` settings. Paths in [data] are relative to the current folder
-    /// and become absolute.
+    /// Loads a TOML file with `extends`, then applies `a.b=value` settings. Paths in [data] are relative to the current
+    /// folder and become absolute.
     static RunConfig load(const std::string& path, const std::vector<std::string>& settings);
 };
 

@@ -26,7 +26,8 @@ constexpr std::string_view kPrefix = "step_", kSuffix = ".h5";
 
 std::optional<int64_t> step_of(const std::string& name) {
     if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) return std::nullopt;
-    const std::string_view digits = std::string_view(name).substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size());
+    const std::string_view digits =
+        std::string_view(name).substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size());
     int64_t step = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
     return error == std::errc{} && end == digits.data() + digits.size() ? std::optional(step) : std::nullopt;
@@ -85,7 +86,8 @@ std::vector<int64_t> RunDirectory::checkpoint_steps() const {
     return steps;
 }
 
-std::optional<int64_t> RunDirectory::newest_valid_checkpoint(const std::function<void(const std::string&)>& warn) const {
+std::optional<int64_t> RunDirectory::newest_valid_checkpoint(
+    const std::function<void(const std::string&)>& warn) const {
     const std::vector<int64_t> steps = checkpoint_steps();
     for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
         try {

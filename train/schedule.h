@@ -1,8 +1,8 @@
 // Learning-rate schedules: warm-up, then a cosine to min_lr. Three by name, because published runs differ:
 //
 //   pythia     what Pythia was trained with (gpt-neox v1.0): after w warm-up steps of T,
-//              lr = max(min_lr, lr_max/2 (1 + cos(pi (t-w)/T))), t capped at T: the cosine's period is T, not T - w, and min_lr is a
-//              clamp, so 160m sits at min_lr for its last fifth.
+//              lr = max(min_lr, lr_max/2 (1 + cos(pi (t-w)/T))), t capped at T: the cosine's period is T, not T - w,
+//              and min_lr is a clamp, so 160m sits at min_lr for its last fifth.
 //   corrected  gpt-neox after August 2023 (#1008): lr = min_lr + (lr_max - min_lr)/2 (1 + cos(pi (t-w)/(T-w))).
 //   neox       today's gpt-neox: as corrected, with t = max(1, t) in the warm-up, so that the first update moves.
 //

@@ -30,8 +30,8 @@ void set_windows(model::Pass& pass, const model::ModelConfig& config, const std:
 
 void require_same_tokenizer(const data::TokenStore& store, const data::Tokenizer& tokenizer, const DataConfig& config) {
     if (store.tokenizer_hash() != tokenizer.hash())
-        throw UserError(fmt::format("{} was made with another tokenizer than {}; prepare it again with this one", store.path(),
-                                    config.tokenizer));
+        throw UserError(fmt::format("{} was made with another tokenizer than {}; prepare it again with this one",
+                                    store.path(), config.tokenizer));
 }
 
 }  // namespace
@@ -39,13 +39,14 @@ void require_same_tokenizer(const data::TokenStore& store, const data::Tokenizer
 void resolve_vocabulary(model::ModelConfig& config, int64_t tokenizer_size) {
     constexpr int64_t kMultiple = 128;
     if (config.vocab_size < tokenizer_size)
-        throw UserError(fmt::format("model.vocab_size = {}, but the tokenizer has {} ids; raise it to at least {}", config.vocab_size,
-                                    tokenizer_size, (tokenizer_size + kMultiple - 1) / kMultiple * kMultiple));
+        throw UserError(fmt::format("model.vocab_size = {}, but the tokenizer has {} ids; raise it to at least {}",
+                                    config.vocab_size, tokenizer_size,
+                                    (tokenizer_size + kMultiple - 1) / kMultiple * kMultiple));
     if (config.num_sink_tokens == 0) return;
     if (config.sink_token_id < 0) config.sink_token_id = tokenizer_size;
     if (config.sink_token_id < tokenizer_size)
-        throw UserError(fmt::format("model.sink_token_id = {} is one of the tokenizer's {} ids; leave it at -1", config.sink_token_id,
-                                    tokenizer_size));
+        throw UserError(fmt::format("model.sink_token_id = {} is one of the tokenizer's {} ids; leave it at -1",
+                                    config.sink_token_id, tokenizer_size));
     const int64_t needed = config.sink_token_id + config.num_sink_tokens;
     if (needed > config.vocab_size) config.vocab_size = (needed + kMultiple - 1) / kMultiple * kMultiple;
 }
@@ -60,22 +61,28 @@ RunData RunData::open(const DataConfig& config) {
     return data;
 }
 
-Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDirectory& directory, TrainObserver observer)
-    : context_(context), config_(config), data_(data), directory_(directory), observer_(std::move(observer)),
+Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDirectory& directory,
+                 TrainObserver observer)
+    : context_(context),
+      config_(config),
+      data_(data),
+      directory_(directory),
+      observer_(std::move(observer)),
       schedule_(config.schedule()),
-      sampler_(data.train, config.train.sequence_length, static_cast<uint32_t>(config.train.data_seed), config.train.steps,
-               config.train.global_batch),
+      sampler_(data.train, config.train.sequence_length, static_cast<uint32_t>(config.train.data_seed),
+               config.train.steps, config.train.global_batch),
       model_(context, config.model, config.train.dtype),
       optimizer_(context, model_.weights(),
                  {config.optimizer.beta1, config.optimizer.beta2, config.optimizer.eps, config.optimizer.weight_decay},
                  config.optimizer.clip_norm),
-      pass_(context, model_, model::PassKind::forward_backward, config.samples_per_pass(), config.train.sequence_length) {
+      pass_(context, model_, model::PassKind::forward_backward, config.samples_per_pass(),
+            config.train.sequence_length) {
     const int64_t passes = config.train.global_batch / config.samples_per_pass();
     losses_buffer_ = context.allocate(static_cast<size_t>(passes) * sizeof(double));
     micro_losses_ = Tensor(losses_buffer_.data(), Dtype::f64, {passes});
     if (data.validation)
-        validation_pass_ = std::make_unique<model::Pass>(context, model_, model::PassKind::forward, config.samples_per_pass(),
-                                                         config.train.sequence_length);
+        validation_pass_ = std::make_unique<model::Pass>(context, model_, model::PassKind::forward,
+                                                         config.samples_per_pass(), config.train.sequence_length);
 }
 
 int64_t Trainer::start(StartMode mode) {
@@ -85,7 +92,8 @@ int64_t Trainer::start(StartMode mode) {
             const std::string path = directory_.checkpoint_path(*step);
             const CheckpointInfo saved = read_checkpoint_info(path);
             if (saved.tokenizer_hash != data_.tokenizer.hash())
-                throw UserError(fmt::format("{} was trained with another tokenizer than {}", path, config_.data.tokenizer));
+                throw UserError(
+                    fmt::format("{} was trained with another tokenizer than {}", path, config_.data.tokenizer));
             warn_of_changes(saved.config);
             load_checkpoint(path, context_, model_.weights(), &optimizer_);
             directory_.cut_back("metrics.jsonl", *step);
@@ -95,11 +103,14 @@ int64_t Trainer::start(StartMode mode) {
             return *step;
         }
     if (mode == StartMode::resume && !directory_.checkpoint_steps().empty())
-        throw UserError(fmt::format("every checkpoint in {} is damaged; restore one, or start again with --overwrite", directory_.path()));
+        throw UserError(fmt::format("every checkpoint in {} is damaged; restore one, or start again with --overwrite",
+                                    directory_.path()));
     if (directory_.has_run()) {
         if (mode == StartMode::fresh)
-            throw UserError(fmt::format("{} already holds a run; continue it with --resume, replace it with --overwrite, or choose another "
-                                        "--out", directory_.path()));
+            throw UserError(fmt::format(
+                "{} already holds a run; continue it with --resume, replace it with --overwrite, or choose another "
+                "--out",
+                directory_.path()));
         directory_.clear();
     }
     model_.weights().initialise(context_, static_cast<uint64_t>(config_.train.seed));
@@ -115,7 +126,9 @@ void Trainer::warn_of_changes(const RunConfig& saved) const {
     std::string section, was, is;
     while (std::getline(then, was) && std::getline(now, is)) {
         if (is.starts_with('[')) section = is;
-        if (was != is) observer_.warning(fmt::format("the checkpoint was made with {} {}; this run continues with {}", section, was, is));
+        if (was != is)
+            observer_.warning(
+                fmt::format("the checkpoint was made with {} {}; this run continues with {}", section, was, is));
     }
 }
 
@@ -147,7 +160,8 @@ RunStatus Trainer::run(StartMode mode) {
 
 double Trainer::accumulate_gradients(int64_t step) {
     const int64_t T = config_.train.sequence_length, B = pass_.batch(), passes = config_.train.global_batch / B;
-    const double targets = static_cast<double>(config_.train.global_batch * model::targets_per_sample(config_.model, T));
+    const double targets =
+        static_cast<double>(config_.train.global_batch * model::targets_per_sample(config_.model, T));
     optimizer_.zero_gradients();
     std::vector<int32_t> windows(static_cast<size_t>(B * (T + 1)));
     for (int64_t p = 0; p < passes; ++p) {
@@ -170,18 +184,27 @@ StepMetrics Trainer::train_step(int64_t step) {
     if (!result.applied) fail_non_finite(step, loss, result);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     const int64_t tokens_a_step = config_.train.global_batch * config_.train.sequence_length;
-    return {step, loss, result.grad_norm, rate, step * tokens_a_step, seconds, static_cast<double>(tokens_a_step) / seconds};
+    return {step,
+            loss,
+            result.grad_norm,
+            rate,
+            step * tokens_a_step,
+            seconds,
+            static_cast<double>(tokens_a_step) / seconds};
 }
 
 void Trainer::fail_non_finite(int64_t step, double loss, const StepResult& result) {
     directory_.set_status(RunStatus::failed, step - 1);
-    const std::string what = result.non_finite_parameter.empty() ? fmt::format("the loss is {}", loss)
-                                                                  : fmt::format("the gradient of {} is not finite (loss {})",
-                                                                                result.non_finite_parameter, loss);
-    const std::string saved = last_saved_ >= 0 ? fmt::format("the last good checkpoint is {}", directory_.checkpoint_path(last_saved_))
-                                               : "no checkpoint was saved yet";
-    throw RunError(fmt::format("step {}: {}; stopped before the update. Lower optimizer.learning_rate or optimizer.clip_norm and --resume; {}",
-                               step, what, saved));
+    const std::string what =
+        result.non_finite_parameter.empty()
+            ? fmt::format("the loss is {}", loss)
+            : fmt::format("the gradient of {} is not finite (loss {})", result.non_finite_parameter, loss);
+    const std::string saved =
+        last_saved_ >= 0 ? fmt::format("the last good checkpoint is {}", directory_.checkpoint_path(last_saved_))
+                         : "no checkpoint was saved yet";
+    throw RunError(fmt::format(
+        "step {}: {}; stopped before the update. Lower optimizer.learning_rate or optimizer.clip_norm and --resume; {}",
+        step, what, saved));
 }
 
 void Trainer::validate(int64_t step) {
@@ -190,7 +213,8 @@ void Trainer::validate(int64_t step) {
     const int64_t batches = std::min(config_.validation.batches, windows_of.size() / B);
     if (batches == 0) {
         if (step == config_.train.steps || step == config_.validation.every)
-            observer_.warning(fmt::format("{} is shorter than one validation batch of {} x {} tokens; no validation", data_.validation->path(), B, T + 1));
+            observer_.warning(fmt::format("{} is shorter than one validation batch of {} x {} tokens; no validation",
+                                          data_.validation->path(), B, T + 1));
         return;
     }
     double total = 0;
@@ -214,8 +238,9 @@ void Trainer::sample(int64_t step) {
     std::vector<int32_t> ids;
     for (uint32_t id : data_.tokenizer.encode(prompt)) ids.push_back(static_cast<int32_t>(id));
     if (ids.empty()) ids.push_back(static_cast<int32_t>(data_.tokenizer.end_of_text_id().value_or(0)));
-    const auto out = infer::generate(context_, model_, ids, data_.tokenizer.vocab_size(),
-                                     {config_.sample.tokens, config_.sample.temperature, static_cast<uint64_t>(config_.train.seed)});
+    const auto out =
+        infer::generate(context_, model_, ids, data_.tokenizer.vocab_size(),
+                        {config_.sample.tokens, config_.sample.temperature, static_cast<uint64_t>(config_.train.seed)});
     std::vector<uint32_t> generated;
     for (int32_t id : out)
         if (data_.tokenizer.token_bytes(static_cast<uint32_t>(id))) generated.push_back(static_cast<uint32_t>(id));
@@ -226,8 +251,10 @@ void Trainer::sample(int64_t step) {
 
 void Trainer::save(int64_t step) {
     const std::string path = directory_.checkpoint_path(step);
-    save_checkpoint(path, {step, step * config_.train.global_batch * config_.train.sequence_length, config_, data_.tokenizer.hash()},
-                    context_, model_.weights(), optimizer_);
+    save_checkpoint(
+        path,
+        {step, step * config_.train.global_batch * config_.train.sequence_length, config_, data_.tokenizer.hash()},
+        context_, model_.weights(), optimizer_);
     last_saved_ = step;
     for (int64_t old : checkpoints_to_remove(config_.checkpoint, directory_.checkpoint_steps()))
         std::filesystem::remove(directory_.checkpoint_path(old));

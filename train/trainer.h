@@ -17,7 +17,8 @@
 
 namespace ballast::train {
 
-/// Where a run starts: anew (UserError when the folder already holds a run), anew over an old run, or from the newest checkpoint.
+/// Where a run starts: anew (UserError when the folder already holds a run), anew over an old run, or from the newest
+/// checkpoint.
 enum class StartMode { fresh, overwrite, resume };
 
 /// Told about everything worth showing; the run itself prints nothing.
@@ -30,8 +31,9 @@ struct TrainObserver {
     std::function<void(const std::string&)> warning = [](const std::string&) {};
 };
 
-/// Gives sink tokens their ids and the vocabulary the rows for them: ids follow the tokenizer's, and the padded vocabulary grows
-/// (to a multiple of 128) only when they do not fit. UserError when the vocabulary is smaller than the tokenizer's.
+/// Gives sink tokens their ids and the vocabulary the rows for them: ids follow the tokenizer's, and the padded
+/// vocabulary grows (to a multiple of 128) only when they do not fit. UserError when the vocabulary is smaller than the
+/// tokenizer's.
 void resolve_vocabulary(model::ModelConfig& config, int64_t tokenizer_size);
 
 /// Files a run reads, opened and checked against each other: UserError when a store was made with another tokenizer.
@@ -48,8 +50,9 @@ class Trainer {
     /// `config` has been resolved and validated. Nothing is written yet.
     Trainer(Context& context, const RunConfig& config, RunData& data, RunDirectory& directory, TrainObserver observer);
 
-    /// Trains to the last step, or until interrupted(): then saves, marks the run interrupted and returns. RunError naming the
-    /// tensor when a loss or gradient is not finite; no parameter has changed then and the last checkpoint stays.
+    /// Trains to the last step, or until interrupted(): then saves, marks the run interrupted and returns. RunError
+    /// naming the tensor when a loss or gradient is not finite; no parameter has changed then and the last checkpoint
+    /// stays.
     RunStatus run(StartMode mode);
 
     const model::Transformer& model() const { return model_; }

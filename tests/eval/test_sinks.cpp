@@ -23,18 +23,20 @@ TEST_CASE("sink metrics of an attention that is uniform") {
     auto config = tiny_config();
     model::Transformer model(context, config, Dtype::f32);  // zero weights: all scores equal
     const std::vector<uint32_t> text(300, 3);
-    const auto r = eval::evaluate_sinks(context, model, text, {.length = 16, .sequences = 7, .positions = 2, .epsilon = 0.2, .maps = true});
+    const auto r = eval::evaluate_sinks(context, model, text,
+                                        {.length = 16, .sequences = 7, .positions = 2, .epsilon = 0.2, .maps = true});
     double harmonic = 0;
     for (int i = 1; i <= 16; ++i) harmonic += 1.0 / i;
     CHECK(r.sequences == 7);
-    CHECK(r.share[0] == Approx(harmonic / 16));         // 0.211: above 0.2 …
+    CHECK(r.share[0] == Approx(harmonic / 16));  // 0.211: above 0.2 …
     CHECK(r.sink_rate[0] == 1.0);
-    CHECK(r.share[1] == Approx((harmonic - 1) / 15));   // 0.159: below
+    CHECK(r.share[1] == Approx((harmonic - 1) / 15));  // 0.159: below
     CHECK(r.sink_rate[1] == 0.0);
     CHECK(r.share_std[0] == Approx(0).margin(1e-6));
     for (int64_t i = 0; i < 16; ++i)
         for (int64_t j = 0; j < 16; ++j)
-            CHECK(r.maps[static_cast<size_t>(i * 16 + j)] == Approx(j <= i ? 1.0 / static_cast<double>(i + 1) : 0.0).margin(1e-6));
+            CHECK(r.maps[static_cast<size_t>(i * 16 + j)] ==
+                  Approx(j <= i ? 1.0 / static_cast<double>(i + 1) : 0.0).margin(1e-6));
 }
 
 TEST_CASE("with a sink logit the weights of a row sum to less than one") {
@@ -43,8 +45,9 @@ TEST_CASE("with a sink logit the weights of a row sum to less than one") {
     config.normaliser = Normaliser::off_by_one;
     model::Transformer model(context, config, Dtype::f32);
     const std::vector<uint32_t> text(300, 3);
-    const auto r = eval::evaluate_sinks(context, model, text, {.length = 8, .sequences = 1, .positions = 1, .maps = true});
-    CHECK(r.maps[0] == Approx(0.5));             // exp(0) / (1 + exp(0))
+    const auto r =
+        eval::evaluate_sinks(context, model, text, {.length = 8, .sequences = 1, .positions = 1, .maps = true});
+    CHECK(r.maps[0] == Approx(0.5));  // exp(0) / (1 + exp(0))
     CHECK(r.maps[7 * 8] == Approx(1.0 / 9.0));
 }
 

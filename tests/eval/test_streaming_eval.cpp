@@ -17,7 +17,8 @@ struct Setup {
 
     explicit Setup(int64_t num_sink_tokens, int64_t length = 90) : model(context, config(num_sink_tokens), Dtype::f32) {
         randomise(context, model.weights(), 11, 0.4);
-        for (const int32_t id : random_ids(8, static_cast<size_t>(length), 20)) text.push_back(static_cast<uint32_t>(id));
+        for (const int32_t id : random_ids(8, static_cast<size_t>(length), 20))
+            text.push_back(static_cast<uint32_t>(id));
     }
     static model::ModelConfig config(int64_t n) {
         auto c = tiny_config();
@@ -26,7 +27,8 @@ struct Setup {
         return c;
     }
     eval::StreamingResult run(const eval::StreamingOptions& options) {
-        return eval::evaluate_streaming(context, model, eval::make_text_stream(text, model.config(), 0), options, [](int64_t) {});
+        return eval::evaluate_streaming(context, model, eval::make_text_stream(text, model.config(), 0), options,
+                                        [](int64_t) {});
     }
 };
 
@@ -42,7 +44,8 @@ eval::StreamingOptions bounded(int64_t sinks, int64_t cache, StreamingMethod met
 
 TEST_CASE("the stream begins with the model's sink tokens, and every model scores the same tokens") {
     const std::vector<uint32_t> text{5, 6, 7};
-    const auto plain = eval::make_text_stream(text, Setup::config(0), 0), sinks = eval::make_text_stream(text, Setup::config(2), 0);
+    const auto plain = eval::make_text_stream(text, Setup::config(0), 0),
+               sinks = eval::make_text_stream(text, Setup::config(2), 0);
     CHECK(plain.tokens == std::vector<int32_t>{5, 6, 7});
     CHECK(plain.targets == std::vector<int32_t>{6, 7, -1});
     CHECK(sinks.tokens == std::vector<int32_t>{20, 21, 5, 6, 7});
@@ -67,7 +70,8 @@ TEST_CASE("masked pass and literal cache give the same perplexity and curve") {
             CHECK(a.perplexity == Approx(std::exp(a.loss)));
             double total = 0;
             int64_t tokens = 0;
-            for (const auto& point : a.curve) total += point.loss * static_cast<double>(point.tokens), tokens += point.tokens;
+            for (const auto& point : a.curve)
+                total += point.loss * static_cast<double>(point.tokens), tokens += point.tokens;
             CHECK(tokens == a.tokens);
             CHECK(total / static_cast<double>(tokens) == Approx(a.loss));
         }
@@ -126,8 +130,10 @@ TEST_CASE("the table has every column for every model and marks subsets") {
     options.recompute_every = 4;
     options.sink_metrics = {.length = 16, .sequences = 3, .positions = 2};
     std::vector<eval::CacheTableRow> rows;
-    rows.push_back(eval::evaluate_cache_table(plain.context, "vanilla", plain.model, plain.text, options, [](const std::string&, int64_t) {}));
-    rows.push_back(eval::evaluate_cache_table(sinks.context, "sink", sinks.model, sinks.text, options, [](const std::string&, int64_t) {}));
+    rows.push_back(eval::evaluate_cache_table(plain.context, "vanilla", plain.model, plain.text, options,
+                                              [](const std::string&, int64_t) {}));
+    rows.push_back(eval::evaluate_cache_table(sinks.context, "sink", sinks.model, sinks.text, options,
+                                              [](const std::string&, int64_t) {}));
     for (const auto& row : rows) {
         REQUIRE(row.cells.size() == 6);
         for (size_t c = 0; c < 5; ++c) CHECK(row.cells[c].tokens == 89);
@@ -135,7 +141,8 @@ TEST_CASE("the table has every column for every model and marks subsets") {
         CHECK(std::isfinite(row.cells[5].perplexity));
     }
     const std::string text = eval::format_cache_table(rows);
-    for (const char* part : {"0+16", "1+15", "2+14", "4+12", "dense", "recompute", "Sink_1", "vanilla", "layer 1", "scored on 23 of 89 tokens"}) {
+    for (const char* part : {"0+16", "1+15", "2+14", "4+12", "dense", "recompute", "Sink_1", "vanilla", "layer 1",
+                             "scored on 23 of 89 tokens"}) {
         INFO(text << "\nlacks " << part);
         CHECK(text.find(part) != std::string::npos);
     }

@@ -57,7 +57,8 @@ inline std::vector<double> to_host(const Context& context, const Tensor& tensor)
 }
 
 /// ‖x - ref‖ / ‖ref‖; NaN when anything is NaN.
-template <class A, class B> double relative_error(const A& x, const B& reference) {
+template <class A, class B>
+double relative_error(const A& x, const B& reference) {
     double difference = 0, norm = 0;
     for (size_t i = 0; i < reference.size(); ++i) {
         const double d = static_cast<double>(x[i]) - static_cast<double>(reference[i]);

@@ -15,7 +15,8 @@ struct Setup {
     double scale;
 
     Setup(const model::ModelConfig& config, int64_t batch, int64_t length)
-        : model(context, config, Dtype::f64), pass(context, model, model::PassKind::forward_backward, batch, length),
+        : model(context, config, Dtype::f64),
+          pass(context, model, model::PassKind::forward_backward, batch, length),
           scale(1.0 / static_cast<double>(batch * model::targets_per_sample(config, length))) {
         randomise(context, model.weights(), 7);
         std::vector<int32_t> ids, targets;
@@ -108,7 +109,8 @@ TEST_CASE("the sink tokens' own embedding rows get gradients") {
     const auto d = to_host(s.context, gradients.of(s.model.weights().table().row(model::Role::embed_in)));
     for (int64_t id : {20, 21}) {
         double norm = 0;
-        for (int64_t c = 0; c < config.hidden_size; ++c) norm += std::abs(d[static_cast<size_t>(id * config.hidden_size + c)]);
+        for (int64_t c = 0; c < config.hidden_size; ++c)
+            norm += std::abs(d[static_cast<size_t>(id * config.hidden_size + c)]);
         CHECK(norm > 1e-6);
     }
 }

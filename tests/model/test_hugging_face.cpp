@@ -1,5 +1,5 @@
-// Against transformers: logits, losses and gradients of small GPT-NeoX models it wrote (used when ../shared/data is there),
-// and our own writer read back.
+// Against transformers: logits, losses and gradients of small GPT-NeoX models it wrote (used when ../shared/data is
+// there), and our own writer read back.
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -119,7 +119,8 @@ TEST_CASE("a written folder reads back to the same model, whole and in shards, f
             model::read_hugging_face_weights(folder.str(), context, weights);
             const double tolerance = dtype == Dtype::f32 ? 0 : 4e-3;
             for (const auto& row : weights.table().rows())
-                CHECK(relative_error(to_host(context, weights.master(row)), to_host(context, model.weights().master(row))) <= tolerance);
+                CHECK(relative_error(to_host(context, weights.master(row)),
+                                     to_host(context, model.weights().master(row))) <= tolerance);
             // transformers must refuse what it would compute wrongly
             CHECK(read_json_file(folder.str() + "/config.json")["model_type"] == "ballast_gpt_neox");
         }
@@ -144,7 +145,8 @@ TEST_CASE("a tied model needs no head, and lm_head.weight is another name for it
     SafetensorsWriter writer(folder.str() + "/model.safetensors");
     for (const auto& row : other.weights().table().rows()) {
         values.emplace_back(static_cast<size_t>(row.count), 0.5f);
-        writer.add(row.role == model::Role::embed_out ? "lm_head.weight" : row.name, Dtype::f32, row.shape, values.back().data());
+        writer.add(row.role == model::Role::embed_out ? "lm_head.weight" : row.name, Dtype::f32, row.shape,
+                   values.back().data());
     }
     writer.commit();
     model::read_hugging_face_weights(folder.str(), context, other.weights());
@@ -161,9 +163,15 @@ TEST_CASE("foreign, lying and incomplete folders are the user's errors") {
     CHECK_NOTHROW(model::read_hugging_face_config(folder.str()));
     CHECK_THROWS_AS(edited(folder.str(), "model_type", "llama"), UserError);
     CHECK_NOTHROW(edited(folder.str(), "model_type", "gpt_neox"));
-    for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{
-             {"hidden_size", -16}, {"hidden_size", "16"}, {"hidden_size", 17}, {"num_attention_heads", 0}, {"vocab_size", 1e300},
-             {"hidden_act", "relu"}, {"ballast_normaliser", "hardmax"}, {"rope_scaling", {{"type", "linear"}}}}) {
+    for (const auto& [key, value] :
+         std::vector<std::pair<std::string, nlohmann::json>>{{"hidden_size", -16},
+                                                             {"hidden_size", "16"},
+                                                             {"hidden_size", 17},
+                                                             {"num_attention_heads", 0},
+                                                             {"vocab_size", 1e300},
+                                                             {"hidden_act", "relu"},
+                                                             {"ballast_normaliser", "hardmax"},
+                                                             {"rope_scaling", {{"type", "linear"}}}}) {
         const auto original = read_file(folder.str() + "/config.json");
         INFO(key << " = " << value.dump());
         CHECK_THROWS_AS(edited(folder.str(), key, value), UserError);
@@ -184,5 +192,7 @@ TEST_CASE("ALiBi is refused, and the activation can be overridden") {
     config.position = model::Position::rope;
     model::write_hugging_face(folder.str(), context, config, model.weights(), {Dtype::f32, "gelu", 1 << 30, 0});
     CHECK(model::read_hugging_face_config(folder.str()).hidden_act == ops::Gelu::erf);
-    CHECK_THROWS_AS(model::write_hugging_face(folder.str(), context, config, model.weights(), {Dtype::f32, "relu", 1 << 30, 0}), UserError);
+    CHECK_THROWS_AS(
+        model::write_hugging_face(folder.str(), context, config, model.weights(), {Dtype::f32, "relu", 1 << 30, 0}),
+        UserError);
 }

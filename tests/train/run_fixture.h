@@ -23,7 +23,8 @@ struct TempFolder {
     std::filesystem::path path;
     TempFolder() {
         static int count = 0;
-        path = std::filesystem::temp_directory_path() / ("ballast-train-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
+        path = std::filesystem::temp_directory_path() /
+               ("ballast-train-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
         std::filesystem::create_directories(path);
     }
     ~TempFolder() { std::filesystem::remove_all(path); }

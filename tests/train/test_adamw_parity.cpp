@@ -50,7 +50,8 @@ TEST_CASE("losses, gradient norms and final weights of 20 steps equal PyTorch's"
         std::vector<float> expected(static_cast<size_t>(row.count));
         final.read_f32(row.name, expected);
         INFO(row.name);
-        // Early on, AdamW moves a weight by about its rate whatever the gradient's size, so rounding in a gradient near zero shows.
+        // Early on, AdamW moves a weight by about its rate whatever the gradient's size, so rounding in a gradient near
+        // zero shows.
         CHECK(relative_error(to_host(context, model.weights().master(row)), expected) <= 2e-3);
     }
 }

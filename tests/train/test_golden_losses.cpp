@@ -1,5 +1,6 @@
-// A hundred steps of a tiny model with the reference GEMM, compared to the last bit with values written down once. A change
-// here is a change of what training computes: find out why before new values go in (run with BALLAST_PRINT_GOLDEN=1).
+// A hundred steps of a tiny model with the reference GEMM, compared to the last bit with values written down once. A
+// change here is a change of what training computes: find out why before new values go in (run with
+// BALLAST_PRINT_GOLDEN=1).
 #include <cstdio>
 #include <cstdlib>
 
@@ -58,8 +59,10 @@ std::vector<double> golden_run(Normaliser normaliser, int64_t num_sink_tokens, D
     for (int step = 1; step <= kSteps; ++step) {
         std::vector<int32_t> ids(kBatch * kLength), next(kBatch * kLength);
         for (size_t b = 0; b < kBatch; ++b, at = (at + 977) % (text.size() - kLength - 1)) {
-            const std::vector<int32_t> window(text.begin() + static_cast<int64_t>(at), text.begin() + static_cast<int64_t>(at) + kLength + 1);
-            model::fill_sample(window, config, std::span(ids).subspan(b * kLength, kLength), std::span(next).subspan(b * kLength, kLength));
+            const std::vector<int32_t> window(text.begin() + static_cast<int64_t>(at),
+                                              text.begin() + static_cast<int64_t>(at) + kLength + 1);
+            model::fill_sample(window, config, std::span(ids).subspan(b * kLength, kLength),
+                               std::span(next).subspan(b * kLength, kLength));
         }
         pass.set_tokens(ids, next);
         optimizer.zero_gradients();
@@ -83,7 +86,8 @@ TEST_CASE("golden losses, to the last bit") {
         const auto losses = golden_run(golden.normaliser, golden.num_sink_tokens, golden.dtype);
         if (std::getenv("BALLAST_PRINT_GOLDEN")) {
             std::printf("// %s\n", golden.name);
-            for (int i = 0; i < kSteps; ++i) std::printf("%a,%s", losses[static_cast<size_t>(i)], i % 5 == 4 ? "\n" : " ");
+            for (int i = 0; i < kSteps; ++i)
+                std::printf("%a,%s", losses[static_cast<size_t>(i)], i % 5 == 4 ? "\n" : " ");
         }
         INFO(golden.name);
         CHECK(losses.back() <= losses.front() - 1.5);

@@ -1,4 +1,5 @@
-// Runs: they learn, repeat to the bit across kills, resumes and thread counts, and stop before a step that is not finite.
+// Runs: they learn, repeat to the bit across kills, resumes and thread counts, and stop before a step that is not
+// finite.
 #include <csignal>
 #include <fstream>
 #include <random>
@@ -87,7 +88,8 @@ TEST_CASE("interrupted anywhere and resumed, a run ends with the same bits") {
     std::mt19937 random(20261123);
     for (int trial = 0; trial < 4; ++trial) {
         const std::string name = "resumed" + std::to_string(trial);
-        const int64_t first = 1 + static_cast<int64_t>(random() % 9), second = first + 1 + static_cast<int64_t>(random() % 8);
+        const int64_t first = 1 + static_cast<int64_t>(random() % 9),
+                      second = first + 1 + static_cast<int64_t>(random() % 8);
         INFO("stopped after " << first << " and " << second);
         {
             const InterruptGuard guard;
@@ -113,7 +115,8 @@ TEST_CASE("a killed run resumes from its newest valid checkpoint, and metrics ar
     CHECK(directory.checkpoint_steps() == std::vector<int64_t>{5, 10, 15, 20});
     // What a kill and a bad disk leave: a torn line, the newest checkpoint truncated, the one before it flipped.
     std::ofstream(directory.file("metrics.jsonl"), std::ios::app) << "{\"step\": 21, \"lo";
-    std::filesystem::resize_file(directory.checkpoint_path(20), std::filesystem::file_size(directory.checkpoint_path(20)) / 2);
+    std::filesystem::resize_file(directory.checkpoint_path(20),
+                                 std::filesystem::file_size(directory.checkpoint_path(20)) / 2);
     {
         std::fstream flip(directory.checkpoint_path(15), std::ios::in | std::ios::out | std::ios::binary);
         flip.seekp(static_cast<int64_t>(std::filesystem::file_size(directory.checkpoint_path(15)) / 2));
@@ -148,7 +151,8 @@ TEST_CASE("a resumed run whose checkpoints are all damaged is the user's to deci
     f.config.train.steps = 2;
     f.run("a", StartMode::fresh);
     const train::RunDirectory directory(f.folder / "a");
-    for (const int64_t step : directory.checkpoint_steps()) std::filesystem::resize_file(directory.checkpoint_path(step), 100);
+    for (const int64_t step : directory.checkpoint_steps())
+        std::filesystem::resize_file(directory.checkpoint_path(step), 100);
     CHECK_THROWS_AS(f.run("a", StartMode::resume), UserError);
     CHECK(f.metrics("a").size() == 3);
 }
