@@ -16,7 +16,8 @@ const BuildInfo& build_info() {
 #else
     static constexpr std::string_view kCompiler = "GCC " __VERSION__;
 #endif
-    static constexpr BuildInfo kInfo{BALLAST_VERSION, BALLAST_COMMIT, kCompiler, BALLAST_BUILD_TYPE, BALLAST_SANITIZERS};
+    static constexpr BuildInfo kInfo{BALLAST_VERSION, BALLAST_COMMIT, kCompiler, BALLAST_BUILD_TYPE,
+                                     BALLAST_SANITIZERS};
     return kInfo;
 }
 

@@ -14,8 +14,10 @@ std::string quoted(std::string_view text) {
     std::string out = "\"";
     for (char c : text) {
         if (c == '"' || c == '\\') out += '\\';
-        if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) out += c;
-        else out += fmt::format("\\u{:04X}", static_cast<unsigned char>(c));
+        if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f)
+            out += c;
+        else
+            out += fmt::format("\\u{:04X}", static_cast<unsigned char>(c));
     }
     return out + '"';
 }
@@ -32,7 +34,9 @@ struct ValueText {
     std::string operator()(const int64_t* value) const { return fmt::format("{}", *value); }
     std::string operator()(const double* value) const { return real(*value); }
     std::string operator()(const std::string* value) const { return quoted(*value); }
-    std::string operator()(const std::vector<int64_t>* values) const { return fmt::format("[{}]", fmt::join(*values, ", ")); }
+    std::string operator()(const std::vector<int64_t>* values) const {
+        return fmt::format("[{}]", fmt::join(*values, ", "));
+    }
     std::string operator()(const std::vector<std::string>* values) const {
         std::vector<std::string> texts;
         std::transform(values->begin(), values->end(), std::back_inserter(texts), quoted);
@@ -53,7 +57,8 @@ struct Section {
 };
 
 std::string limits(const Field& field) {
-    if (const auto* choice = std::get_if<EnumField>(&field.value)) return fmt::format(" ({})", fmt::join(choice->choices, " | "));
+    if (const auto* choice = std::get_if<EnumField>(&field.value))
+        return fmt::format(" ({})", fmt::join(choice->choices, " | "));
     const bool below = std::isfinite(field.bounds.min), above = std::isfinite(field.bounds.max);
     if (below && above) return fmt::format(" ({} … {})", field.bounds.min, field.bounds.max);
     if (below) return fmt::format(" (≥ {})", field.bounds.min);
@@ -66,7 +71,8 @@ class Collector : public FieldVisitor {
     std::vector<Section> sections;
 
     void section(std::string_view name, std::string_view help) override {
-        const auto found = std::find_if(sections.begin(), sections.end(), [&](const Section& s) { return s.name == name; });
+        const auto found =
+            std::find_if(sections.begin(), sections.end(), [&](const Section& s) { return s.name == name; });
         current_ = static_cast<size_t>(found - sections.begin());
         if (found == sections.end()) sections.push_back({std::string(name), std::string(help), {}});
     }
@@ -131,7 +137,8 @@ std::string config_detail::help_text(const VisitFields& visit) {
         for (const Line& line : section.lines) width = std::max(width, line.name.size() + 3 + line.value.size());
         text += fmt::format("{}[{}]  {}\n", text.empty() ? "" : "\n", section.name, section.help);
         for (const Line& line : section.lines) {
-            text += fmt::format("  {:<{}}  {}\n", line.name + " = " + line.value, std::min<size_t>(width, 40), line.help);
+            text +=
+                fmt::format("  {:<{}}  {}\n", line.name + " = " + line.value, std::min<size_t>(width, 40), line.help);
         }
     }
     return text;

@@ -29,7 +29,8 @@ toml::table parse(std::string_view text, const std::string& source) {
     try {
         return toml::parse(text, source);
     } catch (const toml::parse_error& error) {
-        throw UserError(fmt::format("{}:{}: not valid TOML: {}", source, error.source().begin.line, error.description()));
+        throw UserError(
+            fmt::format("{}:{}: not valid TOML: {}", source, error.source().begin.line, error.description()));
     }
 }
 
@@ -61,7 +62,8 @@ void Settings::add_file(const std::string& path) {
     std::error_code ignored;
     const std::filesystem::path canonical = std::filesystem::weakly_canonical(path, ignored);
     if (std::find(open_files_.begin(), open_files_.end(), canonical) != open_files_.end()) {
-        throw UserError(fmt::format("{} extends itself by way of {}; break the circle", path, open_files_.back().string()));
+        throw UserError(
+            fmt::format("{} extends itself by way of {}; break the circle", path, open_files_.back().string()));
     }
     open_files_.push_back(canonical);
     toml::table document = parse(read_file(path), path);
@@ -109,7 +111,8 @@ void Settings::collect(const toml::table& table, const std::string& prefix, cons
 std::string suggest(std::string_view key, std::span<const std::string_view> keys) {
     const std::string ending = "." + std::string(key.substr(key.rfind('.') + 1));
     std::vector<std::string_view> same_name;
-    std::copy_if(keys.begin(), keys.end(), std::back_inserter(same_name), [&](std::string_view k) { return k.ends_with(ending); });
+    std::copy_if(keys.begin(), keys.end(), std::back_inserter(same_name),
+                 [&](std::string_view k) { return k.ends_with(ending); });
     if (same_name.size() == 1) return fmt::format("; did you mean {}?", same_name.front());
     return did_you_mean(key, keys);
 }
@@ -153,8 +156,10 @@ class Assign {
     void operator()(double* out) const { *out = real(*setting_.value); }
 
     void operator()(std::string* out) const {
-        if (setting_.word && !setting_.value->is_string()) *out = *setting_.word;  // --set name=12 is the text 12
-        else *out = get<std::string>(*setting_.value, "text in quotes");
+        if (setting_.word && !setting_.value->is_string())
+            *out = *setting_.word;  // --set name=12 is the text 12
+        else
+            *out = get<std::string>(*setting_.value, "text in quotes");
     }
 
     void operator()(std::vector<int64_t>* out) const {
@@ -184,7 +189,8 @@ class Assign {
         throw UserError(fmt::format("{}: {} = {} must be {}", setting_.place, key_, text_of(node), wanted));
     }
 
-    template <class T> T get(const toml::node& node, std::string_view wanted) const {
+    template <class T>
+    T get(const toml::node& node, std::string_view wanted) const {
         const auto value = node.value_exact<T>();
         if (!value) refuse(node, wanted);
         return *value;
@@ -197,7 +203,8 @@ class Assign {
     }
 
     double real(const toml::node& node) const {
-        const double value = node.is_integer() ? static_cast<double>(get<int64_t>(node, "")) : get<double>(node, "a number");
+        const double value =
+            node.is_integer() ? static_cast<double>(get<int64_t>(node, "")) : get<double>(node, "a number");
         check_bounds(node, value);
         return value;
     }
@@ -244,7 +251,8 @@ void apply_settings(const Settings& settings, const VisitFields& visit) {
 
 }  // namespace
 
-void config_detail::load_file(const VisitFields& visit, const std::string& path, std::span<const std::string> overrides) {
+void config_detail::load_file(const VisitFields& visit, const std::string& path,
+                              std::span<const std::string> overrides) {
     Settings settings;
     if (!path.empty()) settings.add_file(path);
     for (const std::string& text : overrides) settings.add_override(text);

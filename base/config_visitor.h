@@ -28,13 +28,17 @@ struct Bounds {
     double max = std::numeric_limits<double>::infinity();
 };
 
+template <class E>
+concept Enumeration = std::is_enum_v<E>;
+
 /// An enumeration seen as one of its names; the enumerators must be 0, 1, … in the order of `choices`.
 class EnumField {
   public:
-    template <class E>
-        requires std::is_enum_v<E>
+    template <Enumeration E>
     EnumField(E& value, std::span<const std::string_view> names)
-        : choices(names), value_(&value), get_([](const void* v) { return static_cast<int>(*static_cast<const E*>(v)); }),
+        : choices(names),
+          value_(&value),
+          get_([](const void* v) { return static_cast<int>(*static_cast<const E*>(v)); }),
           set_([](void* v, int index) { *static_cast<E*>(v) = static_cast<E>(index); }) {}
 
     std::span<const std::string_view> choices;
@@ -47,8 +51,8 @@ class EnumField {
     void (*set_)(void*, int);
 };
 
-using FieldRef = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<std::string>*,
-                              EnumField>;
+using FieldRef =
+    std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<std::string>*, EnumField>;
 
 struct Field {
     std::string_view name;  // within the section
@@ -79,8 +83,7 @@ class FieldVisitor {
     void field(std::string_view name, std::vector<std::string>& value, std::string_view help) {
         on_field({name, &value, help, {}});
     }
-    template <class E>
-        requires std::is_enum_v<E>
+    template <Enumeration E>
     void field(std::string_view name, E& value, std::span<const std::string_view> choices, std::string_view help) {
         on_field({name, EnumField(value, choices), help, {}});
     }

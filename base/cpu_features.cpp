@@ -47,7 +47,8 @@ std::optional<int64_t> number(std::string_view text) {
     return value;
 }
 
-void add_limit(std::vector<MemoryLimit>& limits, const std::filesystem::path& limit, const std::filesystem::path& used) {
+void add_limit(std::vector<MemoryLimit>& limits, const std::filesystem::path& limit,
+               const std::filesystem::path& used) {
     if (const auto bytes = number(text_of(limit))) limits.push_back({*bytes, number(text_of(used)).value_or(0)});
 }
 
@@ -66,8 +67,10 @@ std::vector<MemoryLimit> control_group_limits() {
         std::filesystem::path group = std::filesystem::path(line.substr(second + 1)).relative_path();
         for (;; group = group.parent_path()) {
             const auto folder = version_2 ? root / group : root / "memory" / group;
-            if (version_2) add_limit(limits, folder / "memory.max", folder / "memory.current");
-            else add_limit(limits, folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes");
+            if (version_2)
+                add_limit(limits, folder / "memory.max", folder / "memory.current");
+            else
+                add_limit(limits, folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes");
             if (group.empty()) break;
         }
     }

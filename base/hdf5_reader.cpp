@@ -121,11 +121,13 @@ void Hdf5Reader::Impl::check_extent(const std::string& name, OpenDataset& datase
     const hsize_t most = static_cast<hsize_t>(std::numeric_limits<int64_t>::max()) / size_of(dataset.dtype);
     if (std::find(dataset.shape.begin(), dataset.shape.end(), 0u) != dataset.shape.end()) dataset.numel = 0;
     for (hsize_t extent : dataset.shape) {
-        if (dataset.numel != 0 && extent > most / dataset.numel) fail(name, "its shape is impossible; make the file again");
+        if (dataset.numel != 0 && extent > most / dataset.numel)
+            fail(name, "its shape is impossible; make the file again");
         dataset.numel *= extent;
     }
     const Handle layout(H5Dget_create_plist(dataset.id.get()), H5Pclose);
-    if (H5Pget_external_count(layout.get()) != 0) fail(name, "keeps its data in another file; rewrite it with h5repack");
+    if (H5Pget_external_count(layout.get()) != 0)
+        fail(name, "keeps its data in another file; rewrite it with h5repack");
     const hsize_t stored = H5Dget_storage_size(dataset.id.get());
     if (H5Pget_layout(layout.get()) == H5D_CONTIGUOUS && dataset.numel * size_of(dataset.dtype) != stored) {
         fail(name, "its shape does not fit its data; make the file again");
@@ -279,7 +281,8 @@ std::string Hdf5Reader::string_attribute(const std::string& name) const {
     const auto held = hdf5::lock();
     const Handle attribute = impl_->open_attribute(name, H5T_STRING, "text");
     const auto text = read_text(attribute.get());
-    if (!text) throw UserError(fmt::format("attribute {} of {}: damaged; make the file again", name, impl_->map.path()));
+    if (!text)
+        throw UserError(fmt::format("attribute {} of {}: damaged; make the file again", name, impl_->map.path()));
     return *text;
 }
 

@@ -32,6 +32,13 @@ struct Stream {
     std::unique_ptr<XXH3_state_t, FreeState> checksum{XXH3_createState()};
 };
 
+/// Properties of an object to be made: no time of its making in the file, so that the same content gives the same file.
+Handle without_times(hid_t kind) {
+    Handle properties(H5Pcreate(kind), H5Pclose);
+    H5Pset_obj_track_times(properties.get(), false);
+    return properties;
+}
+
 Handle create_file(const std::string& path) {
     Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
     // The 1.8 format is the first whose metadata carry checksums, and everybody's HDF5 reads it.
@@ -39,7 +46,20 @@ Handle create_file(const std::string& path) {
     H5Pset_alignment(access.get(), 1, kAlignment);
     H5Pset_file_locking(access.get(), false, true);  // the rename is our lock; network file systems often have none
     H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
-    return Handle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), H5Fclose);
+    const Handle creation = without_times(H5P_FILE_CREATE);
+    return Handle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), H5Fclose);
+}
+
+/// The groups on the way to `name`. (HDF5 would make them itself, but with times.)
+bool make_groups(hid_t file, const std::string& name) {
+    const Handle creation = without_times(H5P_GROUP_CREATE);
+    for (size_t slash = name.find('/', 1); slash != std::string::npos; slash = name.find('/', slash + 1)) {
+        const std::string path = name.substr(0, slash);
+        if (H5Lexists(file, path.c_str(), H5P_DEFAULT) > 0) continue;
+        const Handle group(H5Gcreate2(file, path.c_str(), H5P_DEFAULT, creation.get(), H5P_DEFAULT), H5Gclose);
+        if (!group) return false;
+    }
+    return true;
 }
 
 /// Makes `name` under `object`, replacing one that is there, and writes `value` of `type`.
@@ -98,16 +118,15 @@ Stream& Hdf5Writer::Impl::create(const std::string& name, Dtype dtype, std::span
     XXH3_64bits_reset(stream.checksum.get());
 
     const Handle space = hdf5::select(stream.shape, 0, 0);
-    const Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
-    H5Pset_create_intermediate_group(links.get(), 1);
-    const Handle layout(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+    const Handle layout = without_times(H5P_DATASET_CREATE);
     H5Pset_layout(layout.get(), H5D_CONTIGUOUS);
     H5Pset_alloc_time(layout.get(), H5D_ALLOC_TIME_EARLY);  // else the reader's map() finds no offset
     H5Pset_fill_time(layout.get(), H5D_FILL_TIME_NEVER);    // append() fills every element
-    H5Pset_obj_track_times(layout.get(), false);            // the same content gives the same file
     errno = 0;
-    stream.dataset = Handle(H5Dcreate2(file.get(), name.c_str(), hdf5::file_type(dtype), space.get(), links.get(),
-                                       layout.get(), H5P_DEFAULT), H5Dclose);
+    check(make_groups(file.get(), name));
+    stream.dataset = Handle(H5Dcreate2(file.get(), name.c_str(), hdf5::file_type(dtype), space.get(), H5P_DEFAULT,
+                                       layout.get(), H5P_DEFAULT),
+                            H5Dclose);
     check(static_cast<bool>(stream.dataset));
     if (dtype == Dtype::bf16) check(write_text_attribute(stream.dataset.get(), hdf5::kDtypeAttribute, "bf16"));
     return streams.emplace(name, std::move(stream)).first->second;
@@ -133,8 +152,8 @@ void Hdf5Writer::Impl::append(Stream& stream, const void* data, int64_t count) {
 }
 
 void Hdf5Writer::Impl::finish(const std::string& name, Stream& stream) {
-    require(stream.filled == stream.numel,
-            fmt::format("dataset {} of {}: {} of {} elements written", name, target.path(), stream.filled, stream.numel));
+    require(stream.filled == stream.numel, fmt::format("dataset {} of {}: {} of {} elements written", name,
+                                                       target.path(), stream.filled, stream.numel));
     const std::string checksum = hdf5::to_hex(XXH3_64bits_digest(stream.checksum.get()));
     errno = 0;
     check(write_text_attribute(stream.dataset.get(), hdf5::kChecksumAttribute, checksum));
@@ -166,7 +185,8 @@ void Hdf5Writer::create(const std::string& name, Dtype dtype, std::span<const in
 void Hdf5Writer::append(const std::string& name, const void* data, int64_t count) {
     const auto held = hdf5::lock();
     const auto found = impl_->streams.find(name);
-    require(found != impl_->streams.end() && found->second.dataset, fmt::format("append to {}, not being filled", name));
+    require(found != impl_->streams.end() && found->second.dataset,
+            fmt::format("append to {}, not being filled", name));
     impl_->append(found->second, data, count);
 }
 

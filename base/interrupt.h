@@ -3,11 +3,12 @@
 
 namespace ballast {
 
-/// True after the first SIGINT or SIGTERM while a guard is alive. Loops look at it between steps and save before leaving.
+/// True after the first SIGINT or SIGTERM while a guard is alive. Loops look at it between steps and save before
+/// leaving.
 bool interrupted();
 
-/// Catches both signals for its life, then restores what was there. The first sets interrupted() and says so on standard
-/// error; the second ends the process at once, with 128 + the signal's number.
+/// Catches both signals for its life, then restores what was there. The first sets interrupted() and says so on
+/// standard error; the second ends the process at once, with 128 + the signal's number.
 class InterruptGuard {
   public:
     InterruptGuard();

@@ -12,7 +12,8 @@ namespace ballast {
 namespace {
 
 /// Text that is not UTF-8 cannot be JSON; it shows as U+FFFD rather than ending a run.
-template <class Json> void write(const std::string& path, const Json& value) {
+template <class Json>
+void write(const std::string& path, const Json& value) {
     write_file(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 

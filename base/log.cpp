@@ -18,7 +18,8 @@ std::string status_line;  // what the terminal's last line shows
 
 spdlog::logger& logger() {
     static const std::unique_ptr<spdlog::logger> instance = [] {
-        auto made = std::make_unique<spdlog::logger>("ballast", std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>());
+        auto made =
+            std::make_unique<spdlog::logger>("ballast", std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>());
         made->flush_on(spdlog::level::trace);
         return made;
     }();

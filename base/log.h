@@ -5,7 +5,8 @@
 
 namespace ballast {
 
-/// One line each: "[14:03:59] message", "[14:03:59] warning: message", coloured on a terminal only. Any thread may call.
+/// One line each: "[14:03:59] message", "[14:03:59] warning: message", coloured on a terminal only. Any thread may
+/// call.
 void log_info(std::string_view message);
 void log_warning(std::string_view message);
 void log_error(std::string_view message);

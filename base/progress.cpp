@@ -15,8 +15,8 @@ namespace ballast {
 namespace {
 
 constexpr double kSmoothingSeconds = 15;
-constexpr std::chrono::milliseconds kRedraw{100};   // on a terminal
-constexpr std::chrono::seconds kPlainLine{10};      // in a log file
+constexpr std::chrono::milliseconds kRedraw{100};  // on a terminal
+constexpr std::chrono::seconds kPlainLine{10};     // in a log file
 constexpr int kFewestColumns = 40;
 constexpr int kBarColumns = 24;
 

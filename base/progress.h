@@ -7,8 +7,8 @@
 
 namespace ballast {
 
-/// Units a second, smoothed over about half a minute: short enough to follow a change of speed, long enough for the time
-/// left not to jump. Until that much has passed it is the plain average.
+/// Units a second, smoothed over about half a minute: short enough to follow a change of speed, long enough for the
+/// time left not to jump. Until that much has passed it is the plain average.
 class RateEstimate {
   public:
     explicit RateEstimate(int64_t done) : last_done_(done) {}
@@ -20,7 +20,7 @@ class RateEstimate {
   private:
     double last_seconds_ = 0;
     int64_t last_done_;
-    double units_ = 0;   // both decay with the age of what they count
+    double units_ = 0;  // both decay with the age of what they count
     double weight_ = 0;
 };
 
@@ -30,14 +30,14 @@ struct ProgressState {
     std::string unit;
     std::string suffix;
     int64_t done = 0;
-    int64_t total = 0;       // 0: unknown
+    int64_t total = 0;  // 0: unknown
     double per_second = 0;
-    double elapsed = 0;      // seconds
+    double elapsed = 0;  // seconds
     bool finished = false;
 };
 
-/// "train  42% [████    ] 420/1.0k steps  3.1 steps/s  3m12s left  loss 3.21": at most `width` columns; without a bar when
-/// `width` is 0 (not a terminal).
+/// "train  42% [████    ] 420/1.0k steps  3.1 steps/s  3m12s left  loss 3.21": at most `width` columns; without a bar
+/// when `width` is 0 (not a terminal).
 std::string format_progress(const ProgressState& state, int width);
 
 /// "7s", "3m12s", "2h05m", "3d04h".

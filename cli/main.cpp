@@ -90,7 +90,8 @@ int run(int argc, char** argv) {
         return report(kFault, "out of memory; use a smaller model, batch or sequence, or a larger machine");
     } catch (const std::exception& error) {
         return report(kFault, fmt::format("{} (a fault of Ballast: please report it with this line, the command and "
-                                             "the output of `ballast info`)", error.what()));
+                                          "the output of `ballast info`)",
+                                          error.what()));
     }
 }
 

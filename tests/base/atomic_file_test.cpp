@@ -86,7 +86,8 @@ TEST_CASE("files: large, empty, missing, a folder, a device") {
     CHECK(read_file(folder.file("empty")) == "");
     CHECK(MappedFile(folder.file("empty")).bytes().empty());
     const auto missing = folder.file("missing");
-    CHECK(message_of([&] { read_file(missing); }) == "cannot read " + missing + ": No such file or directory; check the path");
+    CHECK(message_of([&] { read_file(missing); }) ==
+          "cannot read " + missing + ": No such file or directory; check the path");
     CHECK_THAT(message_of([&] { read_file(folder.path()); }), ContainsSubstring("Is a directory"));
     CHECK_THAT(message_of([&] { write_file(missing + "/x", ""); }), ContainsSubstring("No such file"));
     CHECK_THAT(message_of([&] { write_file(folder.file("large") + "/x", ""); }), ContainsSubstring("Not a directory"));
@@ -103,7 +104,8 @@ TEST_CASE("a folder one may not write to is named") {
         WARN("skipped: this user may write anywhere (root)");
         return;
     }
-    CHECK_THAT(message_of([&] { write_file(folder.file("x"), ""); }), ContainsSubstring("check who may read or write it"));
+    CHECK_THAT(message_of([&] { write_file(folder.file("x"), ""); }),
+               ContainsSubstring("check who may read or write it"));
     ::chmod(folder.path().c_str(), 0700);
 }
 
@@ -119,7 +121,8 @@ TEST_CASE("a full disk is one clear message, and the old file stays") {
     const std::string path = folder.file("disk/a");
     const auto check = [&](const auto& write) {
         write_file(path, "old");
-        CHECK(message_of(write) == "cannot write " + path + ": No space left on device; free some space or choose another folder");
+        CHECK(message_of(write) ==
+              "cannot write " + path + ": No space left on device; free some space or choose another folder");
         CHECK(bytes_of(path) == "old");
         CHECK(files_in(folder.file("disk")) == 1);
     };
@@ -139,7 +142,8 @@ TEST_CASE("a full disk is one clear message, and the old file stays") {
         const std::vector<int64_t> most{(1 << 20) - 8192};
         Hdf5Writer writer(path);
         writer.write("x", Dtype::u8, most, data.data());
-        for (int i = 0; i < 100; ++i) writer.write("small" + std::to_string(i), Dtype::u8, std::vector<int64_t>{100}, data.data());
+        for (int i = 0; i < 100; ++i)
+            writer.write("small" + std::to_string(i), Dtype::u8, std::vector<int64_t>{100}, data.data());
         writer.commit();
     });
     Hdf5Writer writer(path);  // and afterwards HDF5 still works
@@ -158,6 +162,7 @@ TEST_CASE("json: files come back, mistakes have a line") {
     CHECK(read_file(folder.file("b.json")) == "{\n  \"z\": 1,\n  \"a\": 2\n}\n");
     write_json_file(folder.file("c.json"), nlohmann::json("not \xff UTF-8"));
     CHECK(read_json_file(folder.file("c.json")) == "not \xef\xbf\xbd UTF-8");
-    CHECK_THAT(message_of([&] { parse_json("{\n\"a\": ,\n}", "given"); }), ContainsSubstring("given:2: not valid JSON"));
+    CHECK_THAT(message_of([&] { parse_json("{\n\"a\": ,\n}", "given"); }),
+               ContainsSubstring("given:2: not valid JSON"));
     CHECK_THAT(message_of([&] { parse_json("", "given"); }), ContainsSubstring("given:1: not valid JSON"));
 }

@@ -154,13 +154,15 @@ TEST_CASE("config: overrides are TOML values or bare words") {
     CHECK(with({"train.loop.layers=[7]"}).layers == std::vector<int64_t>{7});
     CHECK(with({"train.loop.colour=blue"}).colour == Colour::blue);
     CHECK_THAT(message_of([] { with({"model.name"}); }), ContainsSubstring("write it as section.key=value"));
-    CHECK_THAT(message_of([] { with({"model.hiden_size=1"}); }), ContainsSubstring("--set model.hiden_size=1: unknown key") &&
-                                                                    ContainsSubstring("did you mean model.hidden_size?"));
+    CHECK_THAT(message_of([] { with({"model.hiden_size=1"}); }),
+               ContainsSubstring("--set model.hiden_size=1: unknown key") &&
+                   ContainsSubstring("did you mean model.hidden_size?"));
     CHECK_THAT(message_of([] { with({"model.hidden_size=many"}); }), ContainsSubstring("must be a whole number"));
 }
 
 TEST_CASE("config: mistakes are named with file, line, key and what would be right") {
-    CHECK(error_of("[model]\n\nhiden_size = 1") == "given:3: unknown key model.hiden_size; did you mean model.hidden_size?");
+    CHECK(error_of("[model]\n\nhiden_size = 1") ==
+          "given:3: unknown key model.hiden_size; did you mean model.hidden_size?");
     CHECK(error_of("hidden_size = 1") == "given:1: unknown key hidden_size; did you mean model.hidden_size?");
     CHECK(error_of("[train]\ncolour = 'red'") == "given:2: unknown key train.colour; did you mean train.loop.colour?");
     CHECK(error_of("[model]\nzzzzzzzz = 1") == "given:2: unknown key model.zzzzzzzz");
@@ -197,8 +199,9 @@ TEST_CASE("config: a table marks what was changed, the help lists everything") {
     CHECK(std::count(table.begin(), table.end(), '*') == 1);
     CHECK(std::count(table.begin(), table.end(), '\n') == 8);
     const std::string help = to_help(Sample{});
-    CHECK_THAT(help, ContainsSubstring("[train.loop]  The loop") && ContainsSubstring("hidden_size = 512") && ContainsSubstring("(1 … 1048576)") &&
-                         ContainsSubstring("(red | green | blue)") && ContainsSubstring("in a section visited twice"));
+    CHECK_THAT(help, ContainsSubstring("[train.loop]  The loop") && ContainsSubstring("hidden_size = 512") &&
+                         ContainsSubstring("(1 … 1048576)") && ContainsSubstring("(red | green | blue)") &&
+                         ContainsSubstring("in a section visited twice"));
 }
 
 TEST_CASE("edit distance counts slips of the hand") {

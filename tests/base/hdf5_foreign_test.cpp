@@ -19,13 +19,15 @@ namespace {
 /// A file in the oldest format, as h5py writes by default.
 class ForeignFile {
   public:
-    explicit ForeignFile(const std::string& path) : file_(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)) {}
+    explicit ForeignFile(const std::string& path)
+        : file_(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)) {}
     ~ForeignFile() { H5Fclose(file_); }
     ForeignFile(const ForeignFile&) = delete;
     ForeignFile& operator=(const ForeignFile&) = delete;
 
     /// `data` may be null: nothing is written then.
-    void add(const char* name, hid_t type, std::vector<hsize_t> shape, const void* data, hid_t properties = H5P_DEFAULT) {
+    void add(const char* name, hid_t type, std::vector<hsize_t> shape, const void* data,
+             hid_t properties = H5P_DEFAULT) {
         const hid_t space = H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr);
         const hid_t dataset = H5Dcreate2(file_, name, type, space, H5P_DEFAULT, properties, H5P_DEFAULT);
         if (data) H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);

@@ -8,7 +8,8 @@
 namespace ballast::testing {
 
 /// Empty when it throws none; other exceptions pass.
-template <class Call> std::string message_of(const Call& call) {
+template <class Call>
+std::string message_of(const Call& call) {
     try {
         call();
     } catch (const UserError& error) {

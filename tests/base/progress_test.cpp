@@ -17,7 +17,8 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 /// What `write` puts on standard error, which is a file for that time.
-template <class Write> std::string standard_error_of(const Write& write) {
+template <class Write>
+std::string standard_error_of(const Write& write) {
     const TemporaryFolder folder;
     std::fflush(stderr);
     const int saved = ::dup(STDERR_FILENO);

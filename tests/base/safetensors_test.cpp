@@ -35,7 +35,8 @@ std::string one_tensor(const std::string& dtype, const std::string& shape, uint6
     return fmt::format(R"({{"x":{{"dtype":"{}","shape":{},"data_offsets":[{},{}]}}}})", dtype, shape, begin, end);
 }
 
-template <class T> std::string bytes_as(std::initializer_list<T> values) {
+template <class T>
+std::string bytes_as(std::initializer_list<T> values) {
     return {reinterpret_cast<const char*>(values.begin()), values.size() * sizeof(T)};
 }
 
@@ -91,7 +92,8 @@ TEST_CASE("safetensors: what is written reads back, laid out as the format asks"
     CHECK(header["__metadata__"]["format"] == "pt");
     CHECK(header["a.bias"]["data_offsets"] == std::vector<int>{84, 94});
     CHECK(bytes.size() == 8 + length + 98);
-    CHECK_THAT(message_of([&] { reader.info("c"); }), ContainsSubstring("tensor c is not in " + folder.file("a.safetensors")));
+    CHECK_THAT(message_of([&] { reader.info("c"); }),
+               ContainsSubstring("tensor c is not in " + folder.file("a.safetensors")));
     CHECK_THAT(message_of([&] { reader.read_f32("a.bias", out); }), ContainsSubstring("has 5 elements, expected 21"));
 }
 
@@ -111,8 +113,8 @@ TEST_CASE("safetensors: F16 becomes float exactly, for all 65536 bit patterns") 
         double expected = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
         if (exponent == 31) expected = fraction ? std::nan("") : std::numeric_limits<double>::infinity();
         const double actual = out[bits];
-        const bool same = std::isnan(expected) ? std::isnan(actual)
-                                               : actual == sign * expected && std::signbit(actual) == (sign < 0);
+        const bool same =
+            std::isnan(expected) ? std::isnan(actual) : actual == sign * expected && std::signbit(actual) == (sign < 0);
         if (!same) FAIL("half " << bits << " became " << actual);
     }
 }
@@ -122,7 +124,8 @@ TEST_CASE("safetensors: every stored type becomes f32, f64 and bf16") {
     const auto check = [&](const char* dtype, const std::string& data, std::vector<double> expected) {
         CAPTURE(dtype);
         // An odd header length puts the data on an odd address.
-        put_bytes(folder.file("a"), file_of(one_tensor(dtype, fmt::format("[{}]", expected.size()), 0, data.size()), data));
+        put_bytes(folder.file("a"),
+                  file_of(one_tensor(dtype, fmt::format("[{}]", expected.size()), 0, data.size()), data));
         const SafetensorsReader reader(folder.file("a"));
         std::vector<float> floats(expected.size());
         std::vector<double> doubles(expected.size());
@@ -227,12 +230,14 @@ TEST_CASE("safetensors: a folder is one file or shards, whichever fits") {
     const std::vector<float> values(100, 1.25f);
     const auto write = [&](int64_t max_shard_bytes) {
         SafetensorsFolderWriter writer(out, max_shard_bytes);
-        for (int i = 0; i < 5; ++i) writer.add(fmt::format("layer.{}", i), Dtype::f32, Shape{i == 3 ? 100 : 10}, values.data());
+        for (int i = 0; i < 5; ++i)
+            writer.add(fmt::format("layer.{}", i), Dtype::f32, Shape{i == 3 ? 100 : 10}, values.data());
         writer.commit();
     };
     const auto files = [&] {
         std::vector<std::string> names;
-        for (const auto& entry : std::filesystem::directory_iterator(out)) names.push_back(entry.path().filename().string());
+        for (const auto& entry : std::filesystem::directory_iterator(out))
+            names.push_back(entry.path().filename().string());
         std::sort(names.begin(), names.end());
         return names;
     };
@@ -282,5 +287,6 @@ TEST_CASE("safetensors: a folder whose index lies is refused") {
     };
     for (const auto& [index, reason] : lies) CHECK_THAT(refused(index), ContainsSubstring(reason));
     std::filesystem::remove(folder.file("model.safetensors.index.json"));
-    CHECK_THAT(message_of([&] { SafetensorsFolder model(folder.path()); }), ContainsSubstring("has neither model.safetensors nor"));
+    CHECK_THAT(message_of([&] { SafetensorsFolder model(folder.path()); }),
+               ContainsSubstring("has neither model.safetensors nor"));
 }

@@ -38,8 +38,9 @@ inline std::string bytes_of(const std::string& path) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// Plainly, so that damaged files can be made.
+/// Plainly, so that damaged files can be made. A new file each time: ext4 flushes one that is truncated and rewritten.
 inline void put_bytes(const std::string& path, const std::string& bytes) {
+    std::filesystem::remove(path);
     std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 

@@ -26,7 +26,8 @@ struct Outcome {
 /// Runs `ballast ARGUMENTS` through the shell. `before` may set the environment or limits.
 Outcome ballast_with(const std::string& arguments, const std::string& before = "") {
     const TemporaryFolder folder;
-    const std::string command = before + " '" BALLAST_BINARY "' " + arguments + " >" + folder.file("out") + " 2>" + folder.file("err");
+    const std::string command =
+        before + " '" BALLAST_BINARY "' " + arguments + " >" + folder.file("out") + " 2>" + folder.file("err");
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder.file("out")), read_file(folder.file("err"))};
 }
