@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/interrupt.h"
@@ -14,6 +15,7 @@
 #include "data/sampler.h"
 #include "data/token_store.h"
 #include "data/tokenizer.h"
+#include "train/run_config.h"
 
 namespace ballast {
 namespace {
@@ -30,8 +32,21 @@ struct InfoArguments {
 };
 
 struct ShowArguments {
-    std::string path, tokenizer;
-    int64_t step = 0, steps = 0, batch = 0, seq_length = 2048, seed = 1234, num_sinks = 0, count = 4;
+    std::string path, tokenizer, config;
+    int64_t step = 1, steps = 0, batch = 8, seq_length = 2048, seed = 1234, num_sinks = 0, count = 4;
+
+    /// What decides the order, as a run has it: from its folder or its TOML file.
+    void read_config() {
+        const bool folder = std::filesystem::is_directory(config);
+        const auto path_of_toml = folder ? (std::filesystem::path(config) / "config.toml").string() : config;
+        const train::RunConfig run = train::RunConfig::load(path_of_toml, {});
+        steps = run.train.steps;
+        batch = run.train.global_batch;
+        seq_length = run.train.sequence_length;
+        seed = run.train.data_seed;
+        num_sinks = run.model.num_sink_tokens;
+        if (tokenizer.empty()) tokenizer = run.data.tokenizer;
+    }
 };
 
 void prepare(const PrepareArguments& arguments) {
@@ -87,21 +102,26 @@ std::string describe_inputs(const data::Tokenizer& tokenizer, std::span<const in
     return text;
 }
 
-void show(const ShowArguments& arguments) {
+void show(ShowArguments arguments) {
     const data::TokenStore store(arguments.path);
+    if (!arguments.config.empty()) arguments.read_config();
+    if (arguments.tokenizer.empty())
+        arguments.tokenizer = (std::filesystem::path(arguments.path).parent_path() / "tokenizer.json").string();
+    const int64_t tokens_a_step = arguments.batch * arguments.seq_length;
+    if (arguments.steps == 0) arguments.steps = std::max<int64_t>(1, store.num_tokens() / tokens_a_step);
     const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
     if (tokenizer.hash() != store.tokenizer_hash())
         throw UserError(fmt::format("{} was made with another tokenizer than {} (hashes {} and {})", arguments.path,
                                     arguments.tokenizer, store.tokenizer_hash(), tokenizer.hash()));
-    if (arguments.step >= arguments.steps)
-        throw UserError(fmt::format("--step {} must be below --steps {}", arguments.step, arguments.steps));
+    if (arguments.step > arguments.steps)
+        throw UserError(fmt::format("--step {} is past the last of {} steps", arguments.step, arguments.steps));
     if (arguments.num_sinks >= arguments.seq_length)
         throw UserError(fmt::format("--sinks {} must be below --seq {}", arguments.num_sinks, arguments.seq_length));
     const data::Sampler sampler(store, arguments.seq_length, static_cast<uint32_t>(arguments.seed), arguments.steps,
                                 arguments.batch);
     std::vector<int32_t> window(static_cast<size_t>(arguments.seq_length) + 1);
     for (int64_t b = 0; b < std::min(arguments.count, arguments.batch); ++b) {
-        const int64_t index = arguments.step * arguments.batch + b;
+        const int64_t index = (arguments.step - 1) * arguments.batch + b;
         sampler.sample(index, window.data());
         fmt::print("=== step {}, sample {} of {} (number {} of {}, {} epochs)\n{}\n", arguments.step, b,
                    arguments.batch, index, sampler.size(), sampler.num_epochs(),
@@ -126,8 +146,9 @@ void add_prepare_command(CLI::App& parent) {
         ->capture_default_str();
     add_invalid_utf8_option(*command, options.invalid_utf8);
     add_threads_option(*command, arguments->threads);
-    command->footer("Example: ballast data prepare -t tokenizer.json -o train.h5 --validation-output val.h5 "
-                    "--validation-fraction 0.05 books/");
+    command->footer(
+        "Example: ballast data prepare -t tokenizer.json -o train.h5 --validation-output val.h5 "
+        "--validation-fraction 0.05 books/");
     command->callback([arguments] { prepare(*arguments); });
 }
 
@@ -149,17 +170,19 @@ void add_show_command(CLI::App& parent) {
             ->capture_default_str();
     };
     command->add_option("file", arguments->path, "Token store")->required();
-    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
-    add_size("--step", arguments->step, "The step, from 0", 0);
-    add_size("--steps", arguments->steps, "Steps of the whole run: the order depends on it", 1)->required();
-    add_size("--batch", arguments->batch, "Samples a step (global batch): the order depends on it", 1)->required();
+    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json; default: the run's, or beside FILE");
+    command->add_option("--config", arguments->config,
+                        "Run folder or TOML file that gives steps, batch, length, seed, sinks");
+    add_size("--step", arguments->step, "The step, numbered as in training: from 1", 1);
+    add_size("--steps", arguments->steps, "Steps of the whole run, on which the order depends; 0: one epoch", 0);
+    add_size("--batch", arguments->batch, "Samples a step (global batch), on which the order depends", 1);
     add_size("--seq", arguments->seq_length, "Sequence length", 1);
     command->add_option("--seed", arguments->seed, "Seed of the order")
         ->check(CLI::Range(int64_t{0}, int64_t{0xFFFFFFFF}))
         ->capture_default_str();
     add_size("--sinks", arguments->num_sinks, "Sink tokens before each sample", 0);
     add_size("--count", arguments->count, "Samples to print", 1);
-    command->footer("Example: ballast data show train.h5 -t tokenizer.json --step 7 --steps 143000 --batch 1024");
+    command->footer("Example: ballast data show train.h5 --config runs/160m --step 7");
     command->callback([arguments] { show(*arguments); });
 }
 
