@@ -108,7 +108,8 @@ void show(ShowArguments arguments) {
     if (arguments.tokenizer.empty())
         arguments.tokenizer = (std::filesystem::path(arguments.path).parent_path() / "tokenizer.json").string();
     const int64_t tokens_a_step = arguments.batch * arguments.seq_length;
-    if (arguments.steps == 0) arguments.steps = std::max<int64_t>(1, store.num_tokens() / tokens_a_step);
+    if (arguments.steps == 0)  // the sampler wants half a per cent to spare, which would open a second epoch
+        arguments.steps = std::max<int64_t>(1, (store.num_tokens() - 1) / tokens_a_step * 200 / 202);
     const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
     if (tokenizer.hash() != store.tokenizer_hash())
         throw UserError(fmt::format("{} was made with another tokenizer than {} (hashes {} and {})", arguments.path,
