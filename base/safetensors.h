@@ -20,8 +20,8 @@ struct SafetensorsInfo {
     int64_t numel() const;
 };
 
-/// Reads one file through a mapping. Everything the header claims is checked when the file is opened: each tensor's size
-/// follows from its shape and type, and together they cover the data without gap or overlap. A lie is a UserError.
+/// Reads one file through a mapping. Everything the header claims is checked when the file is opened: each tensor's
+/// size follows from its shape and type, and together they cover the data without gap or overlap. A lie is a UserError.
 class SafetensorsReader {
   public:
     explicit SafetensorsReader(std::string path);
@@ -63,7 +63,7 @@ class SafetensorsFolder {
     void open_shards(const std::string& folder);
 
     std::string path_;
-    std::map<std::string, SafetensorsReader> shards_;             // by file name
+    std::map<std::string, SafetensorsReader> shards_;                // by file name
     std::map<std::string, const SafetensorsReader*> shard_by_name_;  // tensor → its shard
 };
 

@@ -31,7 +31,7 @@ struct Tensor {
 /// Bytes of an element; nothing for a type we do not know.
 std::optional<uint64_t> element_size(std::string_view dtype) {
     static const std::map<std::string_view, uint64_t> kSizes = {
-        {"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4}, {"U32", 4}, {"F16", 2},     {"BF16", 2},
+        {"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4},  {"U32", 4},     {"F16", 2},    {"BF16", 2},
         {"I16", 2}, {"U16", 2}, {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
     const auto found = kSizes.find(dtype);
     return found == kSizes.end() ? std::nullopt : std::optional(found->second);
@@ -51,7 +51,8 @@ struct half {
     explicit operator float() const { return half_to_float(bits); }
 };
 
-template <class From, class To> void convert(const std::byte* from, int64_t count, void* out) {
+template <class From, class To>
+void convert(const std::byte* from, int64_t count, void* out) {
     To* to = static_cast<To*>(out);
     for (int64_t i = 0; i < count; ++i) {
         From value;
@@ -67,20 +68,34 @@ template <class From, class To> void convert(const std::byte* from, int64_t coun
 }
 
 /// False when `stored` is no type we convert from.
-template <class To> bool convert_from(std::string_view stored, const std::byte* from, int64_t count, void* out) {
-    if (stored == "F32") convert<float, To>(from, count, out);
-    else if (stored == "F16") convert<half, To>(from, count, out);
-    else if (stored == "BF16") convert<bf16, To>(from, count, out);
-    else if (stored == "F64") convert<double, To>(from, count, out);
-    else if (stored == "I64") convert<int64_t, To>(from, count, out);
-    else if (stored == "U64") convert<uint64_t, To>(from, count, out);
-    else if (stored == "I32") convert<int32_t, To>(from, count, out);
-    else if (stored == "U32") convert<uint32_t, To>(from, count, out);
-    else if (stored == "I16") convert<int16_t, To>(from, count, out);
-    else if (stored == "U16") convert<uint16_t, To>(from, count, out);
-    else if (stored == "I8") convert<int8_t, To>(from, count, out);
-    else if (stored == "U8" || stored == "BOOL") convert<uint8_t, To>(from, count, out);
-    else return false;
+template <class To>
+bool convert_from(std::string_view stored, const std::byte* from, int64_t count, void* out) {
+    if (stored == "F32")
+        convert<float, To>(from, count, out);
+    else if (stored == "F16")
+        convert<half, To>(from, count, out);
+    else if (stored == "BF16")
+        convert<bf16, To>(from, count, out);
+    else if (stored == "F64")
+        convert<double, To>(from, count, out);
+    else if (stored == "I64")
+        convert<int64_t, To>(from, count, out);
+    else if (stored == "U64")
+        convert<uint64_t, To>(from, count, out);
+    else if (stored == "I32")
+        convert<int32_t, To>(from, count, out);
+    else if (stored == "U32")
+        convert<uint32_t, To>(from, count, out);
+    else if (stored == "I16")
+        convert<int16_t, To>(from, count, out);
+    else if (stored == "U16")
+        convert<uint16_t, To>(from, count, out);
+    else if (stored == "I8")
+        convert<int8_t, To>(from, count, out);
+    else if (stored == "U8" || stored == "BOOL")
+        convert<uint8_t, To>(from, count, out);
+    else
+        return false;
     return true;
 }
 
@@ -119,7 +134,8 @@ struct SafetensorsReader::Impl {
     }
 
     [[noreturn]] void fail(std::string_view why) const {
-        throw UserError(fmt::format("{}: not a complete safetensors file: {}; download or export it again", file.path(), why));
+        throw UserError(
+            fmt::format("{}: not a complete safetensors file: {}; download or export it again", file.path(), why));
     }
     void read_header();
     Tensor read_tensor(const std::string& name, const nlohmann::json& entry) const;
@@ -192,7 +208,8 @@ void SafetensorsReader::Impl::check_cover() const {
 
 const Tensor& SafetensorsReader::Impl::find(const std::string& name) const {
     const auto found = tensors.find(name);
-    if (found == tensors.end()) throw UserError(fmt::format("tensor {} is not in {}; is this the right model?", name, file.path()));
+    if (found == tensors.end())
+        throw UserError(fmt::format("tensor {} is not in {}; is this the right model?", name, file.path()));
     return found->second;
 }
 
@@ -226,16 +243,16 @@ void SafetensorsReader::read_as(const std::string& name, Dtype dtype, void* out)
     if (dtype == Dtype::bf16) converted = convert_from<bf16>(stored, from, count, out);
     if (dtype == Dtype::f64) converted = convert_from<double>(stored, from, count, out);
     if (!converted) {
-        throw UserError(fmt::format("tensor {} of {} is {}, which cannot become {}; convert it first", name, path(), stored,
-                                    name_of(dtype)));
+        throw UserError(fmt::format("tensor {} of {} is {}, which cannot become {}; convert it first", name, path(),
+                                    stored, name_of(dtype)));
     }
 }
 
 void SafetensorsReader::read_f32(const std::string& name, std::span<float> out) const {
     const int64_t numel = info(name).numel();
     if (static_cast<int64_t>(out.size()) != numel) {
-        throw UserError(fmt::format("tensor {} of {} has {} elements, expected {}; is this the right model?", name, path(),
-                                    numel, out.size()));
+        throw UserError(fmt::format("tensor {} of {} has {} elements, expected {}; is this the right model?", name,
+                                    path(), numel, out.size()));
     }
     read_as(name, Dtype::f32, out.data());
 }
@@ -250,7 +267,8 @@ SafetensorsFolder::SafetensorsFolder(const std::string& path) : path_(path) {
         open_shards(path);
         return;
     } else {
-        throw UserError(fmt::format("{} has neither {} nor {}; download or export the model again", path, kSingleFile, kIndexFile));
+        throw UserError(
+            fmt::format("{} has neither {} nor {}; download or export the model again", path, kSingleFile, kIndexFile));
     }
     const SafetensorsReader& only = shards_.begin()->second;
     for (const std::string& name : only.names()) shard_by_name_[name] = &only;
@@ -262,11 +280,13 @@ void SafetensorsFolder::open_shards(const std::string& folder) {
     const auto fail = [&](std::string_view why) {
         throw UserError(fmt::format("{}: {}; download or export the model again", index_path, why));
     };
-    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) fail("has no weight_map");
+    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
+        fail("has no weight_map");
     for (const auto& [name, file] : index["weight_map"].items()) {
         const std::string shard = file.is_string() ? file.get<std::string>() : "";
         // A shard lies beside its index; anything else would let a downloaded index read other files.
-        if (shard.empty() || shard.find('/') != std::string::npos) fail(fmt::format("tensor {} is in no file of this folder", name));
+        if (shard.empty() || shard.find('/') != std::string::npos)
+            fail(fmt::format("tensor {} is in no file of this folder", name));
         auto found = shards_.find(shard);
         if (found == shards_.end()) {
             found = shards_.emplace(shard, SafetensorsReader((std::filesystem::path(folder) / shard).string())).first;
@@ -286,7 +306,8 @@ std::vector<std::string> SafetensorsFolder::names() const {
 
 const SafetensorsReader& SafetensorsFolder::shard_of(const std::string& name) const {
     const auto found = shard_by_name_.find(name);
-    if (found == shard_by_name_.end()) throw UserError(fmt::format("tensor {} is not in {}; is this the right model?", name, path_));
+    if (found == shard_by_name_.end())
+        throw UserError(fmt::format("tensor {} is not in {}; is this the right model?", name, path_));
     return *found->second;
 }
 

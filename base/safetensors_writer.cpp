@@ -55,7 +55,8 @@ void write_entries(const std::string& path, std::span<const SafetensorsEntry> en
 }
 
 /// Fills one shard after the other in the given order, as transformers does.
-std::vector<std::vector<SafetensorsEntry>> cut_into_shards(std::span<const SafetensorsEntry> entries, int64_t max_bytes) {
+std::vector<std::vector<SafetensorsEntry>> cut_into_shards(std::span<const SafetensorsEntry> entries,
+                                                           int64_t max_bytes) {
     std::vector<std::vector<SafetensorsEntry>> shards(1);
     int64_t filled = 0;
     for (const SafetensorsEntry& entry : entries) {
