@@ -113,7 +113,7 @@ template <class A> A sink_logit_of(const AttentionParams& params, int64_t head) 
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
-/// Finishes a row of logits over whole panels of a tile: ALiBi's -slope (i - j) added, -inf where the row does not see
+/// Finishes a row of logits over `panels` of a tile: ALiBi's -slope (i - j) added, -inf where the row does not see
 /// (`seen`, in the tile's columns). `distance` is j - i of column 0, i being HeadRules::bias_position().
 template <class A>
 HWY_INLINE void bias_and_mask(A* logits, Range panels, Range seen, const HeadRules& rules, int64_t distance) {
@@ -129,21 +129,35 @@ HWY_INLINE void bias_and_mask(A* logits, Range panels, Range seen, const HeadRul
     std::fill(logits + seen.end, logits + panels.end, -std::numeric_limits<A>::infinity());
 }
 
-/// Turns a row of logits (over whole vectors, at least one of them finite) into p = exp(logit - m) and brings the running
-/// maximum m and sum l up to date. Returns exp(m_old - m), by which what was summed up before has to be multiplied.
+/// Columns are handled in runs of this many: whole panels of the micro-kernel and whole virtual lanes of the sums.
+template <class A> inline constexpr int64_t kRunColumns = std::max(kMicroColumns<A>, LaneSum<A>::kLanes);
+
+/// [begin, end) widened to whole runs.
+template <class A> HWY_INLINE Range whole_runs(Range columns) {
+    return {columns.begin / kRunColumns<A> * kRunColumns<A>, round_up(columns.end, kRunColumns<A>)};
+}
+
+/// Turns a row of logits (whole runs, at least one logit visible) into p = exp(logit - m) and brings the running maximum m
+/// and sum l up to date. Returns exp(m_old - m), by which what was summed up before has to be multiplied.
 template <class A> HWY_INLINE A online_softmax(A* p, Range columns, A& running_maximum, A& running_sum) {
-    const hn::ScalableTag<A> d;
-    const int64_t width = static_cast<int64_t>(hn::Lanes(d));
+    using Sum = LaneSum<A>;
+    const typename Sum::D d;
     auto maxima = hn::LoadU(d, p + columns.begin);
-    for (int64_t c = columns.begin + width; c < columns.end; c += width) maxima = hn::Max(maxima, hn::LoadU(d, p + c));
+    for (int64_t c = columns.begin; c < columns.end; c += Sum::kLanes) {
+        auto run = hn::LoadU(d, p + c);
+        for (int64_t part = 1; part < Sum::kParts; ++part) run = hn::Max(run, hn::LoadU(d, p + c + part * Sum::kNative));
+        maxima = hn::Max(maxima, run);
+    }
     const A maximum = std::max(running_maximum, hn::GetLane(hn::MaxOfLanes(d, maxima)));
     const auto shift = hn::Set(d, maximum);
-    LaneSum<A> sum;
-    for (int64_t c = columns.begin, i = 0; c < columns.end; c += width, ++i) {
-        const auto e = exp(d, hn::Sub(hn::LoadU(d, p + c), shift));
-        hn::StoreU(e, d, p + c);
-        sum.add(i % LaneSum<A>::kParts, e);
-    }
+    Sum sum;
+    for (int64_t c = columns.begin; c < columns.end; c += Sum::kLanes)
+        for (int64_t part = 0; part < Sum::kParts; ++part) {
+            A* at = p + c + part * Sum::kNative;
+            const auto e = exp(d, hn::Sub(hn::LoadU(d, at), shift));
+            hn::StoreU(e, d, at);
+            sum.add(part, e);
+        }
     const A decay = maximum == running_maximum ? A(1) : exp_of(running_maximum - maximum);
     running_maximum = maximum;
     running_sum = running_sum * decay + sum.total();
@@ -173,11 +187,6 @@ HWY_INLINE void finish_row(T* out, A& lse, const A* o, int64_t dims, A row_maxim
 HWY_INLINE Range within(Range tile, Range columns) {
     const int64_t width = tile.end - tile.begin;
     return {std::clamp<int64_t>(columns.begin - tile.begin, 0, width), std::clamp<int64_t>(columns.end - tile.begin, 0, width)};
-}
-
-/// [begin, end) widened to whole micro-kernel panels.
-template <class A> HWY_INLINE Range whole_panels(Range columns) {
-    return {columns.begin / kMicroColumns<A> * kMicroColumns<A>, round_up(columns.end, kMicroColumns<A>)};
 }
 
 }  // namespace ballast::cpu::HWY_NAMESPACE

@@ -133,7 +133,7 @@ template <class T> class BackwardTask {
     void add_keys(const KeyPart& part, Range columns) {
         const int64_t count = columns.end - columns.begin, row = part.first_row + columns.begin;
         const T *k = head_row<const T>(in_.k, b_, row, g_), *v = head_row<const T>(in_.v, b_, row, g_);
-        const int64_t padded = round_up(count, kMicroColumns<A>);
+        const int64_t padded = round_up(count, kRunColumns<A>);
         copy_rows(k_, stride_, k, in_.k.stride[1], count, dims_, padded_dims_);
         transpose_rows(k_transposed_, keys_, k, in_.k.stride[1], count, dims_, padded);
         transpose_rows(v_transposed_, keys_, v, in_.v.stride[1], count, dims_, padded);
@@ -187,7 +187,7 @@ template <class T> class BackwardTask {
         std::fill_n(p, rows * keys_, A(0));
         std::fill_n(d_s, rows * keys_, A(0));
         if (seen.empty()) return seen;
-        const Range panels = whole_panels<A>(seen);
+        const Range panels = whole_runs<A>(seen);
         multiply_rows<A>(rows, panels.end - panels.begin, dims_, {q_ + row * stride_, stride_, 1},
                          {k_transposed_ + panels.begin, keys_, kMicroColumns<A>}, p + panels.begin, keys_, false);
         multiply_rows<A>(rows, panels.end - panels.begin, dims_, {d_o_ + row * stride_, stride_, 1},

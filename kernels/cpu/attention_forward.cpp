@@ -76,7 +76,7 @@ template <class T> class ForwardTile {
     void add_keys(const KeyPart& part, Range columns) {
         const int64_t count = columns.end - columns.begin, row = part.first_row + columns.begin;
         transpose_rows(k_, keys_, head_row<const T>(in_.k, b_, row, g_), in_.k.stride[1], count, dims_,
-                       round_up(count, kMicroColumns<A>));
+                       round_up(count, kRunColumns<A>));
         copy_rows(v_, stride_, head_row<const T>(in_.v, b_, row, g_), in_.v.stride[1], count, dims_,
                   round_up(dims_, kMicroColumns<A>));
         for (int64_t r = 0; r < queries_; r += kMicroRows) add_keys(part, columns, r, std::min(kMicroRows, queries_ - r));
@@ -86,7 +86,7 @@ template <class T> class ForwardTile {
     void add_keys(const KeyPart& part, Range columns, int64_t row, int64_t rows) {
         const Range seen{in_tile(part, columns, row).begin, in_tile(part, columns, row + rows - 1).end};
         if (seen.empty()) return;
-        const Range panels = whole_panels<A>(seen);
+        const Range panels = whole_runs<A>(seen);
         multiply_rows<A>(rows, panels.end - panels.begin, dims_, {q_ + row * stride_, stride_, 1},
                          {k_ + panels.begin, keys_, kMicroColumns<A>}, p_ + panels.begin, keys_, false);
         for (int64_t r = 0; r < rows; ++r) softmax_row(part, columns, panels, row + r, p_ + r * keys_);
@@ -161,7 +161,7 @@ template <class T> class DecodeRow {
             p_[c] = reduce_sum<A>(dims_, [&](int64_t i, auto lanes) HWY_ATTR {
                 return hn::Mul(load(d, q_ + i, lanes), load(d, k + i, lanes));
             });
-        const Range whole{0, round_up(count, static_cast<int64_t>(hn::Lanes(d)))};
+        const Range whole = whole_runs<A>({0, count});
         bias_and_mask(p_, whole, {0, count}, rules_, part.position + first - rules_.bias_position(part, t_));
         const A decay = online_softmax(p_, whole, maximum_, sum_);
         if (decay != 1) scale_row(o_, tile_stride<A>(dims_), decay);
