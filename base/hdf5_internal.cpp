@@ -11,7 +11,10 @@ namespace ballast::hdf5 {
 std::unique_lock<std::mutex> lock() {
     static std::mutex mutex;
     std::unique_lock held(mutex);
-    [[maybe_unused]] static const herr_t silenced = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+    [[maybe_unused]] static const herr_t prepared = [] {
+        H5dont_atexit();  // it would close once more, and crash on, a file that could not be flushed
+        return H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+    }();
     return held;
 }
 
