@@ -49,6 +49,9 @@ std::vector<uint32_t> read_text(const TextOptions& options, const train::LoadedM
     if (path.empty())
         throw UserError(fmt::format("{} has no tokenizer.json beside it; name one with --tokenizer", loaded.source));
     const data::Tokenizer tokenizer = data::Tokenizer::load(path);
+    if (!loaded.tokenizer_hash.empty() && loaded.tokenizer_hash != tokenizer.hash())
+        throw UserError(fmt::format("{} was trained with another tokenizer than {}; name its own with --tokenizer",
+                                    loaded.source, path));
     data::Corpus corpus(options.text,
                         {.last_cut = [&](std::string_view piece) { return tokenizer.last_safe_cut(piece); }});
     data::Encoder encoder(tokenizer);
@@ -167,9 +170,13 @@ void add_streaming(CLI::App* parent) {
     command
         ->add_option("--sinks", o->sinks,
                      "positions kept at the start, e.g. 0,1,2,4 (the model's sink tokens come first)")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::NonNegativeNumber);
     command->add_option("--cache", o->caches, "total positions C, e.g. 256,512,1024; default: half the trained context")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::PositiveNumber);
     command
         ->add_option("--method", o->method,
                      "masked: one pass in chunks; cache: the literal cache, token by token; they agree")
@@ -235,7 +242,11 @@ void add_table(CLI::App* parent) {
     command
         ->add_option("--cache", o->table.cache, "total positions C of every policy; default: half the trained context")
         ->check(CLI::PositiveNumber);
-    command->add_option("--sinks", o->table.sinks, "columns x + (C - x)")->delimiter(',')->capture_default_str();
+    command->add_option("--sinks", o->table.sinks, "columns x + (C - x)")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     command->add_option("--every", o->table.recompute_every, "recompute: score every k-th token")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
@@ -260,6 +271,10 @@ struct SinksCommand {
         options.maps = !maps.empty();
         Context context(Device::cpu, static_cast<int>(text.threads));
         const train::LoadedModel loaded = train::load_model(model, context, text.compute_dtype());
+        const int64_t positions = loaded.model->config().max_position_embeddings;
+        if (options.length > positions)
+            log_warning(fmt::format("sequences of {} tokens, but the model was trained on {}; expect other attention",
+                                    options.length, positions));
         const eval::SinkResult r = eval::evaluate_sinks(context, *loaded.model, read_text(text, loaded), options);
         std::cout << fmt::format("{} sequences of {} tokens\n", r.sequences, r.length);
         for (int64_t k = 0; k < r.positions; ++k)

@@ -24,20 +24,23 @@ int64_t write_tokenizer(const std::string& from, const std::filesystem::path& fo
                         const model::ModelConfig& config) {
     const data::Tokenizer tokenizer = data::Tokenizer::load(from);
     nlohmann::ordered_json json = nlohmann::ordered_json::parse(read_json_file(from).dump());
-    for (int64_t i = 0; i < config.num_sink_tokens; ++i)
-        json["added_tokens"].push_back({{"id", config.sink_token_id + i},
+    for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
+        const int64_t id = config.sink_token_id + i;
+        if (tokenizer.token_bytes(static_cast<uint32_t>(id))) continue;  // exported before
+        json["added_tokens"].push_back({{"id", id},
                                         {"content", fmt::format("<|sink_{}|>", i)},
                                         {"single_word", false},
                                         {"lstrip", false},
                                         {"rstrip", false},
                                         {"normalized", false},
                                         {"special", true}});
+    }
     write_json_file((folder / "tokenizer.json").string(), json);
     const std::string end = "<|endoftext|>";
     nlohmann::ordered_json settings{{"tokenizer_class", "PreTrainedTokenizerFast"},
                                     {"add_prefix_space", false},
                                     {"model_max_length", config.max_position_embeddings}};
-    nlohmann::ordered_json special;
+    nlohmann::ordered_json special = nlohmann::ordered_json::object();
     if (tokenizer.end_of_text_id())
         for (const char* role : {"bos_token", "eos_token", "unk_token"}) settings[role] = special[role] = end;
     write_json_file((folder / "tokenizer_config.json").string(), settings);
@@ -54,7 +57,9 @@ void export_command(const Options& options) {
     settings.hidden_act = options.hidden_act;
     settings.max_shard_bytes = static_cast<int64_t>(options.max_shard_gb * 1e9);
     if (config.position != model::Position::alibi && !loaded.tokenizer_path.empty()) {
-        std::filesystem::create_directories(options.out);
+        std::error_code error;
+        std::filesystem::create_directories(options.out, error);
+        if (error) throw UserError(fmt::format("cannot make the folder {}: {}", options.out, error.message()));
         settings.end_of_text_id = write_tokenizer(loaded.tokenizer_path, options.out, config);
     }
     model::write_hugging_face(options.out, context, config, loaded.model->weights(), settings);
@@ -71,11 +76,13 @@ void add_export_command(CLI::App& app) {
     command->add_option("--dtype", options->dtype, "type of the weights")
         ->check(CLI::IsMember({"f32", "bf16"}))
         ->capture_default_str();
-    command->add_option(
-        "--hidden-act", options->hidden_act,
-        "activation to write instead of the one the model was trained with (gelu: what Pythia's config.json says)");
+    command
+        ->add_option(
+            "--hidden-act", options->hidden_act,
+            "activation to write instead of the one the model was trained with (gelu: what Pythia's config.json says)")
+        ->check(CLI::IsMember({"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"}));
     command->add_option("--max-shard-gb", options->max_shard_gb, "largest weight file in GB")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(1e-6, 1e6))
         ->capture_default_str();
     command->footer(
         "Example:\n  ballast export runs/160m pythia-160m-mine\n"

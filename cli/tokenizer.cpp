@@ -43,10 +43,13 @@ void train(const TrainArguments& arguments) {
     ThreadPool pool(arguments.threads);
     const size_t batch_bytes = 4 * kPieceBytes * static_cast<size_t>(pool.num_threads());
     Progress progress("count words", corpus.total_file_bytes(), "B");
+    bool empty = true;
     for (auto batch = corpus.next_batch(batch_bytes); !batch.empty(); batch = corpus.next_batch(batch_bytes)) {
         trainer.add_texts(batch, pool);
+        for (const data::TextPiece& piece : batch) empty = empty && piece.text.empty();
         progress.update(corpus.file_bytes_read());
     }
+    if (empty) throw UserError("the input holds no text; nothing was written");
     progress.finish();
     const data::Tokenizer tokenizer(trainer.train());
     tokenizer.save(arguments.output);
@@ -97,7 +100,10 @@ void add_tokenizer_train_command(CLI::App& parent) {
     command->add_option("-o,--output", arguments->output, "tokenizer.json to write")->capture_default_str();
     command->add_option("--vocab-size", arguments->trainer.vocab_size, "Tokens, special ones and bytes included")
         ->required();
-    command->add_option("--special-token", arguments->trainer.special_tokens, "Special tokens, ids from 0")
+    command
+        ->add_option("--special-token", arguments->trainer.special_tokens,
+                     "A special token, ids from 0; repeat as needed")
+        ->allow_extra_args(false)
         ->capture_default_str();
     command->add_option("--min-frequency", arguments->trainer.min_frequency, "Do not merge pairs rarer than this")
         ->capture_default_str();

@@ -127,6 +127,7 @@ void add_train_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("train", "Train a model");
     command->add_option("config", options->config, "TOML file of the run (configs/)");
     command->add_option("--set", options->settings, "change a field: section.key=value (repeat as needed)")
+        ->allow_extra_args(false)
         ->type_name("A.B=V");
     command->add_option("-o,--out", options->out, "run folder; default: runs/<name of the config>");
     auto* resume = command->add_flag("--resume", options->resume,

@@ -24,6 +24,7 @@ LoadedModel load_checkpoint_file(const std::string& path, const fs::path& run, C
     out.source = path;
     out.step = info.step;
     out.tokenizer_path = if_exists(run / "tokenizer.json");
+    out.tokenizer_hash = info.tokenizer_hash;
     return out;
 }
 

@@ -13,6 +13,7 @@ struct LoadedModel {
     std::unique_ptr<model::Transformer> model;
     std::string source;          // the file or folder the weights came from
     std::string tokenizer_path;  // tokenizer.json beside it; empty when there is none
+    std::string tokenizer_hash;  // of the one a checkpoint was trained with; empty when unknown
     int64_t step = -1;           // of a checkpoint
 };
 
