@@ -1,38 +1,12 @@
 // The program as a user meets it: exit codes, and one line that says what is wrong.
-#include <sys/wait.h>
-
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
-#include <nlohmann/json.hpp>
-#include <string>
-
-#include "base/atomic_file.h"
 #include "base/build_info.h"
-#include "tests/base/temporary_folder.h"
-#include "tests/catch.h"
+#include "tests/cli/program.h"
 
 using namespace ballast;
-using ballast::testing::TemporaryFolder;
+using namespace ballast::test;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
-
-struct Outcome {
-    int code;
-    std::string out, err;
-};
-
-/// Runs `ballast ARGUMENTS` through the shell. `before` may set the environment or limits.
-Outcome ballast_with(const std::string& arguments, const std::string& before = "") {
-    const TemporaryFolder folder;
-    const std::string command =
-        before + " '" BALLAST_BINARY "' " + arguments + " >" + folder.file("out") + " 2>" + folder.file("err");
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder.file("out")), read_file(folder.file("err"))};
-}
-
-auto lines_of(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
 
 const char* const kCommands[] = {"tokenizer", "data", "train", "eval", "export", "info"};
 
@@ -68,14 +42,7 @@ TEST_CASE("cli: mistakes end with code 2 and one line that says what is right") 
         {"train no/such/config.toml", "no/such/config.toml: No such file or directory; check the path"},
         {"info --json no/such/folder/x.json", "no/such/folder/x.json"},
     };
-    for (const auto& [arguments, part] : mistakes) {
-        CAPTURE(arguments);
-        const Outcome outcome = ballast_with(arguments);
-        CHECK(outcome.code == 2);
-        CHECK(outcome.err.starts_with("ballast: error: "));
-        CHECK(lines_of(outcome.err) == 1);
-        CHECK_THAT(outcome.err, ContainsSubstring(part));
-    }
+    for (const auto& [arguments, part] : mistakes) refuse(arguments, {part});
 }
 
 TEST_CASE("cli: info describes the machine, for people and for programs") {

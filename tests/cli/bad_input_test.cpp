@@ -1,0 +1,179 @@
+// What users get wrong: one clear line, code 2, nothing half-written under a final name.
+#include "base/safetensors.h"
+#include "tests/cli/program.h"
+
+using namespace ballast;
+using namespace ballast::test;
+using ballast::testing::bytes_of;
+using ballast::testing::put_bytes;
+
+namespace {
+
+/// A file cut to a third, then one of another kind under the same name.
+void with_damaged(const std::string& path, const std::function<void()>& attempt) {
+    const std::string whole = bytes_of(path);
+    for (const std::string& bytes :
+         {whole.substr(0, whole.size() / 3), std::string("GIF89a, or something else\n"), std::string()}) {
+        CAPTURE(path, bytes.size());
+        put_bytes(path, bytes);
+        attempt();
+    }
+    put_bytes(path, whole);
+}
+
+bool runs_as_root() { return ::geteuid() == 0; }
+
+}  // namespace
+
+TEST_CASE("cli: missing, unreadable and empty text") {
+    const TinyRun run;
+    const std::string with = " -t " + run.file("tokenizer.json") + " -o " + run.file("new.h5") + " ";
+    refuse("data prepare" + with + run.file("none.txt"), {"no file or folder", "none.txt"});
+    refuse("tokenizer train -o " + run.file("new.json") + " --vocab-size 300 " + run.file("none.txt"),
+           {"no file or folder", "none.txt"});
+    refuse("tokenizer encode -t " + run.file("none.json") + " " + run.file("text.txt"), {"none.json", "No such file"});
+    write_file(run.file("empty.txt"), "");
+    std::filesystem::create_directories(run.file("empty"));
+    refuse("data prepare" + with + run.file("empty.txt"), {"no text"});
+    refuse("data prepare" + with + run.file("empty"), {"empty"});
+    refuse("tokenizer train -o " + run.file("new.json") + " --vocab-size 300 " + run.file("empty.txt"), {"no text"});
+    if (!runs_as_root()) {
+        write_file(run.file("secret.txt"), "text");
+        std::filesystem::permissions(run.file("secret.txt"), std::filesystem::perms::none);
+        refuse("data prepare" + with + run.file("secret.txt"), {"secret.txt", "Permission denied"});
+    }
+    for (const char* name : {"new.h5", "new.json"}) CHECK_FALSE(std::filesystem::exists(run.file(name)));
+    CHECK(leftovers(run.folder.path()).empty());
+}
+
+TEST_CASE("cli: truncated and foreign files are named, whoever reads them") {
+    const TinyRun run;
+    succeed(run.train("run"));
+    succeed("export " + run.file("run") + " " + run.file("hf"));
+    const std::string text = " --cache 16 --text " + run.file("text.txt");
+    with_damaged(run.file("train.h5"), [&] {
+        refuse(run.train("new"), {"train.h5"});
+        refuse("data info " + run.file("train.h5"), {"train.h5"});
+    });
+    with_damaged(run.file("tokenizer.json"), [&] {
+        refuse(run.train("new"), {"tokenizer.json"});
+        refuse("tokenizer encode -t " + run.file("tokenizer.json") + " " + run.file("text.txt"), {"tokenizer.json"});
+    });
+    CHECK_FALSE(std::filesystem::exists(run.file("new")));
+    with_damaged(run.file("run/checkpoints/step_00000012.h5"), [&] {
+        refuse("eval streaming " + run.file("run/checkpoints/step_00000012.h5") + text, {"step_00000012.h5"});
+    });
+    for (const char* name : {"model.safetensors", "config.json"})
+        with_damaged(run.file(std::string("hf/") + name),
+                     [&] { refuse("eval streaming " + run.file("hf") + text, {name}); });
+    refuse("eval streaming " + run.file("train.h5") + text, {"train.h5", "not a Ballast checkpoint"});
+    refuse("data info " + run.file("run/checkpoints/step_00000012.h5"), {"not a token store"});
+    refuse("eval streaming " + run.file("none") + text, {"no model at"});
+    refuse("eval streaming " + run.folder.path() + text, {"holds no model"});
+    refuse("export " + run.folder.path() + " " + run.file("new"), {"holds no model"});
+    CHECK_FALSE(std::filesystem::exists(run.file("new")));
+}
+
+TEST_CASE("cli: a damaged newest checkpoint is passed over with a warning") {
+    const TinyRun run;
+    succeed(run.train("run"));
+    const std::string newest = run.file("run/checkpoints/step_00000012.h5"), whole = bytes_of(newest);
+    put_bytes(newest, whole.substr(0, whole.size() / 2));
+    const Outcome outcome = ballast_with("eval streaming " + run.file("run") + " --cache 16 --max-tokens 50 --text " +
+                                         run.file("text.txt") + " --json " + run.file("out.json"));
+    CHECK(outcome.code == 0);
+    CHECK_THAT(outcome.err, Catch::Matchers::ContainsSubstring("passing over a damaged checkpoint"));
+    CHECK(run.json("out.json")["step"] == 10);
+}
+
+TEST_CASE("cli: a vocabulary that does not match is refused everywhere") {
+    const TinyRun run;
+    succeed(run.train("run"));
+    succeed("tokenizer train -o " + run.file("other.json") + " --vocab-size 280 " + run.file("text.txt"));
+    succeed("tokenizer train -o " + run.file("large.json") + " --vocab-size 500 " + run.file("text.txt"));
+    refuse(run.train("new", "--set data.tokenizer=" + run.file("other.json")), {"train.h5", "another tokenizer"});
+    refuse(run.train("new", "--set model.vocab_size=280"), {"model.vocab_size", "384"});
+    refuse(run.train("new", "--set model.num_sink_tokens=1 --set model.sink_token_id=3"), {"model.sink_token_id"});
+    refuse("data show " + run.file("train.h5") + " -t " + run.file("other.json") + " --steps 9 --batch 2 --seq 32",
+           {"another tokenizer"});
+    refuse("eval streaming " + run.file("run") + " --cache 16 --tokenizer " + run.file("large.json") + " --text " +
+               run.file("text.txt"),
+           {"another tokenizer", "large.json"});
+    succeed("export " + run.file("run") + " " + run.file("hf"));
+    refuse("eval streaming " + run.file("hf") + " --cache 16 --tokenizer " + run.file("large.json") + " --text " +
+               run.file("text.txt"),
+           {"token id", "below 384", "tokenizer"});
+    CHECK_FALSE(std::filesystem::exists(run.file("new")));
+}
+
+TEST_CASE("cli: caches, lengths and ids that the model cannot have") {
+    const TinyRun run;
+    succeed(run.train("run", "--set model.position=alibi"));
+    const std::string text = " --text " + run.file("text.txt"), streaming = "eval streaming " + run.file("run") + text;
+    refuse(streaming + " --cache 33", {"33", "32"});
+    refuse(streaming + " --policy recompute --cache 33", {"33", "32"});
+    refuse(streaming + " --cache 4 --sinks 5", {"5+-1", "more positions than sinks"});
+    refuse(streaming + " --cache 0", {"--cache"});
+    refuse(streaming + " --cache 16 --sinks=-1", {"--sinks"});
+    refuse(streaming + " --policy sinks", {"--policy"});
+    refuse("eval table " + run.file("run") + text + " --cache 33", {"33", "32"});
+
+    const std::vector<int32_t> ids{5, 384};
+    SafetensorsWriter writer(run.file("ids.safetensors"));
+    writer.add("input_ids", Dtype::i32, std::vector<int64_t>{1, 2}, ids.data());
+    writer.commit();
+    refuse("eval logits " + run.file("run") + " --ids " + run.file("ids.safetensors") + " --out " + run.file("new"),
+           {"384"});
+    refuse("eval logits " + run.file("run") + " --ids " + run.file("text.txt") + " --out " + run.file("new"),
+           {"text.txt"});
+
+    refuse("export " + run.file("run") + " " + run.file("new"), {"ALiBi"});
+    refuse("export " + run.file("run") + " " + run.file("new") + " --hidden-act relu", {"--hidden-act", "gelu"});
+    CHECK_FALSE(std::filesystem::exists(run.file("new")));
+    for (const std::string& beyond :
+         {streaming + " --policy dense --max-tokens 40", "eval sinks " + run.file("run") + text + " --length 33"}) {
+        const Outcome outcome = ballast_with(beyond);
+        CHECK(outcome.code == 0);
+        CHECK_THAT(outcome.err, Catch::Matchers::ContainsSubstring("the model was trained on 32"));
+    }
+}
+
+TEST_CASE("cli: configs that make no sense or do not fit") {
+    const TinyRun run;
+    const auto set = [&](const std::string& settings) { return run.train("new", settings); };
+    refuse(set("--set model.hiden_size=64"), {"model.hiden_size", "did you mean model.hidden_size?"});
+    refuse(set("--set optimiser.eps=1"), {"optimiser", "optimizer"});
+    refuse(set("--set train.steps=many"), {"train.steps", "many"});
+    refuse(set("--set train.steps=1.5"), {"train.steps"});
+    refuse(set("--set model.parallel_residual=7"), {"model.parallel_residual"});
+    refuse(set("--set model.normaliser=softmx"), {"model.normaliser", "softmax"});
+    refuse(set("--set train.steps"), {"section.key=value"});
+    refuse(set("--set model.num_heads=3"), {"model.num_heads"});
+    refuse(set("--set train.sequence_length=64"), {"train.sequence_length", "max_position_embeddings"});
+    refuse(set("--set data.train="), {"data.train"});
+    refuse(set("--set model.hidden_size=1048576 --set model.num_heads=4096"), {"memory", "lower"});
+    refuse(set("--set model.num_layers=10000 --set model.hidden_size=65536 --set model.num_heads=1024"),
+           {"memory", "lower"});
+    refuse(set("--set train.micro_batch=1073741824 --set train.global_batch=1073741824"), {"memory", "lower"});
+    refuse(set("--set train.steps=1000000000000000"), {"train.h5", "fewer steps"});
+    const std::string huge = "--set model.max_position_embeddings=1073741824 --set train.sequence_length=1073741824";
+    refuse(set(huge), {"memory", "lower"});
+    write_file(run.file("typo.toml"), "[model]\nhiden_size = 64\n");
+    refuse("train " + run.file("typo.toml") + " --out " + run.file("new"),
+           {"typo.toml:2", "hiden_size", "did you mean model.hidden_size?"});
+    CHECK_FALSE(std::filesystem::exists(run.file("new")));
+}
+
+TEST_CASE("cli: output folders that cannot be") {
+    const TinyRun run;
+    succeed(run.train("run"));
+    const std::string occupied = run.file("text.txt") + "/inside";
+    refuse("train " + run.file("config.toml") + " --out " + occupied, {occupied});
+    refuse("export " + run.file("run") + " " + occupied, {occupied});
+    refuse("data prepare -t " + run.file("tokenizer.json") + " -o " + occupied + " " + run.file("text.txt"),
+           {run.file("text.txt"), "Not a directory"});
+    refuse("tokenizer train -o " + occupied + " --vocab-size 300 " + run.file("text.txt"), {occupied});
+    refuse("eval streaming " + run.file("run") + " --cache 16 --max-tokens 50 --text " + run.file("text.txt") +
+               " --json " + occupied,
+           {occupied});
+}

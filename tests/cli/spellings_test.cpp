@@ -1,0 +1,182 @@
+// The spellings, files and JSON keys that scripts rely on, from raw text to the evaluations of a trained model.
+#include <cmath>
+#include <set>
+
+#include "base/safetensors.h"
+#include "tests/cli/program.h"
+
+using namespace ballast;
+using namespace ballast::test;
+using Catch::Matchers::ContainsSubstring;
+using nlohmann::json;
+
+namespace {
+
+/// The keys, whatever their order.
+std::set<std::string> keys_of(const json& object) {
+    std::set<std::string> keys;
+    for (const auto& [key, value] : object.items()) keys.insert(key);
+    return keys;
+}
+
+using Keys = std::set<std::string>;
+
+const Keys kStreamingKeys{"policy",    "sinks", "cache",      "method",  "tokens",
+                          "of_tokens", "loss",  "perplexity", "seconds", "curve"};
+
+double relative(double a, double b) { return std::abs(a - b) / std::abs(b); }
+
+}  // namespace
+
+TEST_CASE("cli: tokenizer encode and decode are inverse, from files and through pipes") {
+    const TinyRun run;
+    const std::string with = " -t " + run.file("tokenizer.json") + " ", text = read_file(run.file("text.txt"));
+    const std::string ids = succeed("tokenizer encode" + with + run.file("text.txt"));
+    CHECK(lines_of(ids) == 1);
+    CHECK(ids.find_first_not_of("0123456789 \n") == std::string::npos);
+    CHECK(succeed("tokenizer encode" + with + "<" + run.file("text.txt")) == ids);
+    write_file(run.file("ids"), ids);
+    CHECK(succeed("tokenizer decode" + with + "<" + run.file("ids")) == text);
+
+    write_file(run.file("broken.txt"), "good \xff bad");
+    refuse("tokenizer encode" + with + run.file("broken.txt"), {"5"});  // the byte's offset
+    CHECK(succeed("tokenizer encode" + with + "--invalid-utf8 replace " + run.file("broken.txt")) ==
+          succeed("tokenizer encode" + with + "--invalid-utf8 replace <" + run.file("broken.txt")));
+}
+
+TEST_CASE("cli: data prepare takes files and folders; info and show read what it wrote") {
+    const TinyRun run;
+    std::filesystem::create_directories(run.file("folder"));
+    write_file(run.file("folder/a.txt"), "First text of the folder.");
+    write_file(run.file("folder/b.jsonl"), "{\"text\": \"Second one.\"}\n{\"text\": \"Third one.\"}\n");
+    const std::string with = " -t " + run.file("tokenizer.json") + " ", store = run.file("tokens.h5");
+    succeed("data prepare" + with + "-o " + store + " " + run.file("folder") + " " + run.file("text.txt"));
+    const std::string info = succeed("data info " + store + " --verify");
+    CHECK_THAT(info, ContainsSubstring("documents       4"));
+    CHECK_THAT(info, ContainsSubstring("checksums match"));
+    const std::string shown =
+        succeed("data show " + run.file("train.h5") + with + "--step 2 --steps 12 --batch 4 --seq 32");
+    CHECK_THAT(shown, ContainsSubstring("=== step 2, sample 3 of 4"));
+    CHECK(leftovers(run.folder.path()).empty());
+}
+
+TEST_CASE("cli: train writes the documented files, and refuses to write over them unasked") {
+    const TinyRun run;
+    const std::string out = succeed(run.train("run", "--set train.steps=7 --set model.normaliser=off_by_one"));
+    for (const char* part : {"parameters ", "FLOPs/token ", "memory ", "step 7/7 | loss "})
+        CHECK_THAT(out, ContainsSubstring(part));
+    for (const char* name : {"config.toml", "tokenizer.json", "metrics.jsonl", "checkpoints/step_00000007.h5"})
+        CHECK(std::filesystem::exists(run.file(std::string("run/") + name)));
+    CHECK(run.json("run/status.json") == json{{"status", "finished"}, {"step", 7}});
+    const auto metrics = run.metrics("run");
+    REQUIRE(metrics.size() == 8);
+    CHECK(keys_of(metrics.front()) == Keys{"step", "loss", "grad_norm", "lr", "tokens"});
+    CHECK(metrics.front()["lr"] == 0);
+    CHECK(metrics.back()["step"] == 7);
+    CHECK(keys_of(metrics.back()) == Keys{"step", "validation_loss", "validation_perplexity"});
+    CHECK_THAT(read_file(run.file("run/config.toml")), ContainsSubstring("normaliser = \"off_by_one\""));
+
+    refuse(run.train("run"), {"already holds a run", "--resume", "--overwrite"});
+    succeed("train " + run.file("run/config.toml") + " --out " + run.file("again"));
+    CHECK(run.metrics("again") == metrics);
+    succeed(run.train("run", "--set train.steps=7 --set model.normaliser=off_by_one --resume"));  // nothing left to do
+    CHECK(run.metrics("run") == metrics);
+    CHECK(leftovers(run.folder.path()).empty());
+}
+
+TEST_CASE("cli: eval streaming says the same by every name of a model and by both methods") {
+    const TinyRun run;
+    for (const std::string model :
+         {"--set model.num_sink_tokens=2", "--set model.normaliser=sink_logit", "--set model.position=alibi"}) {
+        CAPTURE(model);
+        succeed(run.train("run", "--overwrite " + model));
+        const auto evaluate = [&](const std::string& name, const std::string& more) {
+            succeed("eval streaming " + run.file(name) + " --text " + run.file("text.txt") +
+                    " --max-tokens 150 --threads 1 --json " + run.file("out.json") + " " + more);
+            return run.json("out.json");
+        };
+        const json masked = evaluate("run", "--policy sink --sinks 0,1,2,4 --cache 16,24 --method masked");
+        const json cached = evaluate("run", "--policy sink --sinks 0,1,2,4 --cache 16,24 --method cache");
+        REQUIRE(masked["results"].size() == 8);
+        REQUIRE(cached["results"].size() == 8);
+        for (size_t i = 0; i < 8; ++i) {
+            const json &a = masked["results"][i], &b = cached["results"][i];
+            CAPTURE(a.dump(), b.dump());
+            CHECK(keys_of(a) == kStreamingKeys);
+            CHECK(keys_of(b) == kStreamingKeys);
+            for (const char* key : {"sinks", "cache", "tokens", "of_tokens"}) CHECK(a[key] == b[key]);
+            CHECK(a["method"] == "masked");
+            CHECK(b["method"] == "cache");
+            CHECK(relative(a["perplexity"], b["perplexity"]) <= 1e-4);
+            CHECK(relative(a["perplexity"], std::exp(a["loss"].get<double>())) <= 1e-12);
+        }
+        for (const char* policy : {"dense", "window", "recompute"}) {
+            const json result = evaluate("run", fmt::format("--policy {} --cache 16", policy));
+            REQUIRE(result["results"].size() == 1);
+            CHECK(keys_of(result["results"][0]) == kStreamingKeys);
+        }
+        CHECK(evaluate("run/checkpoints/step_00000012.h5", "--cache 16 --sinks 4")["results"][0]["perplexity"] ==
+              masked["results"][3]["perplexity"]);
+        if (model.find("alibi") != std::string::npos) continue;
+        succeed("export " + run.file("run") + " " + run.file("hf"));
+        CHECK(evaluate("hf", "--cache 16 --sinks 4")["results"][0]["perplexity"] == masked["results"][3]["perplexity"]);
+    }
+    CHECK(leftovers(run.folder.path()).empty());
+}
+
+TEST_CASE("cli: lists and repeated options leave the arguments after them alone") {
+    const TinyRun run;
+    succeed("train --set train.steps=1 --set train.seed=7 " + run.file("config.toml") + " --out " + run.file("run"));
+    succeed("eval streaming --sinks 0,1 --cache 8,16 " + run.file("run") + " --max-tokens 40 --text " +
+            run.file("text.txt"));
+    succeed("eval table --sinks 0,1 --cache 16 " + run.file("run") + " --max-tokens 70 --text " + run.file("text.txt"));
+    succeed("tokenizer train --vocab-size 300 --special-token '<a>' --special-token '<b>' " + run.file("text.txt") +
+            " -o " + run.file("special.json"));
+    CHECK(succeed("tokenizer encode -t " + run.file("special.json") + " " + run.file("config.toml")).size() > 0);
+}
+
+TEST_CASE("cli: an exported folder exports to itself, sink tokens included") {
+    const TinyRun run;
+    succeed(run.train("run", "--set model.num_sink_tokens=2 --set train.steps=1"));
+    succeed("export " + run.file("run") + " " + run.file("first") + " --hidden-act gelu");
+    succeed("export " + run.file("first") + " " + run.file("second") + " --max-shard-gb 0.00001");
+    CHECK(run.json("first/config.json")["hidden_act"] == "gelu");
+    CHECK(run.json("first/config.json") == run.json("second/config.json"));
+    CHECK(run.json("first/tokenizer.json") == run.json("second/tokenizer.json"));
+    CHECK(run.json("first/tokenizer.json")["added_tokens"].back()["content"] == "<|sink_1|>");
+    CHECK(std::filesystem::exists(run.file("first/model.safetensors")));
+    CHECK(std::filesystem::exists(run.file("second/model.safetensors.index.json")));
+}
+
+TEST_CASE("cli: eval table, sinks and logits write the documented keys") {
+    const TinyRun run;
+    succeed(run.train("run"));
+    const std::string text = " --text " + run.file("text.txt") + " --threads 1 --json " + run.file("out.json") + " ";
+
+    succeed("eval table " + run.file("run") + text + "--max-tokens 100 --cache 16 --sinks 0,2 --every 4");
+    const json table = run.json("out.json");
+    CHECK(keys_of(table) == Keys{"cache", "models"});
+    CHECK(keys_of(table["models"][0]) == Keys{"model", "results", "sinks"});
+    CHECK(table["models"][0]["results"].size() == 4);  // 0 + C, 2 + (C - 2), dense, recompute
+
+    succeed("eval sinks " + run.file("run") + text + "--length 16 --sequences 2 --maps " +
+            run.file("maps.safetensors"));
+    const json sinks = run.json("out.json");
+    CHECK(keys_of(sinks) == Keys{"model", "step", "sinks"});
+    CHECK(keys_of(sinks["sinks"]) == Keys{"length", "sequences", "epsilon", "sink_rate", "layers"});
+    CHECK(keys_of(sinks["sinks"]["layers"][1]) == Keys{"share", "share_std", "alpha"});
+    CHECK(SafetensorsReader(run.file("maps.safetensors")).info("attention").shape ==
+          std::vector<int64_t>{2, 2, 16, 16});
+
+    const std::vector<int32_t> ids{5, 6, 7, 8, 9, 10};
+    SafetensorsWriter writer(run.file("ids.safetensors"));
+    writer.add("input_ids", Dtype::i32, std::vector<int64_t>{2, 3}, ids.data());
+    writer.commit();
+    succeed("eval logits " + run.file("run") + " --ids " + run.file("ids.safetensors") + " --out " +
+            run.file("logits.safetensors") + " --grads");
+    const SafetensorsReader logits(run.file("logits.safetensors"));
+    CHECK(logits.info("logits").shape == std::vector<int64_t>{2, 3, 384});
+    CHECK(logits.info("loss").shape.empty());
+    CHECK(logits.info("grad.gpt_neox.layers.1.attention.query_key_value.weight").shape == std::vector<int64_t>{96, 32});
+    CHECK(leftovers(run.folder.path()).empty());
+}
