@@ -75,9 +75,11 @@ for model in vanilla zero_sink sink_token; do
 done
 
 stage "evaluate"
-"$ballast" eval table "$out/vanilla" "$out/zero_sink" "$out/sink_token" --text "$out/text/heldout" --cache 64 \
-  --max-tokens "$evaluated" --json "$out/table.json.new" > "$out/table.txt.new"
-mv "$out/table.json.new" "$out/table.json"; mv "$out/table.txt.new" "$out/table.txt"
+if [ -e "$out/table.json" ]; then echo "reusing $out/table.json"; else
+  "$ballast" eval table "$out/vanilla" "$out/zero_sink" "$out/sink_token" --text "$out/text/heldout" --cache 64 \
+    --max-tokens "$evaluated" --json "$out/table.json.new" > "$out/table.txt"
+  mv "$out/table.json.new" "$out/table.json"
+fi
 echo
 cat "$out/table.txt"
 cat <<'END'
