@@ -4,10 +4,10 @@
     python3 -m venv venv && venv/bin/pip install torch transformers safetensors numpy
     venv/bin/python scripts/check_transformers_parity.py build/cpu/bin/ballast [TEXT_FILE]
 
-Ours to theirs: trains tiny models with the binary, exports them, loads them with AutoModelForCausalLM and AutoTokenizer.
-Theirs to ours: models made by transformers, saved in every way it has, read by `ballast eval logits`. Everything happens
-in a temporary folder. The figures are relative errors ||ours - theirs|| / ||theirs||, in f32 unless the row says
-otherwise; a row above 1e-4 fails the check (exit code 1). Results that count: docs/results/transformers-parity.md.
+Ours to theirs: trains tiny models with the binary, exports them, loads them with AutoModelForCausalLM and
+AutoTokenizer. Theirs to ours: models made by transformers, saved in every way it has, read by `ballast eval logits`.
+Everything happens in a temporary folder. The figures are relative errors ||ours - theirs|| / ||theirs|| in f32; a row
+above 1e-4 fails the check (exit code 1). Results that count: docs/results/transformers-parity.md.
 """
 
 import json
@@ -174,7 +174,9 @@ def check_refusals():
 def check_tokenizer(text):
     folder = "exported6"  # with sink tokens
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    samples = {"the text": text, "spaces, accents, scripts": "a  b\t\tc\n\n  d\u00e9ja\u0301 vu \u4e2d\u6587 \U0001F600 don't 12345 \u00bd",
+    samples = {"the text": text,
+               "spaces, accents, scripts":
+                   "a  b\t\tc\n\n  d\u00e9ja\u0301 vu \u4e2d\u6587 \U0001F600 don't 12345 \u00bd",
                "special tokens": "one<|endoftext|>two <|endoftext|> <|padding|>"}
     for name, sample in samples.items():
         with open("sample.txt", "w", encoding="utf-8", newline="") as file:
@@ -186,16 +188,18 @@ def check_tokenizer(text):
                f"decodes to {'the same text' if decoded == sample else 'NFC of it'}")
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
         first = json.load(file)["ballast_sink_token_id"]
-    expect("the sink tokens' names", tokenizer.convert_tokens_to_ids(["<|sink_0|>", "<|sink_1|>"]) == [first, first + 1],
+    sinks = tokenizer.convert_tokens_to_ids(["<|sink_0|>", "<|sink_1|>"])
+    expect("the sink tokens' names", sinks == [first, first + 1],
            f"ids {first}, {first + 1}; end of text {tokenizer.eos_token!r} is id {tokenizer.eos_token_id}")
 
 
 def check_imports(ids):
     for i, (name, changes, dtype, shard_size) in enumerate(IMPORTED):
         torch.manual_seed(i)
-        config = GPTNeoXConfig(**{"vocab_size": 640, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3,
-                                  "intermediate_size": 160, "max_position_embeddings": 96, "rotary_pct": 0.25,
-                                  "hidden_act": "gelu", "tie_word_embeddings": False, "initializer_range": 0.15, **changes})
+        config = GPTNeoXConfig(**{"vocab_size": 640, "hidden_size": 48, "intermediate_size": 160,
+                                  "num_hidden_layers": 3, "num_attention_heads": 3, "max_position_embeddings": 96,
+                                  "rotary_pct": 0.25, "hidden_act": "gelu", "tie_word_embeddings": False,
+                                  "initializer_range": 0.15, **changes})
         folder = f"theirs{i}"
         options = {"max_shard_size": shard_size} if shard_size else {}
         GPTNeoXForCausalLM(config).to(dtype).save_pretrained(folder, **options)
