@@ -13,6 +13,8 @@
 namespace ballast {
 namespace {
 
+constexpr std::string_view kMark = ".tmp-";  // then the process id
+
 /// A rename is on the disk only when its folder is.
 void sync_folder_of(const std::string& path) {
     const std::filesystem::path parent = std::filesystem::path(path).parent_path();
@@ -30,7 +32,7 @@ void sync_folder_of(const std::string& path) {
 }  // namespace
 
 AtomicFile::AtomicFile(std::string path)
-    : path_(std::move(path)), temporary_path_(fmt::format("{}.tmp-{}", path_, ::getpid())) {
+    : path_(std::move(path)), temporary_path_(fmt::format("{}{}{}", path_, kMark, ::getpid())) {
     // Not O_EXCL: in a container a crashed run's temporary often carries this very process id.
     descriptor_ = ::open(temporary_path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor_ < 0) throw_errno("write", path_);
@@ -63,6 +65,19 @@ void AtomicFile::discard() noexcept {
     [[maybe_unused]] const int ignored = ::ftruncate(descriptor_, 0);
     ::unlink(temporary_path_.c_str());
     ::close(std::exchange(descriptor_, -1));
+}
+
+void require_writable(const std::string& path) { const AtomicFile opened(path); }
+
+void remove_abandoned_temporaries(const std::string& folder) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+        const std::string name = entry.path().filename().string();
+        const size_t mark = name.rfind(kMark);
+        if (mark == std::string::npos || mark + kMark.size() == name.size()) continue;
+        if (name.find_first_not_of("0123456789", mark + kMark.size()) == std::string::npos)
+            std::filesystem::remove(entry.path(), error);
+    }
 }
 
 void write_file(const std::string& path, std::string_view text) {

@@ -34,6 +34,12 @@ class AtomicFile {
     int descriptor_ = -1;
 };
 
+/// Throws now what AtomicFile(path) would throw after hours of work: no such folder, no permission, a full disk.
+void require_writable(const std::string& path);
+
+/// Removes what writers that were killed left in `folder`. Only for a folder that nobody else writes to.
+void remove_abandoned_temporaries(const std::string& folder);
+
 /// `text` becomes the content of `path`, atomically.
 void write_file(const std::string& path, std::string_view text);
 

@@ -54,6 +54,7 @@ void RunDirectory::create_and_lock() {
     if (lock_ < 0) throw_errno("open", lock);
     if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
         throw UserError(fmt::format("another process is training in {}; wait for it or choose another --out", path_));
+    for (const std::string& folder : {path_, file("checkpoints")}) remove_abandoned_temporaries(folder);
 }
 
 bool RunDirectory::has_run() const { return fs::exists(file("status.json")) || !checkpoint_steps().empty(); }

@@ -28,7 +28,7 @@ class RunDirectory {
     std::string file(std::string_view name) const;
     std::string checkpoint_path(int64_t step) const;
 
-    /// Makes the folder and holds it for this process. UserError when another process is training in it.
+    /// Makes the folder, holds it for this process and removes what a killed one left unfinished. UserError when another process is training in it.
     void create_and_lock();
     /// True when a run was started here.
     bool has_run() const;

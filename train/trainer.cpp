@@ -138,11 +138,25 @@ void Trainer::open_logs() {
 }
 
 RunStatus Trainer::run(StartMode mode) {
-    const int64_t first = start(mode), last = config_.train.steps;
-    directory_.set_status(RunStatus::running, first);
-    observer_.started(first);
-    for (int64_t step = first + 1; step <= last; ++step) {
-        const StepMetrics metrics = train_step(step);
+    steps_done_ = start(mode);
+    try {
+        return run_steps();
+    } catch (...) {
+        try {
+            directory_.set_status(RunStatus::failed, steps_done_);
+        } catch (const UserError&) {  // the disk may be what failed
+        }
+        throw;
+    }
+}
+
+RunStatus Trainer::run_steps() {
+    const int64_t last = config_.train.steps;
+    directory_.set_status(RunStatus::running, steps_done_);
+    observer_.started(steps_done_);
+    while (steps_done_ < last) {
+        const StepMetrics metrics = train_step(steps_done_ + 1);
+        const int64_t step = ++steps_done_;
         metrics_->append(metrics);
         observer_.step(metrics);
         if (validation_pass_ && (multiple_of(step, config_.validation.every) || step == last)) validate(step);
@@ -194,7 +208,6 @@ StepMetrics Trainer::train_step(int64_t step) {
 }
 
 void Trainer::fail_non_finite(int64_t step, double loss, const StepResult& result) {
-    directory_.set_status(RunStatus::failed, step - 1);
     const std::string what =
         result.non_finite_parameter.empty()
             ? fmt::format("the loss is {}", loss)

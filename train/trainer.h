@@ -59,6 +59,7 @@ class Trainer {
 
   private:
     int64_t start(StartMode mode);
+    RunStatus run_steps();
     /// A resumed run may go on under other settings (more steps, another rate), but not unnoticed.
     void warn_of_changes(const RunConfig& saved) const;
     void open_logs();
@@ -83,7 +84,7 @@ class Trainer {
     DeviceBuffer losses_buffer_;
     Tensor micro_losses_;  // f64, summed loss of each pass of the step
     std::unique_ptr<JsonLines> metrics_, samples_;
-    int64_t last_saved_ = -1;
+    int64_t steps_done_ = 0, last_saved_ = -1;
 };
 
 }  // namespace ballast::train
