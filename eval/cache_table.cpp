@@ -65,6 +65,7 @@ CacheTableRow evaluate_cache_table(Context& context, const std::string& name, mo
     const TextStream stream = make_text_stream(text, model.config(), 0);
     CacheTableRow row;
     row.model = name;
+    row.sinks = evaluate_sinks(context, model, text, options.sink_metrics);  // first: refuses a text that is too short
     const auto add = [&](const infer::CachePolicy& policy, const std::string& cell) {
         StreamingOptions streaming;
         streaming.policy = policy;
@@ -80,7 +81,6 @@ CacheTableRow evaluate_cache_table(Context& context, const std::string& name, mo
     }
     add(infer::CachePolicy::dense(), "dense");
     add({infer::CacheKind::recompute, 0, 0}, "recompute");
-    row.sinks = evaluate_sinks(context, model, text, options.sink_metrics);
     return row;
 }
 

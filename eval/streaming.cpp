@@ -41,11 +41,14 @@ std::vector<float> masked_losses(Context& context, model::Transformer& model, co
     infer::MaskedStream stream(context, model, options.policy, options.chunk);
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
-    const std::span tokens(text.tokens), targets(text.targets);
+    const std::span tokens(text.tokens);
+    std::vector<int32_t> targets;
     for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(options.chunk)) {
         stop_if_interrupted();
         const size_t count = std::min(static_cast<size_t>(options.chunk), tokens.size() - at);
-        stream.feed(tokens.subspan(at, count), targets.subspan(at, count), losses);
+        targets.clear();
+        for (size_t i = at; i < at + count; ++i) targets.push_back(text.target(i));
+        stream.feed(tokens.subspan(at, count), targets, losses);
         progress(stream.position());
     }
     return losses;
@@ -59,7 +62,8 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
     for (size_t i = 0; i < text.tokens.size(); ++i) {
         stop_if_interrupted();
         decoder.feed({&text.tokens[i], 1});
-        losses.push_back(text.targets[i] < 0 ? 0.0f : static_cast<float>(decoder.loss(text.targets[i])));
+        const int32_t target = text.target(i);
+        losses.push_back(target < 0 ? 0.0f : static_cast<float>(decoder.loss(target)));
         progress(static_cast<int64_t>(i) + 1);
     }
     return losses;
@@ -91,7 +95,7 @@ class Recompute {
             progress(end + 1);
             ends.clear();
         }
-        return losses_;
+        return std::move(losses_);
     }
 
   private:
@@ -103,7 +107,7 @@ class Recompute {
         std::copy_n(text_.tokens.begin(), length_, ids.begin());
         for (int64_t i = text_.num_sink_tokens; i < length_; ++i)
             if ((i - text_.num_sink_tokens) % every_ == 0)
-                targets[static_cast<size_t>(i)] = text_.targets[static_cast<size_t>(i)];
+                targets[static_cast<size_t>(i)] = text_.target(static_cast<size_t>(i));
         const std::vector<float> out = losses_of(ids, targets);
         for (size_t i = 0; i < static_cast<size_t>(length_); ++i)
             if (targets[i] >= 0) losses_[i] = out[i];
@@ -117,7 +121,7 @@ class Recompute {
             const auto row = ids.begin() + static_cast<int64_t>(w) * length_;
             std::copy_n(text_.tokens.begin(), n, row);
             std::copy_n(text_.tokens.begin() + ends[w] + 1 - (length_ - n), length_ - n, row + n);
-            targets[(w + 1) * static_cast<size_t>(length_) - 1] = text_.targets[static_cast<size_t>(ends[w])];
+            targets[(w + 1) * static_cast<size_t>(length_) - 1] = text_.target(static_cast<size_t>(ends[w]));
         }
         const std::vector<float> out = losses_of(ids, targets);
         for (size_t w = 0; w < ends.size(); ++w)

@@ -7,25 +7,26 @@
 
 namespace ballast::eval {
 
+int32_t TextStream::target(size_t i) const {
+    return static_cast<int64_t>(i) < num_sink_tokens || i + 1 >= tokens.size() ? model::kNoTarget : tokens[i + 1];
+}
+
 TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens) {
     const auto count =
         max_tokens > 0 ? std::min(static_cast<int64_t>(text.size()), max_tokens) : static_cast<int64_t>(text.size());
     if (count < 2) throw UserError("the text has fewer than two tokens; there is nothing to predict");
     const int64_t ids = config.num_sink_tokens > 0 ? config.sink_token_id : config.vocab_size;
     TextStream out;
+    out.tokens.reserve(static_cast<size_t>(config.num_sink_tokens + count));
     out.num_sink_tokens = config.num_sink_tokens;
-    for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
+    for (int64_t i = 0; i < config.num_sink_tokens; ++i)
         out.tokens.push_back(static_cast<int32_t>(config.sink_token_id + i));
-        out.targets.push_back(model::kNoTarget);
-    }
     for (int64_t i = 0; i < count; ++i) {
         const uint32_t id = text[static_cast<size_t>(i)];
         if (id >= ids)
             throw UserError(fmt::format(
                 "the text has token id {}, but the model knows ids below {}; is this its tokenizer?", id, ids));
         out.tokens.push_back(static_cast<int32_t>(id));
-        out.targets.push_back(i + 1 < count ? static_cast<int32_t>(text[static_cast<size_t>(i + 1)])
-                                            : model::kNoTarget);
     }
     return out;
 }

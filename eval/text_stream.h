@@ -9,12 +9,14 @@
 
 namespace ballast::eval {
 
-/// `tokens` starts with the model's n sink tokens, then the text t[0], t[1], …; targets[i] is the token after
-/// tokens[i], -1 for sinks and for the last token. t[0] is never scored, so that every model scores the same tokens
-/// whatever its n.
+/// `tokens` starts with the model's n sink tokens, then the text t[0], t[1], …; t[0] is never scored, so that every model
+/// scores the same tokens whatever its n. The only thing that grows with the text beside the losses: 4 bytes a token.
 struct TextStream {
-    std::vector<int32_t> tokens, targets;
+    std::vector<int32_t> tokens;
     int64_t num_sink_tokens = 0;
+
+    /// The token after tokens[i]; -1 for sinks and for the last token.
+    int32_t target(size_t i) const;
 
     /// Tokens that are scored.
     int64_t num_targets() const { return static_cast<int64_t>(tokens.size()) - num_sink_tokens - 1; }
