@@ -5,8 +5,10 @@
 #include <cstring>
 #include <dnnl.h>
 #include <dnnl.hpp>
+#include <fmt/format.h>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 #include "base/error.h"
 
@@ -32,6 +34,10 @@ dnnl::memory::data_type data_type(Dtype dtype) {
     return dtype == Dtype::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
 }
 
+bool uses_amx(const dnnl::matmul::primitive_desc& description) {
+    return std::strstr(description.impl_info_str(), "amx") != nullptr;
+}
+
 /// The primitive of one shape with its operands' descriptions.
 struct Matmul {
     dnnl::memory::desc a, b, c, bias;
@@ -52,13 +58,19 @@ struct Matmul {
             add.append_sum(1.0f);
             attributes.set_post_ops(add);
         }
+        const auto find = [&]<class... Memories>(const Memories&... memories) {
 #if DNNL_VERSION_MAJOR >= 3
-        return s.bias ? dnnl::matmul::primitive_desc(engine(), a, b, bias, c, attributes)
-                      : dnnl::matmul::primitive_desc(engine(), a, b, c, attributes);
+            dnnl::matmul::primitive_desc found(engine(), memories..., attributes);
 #else
-        return s.bias ? dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, bias, c), attributes, engine())
-                      : dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), attributes, engine());
+            const dnnl::matmul::desc operation(memories...);  // next_impl() reads it
+            dnnl::matmul::primitive_desc found(operation, attributes, engine());
 #endif
+            // oneDNN 2.6.3's AMX kernel for k = 63 sets its tiles up wrongly and raises SIGILL (docs/log.md).
+            while (s.k == 63 && uses_amx(found) && found.next_impl()) {
+            }
+            return found;
+        };
+        return s.bias ? find(a, b, bias, c) : find(a, b, c);
     }
 };
 
@@ -94,6 +106,17 @@ void onednn_sgemm(bool b_transposed, int64_t m, int64_t n, int64_t k, const floa
 }
 
 void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const void* bias, void* c) {
+    if (shape.m == 1 && shape.a_column != 1) {
+        // oneDNN 3.7.2 reads a single row as if its elements lay side by side (docs/log.md), so they are made to.
+        const size_t size = size_of(shape.dtype), step = size * static_cast<size_t>(shape.a_column);
+        std::vector<char> row(size * static_cast<size_t>(shape.k));
+        for (size_t i = 0; i < static_cast<size_t>(shape.k); ++i)
+            std::memcpy(row.data() + i * size, static_cast<const char*>(a) + i * step, size);
+        MatmulShape packed = shape;
+        packed.a_row = shape.k;
+        packed.a_column = 1;
+        return onednn_matmul(packed, row.data(), b, bias, c);
+    }
     // A training run has a few dozen shapes; serving sequences of every length must not pile primitives up for ever.
     constexpr size_t kMaxCached = 512;
     stay_on_this_thread();
@@ -115,12 +138,17 @@ bool onednn_has_amx_bf16() {
     static const bool answer = [] {
         try {
             const Matmul probe({Dtype::bf16, Dtype::bf16, 128, 128, 128, 128, 1, 128, 1, 128, false, false});
-            return std::strstr(probe.description.impl_info_str(), "amx") != nullptr;
+            return uses_amx(probe.description);
         } catch (const dnnl::error&) {
             return false;  // no bf16 at all
         }
     }();
     return answer;
+}
+
+std::string onednn_version() {
+    const dnnl_version_t& version = *dnnl_version();
+    return fmt::format("{}.{}.{}", version.major, version.minor, version.patch);
 }
 
 }  // namespace ballast::cpu

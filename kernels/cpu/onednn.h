@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "base/dtype.h"
 
@@ -25,5 +26,8 @@ void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const
 
 /// Whether this processor multiplies bf16 matrices on AMX tiles (and the operating system lets us).
 bool onednn_has_amx_bf16();
+
+/// "2.6.3": the library loaded, not the headers compiled against.
+std::string onednn_version();
 
 }  // namespace ballast::cpu

@@ -32,7 +32,39 @@ void check_products(Dtype dtype, Dtype c_dtype) {
                 }
 }
 
+/// Parts of one and of two rows and columns, read where they lie in larger operands.
+void check_parts(Dtype dtype) {
+    const int64_t M = 37, N = 65, K = 50;
+    const TestTensor a(dtype, {M, K}, normal(M * K, "a")), b(dtype, {K, N}, normal(K * N, "b"));
+    for (bool a_transposed : {false, true})
+        for (bool b_transposed : {false, true}) {
+            const Values whole = reference_matmul(a.get(), a_transposed, b.get(), b_transposed, M, N, K);
+            for (int64_t m : {1, 2, 16})
+                for (int64_t n : {1, 2, 16}) {
+                    CAPTURE(a_transposed, b_transposed, m, n);
+                    const int64_t i = M - m, j = N - n;
+                    const cpu::MatmulShape shape{dtype, Dtype::f32, m, n, K, a_transposed ? 1 : K, a_transposed ? M : 1,
+                                                 b_transposed ? 1 : N, b_transposed ? K : 1, n, false, false};
+                    const auto part = [&](const TestTensor& x, int64_t at) {
+                        return static_cast<const char*>(x.tensor().data) + at * static_cast<int64_t>(size_of(dtype));
+                    };
+                    TestTensor c(Dtype::f32, {m, n});
+                    cpu::onednn_matmul(shape, part(a, i * shape.a_row), part(b, j * shape.b_column), nullptr,
+                                       c.tensor().data);
+                    Values expected;
+                    for (int64_t r = i; r < M; ++r)
+                        expected.insert(expected.end(), whole.begin() + r * N + j, whole.begin() + (r + 1) * N);
+                    check_close("c", c, expected);
+                }
+        }
+}
+
 }  // namespace
+
+TEST_CASE("onednn: parts of larger operands") {
+    check_parts(Dtype::f32);
+    if (cpu::onednn_has_amx_bf16()) check_parts(Dtype::bf16);
+}
 
 TEST_CASE("onednn: cached products in f32") { check_products(Dtype::f32, Dtype::f32); }
 
