@@ -11,9 +11,9 @@
 #include "tests/catch.h"
 
 using namespace ballast;
-using ballast::testing::message_of;
-using ballast::testing::put_bytes;
-using ballast::testing::TemporaryFolder;
+using ballast::test::message_of;
+using ballast::test::put_bytes;
+using ballast::test::TemporaryFolder;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {

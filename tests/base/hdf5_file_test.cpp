@@ -14,10 +14,10 @@
 #include "tests/catch.h"
 
 using namespace ballast;
-using ballast::testing::bytes_of;
-using ballast::testing::message_of;
-using ballast::testing::put_bytes;
-using ballast::testing::TemporaryFolder;
+using ballast::test::bytes_of;
+using ballast::test::message_of;
+using ballast::test::put_bytes;
+using ballast::test::TemporaryFolder;
 
 namespace {
 

@@ -10,8 +10,8 @@
 #include "tests/catch.h"
 
 using namespace ballast;
-using ballast::testing::message_of;
-using ballast::testing::TemporaryFolder;
+using ballast::test::message_of;
+using ballast::test::TemporaryFolder;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {

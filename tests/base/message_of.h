@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 
-namespace ballast::testing {
+namespace ballast::test {
 
 /// Empty when it throws none; other exceptions pass.
 template <class Call>
@@ -18,4 +18,4 @@ std::string message_of(const Call& call) {
     return "";
 }
 
-}  // namespace ballast::testing
+}  // namespace ballast::test

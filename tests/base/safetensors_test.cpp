@@ -15,10 +15,10 @@
 #include "tests/catch.h"
 
 using namespace ballast;
-using ballast::testing::bytes_of;
-using ballast::testing::message_of;
-using ballast::testing::put_bytes;
-using ballast::testing::TemporaryFolder;
+using ballast::test::bytes_of;
+using ballast::test::message_of;
+using ballast::test::put_bytes;
+using ballast::test::TemporaryFolder;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
@@ -208,7 +208,7 @@ TEST_CASE("safetensors: lies of the header are refused") {
     CHECK_THAT(read_everything(folder.path()), ContainsSubstring("not a regular file"));
 }
 
-TEST_CASE("safetensors: truncated anywhere is refused; flipped bytes never crash") {
+TEST_CASE("safetensors: truncated anywhere is refused, and flipped bytes never crash") {
     const TemporaryFolder folder;
     write_sample(folder.file("a"));
     const std::string whole = bytes_of(folder.file("a"));

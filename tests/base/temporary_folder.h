@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace ballast::testing {
+namespace ballast::test {
 
 class TemporaryFolder {
   public:
@@ -28,6 +28,7 @@ class TemporaryFolder {
 
     std::string path() const { return path_.string(); }
     std::string file(const std::string& name) const { return (path_ / name).string(); }
+    std::string operator/(const std::string& name) const { return file(name); }
 
   private:
     std::filesystem::path path_;
@@ -44,4 +45,4 @@ inline void put_bytes(const std::string& path, const std::string& bytes) {
     std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
-}  // namespace ballast::testing
+}  // namespace ballast::test

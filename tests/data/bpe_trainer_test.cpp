@@ -79,7 +79,7 @@ std::vector<std::pair<std::string, std::string>> train_plainly(const std::vector
 }  // namespace
 
 TEST_CASE("BPE trainer: the package's merges") {
-    const auto expected = testing::training_case();
+    const auto expected = test::training_case();
     const TokenizerSpec spec = train({expected.text}, expected.vocab_size);
     CHECK(spelled_merges(spec) == expected.merges);
     CHECK(spec.vocabulary[0].first == "<|endoftext|>");
@@ -106,7 +106,7 @@ TEST_CASE("BPE trainer: the definition, on random words") {
 }
 
 TEST_CASE("BPE trainer: threads and the cut of the text change nothing") {
-    const std::string text = testing::training_case().text;
+    const std::string text = test::training_case().text;
     const auto whole = spelled_merges(train({text}, 360));
     const size_t cut = text.rfind(' ', text.size() / 2);
     CHECK(spelled_merges(train({text.substr(0, cut), text.substr(cut)}, 360, 2)) == whole);
@@ -120,12 +120,12 @@ TEST_CASE("BPE trainer: rare pairs stay apart") {
 }
 
 TEST_CASE("BPE trainer: impossible requests") {
-    CHECK(testing::message_of([] { BpeTrainer({.vocab_size = 257}); }).find("--vocab-size 257") != std::string::npos);
-    CHECK(testing::message_of([] { BpeTrainer({.vocab_size = 300, .special_tokens = {"x", "y", "y"}}); }) != "");
-    CHECK(testing::message_of([] { BpeTrainer({.vocab_size = 300, .special_tokens = {"<|e|>", "a"}}); }) != "");
+    CHECK(test::message_of([] { BpeTrainer({.vocab_size = 257}); }).find("--vocab-size 257") != std::string::npos);
+    CHECK(test::message_of([] { BpeTrainer({.vocab_size = 300, .special_tokens = {"x", "y", "y"}}); }) != "");
+    CHECK(test::message_of([] { BpeTrainer({.vocab_size = 300, .special_tokens = {"<|e|>", "a"}}); }) != "");
     BpeTrainer trainer({.vocab_size = 300});
     ThreadPool pool(1);
-    CHECK(testing::message_of([&] {
+    CHECK(test::message_of([&] {
               trainer.add_texts({piece("a\xFF")}, pool);
           }).find("test: invalid UTF-8 at byte 1") != std::string::npos);
 }

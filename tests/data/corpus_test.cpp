@@ -14,7 +14,7 @@
 namespace ballast::data {
 namespace {
 
-using testing::put_bytes;
+using test::put_bytes;
 
 std::string compress(const std::string& text) {
     std::string out(ZSTD_compressBound(text.size()), '\0');
@@ -44,13 +44,13 @@ std::vector<std::string> texts(const std::vector<TextPiece>& pieces) {
 }
 
 std::string message_for(const std::vector<std::string>& paths, const CorpusOptions& how = options()) {
-    return testing::message_of([&] { read_all(paths, how); });
+    return test::message_of([&] { read_all(paths, how); });
 }
 
 }  // namespace
 
 TEST_CASE("corpus: files of a folder in the order of their paths") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     std::filesystem::create_directories(folder.file("sub/deeper"));
     put_bytes(folder.file("b.txt"), "text b");
     put_bytes(folder.file("a.jsonl"), "{\"text\": \"line 1\", \"meta\": {}}\n\n{\"text\": \"line\\n3 \\u00e9\"}");
@@ -65,7 +65,7 @@ TEST_CASE("corpus: files of a folder in the order of their paths") {
 }
 
 TEST_CASE("corpus: long text comes in pieces") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     std::string text;
     std::mt19937 random(31);
     while (text.size() < 3000000) text += std::string(1 + random() % 12, 'x') + (random() % 20 ? " " : "\n");
@@ -86,7 +86,7 @@ TEST_CASE("corpus: long text comes in pieces") {
 }
 
 TEST_CASE("corpus: long compressed lines") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     std::string lines;
     for (int i = 0; i < 300; ++i) lines += "{\"text\": \"" + std::string(static_cast<size_t>(i) * 97, 'z') + "\"}\r\n";
     put_bytes(folder.file("a.jsonl.zst"), compress(lines));
@@ -96,7 +96,7 @@ TEST_CASE("corpus: long compressed lines") {
 }
 
 TEST_CASE("corpus: bad lines are named") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const std::string path = folder.file("a.jsonl");
     const auto message_for_line = [&](const std::string& line) {
         put_bytes(path, "{\"text\": \"fine\"}\n" + line + "\n{\"text\": \"fine\"}\n");
@@ -118,7 +118,7 @@ TEST_CASE("corpus: bad lines are named") {
 }
 
 TEST_CASE("corpus: damaged compression is named") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const std::string path = folder.file("a.jsonl.zst");
     std::string lines;
     std::mt19937 random(37);
@@ -146,7 +146,7 @@ TEST_CASE("corpus: damaged compression is named") {
 }
 
 TEST_CASE("corpus: paths that are no text") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     put_bytes(folder.file("x.pdf"), "?");
     CHECK(message_for({folder.file("none.txt")}).find("none.txt") != std::string::npos);
     CHECK(message_for({folder.file("x.pdf")}).find("unknown kind of text") != std::string::npos);

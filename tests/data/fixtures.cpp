@@ -6,7 +6,7 @@
 
 #include "tests/catch.h"
 
-namespace ballast::testing {
+namespace ballast::test {
 namespace {
 
 nlohmann::json read_fixture(const std::string& name) {
@@ -42,4 +42,4 @@ std::optional<std::string> shared_data(const std::string& name) {
     return std::nullopt;
 }
 
-}  // namespace ballast::testing
+}  // namespace ballast::test

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace ballast::testing {
+namespace ballast::test {
 
 /// tests/data/fixtures/NAME
 std::string fixture_path(const std::string& name);
@@ -30,4 +30,4 @@ TrainingCase training_case();
 /// The path of a file of the shared data; nothing, with a warning in the test's output, when it is not there.
 std::optional<std::string> shared_data(const std::string& name);
 
-}  // namespace ballast::testing
+}  // namespace ballast::test

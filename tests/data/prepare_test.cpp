@@ -14,9 +14,9 @@
 namespace ballast::data {
 namespace {
 
-using testing::put_bytes;
+using test::put_bytes;
 
-Tokenizer fixture() { return Tokenizer::load(testing::fixture_path("tokenizer.json")); }
+Tokenizer fixture() { return Tokenizer::load(test::fixture_path("tokenizer.json")); }
 
 std::string words(uint32_t seed, size_t bytes) {
     static constexpr const char* kWords[] = {"the", "whale", "caf\u00e9 noir", "don't", "<|endoftext|>",
@@ -39,7 +39,7 @@ int files_in(const std::string& folder) {
 
 /// A folder of text beside an empty folder for the output.
 struct Workplace {
-    testing::TemporaryFolder input, output;
+    test::TemporaryFolder input, output;
     PrepareOptions options;
 
     Workplace() {
@@ -145,20 +145,20 @@ TEST_CASE("prepare: large vocabularies take 32 bits") {
 
 TEST_CASE("prepare: mistakes leave nothing behind") {
     Workplace place;
-    const auto message = [&] { return testing::message_of([&] { place.prepare(2); }); };
+    const auto message = [&] { return test::message_of([&] { place.prepare(2); }); };
     put_bytes(place.input.file("e.txt"), "fine " + words(5, 3000) + " bad \xFF");
-    const size_t bad_byte = testing::bytes_of(place.input.file("e.txt")).size() - 1;
+    const size_t bad_byte = test::bytes_of(place.input.file("e.txt")).size() - 1;
     CHECK(message().find(place.input.file("e.txt") + ": invalid UTF-8 at byte " + std::to_string(bad_byte)) == 0);
     CHECK(files_in(place.output.path()) == 0);
 
     place.options.invalid_utf8 = InvalidUtf8::replace;
     CHECK(message() == "");
-    const std::string good = testing::bytes_of(place.options.output);
+    const std::string good = test::bytes_of(place.options.output);
 
     int asked = 0;
     place.options.interrupted = [&asked] { return ++asked == 2; };
     CHECK(message().find("interrupted") != std::string::npos);
-    CHECK(testing::bytes_of(place.options.output) == good);
+    CHECK(test::bytes_of(place.options.output) == good);
     CHECK(files_in(place.output.path()) == 1);
     place.options.interrupted = nullptr;
 
@@ -182,7 +182,7 @@ TEST_CASE("prepare: a tokenizer without end of text") {
         if (spelling == "<|endoftext|>") spelling = "<|other|>";
     const Tokenizer tokenizer(spec);
     ThreadPool pool(1);
-    CHECK(testing::message_of([&] { data::prepare(tokenizer, place.options, pool); }).find("--no-append-eod") !=
+    CHECK(test::message_of([&] { data::prepare(tokenizer, place.options, pool); }).find("--no-append-eod") !=
           std::string::npos);
 }
 

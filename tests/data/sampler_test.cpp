@@ -14,7 +14,7 @@ namespace ballast::data {
 namespace {
 
 /// A store whose token i is i modulo 60000, with the given document lengths.
-std::string make_store(const testing::TemporaryFolder& folder, const std::vector<int64_t>& lengths) {
+std::string make_store(const test::TemporaryFolder& folder, const std::vector<int64_t>& lengths) {
     std::vector<int64_t> offsets = {0};
     for (int64_t length : lengths) offsets.push_back(offsets.back() + length);
     std::vector<uint16_t> tokens(static_cast<size_t>(offsets.back()));
@@ -153,7 +153,7 @@ TEST_CASE("sampler: the order of GPT-NeoX") {
     constexpr Case kCases[] = {{700, 40, 16, 20, 8, 1234},  {50, 30, 7, 100, 5, 1},  {3, 5000, 64, 3, 1, 99},
                                {1, 300, 33, 11, 3, 5},      {2000, 3, 63, 2, 4, 42}, {600, 20, 1, 10, 10, 1234}};
     for (const Case& c : kCases) {
-        const testing::TemporaryFolder folder;
+        const test::TemporaryFolder folder;
         const auto lengths = random_lengths(c.seed, c.documents, c.longest);
         const TokenStore store(make_store(folder, lengths));
         const Sampler sampler(store, c.seq_length, c.seed, c.steps, c.batch);
@@ -175,7 +175,7 @@ TEST_CASE("sampler: the order of GPT-NeoX") {
 // numpy 2.4.6 with the formulas of gpt2_dataset.py: documents of lengths 3, 5, 8, 2, 6 (tokens 0 to 23), window 4,
 // 2 steps of 2 samples, seed 1234: ns = 5 in one epoch.
 TEST_CASE("sampler: a worked example from numpy") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, {3, 5, 8, 2, 6}));
     const Sampler sampler(store, 4, 1234, 2, 2);
     REQUIRE(sampler.size() == 5);
@@ -190,14 +190,14 @@ TEST_CASE("sampler: a worked example from numpy") {
 
 TEST_CASE("sampler: a text one token short takes another epoch") {
     // 2 steps of 2 samples want ceil(4.02) = 5 windows: 5 · 4 tokens and one more for the last target.
-    const testing::TemporaryFolder short_folder, folder;
+    const test::TemporaryFolder short_folder, folder;
     const TokenStore too_short(make_store(short_folder, {13, 7})), enough(make_store(folder, {13, 8}));
     CHECK(Sampler(too_short, 4, 1234, 2, 2).num_epochs() == 2);
     CHECK(Sampler(enough, 4, 1234, 2, 2).num_epochs() == 1);
 }
 
 TEST_CASE("sampler: a batch is its samples one after another") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, random_lengths(3, 100, 50)));
     const Sampler sampler(store, 10, 1234, 5, 6);
     std::vector<int32_t> batch(6 * 11), one(11);
@@ -211,7 +211,7 @@ TEST_CASE("sampler: a batch is its samples one after another") {
 }
 
 TEST_CASE("sampler: windows in the order of the text") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, {30, 1, 70}));
     const SequentialSampler sampler(store, 10);
     REQUIRE(sampler.size() == 10);
@@ -221,13 +221,13 @@ TEST_CASE("sampler: windows in the order of the text") {
         for (int32_t j = 0; j < 11; ++j) REQUIRE(out[static_cast<size_t>(j)] == i * 10 + j);
     }
     CHECK(SequentialSampler(store, 100).size() == 1);
-    CHECK(testing::message_of([&] { SequentialSampler(store, 101); }).find("101 tokens") != std::string::npos);
+    CHECK(test::message_of([&] { SequentialSampler(store, 101); }).find("101 tokens") != std::string::npos);
 }
 
 TEST_CASE("sampler: too little text") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, std::vector<int64_t>(1000, 1)));
-    CHECK(testing::message_of([&] { Sampler(store, 2048, 1, 143000, 1024); }).find("is too small") !=
+    CHECK(test::message_of([&] { Sampler(store, 2048, 1, 143000, 1024); }).find("is too small") !=
           std::string::npos);
 }
 

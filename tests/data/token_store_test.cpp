@@ -27,13 +27,13 @@ void write_store(const std::string& path, const Content& content) {
 }
 
 std::string message_for(const std::string& path) {
-    return testing::message_of([&] { TokenStore(path).verify(); });
+    return test::message_of([&] { TokenStore(path).verify(); });
 }
 
 }  // namespace
 
 TEST_CASE("token store: what was written is read") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const Content content;
     write_store(folder.file("a.h5"), content);
     const TokenStore store(folder.file("a.h5"));
@@ -51,7 +51,7 @@ TEST_CASE("token store: what was written is read") {
 }
 
 TEST_CASE("token store: lies are found") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const std::string path = folder.file("a.h5");
     const auto message_with = [&](auto&& change) {
         Content content;
@@ -73,10 +73,10 @@ TEST_CASE("token store: lies are found") {
 }
 
 TEST_CASE("token store: foreign files are refused") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const std::string path = folder.file("a.h5");
     CHECK(message_for(path).find(path) != std::string::npos);
-    testing::put_bytes(path, "not HDF5");
+    test::put_bytes(path, "not HDF5");
     CHECK(message_for(path).find(path) != std::string::npos);
     Hdf5Writer file(path);
     file.set_attribute("format", std::string("something else"));
@@ -94,15 +94,15 @@ TEST_CASE("token store: foreign files are refused") {
 }
 
 TEST_CASE("token store: truncated and flipped files never crash") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const std::string path = folder.file("a.h5");
     Content content;
     content.tokens.assign(3000, 42);
     content.offsets = {0, 1000, 3000};
     write_store(path, content);
-    const std::string good = testing::bytes_of(path);
+    const std::string good = test::bytes_of(path);
     for (size_t size = 0; size < good.size(); size += 1 + good.size() / 40) {
-        testing::put_bytes(path, good.substr(0, size));
+        test::put_bytes(path, good.substr(0, size));
         INFO("first " << size << " bytes");
         CHECK(message_for(path) != "");
     }
@@ -111,7 +111,7 @@ TEST_CASE("token store: truncated and flipped files never crash") {
     for (int round = 0; round < 300; ++round) {
         std::string bad = good;
         bad[random() % bad.size()] ^= static_cast<char>(1u << random() % 8);
-        testing::put_bytes(path, bad);
+        test::put_bytes(path, bad);
         found += message_for(path) != "";
     }
     CHECK(found > 150);  // the rest hit unused bytes or the sources
@@ -119,9 +119,9 @@ TEST_CASE("token store: truncated and flipped files never crash") {
     REQUIRE(tokens_at != std::string::npos);
     std::string bad = good;
     bad[tokens_at + 2000] ^= 1;  // still a valid token: only the checksum can tell
-    testing::put_bytes(path, bad);
+    test::put_bytes(path, bad);
     const TokenStore store(path);
-    CHECK(testing::message_of([&] { store.verify(); }) != "");
+    CHECK(test::message_of([&] { store.verify(); }) != "");
 }
 
 }  // namespace ballast::data

@@ -15,10 +15,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json fixture() { return Json::parse(read_file(testing::fixture_path("tokenizer.json"))); }
+Json fixture() { return Json::parse(read_file(test::fixture_path("tokenizer.json"))); }
 
 std::string message_for(const Json& json) {
-    return testing::message_of([&] { parse_tokenizer_json(json.dump(), "t.json"); });
+    return test::message_of([&] { parse_tokenizer_json(json.dump(), "t.json"); });
 }
 
 /// Changes one field of a good file; the message must name the file and the field.
@@ -90,7 +90,7 @@ TEST_CASE("tokenizer.json: contradictions are refused by name") {
 }
 
 TEST_CASE("tokenizer.json: truncated files are user errors") {
-    const std::string text = read_file(testing::fixture_path("tokenizer.json"));
+    const std::string text = read_file(test::fixture_path("tokenizer.json"));
     for (size_t size = 0; size + 2 < text.size(); size += 1 + size / 7) {
         INFO("first " << size << " bytes");
         CHECK_THROWS_AS(parse_tokenizer_json(std::string_view(text).substr(0, size), "t.json"), UserError);
@@ -98,7 +98,7 @@ TEST_CASE("tokenizer.json: truncated files are user errors") {
 }
 
 TEST_CASE("tokenizer.json: flipped bytes load or are user errors") {
-    const std::string good = read_file(testing::fixture_path("tokenizer.json"));
+    const std::string good = read_file(test::fixture_path("tokenizer.json"));
     std::mt19937 random(23);
     int refused = 0;
     for (int round = 0; round < 150; ++round) {
@@ -115,8 +115,8 @@ TEST_CASE("tokenizer.json: flipped bytes load or are user errors") {
 }
 
 TEST_CASE("tokenizer.json: a missing file") {
-    const testing::TemporaryFolder folder;
-    CHECK(testing::message_of([&] { Tokenizer::load(folder.file("none.json")); }).find("none.json") !=
+    const test::TemporaryFolder folder;
+    CHECK(test::message_of([&] { Tokenizer::load(folder.file("none.json")); }).find("none.json") !=
           std::string::npos);
 }
 

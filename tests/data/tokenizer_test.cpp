@@ -13,7 +13,7 @@
 namespace ballast::data {
 namespace {
 
-Tokenizer fixture() { return Tokenizer::load(testing::fixture_path("tokenizer.json")); }
+Tokenizer fixture() { return Tokenizer::load(test::fixture_path("tokenizer.json")); }
 
 std::string random_text(std::mt19937& random, size_t characters) {
     static constexpr char32_t kPool[] = {'a', 'b', 'e', 't', 'h', ' ', ' ', '\n', '\'', 's', '1', '.', '<', 0xE9, 0x301,
@@ -47,7 +47,7 @@ std::vector<uint32_t> merge_plainly(const MergeTable& merges, std::string_view w
 
 TEST_CASE("tokenizer: the ids of the tokenizers package") {
     const Tokenizer tokenizer = fixture();
-    const auto cases = testing::parity_cases();
+    const auto cases = test::parity_cases();
     REQUIRE(cases.size() > 50);
     Encoder encoder(tokenizer);  // one for all, so that the cache is in play
     for (int round = 0; round < 2; ++round) {
@@ -70,7 +70,7 @@ TEST_CASE("tokenizer: GPT-NeoX's on whole books gives the package's ids") {
     };
     constexpr Golden kGolden[] = {{"books/train/dracula.txt", 220878, 0x986e314f68914128},
                                   {"books/stream/ulysses.txt", 416732, 0x3993ae41bff8f595}};
-    const auto path = testing::shared_data("20B_tokenizer.json");
+    const auto path = test::shared_data("20B_tokenizer.json");
     if (!path) return;
     const Tokenizer tokenizer = Tokenizer::load(*path);
     CHECK(tokenizer.vocab_size() == 50277);
@@ -78,7 +78,7 @@ TEST_CASE("tokenizer: GPT-NeoX's on whole books gives the package's ids") {
     CHECK(tokenizer.token_id("<|padding|>") == 1u);
     CHECK(tokenizer.hash() == "78f3f743513db1d57da97b51b656b47e");
     for (const Golden& golden : kGolden) {
-        const auto book = testing::shared_data(golden.book);
+        const auto book = test::shared_data(golden.book);
         if (!book) continue;
         const std::string text = read_file(*book);
         const auto ids = tokenizer.encode(text);
@@ -163,13 +163,13 @@ TEST_CASE("tokenizer: the word cache forgets without harm") {
 }
 
 TEST_CASE("tokenizer: saving keeps ids and hash") {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const Tokenizer first = fixture();
     first.save(folder.file("a.json"));
     const Tokenizer second = Tokenizer::load(folder.file("a.json"));
     CHECK(second.hash() == first.hash());
     CHECK(second.vocab_size() == first.vocab_size());
-    for (const auto& [text, ids] : testing::parity_cases()) REQUIRE(second.encode(text) == ids);
+    for (const auto& [text, ids] : test::parity_cases()) REQUIRE(second.encode(text) == ids);
     TokenizerSpec other = first.spec();
     std::swap(other.merges[0], other.merges[1]);
     CHECK(Tokenizer(other).hash() != first.hash());
@@ -180,7 +180,7 @@ TEST_CASE("tokenizer: saving keeps ids and hash") {
 
 TEST_CASE("tokenizer: bytes that are no UTF-8") {
     const Tokenizer tokenizer = fixture();
-    const std::string message = testing::message_of([&] { tokenizer.encode("ab\xFFz"); });
+    const std::string message = test::message_of([&] { tokenizer.encode("ab\xFFz"); });
     CHECK(message.find("byte 2") != std::string::npos);
     CHECK(tokenizer.encode("ab\xFFz", InvalidUtf8::replace) == tokenizer.encode("ab\uFFFDz"));
 }
@@ -189,7 +189,7 @@ TEST_CASE("tokenizer: ids without a token cannot be decoded") {
     const Tokenizer tokenizer = fixture();
     const auto unknown = static_cast<uint32_t>(tokenizer.vocab_size());
     CHECK(!tokenizer.token_bytes(unknown));
-    const std::string message = testing::message_of([&] { tokenizer.decode(std::vector<uint32_t>{0, unknown}); });
+    const std::string message = test::message_of([&] { tokenizer.decode(std::vector<uint32_t>{0, unknown}); });
     CHECK(message.find("token id " + std::to_string(unknown)) != std::string::npos);
 }
 

@@ -67,7 +67,7 @@ TEST_CASE("utf8: an error names the byte") {
     std::string storage;
     const std::string text = "plain ascii, then \xC3\xA9 and \xFF";
     const std::string message =
-        testing::message_of([&] { checked_utf8(text, InvalidUtf8::error, storage, 1000); });
+        test::message_of([&] { checked_utf8(text, InvalidUtf8::error, storage, 1000); });
     CHECK(message.find("byte " + std::to_string(1000 + text.size() - 1) + " (0xff)") != std::string::npos);
 }
 

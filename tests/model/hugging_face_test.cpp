@@ -8,6 +8,7 @@
 #include "base/atomic_file.h"
 #include "base/json_file.h"
 #include "model/hugging_face.h"
+#include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 #include "tests/model/model_fixture.h"
 
@@ -24,13 +25,6 @@ std::vector<float> read_f32(const SafetensorsReader& file, const std::string& na
     file.read_f32(name, out);
     return out;
 }
-
-struct TempFolder {
-    fs::path path = fs::temp_directory_path() / ("ballast-hf-" + std::to_string(::getpid()));
-    TempFolder() { fs::create_directories(path); }
-    ~TempFolder() { fs::remove_all(path); }
-    std::string str() const { return path.string(); }
-};
 
 struct Outputs {
     std::vector<double> logits, losses;
@@ -68,7 +62,7 @@ void check_against_fixture(const std::string& name, const std::string& gradients
     std::vector<int32_t> ids(static_cast<size_t>(shape[0] * shape[1]));
     reference.read_as("input_ids", Dtype::i32, ids.data());
 
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     model::Transformer model(context, model::read_hugging_face_config(folder), Dtype::f32);
     model::read_hugging_face_weights(folder, context, model.weights());
     const Outputs out = run(context, model, ids, shape[0], shape[1]);
@@ -97,7 +91,7 @@ TEST_CASE("logits, loss and gradients equal transformers'") {
 }
 
 TEST_CASE("a written folder reads back to the same model, whole and in shards, f32 and bf16") {
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     auto config = tiny_config();
     config.normaliser = Normaliser::sink_logit;
     config.num_sink_tokens = 2;
@@ -107,62 +101,62 @@ TEST_CASE("a written folder reads back to the same model, whole and in shards, f
     randomise(context, model.weights(), 3);
     for (const int64_t shard : {int64_t{1} << 30, int64_t{2000}})
         for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
-            const TempFolder folder;
-            model::write_hugging_face(folder.str(), context, config, model.weights(), {dtype, "", shard, 0});
-            const auto back = model::read_hugging_face_config(folder.str());
+            const TemporaryFolder folder;
+            model::write_hugging_face(folder.path(), context, config, model.weights(), {dtype, "", shard, 0});
+            const auto back = model::read_hugging_face_config(folder.path());
             CHECK(back.normaliser == config.normaliser);
             CHECK(back.num_sink_tokens == 2);
             CHECK(back.sink_token_id == 21);
             CHECK(back.hidden_act == config.hidden_act);
             CHECK_FALSE(back.parallel_residual);
             model::Weights weights(context, back, Dtype::f32);
-            model::read_hugging_face_weights(folder.str(), context, weights);
+            model::read_hugging_face_weights(folder.path(), context, weights);
             const double tolerance = dtype == Dtype::f32 ? 0 : 4e-3;
             for (const auto& row : weights.table().rows())
                 CHECK(relative_error(to_host(context, weights.master(row)),
                                      to_host(context, model.weights().master(row))) <= tolerance);
             // transformers must refuse what it would compute wrongly
-            CHECK(read_json_file(folder.str() + "/config.json")["model_type"] == "ballast_gpt_neox");
+            CHECK(read_json_file(folder.path() + "/config.json")["model_type"] == "ballast_gpt_neox");
         }
 }
 
 TEST_CASE("a tied model needs no head, and lm_head.weight is another name for it") {
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     auto config = tiny_config();
     config.tie_word_embeddings = true;
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 3);
-    const TempFolder folder;
-    model::write_hugging_face(folder.str(), context, config, model.weights(), {});
-    CHECK(read_json_file(folder.str() + "/config.json")["model_type"] == "gpt_neox");
-    model::Weights weights(context, model::read_hugging_face_config(folder.str()), Dtype::f32);
-    model::read_hugging_face_weights(folder.str(), context, weights);
+    const TemporaryFolder folder;
+    model::write_hugging_face(folder.path(), context, config, model.weights(), {});
+    CHECK(read_json_file(folder.path() + "/config.json")["model_type"] == "gpt_neox");
+    model::Weights weights(context, model::read_hugging_face_config(folder.path()), Dtype::f32);
+    model::read_hugging_face_weights(folder.path(), context, weights);
 
     std::vector<float> head(static_cast<size_t>(config.vocab_size * config.hidden_size), 0.5f);
     auto untied = tiny_config();
     model::Transformer other(context, untied, Dtype::f32);
     std::vector<std::vector<float>> values;
-    SafetensorsWriter writer(folder.str() + "/model.safetensors");
+    SafetensorsWriter writer(folder.path() + "/model.safetensors");
     for (const auto& row : other.weights().table().rows()) {
         values.emplace_back(static_cast<size_t>(row.count), 0.5f);
         writer.add(row.role == model::Role::embed_out ? "lm_head.weight" : row.name, Dtype::f32, row.shape,
                    values.back().data());
     }
     writer.commit();
-    model::read_hugging_face_weights(folder.str(), context, other.weights());
+    model::read_hugging_face_weights(folder.path(), context, other.weights());
     CHECK(to_host(context, other.weights().master(other.weights().table().row(model::Role::embed_out)))[3] == 0.5);
 }
 
 TEST_CASE("foreign, lying and incomplete folders are the user's errors") {
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     const auto config = tiny_config();
     model::Transformer model(context, config, Dtype::f32);
-    const TempFolder folder;
-    CHECK_THROWS_AS(model::read_hugging_face_config(folder.str()), UserError);
-    model::write_hugging_face(folder.str(), context, config, model.weights(), {});
-    CHECK_NOTHROW(model::read_hugging_face_config(folder.str()));
-    CHECK_THROWS_AS(edited(folder.str(), "model_type", "llama"), UserError);
-    CHECK_NOTHROW(edited(folder.str(), "model_type", "gpt_neox"));
+    const TemporaryFolder folder;
+    CHECK_THROWS_AS(model::read_hugging_face_config(folder.path()), UserError);
+    model::write_hugging_face(folder.path(), context, config, model.weights(), {});
+    CHECK_NOTHROW(model::read_hugging_face_config(folder.path()));
+    CHECK_THROWS_AS(edited(folder.path(), "model_type", "llama"), UserError);
+    CHECK_NOTHROW(edited(folder.path(), "model_type", "gpt_neox"));
     for (const auto& [key, value] :
          std::vector<std::pair<std::string, nlohmann::json>>{{"hidden_size", -16},
                                                              {"hidden_size", "16"},
@@ -172,27 +166,27 @@ TEST_CASE("foreign, lying and incomplete folders are the user's errors") {
                                                              {"hidden_act", "relu"},
                                                              {"ballast_normaliser", "hardmax"},
                                                              {"rope_scaling", {{"type", "linear"}}}}) {
-        const auto original = read_file(folder.str() + "/config.json");
+        const auto original = read_file(folder.path() + "/config.json");
         INFO(key << " = " << value.dump());
-        CHECK_THROWS_AS(edited(folder.str(), key, value), UserError);
-        write_file(folder.str() + "/config.json", original);
+        CHECK_THROWS_AS(edited(folder.path(), key, value), UserError);
+        write_file(folder.path() + "/config.json", original);
     }
-    const auto larger = edited(folder.str(), "vocab_size", 24);
+    const auto larger = edited(folder.path(), "vocab_size", 24);
     model::Weights weights(context, larger, Dtype::f32);
-    CHECK_THROWS_AS(model::read_hugging_face_weights(folder.str(), context, weights), UserError);
+    CHECK_THROWS_AS(model::read_hugging_face_weights(folder.path(), context, weights), UserError);
 }
 
 TEST_CASE("ALiBi is refused, and the activation can be overridden") {
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     auto config = tiny_config();
     config.position = model::Position::alibi;
     model::Transformer model(context, config, Dtype::f32);
-    const TempFolder folder;
-    CHECK_THROWS_AS(model::write_hugging_face(folder.str(), context, config, model.weights(), {}), UserError);
+    const TemporaryFolder folder;
+    CHECK_THROWS_AS(model::write_hugging_face(folder.path(), context, config, model.weights(), {}), UserError);
     config.position = model::Position::rope;
-    model::write_hugging_face(folder.str(), context, config, model.weights(), {Dtype::f32, "gelu", 1 << 30, 0});
-    CHECK(model::read_hugging_face_config(folder.str()).hidden_act == ops::Gelu::erf);
+    model::write_hugging_face(folder.path(), context, config, model.weights(), {Dtype::f32, "gelu", 1 << 30, 0});
+    CHECK(model::read_hugging_face_config(folder.path()).hidden_act == ops::Gelu::erf);
     CHECK_THROWS_AS(
-        model::write_hugging_face(folder.str(), context, config, model.weights(), {Dtype::f32, "relu", 1 << 30, 0}),
+        model::write_hugging_face(folder.path(), context, config, model.weights(), {Dtype::f32, "relu", 1 << 30, 0}),
         UserError);
 }
