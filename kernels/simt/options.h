@@ -1,0 +1,56 @@
+// How the executor runs a kernel, what it counts, and what it throws.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string_view>
+
+namespace ballast::simt {
+
+/// A line of a kernel; the default argument of everything that can fail. (Not std::source_location: clang 14 lacks it.)
+struct Location {
+    const char* file = "";
+    unsigned line = 0;
+    static constexpr Location current(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+        return {file, line};
+    }
+};
+
+/// A kernel did what a GPU would not forgive. The text names the line, the block and the thread.
+struct Error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+/// Which runnable thread goes next. A correct kernel gives the same result under every order.
+enum class Order {
+    forward,    ///< in turn, threads and blocks ascending
+    reverse,    ///< in turn, threads and blocks descending
+    run_ahead,  ///< the one that became runnable last: warps run as far ahead as barriers let them
+    random,     ///< by a seeded generator
+};
+
+struct Options {
+    Order order = Order::forward;
+    uint64_t seed = 1;
+    unsigned os_threads = 1;  ///< blocks of a launch are shared out between so many threads
+    size_t stack_bytes = size_t{128} << 10;
+    size_t shared_memory_limit = size_t{227} << 10;  ///< dynamic, per block: Hopper's
+    bool late_copies = true;  ///< asynchronous copies land when they are waited for; false: at once
+};
+
+/// Process-wide; read at each launch. Starts from BALLAST_SIMT_ORDER (forward | reverse | run_ahead | random) and
+/// BALLAST_SIMT_SEED.
+Options& options();
+
+/// The order of that name; Error when there is none.
+Order order_of(std::string_view name);
+
+/// Counts of the calling OS thread since it last assigned `statistics() = {}`.
+struct Statistics {
+    uint64_t barriers = 0, warp_operations = 0, matrix_products = 0, matrix_loads = 0;
+    uint64_t bank_conflicts = 0;  ///< extra wavefronts of ldmatrix: 0 for a well swizzled tile
+};
+Statistics& statistics();
+
+}  // namespace ballast::simt
