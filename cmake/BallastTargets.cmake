@@ -2,18 +2,24 @@
 
 add_library(ballast_flags INTERFACE)
 target_compile_features(ballast_flags INTERFACE cxx_std_20)
-target_compile_options(ballast_flags INTERFACE -Wall -Wextra -Wshadow -Wno-psabi
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>   # false alarms on std::string in GCC 12 (bug 105651)
+# For C++; nvcc has its own (cmake/Cuda.cmake).
+function(ballast_cxx_options)
+  target_compile_options(ballast_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${ARGN}>")
+endfunction()
+ballast_cxx_options(-Wall -Wextra -Wshadow -Wno-psabi
   -ffp-contract=off   # a*b+c must round the same on every target; kernels ask for FMA by name
   -fno-math-errno)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  ballast_cxx_options(-Wno-restrict)   # false alarms on std::string in GCC 12 (bug 105651)
+endif()
 target_include_directories(ballast_flags INTERFACE ${CMAKE_SOURCE_DIR})
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  target_compile_options(ballast_flags INTERFACE -march=x86-64-v3)   # wider units are chosen at run time
+  ballast_cxx_options(-march=x86-64-v3)   # wider units are chosen at run time
 endif()
 if(BALLAST_SANITIZE)
-  target_compile_options(ballast_flags INTERFACE -fsanitize=${BALLAST_SANITIZE} -fno-omit-frame-pointer -g1 -O1)
+  ballast_cxx_options(-fsanitize=${BALLAST_SANITIZE} -fno-omit-frame-pointer -g1 -O1)
   if(BALLAST_SANITIZE MATCHES "undefined")
-    target_compile_options(ballast_flags INTERFACE -fno-sanitize-recover=undefined)
+    ballast_cxx_options(-fno-sanitize-recover=undefined)
   endif()
   target_link_options(ballast_flags INTERFACE -fsanitize=${BALLAST_SANITIZE})
 endif()
@@ -25,6 +31,7 @@ string(REPLACE "-DNDEBUG" "" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}
 function(ballast_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${name}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/kernels/(simt|cuda)/")   # see kernels/libraries.cmake
   if(NOT sources)   # a room with headers only, or none yet
     add_library(ballast_${name} INTERFACE)
     return()
@@ -37,6 +44,17 @@ function(ballast_library name)
   if(EXISTS ${CMAKE_SOURCE_DIR}/${name}/libraries.cmake)
     include(${CMAKE_SOURCE_DIR}/${name}/libraries.cmake)   # third-party libraries of this room
   endif()
+endfunction()
+
+# The executor that plays a GPU. Never compiled with a sanitizer: it tells the sanitizers' runtimes, where the program has
+# them, what its fibers are (kernels/simt/runtime/sanitizers.h).
+function(ballast_simt_library)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/simt/runtime/*.cpp)
+  add_library(ballast_simt STATIC ${sources})
+  target_compile_features(ballast_simt PUBLIC cxx_std_20)
+  target_compile_options(ballast_simt PRIVATE -Wall -Wextra -Wshadow -O2 -g1 -ffp-contract=off)
+  target_include_directories(ballast_simt PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(ballast_simt PUBLIC Threads::Threads)
 endfunction()
 
 function(ballast_program name)
@@ -53,13 +71,29 @@ function(ballast_program name)
 endfunction()
 
 # ballast_tests(kernels): test_kernels from tests/kernels/*.cpp; every TEST_CASE is a ctest test labelled "kernels".
+# ON_DEVICES: in a build with a GPU backend the same tests run there too, named "kernels on simt: …", labelled with both.
 function(ballast_tests name)
-  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(ARG "ON_DEVICES" "" "LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*.cpp)
   if(NOT sources)
     return()
   endif()
   add_executable(test_${name} ${sources})
   target_link_libraries(test_${name} PRIVATE ${ARG_LINK} ballast_test_support Catch2::Catch2WithMain)
-  catch_discover_tests(test_${name} TEST_PREFIX "${name}: " PROPERTIES LABELS ${name} TIMEOUT 900)
+  if(Catch2_VERSION VERSION_LESS 3)   # a name that matches nothing must fail, as it does in version 3
+    set(no_tests EXTRA_ARGS -w NoTests)
+  endif()
+  catch_discover_tests(test_${name} ${no_tests} TEST_PREFIX "${name}: " PROPERTIES LABELS ${name} TIMEOUT 900)
+  if(ARG_ON_DEVICES AND BALLAST_SIMT)
+    catch_discover_tests(test_${name} TEST_SPEC "~[cpu]" ${no_tests} TEST_PREFIX "${name} on simt: " TEST_LIST ${name}_on_simt)
+    # Read by ctest after the list: properties with two values do not get through catch_discover_tests. Fake stacks for a
+    # thousand fibers would make AddressSanitizer five times slower.
+    file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/${name}_on_simt.cmake
+      "foreach(test IN LISTS ${name}_on_simt)
+         set_tests_properties(\"\${test}\" PROPERTIES LABELS \"${name};simt\" TIMEOUT 900
+           ENVIRONMENT BALLAST_TEST_DEVICE=simt
+           ENVIRONMENT_MODIFICATION ASAN_OPTIONS=string_append::detect_stack_use_after_return=0)
+       endforeach()\n")
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}_on_simt.cmake)
+  endif()
 endfunction()

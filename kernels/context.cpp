@@ -2,10 +2,13 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <fmt/format.h>
 #include <utility>
+
+#include "kernels/cuda/runtime.h"
 
 namespace ballast {
 namespace {
@@ -15,22 +18,52 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
+[[noreturn]] void refuse_memory(size_t bytes) {
+    throw UserError(
+        fmt::format("cannot allocate {:.2f} GiB of memory; lower the batch size, the sequence length or the model",
+                    static_cast<double>(bytes) / (1 << 30)));
+}
+
+void* allocate_host(size_t bytes) {
+    const size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
+    const size_t size = round_up(bytes, alignment);
+    void* data = std::aligned_alloc(alignment, size);
+    if (data == nullptr) refuse_memory(bytes);
+    if (alignment == kHugePage) madvise(data, size, MADV_HUGEPAGE);  // page faults on temporaries cost half the speed
+    std::memset(data, 0, size);
+    return data;
+}
+
+/// The device, if it can be used here.
+Device usable(Device device) {
+    if (!is_built(device))
+        throw UserError(fmt::format("this build has no {} backend; build the {} preset, or use --backend cpu",
+                                    name_of(device), name_of(device)));
+    const std::string obstacle = device == Device::cpu ? "" : cuda::why_unusable();
+    if (!obstacle.empty()) throw UserError(obstacle);
+    return device;
+}
+
 }  // namespace
+
+std::string_view name_of(Device device) {
+    constexpr std::array<std::string_view, 3> kNames{"cpu", "cuda", "simt"};
+    return kNames[static_cast<size_t>(device)];
+}
+
+bool is_built(Device device) { return device == Device::cpu || device == cuda::built_device(); }
 
 DeviceBuffer::DeviceBuffer(Device device, size_t bytes) : device_(device), bytes_(bytes) {
     if (bytes == 0) return;
-    const size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
-    const size_t size = round_up(bytes, alignment);
-    data_ = std::aligned_alloc(alignment, size);
-    if (data_ == nullptr)
-        throw UserError(
-            fmt::format("cannot allocate {:.2f} GiB of memory; lower the batch size, the sequence length or the model",
-                        static_cast<double>(bytes) / (1 << 30)));
-    if (alignment == kHugePage) madvise(data_, size, MADV_HUGEPAGE);  // page faults on temporaries cost half the speed
-    std::memset(data_, 0, size);
+    data_ = device == Device::cpu ? allocate_host(bytes) : cuda::allocate(bytes);
 }
 
-DeviceBuffer::~DeviceBuffer() { std::free(data_); }
+DeviceBuffer::~DeviceBuffer() {
+    if (device_ == Device::cpu)
+        std::free(data_);
+    else
+        cuda::release(data_);
+}
 
 void DeviceBuffer::swap(DeviceBuffer& other) noexcept {
     std::swap(device_, other.device_);
@@ -54,10 +87,19 @@ Scratch::Block::Block(Scratch& owner, size_t bytes) : owner_(owner), mark_(owner
 Scratch::Block::~Block() { owner_.used_ = mark_; }
 
 Context::Context(Device device, int num_threads, Gemm gemm)
-    : device_(device), gemm_(gemm), pool_(num_threads), scratch_(device) {}
+    : device_(usable(device)),
+      gemm_(gemm),
+      pool_(num_threads),
+      gpu_(device == Device::cpu ? nullptr : cuda::make_state()),
+      scratch_(device) {}
+
+Context::~Context() = default;
+
+GpuStream Context::stream() const { return gpu_->stream(); }
 
 void Context::copy_to_host(void* host, const Tensor& tensor) const {
     require(tensor.is_contiguous(), "copy of a strided tensor");
+    if (device_ != Device::cpu) return cuda::copy_to_host(host, tensor.data, tensor.bytes(), stream());
     std::memcpy(host, tensor.data, tensor.bytes());
 }
 
@@ -76,11 +118,13 @@ std::vector<float> Context::read_floats(const Tensor& tensor) const {
 
 void Context::copy_from_host(const Tensor& tensor, const void* host) const {
     require(tensor.is_contiguous(), "copy into a strided tensor");
+    if (device_ != Device::cpu) return cuda::copy_from_host(tensor.data, host, tensor.bytes(), stream());
     std::memcpy(tensor.data, host, tensor.bytes());
 }
 
 void Context::zero(const Tensor& tensor) const {
     require(tensor.is_contiguous(), "zero of a strided tensor");
+    if (device_ != Device::cpu) return cuda::zero(tensor.data, tensor.bytes(), stream());
     std::memset(tensor.data, 0, tensor.bytes());
 }
 

@@ -2,14 +2,31 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
+#include <string_view>
 #include <vector>
 
 #include "base/tensor.h"
 #include "base/thread_pool.h"
 
+struct CUstream_st;  // CUDA's own name
+
 namespace ballast {
 
-enum class Device { cpu };
+/// `simt` runs the CUDA kernels on the CPU, for tests. A build has the CPU and at most one of the others.
+enum class Device { cpu, cuda, simt };
+
+/// "cpu", "cuda", "simt"
+std::string_view name_of(Device device);
+/// Whether this build has that backend.
+bool is_built(Device device);
+
+/// A queue of work on a GPU; nothing on the CPU.
+using GpuStream = CUstream_st*;
+
+namespace cuda {
+class GpuState;
+}
 
 /// Which GEMM the CPU kernels use. `automatic`: oneDNN, bf16 only where AMX makes it pay. `reference`: our plain GEMM
 /// with a fixed order of additions, whose bits are the same on every processor (golden values, f64).
@@ -71,13 +88,18 @@ class Scratch {
 
 class Context {
   public:
-    /// `num_threads` 0 takes every core available.
+    /// `num_threads` 0 takes every core available. UserError when this build or this machine lacks the device.
     explicit Context(Device device = Device::cpu, int num_threads = 0, Gemm gemm = Gemm::automatic);
+    ~Context();
 
     Device device() const { return device_; }
     Gemm gemm() const { return gemm_; }
     ThreadPool& pool() { return pool_; }
     Scratch& scratch() { return scratch_; }
+    /// What the GPU backend keeps for this context; only on a GPU.
+    cuda::GpuState& gpu() const { return *gpu_; }
+    /// Where the GPU's work is queued, all of this context's.
+    GpuStream stream() const;
 
     DeviceBuffer allocate(size_t bytes) const { return DeviceBuffer(device_, bytes); }
     /// The host's only ways to a tensor's contents. The tensor must be contiguous; sizes must match.
@@ -91,6 +113,7 @@ class Context {
     Device device_;
     Gemm gemm_;
     ThreadPool pool_;
+    std::unique_ptr<cuda::GpuState> gpu_;  // before the memory: it outlives what is queued
     Scratch scratch_;
 };
 

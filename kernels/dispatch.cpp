@@ -1,5 +1,6 @@
 // ops:: -> the context's device. Shapes and dtypes are checked here, once for every device.
 #include "kernels/cpu/ops.h"
+#include "kernels/cuda/ops.h"
 #include "kernels/ops.h"
 
 #include <fmt/format.h>
@@ -9,12 +10,19 @@ namespace {
 
 constexpr int64_t kMaxHeadDim = 256;
 
+#if defined(BALLAST_CUDA) || defined(BALLAST_SIMT)
+constexpr bool kHasGpu = true;
+#else
+constexpr bool kHasGpu = false;  // cuda:: is declared and nowhere defined
+#endif
+
 /// Calls the implementation for the context's device.
-template <auto cpu_function, class... Arguments> auto run(Context& context, const Arguments&... arguments) {
-    switch (context.device()) {
-        case Device::cpu: return cpu_function(context, arguments...);
+template <auto cpu_function, auto gpu_function, class Context, class... Arguments>
+auto run(Context& context, const Arguments&... arguments) {
+    if constexpr (kHasGpu) {
+        if (context.device() != Device::cpu) return gpu_function(context, arguments...);
     }
-    throw InternalError("unknown device");
+    return cpu_function(context, arguments...);
 }
 
 /// `tensor` must have this dtype and shape.
@@ -99,7 +107,7 @@ void embedding_forward(Context& context, const Tensor& out, const Tensor& weight
     expect_dense(ids, "ids", Dtype::i32, {ids.dim(0)});
     expect_dense(out, "out", weight.dtype, {ids.dim(0), weight.dim(1)});
     expect_dense(weight, "weight", weight.dtype, {weight.dim(0), weight.dim(1)});
-    run<cpu::embedding_forward>(context, out, weight, ids);
+    run<cpu::embedding_forward, cuda::embedding_forward>(context, out, weight, ids);
 }
 
 void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& d_out, const Tensor& ids) {
@@ -107,7 +115,7 @@ void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& 
     expect_dense(ids, "ids", Dtype::i32, {ids.dim(0)});
     expect_dense(d_out, "d_out", d_out.dtype, {ids.dim(0), d_weight.dim(1)});
     expect_dense(d_weight, "d_weight", accumulation_dtype(d_out.dtype), {d_weight.dim(0), d_weight.dim(1)});
-    run<cpu::embedding_backward>(context, d_weight, d_out, ids);
+    run<cpu::embedding_backward, cuda::embedding_backward>(context, d_weight, d_out, ids);
 }
 
 void layernorm_forward(Context& context, const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
@@ -121,7 +129,7 @@ void layernorm_forward(Context& context, const Tensor& out, const Tensor& mean, 
     expect_dense(bias, "bias", x.dtype, {C});
     expect_dense(mean, "mean", acc, {N});
     expect_dense(rstd, "rstd", acc, {N});
-    run<cpu::layernorm_forward>(context, out, mean, rstd, x, weight, bias, eps);
+    run<cpu::layernorm_forward, cuda::layernorm_forward>(context, out, mean, rstd, x, weight, bias, eps);
 }
 
 void layernorm_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
@@ -137,7 +145,7 @@ void layernorm_backward(Context& context, const Tensor& d_x, const Tensor& d_wei
     expect_dense(rstd, "rstd", acc, {N});
     expect_dense(d_weight, "d_weight", acc, {C});
     expect_dense(d_bias, "d_bias", acc, {C});
-    run<cpu::layernorm_backward>(context, d_x, d_weight, d_bias, d_out, x, weight, mean, rstd);
+    run<cpu::layernorm_backward, cuda::layernorm_backward>(context, d_x, d_weight, d_bias, d_out, x, weight, mean, rstd);
 }
 
 void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
@@ -147,7 +155,7 @@ void linear_forward(Context& context, const Tensor& out, const Tensor& x, const 
     expect_dense(weight, "weight", x.dtype, {O, I});
     if (!bias.empty()) expect_dense(bias, "bias", x.dtype, {O});
     expect_dense(out, "out", output_dtype(out, x.dtype), {N, O});
-    run<cpu::linear_forward>(context, out, x, weight, bias);
+    run<cpu::linear_forward, cuda::linear_forward>(context, out, x, weight, bias);
 }
 
 void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
@@ -161,11 +169,13 @@ void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight
     expect_dense(d_weight, "d_weight", acc, {O, I});
     if (!d_x.empty()) expect_dense(d_x, "d_x", x.dtype, {N, I});
     if (!d_bias.empty()) expect_dense(d_bias, "d_bias", acc, {O});
-    run<cpu::linear_backward>(context, d_x, d_weight, d_bias, d_out, x, weight);
+    run<cpu::linear_backward, cuda::linear_backward>(context, d_x, d_weight, d_bias, d_out, x, weight);
 }
 
+Dtype product_dtype(const Context& context, Dtype x) { return run<cpu::product_dtype, cuda::product_dtype>(context, x); }
+
 size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t outputs, int64_t inputs) {
-    return cpu::linear_scratch_bytes(context, x, rows, outputs, inputs);
+    return run<cpu::linear_scratch_bytes, cuda::linear_scratch_bytes>(context, x, rows, outputs, inputs);
 }
 
 void bias_gelu_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& bias, Gelu kind) {
@@ -174,7 +184,7 @@ void bias_gelu_forward(Context& context, const Tensor& out, const Tensor& x, con
     expect_dense(x, "x", x.dtype, {N, F});
     expect_dense(out, "out", x.dtype, {N, F});
     expect_dense(bias, "bias", x.dtype, {F});
-    run<cpu::bias_gelu_forward>(context, out, x, bias, kind);
+    run<cpu::bias_gelu_forward, cuda::bias_gelu_forward>(context, out, x, bias, kind);
 }
 
 void bias_gelu_backward(Context& context, const Tensor& d_x, const Tensor& d_bias, const Tensor& d_out, const Tensor& x,
@@ -186,46 +196,46 @@ void bias_gelu_backward(Context& context, const Tensor& d_x, const Tensor& d_bia
     expect_dense(d_out, "d_out", x.dtype, {N, F});
     expect_dense(bias, "bias", x.dtype, {F});
     expect_dense(d_bias, "d_bias", accumulation_dtype(x.dtype), {F});
-    run<cpu::bias_gelu_backward>(context, d_x, d_bias, d_out, x, bias, kind);
+    run<cpu::bias_gelu_backward, cuda::bias_gelu_backward>(context, d_x, d_bias, d_out, x, bias, kind);
 }
 
 void rope_table(Context& context, const Tensor& table, double base) {
     expect_dense(table, "table", accumulation_dtype(table.dtype), {table.dim(0), table.dim(1)});
     require(table.dim(1) % 2 == 0, "the rotated dims must be even");
-    run<cpu::rope_table>(context, table, base);
+    run<cpu::rope_table, cuda::rope_table>(context, table, base);
 }
 
 void rope_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& table, Positions positions) {
     check_rope(x, table, positions);
     expect_rows(x, "x", x.dtype, {x.dim(0), x.dim(1), x.dim(2), x.dim(3)});
     expect_rows(out, "out", x.dtype, {x.dim(0), x.dim(1), x.dim(2), x.dim(3)});
-    run<cpu::rope_forward>(context, out, x, table, positions);
+    run<cpu::rope_forward, cuda::rope_forward>(context, out, x, table, positions);
 }
 
 void rope_backward(Context& context, const Tensor& d_x, const Tensor& d_out, const Tensor& table, Positions positions) {
     check_rope(d_x, table, positions);
     expect_rows(d_x, "d_x", d_x.dtype, {d_x.dim(0), d_x.dim(1), d_x.dim(2), d_x.dim(3)});
     expect_rows(d_out, "d_out", d_x.dtype, {d_x.dim(0), d_x.dim(1), d_x.dim(2), d_x.dim(3)});
-    run<cpu::rope_backward>(context, d_x, d_out, table, positions);
+    run<cpu::rope_backward, cuda::rope_backward>(context, d_x, d_out, table, positions);
 }
 
 void qkv_split_rope_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv,
                             const Tensor& table, Positions positions) {
     check_qkv(q, k, v, qkv, table, positions);
-    run<cpu::qkv_split_rope_forward>(context, q, k, v, qkv, table, positions);
+    run<cpu::qkv_split_rope_forward, cuda::qkv_split_rope_forward>(context, q, k, v, qkv, table, positions);
 }
 
 void qkv_split_rope_backward(Context& context, const Tensor& d_qkv, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v,
                              const Tensor& table, Positions positions) {
     check_qkv(d_q, d_k, d_v, d_qkv, table, positions);
-    run<cpu::qkv_split_rope_backward>(context, d_qkv, d_q, d_k, d_v, table, positions);
+    run<cpu::qkv_split_rope_backward, cuda::qkv_split_rope_backward>(context, d_qkv, d_q, d_k, d_v, table, positions);
 }
 
 void attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
                        const AttentionParams& params) {
     check_attention(in, params, lse);
     expect_rows(out, "out", in.q.dtype, {in.q.dim(0), in.q.dim(1), in.q.dim(2), in.q.dim(3)});
-    run<cpu::attention_forward>(context, out, lse, in, params);
+    run<cpu::attention_forward, cuda::attention_forward>(context, out, lse, in, params);
 }
 
 void attention_backward(Context& context, const AttentionGradients& gradients, const Tensor& d_out, const Tensor& out,
@@ -243,18 +253,18 @@ void attention_backward(Context& context, const AttentionGradients& gradients, c
     const bool learned = has_learned_sink_logit(params.normaliser);
     require(gradients.d_sink_logit_H.empty() == !learned, "d_sink_logit comes exactly with a learned sink logit");
     if (learned) expect_dense(gradients.d_sink_logit_H, "d_sink_logit", accumulation_dtype(x), {H});
-    run<cpu::attention_backward>(context, gradients, d_out, out, lse, in, params);
+    run<cpu::attention_backward, cuda::attention_backward>(context, gradients, d_out, out, lse, in, params);
 }
 
 size_t attention_backward_scratch_bytes(const Context& context, const AttentionInputs& in) {
-    return cpu::attention_backward_scratch_bytes(context, in);
+    return run<cpu::attention_backward_scratch_bytes, cuda::attention_backward_scratch_bytes>(context, in);
 }
 
 void attention_weights(Context& context, const Tensor& weights, const Tensor& lse, const AttentionInputs& in,
                        const AttentionParams& params) {
     check_attention(in, params, lse);
     expect_dense(weights, "weights", accumulation_dtype(in.q.dtype), {in.q.dim(0), in.q.dim(2), in.q.dim(1), in.k.dim(1)});
-    run<cpu::attention_weights>(context, weights, lse, in, params);
+    run<cpu::attention_weights, cuda::attention_weights>(context, weights, lse, in, params);
 }
 
 void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight, const Tensor& x,
@@ -271,11 +281,11 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
         expect_dense(d_x, "d_x", x.dtype, {N, C});
         expect_dense(d_weight, "d_weight", acc, {V, C});
     }
-    run<cpu::linear_cross_entropy>(context, losses, d_x, d_weight, x, weight, targets, loss_scale);
+    run<cpu::linear_cross_entropy, cuda::linear_cross_entropy>(context, losses, d_x, d_weight, x, weight, targets, loss_scale);
 }
 
 size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels) {
-    return cpu::linear_cross_entropy_scratch_bytes(context, x, rows, vocabulary, channels);
+    return run<cpu::linear_cross_entropy_scratch_bytes, cuda::linear_cross_entropy_scratch_bytes>(context, x, rows, vocabulary, channels);
 }
 
 void add(Context& context, const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& c) {
@@ -284,14 +294,14 @@ void add(Context& context, const Tensor& out, const Tensor& a, const Tensor& b, 
         if (t == &c && c.empty()) continue;
         require(t->dtype == out.dtype && t->numel() == out.numel() && t->is_contiguous(), "add needs equal, contiguous tensors");
     }
-    run<cpu::add>(context, out, a, b, c);
+    run<cpu::add, cuda::add>(context, out, a, b, c);
 }
 
 void cast(Context& context, const Tensor& out, const Tensor& in) {
     expect_compute(out.dtype);
     expect_compute(in.dtype);
     require(out.numel() == in.numel() && out.is_contiguous() && in.is_contiguous(), "cast needs equal sizes, contiguous");
-    run<cpu::cast>(context, out, in);
+    run<cpu::cast, cuda::cast>(context, out, in);
 }
 
 void copy(Context& context, const Tensor& out, const Tensor& in) {
@@ -299,13 +309,13 @@ void copy(Context& context, const Tensor& out, const Tensor& in) {
     const auto last = static_cast<size_t>(std::max(out.rank - 1, 0));
     require(out.rank == 0 || out.shape[last] == 1 || (out.stride[last] == 1 && in.stride[last] == 1),
             "copy needs a contiguous last dimension");
-    run<cpu::copy>(context, out, in);
+    run<cpu::copy, cuda::copy>(context, out, in);
 }
 
 void sum(Context& context, const Tensor& out, const Tensor& x) {
     expect_dense(out, "out", Dtype::f64, {1});
     require(x.dtype == accumulation_dtype(x.dtype) && x.is_contiguous(), "sum needs a contiguous f32 or f64 tensor");
-    run<cpu::sum>(context, out, x);
+    run<cpu::sum, cuda::sum>(context, out, x);
 }
 
 void global_norm(Context& context, const StepScalarsTensor& scalars, const Tensor& sum_of_squares, const Tensor& gradients,
@@ -314,7 +324,7 @@ void global_norm(Context& context, const StepScalarsTensor& scalars, const Tenso
     expect_dense(sum_of_squares, "sum_of_squares", Dtype::f64, {static_cast<int64_t>(parameters.size())});
     expect_dense(gradients, "gradients", accumulation_dtype(gradients.dtype), {gradients.dim(0)});
     expect_dense(losses, "losses", Dtype::f64, {losses.dim(0)});
-    run<cpu::global_norm>(context, scalars, sum_of_squares, gradients, parameters, losses, clip_norm);
+    run<cpu::global_norm, cuda::global_norm>(context, scalars, sum_of_squares, gradients, parameters, losses, clip_norm);
 }
 
 void adamw(Context& context, const Tensor& master, const Tensor& compute, const Tensor& m, const Tensor& v,
@@ -332,7 +342,7 @@ void adamw(Context& context, const Tensor& master, const Tensor& compute, const 
         expect_dense(compute, "compute", compute.dtype, {P});
     }
     expect_dense(scalars, "scalars", Dtype::u8, {static_cast<int64_t>(sizeof(StepScalars))});
-    run<cpu::adamw>(context, master, compute, m, v, gradients, parameters, scalars, options);
+    run<cpu::adamw, cuda::adamw>(context, master, compute, m, v, gradients, parameters, scalars, options);
 }
 
 }  // namespace ballast::ops

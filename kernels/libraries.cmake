@@ -1,4 +1,22 @@
 target_link_libraries(ballast_kernels PRIVATE DNNL::dnnl OpenMP::OpenMP_CXX hwy::hwy fmt::fmt)
 if(NOT BALLAST_SANITIZE)   # sanitizers: -O1 compiles these files four times as fast
-  target_compile_options(ballast_kernels PRIVATE -O3)
+  target_compile_options(ballast_kernels PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:-O3>")
+endif()
+
+# The GPU backend: none, or the CUDA sources compiled as C++ for the SIMT executor.
+if(BALLAST_SIMT)
+  file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
+  set_source_files_properties(${gpu_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+  target_sources(ballast_kernels PRIVATE ${gpu_sources} ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_simt.cpp
+    ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_simt.cpp)
+  target_compile_definitions(ballast_kernels PRIVATE BALLAST_SIMT)
+  target_link_libraries(ballast_kernels PUBLIC ballast_simt)
+elseif(BALLAST_CUDA)
+  file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
+  target_sources(ballast_kernels PRIVATE ${gpu_sources} ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_cuda.cpp
+    ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_cuda.cpp)
+  target_compile_definitions(ballast_kernels PRIVATE BALLAST_CUDA)
+  target_link_libraries(ballast_kernels PUBLIC CUDA::cudart CUDA::cublasLt)
+else()
+  target_sources(ballast_kernels PRIVATE ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_none.cpp)
 endif()

@@ -28,6 +28,7 @@ namespace ballast::ops {
 // ---- Embedding ------------------------------------------------------------------------------------------------------
 
 /// out[n] = weight[ids[n]]. out x [N,C], weight x [V,C], ids i32 [N] in [0,V).
+/// Another id is an InternalError on the CPU; a GPU fills its row with NaN, which stops training at the loss.
 void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N);
 /// d_weight[ids[n]] += d_out[n], added in the order of n. d_weight acc [V,C].
 void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
@@ -51,6 +52,8 @@ void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const Te
 /// d_out x or acc [N,O]; d_x x [N,I]; d_weight acc [O,I]; d_bias acc [O].
 void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,
                      const Tensor& d_out_NO, const Tensor& x_NI, const Tensor& weight_OI);
+/// What products of x operands are multiplied in: x, or f32 where bf16 has to be widened. Wider operands are rounded to it.
+Dtype product_dtype(const Context&, Dtype x);
 /// Scratch of one forward or backward call on these shapes.
 size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs);
 

@@ -21,8 +21,6 @@ class ScratchCarver {
     char *next_, *end_;
 };
 
-/// The dtype of the products for compute dtype x: x itself, or f32 where bf16 has to be widened.
-Dtype product_dtype(const Context&, Dtype x);
 /// `x` in `dtype`: itself, or converted into memory from `scratch`. An absent tensor stays absent.
 Tensor converted(Context&, const Tensor& x, Dtype dtype, ScratchCarver& scratch);
 /// What converted() takes from the scratch memory for `count` elements.

@@ -1,66 +1,8 @@
-// The CPU's implementations of kernels/ops.h: same functions, same contracts, arguments already checked by dispatch.cpp.
+// The CPU's implementations of kernels/ops.h.
 #pragma once
 
 #include "kernels/ops.h"
 
 namespace ballast::cpu {
-
-using ops::AdamW;
-using ops::AttentionGradients;
-using ops::AttentionInputs;
-using ops::AttentionMask;
-using ops::AttentionParams;
-using ops::Gelu;
-using ops::ParameterSpan;
-using ops::Positions;
-using ops::StepScalars;
-
-void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N);
-void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
-
-void layernorm_forward(Context&, const Tensor& out_NC, const Tensor& mean_N, const Tensor& rstd_N, const Tensor& x_NC,
-                       const Tensor& weight_C, const Tensor& bias_C, double eps);
-void layernorm_backward(Context&, const Tensor& d_x_NC, const Tensor& d_weight_C, const Tensor& d_bias_C,
-                        const Tensor& d_out_NC, const Tensor& x_NC, const Tensor& weight_C, const Tensor& mean_N,
-                        const Tensor& rstd_N);
-
-void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const Tensor& weight_OI, const Tensor& bias_O);
-void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,
-                     const Tensor& d_out_NO, const Tensor& x_NI, const Tensor& weight_OI);
-size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs);
-
-void bias_gelu_forward(Context&, const Tensor& out_NF, const Tensor& x_NF, const Tensor& bias_F, Gelu kind);
-void bias_gelu_backward(Context&, const Tensor& d_x_NF, const Tensor& d_bias_F, const Tensor& d_out_NF,
-                        const Tensor& x_NF, const Tensor& bias_F, Gelu kind);
-
-void rope_table(Context&, const Tensor& table_PR, double base);
-void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, Positions positions);
-void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, const Tensor& table_PR, Positions positions);
-void qkv_split_rope_forward(Context&, const Tensor& q_BTHD, const Tensor& k_BTHD, const Tensor& v_BTHD,
-                            const Tensor& qkv_BTM, const Tensor& table_PR, Positions positions);
-void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_q_BTHD, const Tensor& d_k_BTHD,
-                             const Tensor& d_v_BTHD, const Tensor& table_PR, Positions positions);
-
-void attention_forward(Context&, const Tensor& out_BTHD, const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
-void attention_backward(Context&, const AttentionGradients&, const Tensor& d_out_BTHD, const Tensor& out_BTHD,
-                        const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
-size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs&);
-void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_BHT, const AttentionInputs&,
-                       const AttentionParams&);
-
-void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
-                          const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_scale);
-size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels);
-
-void add(Context&, const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& c);
-void cast(Context&, const Tensor& out, const Tensor& in);
-void copy(Context&, const Tensor& out, const Tensor& in);
-void sum(Context&, const Tensor& out_1, const Tensor& x);
-
-void global_norm(Context&, const Tensor& scalars, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
-                 std::span<const ParameterSpan> parameters, const Tensor& losses_K, double clip_norm);
-void adamw(Context&, const Tensor& master_P, const Tensor& compute_P, const Tensor& m_P, const Tensor& v_P,
-           const Tensor& gradients_P, std::span<const ParameterSpan> parameters, const Tensor& scalars,
-           const AdamW& options);
-
+#include "kernels/ops_of_device-inl.h"
 }  // namespace ballast::cpu

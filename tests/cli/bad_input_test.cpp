@@ -4,8 +4,6 @@
 
 using namespace ballast;
 using namespace ballast::test;
-using ballast::testing::bytes_of;
-using ballast::testing::put_bytes;
 
 namespace {
 

@@ -54,7 +54,7 @@ TEST_CASE("cli: info describes the machine, for people and for programs") {
     }
     const auto json = nlohmann::json::parse(read_file(folder.file("info.json")));
     CHECK(json["version"] == std::string(build_info().version));
-    CHECK(json["backends"][0] == "cpu");
+    CHECK(json["backends"][0]["name"] == "cpu");
     CHECK(json["processor"]["threads"].get<int>() >= 1);
     CHECK(json["memory"]["total_bytes"].get<int64_t>() > 0);
 }

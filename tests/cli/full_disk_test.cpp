@@ -7,8 +7,6 @@
 
 using namespace ballast;
 using namespace ballast::test;
-using ballast::testing::bytes_of;
-using ballast::testing::put_bytes;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
@@ -91,6 +89,24 @@ TEST_CASE("cli: a full disk") {
         return;
     }
     check_writers(run, run.file("disk"), "", "No space left on device; free some space");
+}
+
+TEST_CASE("cli: an output that cannot be written is noticed before the work, and a run it ends has failed") {
+    const TinyRun run;
+    prepare_inputs(run);
+    const std::string nowhere = run.file("no/such/folder");
+    for (const auto& [command, target] : writers(run, nowhere)) {
+        if (command.starts_with("export") || command.starts_with("train")) continue;  // these make folders
+        CAPTURE(command);
+        const Outcome outcome = ballast_with(command + target);
+        CHECK(outcome.code == 2);
+        CHECK(outcome.out.empty());
+        CHECK(outcome.err.starts_with("ballast: error: cannot "));
+        CHECK_THAT(outcome.err, ContainsSubstring(nowhere));
+        CHECK(lines_of(outcome.err) == 1);
+    }
+    CHECK(ballast_with(run.train("stopped"), "trap '' XFSZ; ulimit -f 100;").code == 2);  // room for the first files
+    CHECK(run.json("stopped/status.json")["status"] == "failed");
 }
 
 TEST_CASE("cli: a limit on the size of files") {

@@ -27,7 +27,7 @@ int64_t newest_checkpoint(const TinyRun& run, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("cli: Ctrl-C saves, marks the run and ends with 0; --resume continues to the same metrics") {
+TEST_CASE("cli: Ctrl-C saves, marks the run and ends with 0, and --resume continues to the same metrics") {
     const TinyRun run;
     succeed(long_run(run, "whole"));
     for (const int signal : {SIGINT, SIGTERM}) {
@@ -69,7 +69,9 @@ TEST_CASE("cli: after kill -9 at random moments --resume ends in the same metric
         CHECK(run.json("killed/status.json")["status"] == "running");
         reached = newest_checkpoint(run, "killed");
     }
+    put_bytes(run.file("killed/checkpoints/step_00000001.h5.tmp-99"), "half");  // as a kill during a save leaves it
     succeed(long_run(run, "killed", "--resume"));
+    CHECK(leftovers(run.file("killed")).empty());
     CHECK(run.json("killed/status.json")["status"] == "finished");
     CHECK(run.metrics("killed") == run.metrics("whole"));
 }

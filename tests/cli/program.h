@@ -24,7 +24,7 @@
 
 namespace ballast::test {
 
-using ballast::testing::TemporaryFolder;
+using ballast::test::TemporaryFolder;
 
 struct Outcome {
     int code;  // -1: killed by a signal

@@ -44,7 +44,7 @@ TEST_CASE("cli: tokenizer encode and decode are inverse, from files and through 
           succeed("tokenizer encode" + with + "--invalid-utf8 replace <" + run.file("broken.txt")));
 }
 
-TEST_CASE("cli: data prepare takes files and folders; info and show read what it wrote") {
+TEST_CASE("cli: data prepare takes files and folders, and info and show read what it wrote") {
     const TinyRun run;
     std::filesystem::create_directories(run.file("folder"));
     write_file(run.file("folder/a.txt"), "First text of the folder.");

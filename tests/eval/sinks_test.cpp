@@ -1,8 +1,7 @@
-#include <filesystem>
-
 #include "base/safetensors.h"
 #include "eval/logits.h"
 #include "eval/sinks.h"
+#include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 #include "tests/model/model_fixture.h"
 
@@ -19,7 +18,7 @@ TEST_CASE("column means of hand-made attention maps") {
 }
 
 TEST_CASE("sink metrics of an attention that is uniform") {
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     auto config = tiny_config();
     model::Transformer model(context, config, Dtype::f32);  // zero weights: all scores equal
     const std::vector<uint32_t> text(300, 3);
@@ -40,7 +39,7 @@ TEST_CASE("sink metrics of an attention that is uniform") {
 }
 
 TEST_CASE("with a sink logit the weights of a row sum to less than one") {
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     auto config = tiny_config();
     config.normaliser = Normaliser::off_by_one;
     model::Transformer model(context, config, Dtype::f32);
@@ -52,21 +51,20 @@ TEST_CASE("with a sink logit the weights of a row sum to less than one") {
 }
 
 TEST_CASE("texts too short for a sequence are refused") {
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     model::Transformer model(context, tiny_config(), Dtype::f32);
     CHECK_THROWS_AS(eval::evaluate_sinks(context, model, std::vector<uint32_t>(10, 1), {.length = 16}), UserError);
 }
 
 TEST_CASE("logits of a file: sink tokens are put before the ids and stay out of the result") {
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     auto config = tiny_config();
     config.num_sink_tokens = 2;
     config.sink_token_id = 20;
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 5);
-    const auto folder = std::filesystem::temp_directory_path() / ("ballast-logits-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(folder);
-    const std::string in = (folder / "in.safetensors").string(), out = (folder / "out.safetensors").string();
+    const TemporaryFolder folder;
+    const std::string in = folder / "in.safetensors", out = folder / "out.safetensors";
     const std::vector<int32_t> ids{1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
     const auto write_ids = [&](std::vector<int32_t> values, std::vector<int64_t> shape) {
         SafetensorsWriter writer(in);
@@ -106,5 +104,4 @@ TEST_CASE("logits of a file: sink tokens are put before the ids and stay out of 
     CHECK_THROWS_AS(eval::write_logits(context, model, in, out, false), UserError);
     write_ids({1, 2, 3, 4}, {4});
     CHECK_THROWS_AS(eval::write_logits(context, model, in, out, false), UserError);
-    std::filesystem::remove_all(folder);
 }

@@ -61,7 +61,7 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
 void check_agreement(model::Position position, Normaliser normaliser) {
     auto config = streaming_config(position);
     config.normaliser = normaliser;
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 9, 0.4);
     const Stream s(101);  // over three times the capacity
@@ -90,7 +90,7 @@ TEST_CASE("masked pass = literal cache: RoPE, off by one") {
 
 TEST_CASE("policies that differ give different losses") {  // the agreement above is not one of constants
     auto config = streaming_config(model::Position::rope);
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 9, 0.4);
     const Stream s(101);
@@ -102,7 +102,7 @@ TEST_CASE("policies that differ give different losses") {  // the agreement abov
 
 TEST_CASE("dense: decoding = chunks = one pass = prefill in one step") {
     const auto config = streaming_config(model::Position::rope);
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 9, 0.4);
     const Stream s(77);
@@ -122,7 +122,7 @@ TEST_CASE("dense: decoding = chunks = one pass = prefill in one step") {
 
 TEST_CASE("a prompt longer than the cache is taken one token at a time") {
     const auto config = streaming_config(model::Position::rope);
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 9, 0.4);
     const Stream s(50);
@@ -136,7 +136,7 @@ TEST_CASE("a prompt longer than the cache is taken one token at a time") {
 
 TEST_CASE("memory of a bounded stream does not grow") {
     const auto config = streaming_config(model::Position::rope);
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     model::Transformer model(context, config, Dtype::f32);
     infer::MaskedStream stream(context, model, CachePolicy::sink(4, 20), 16);
     const size_t before = stream.memory_bytes();
@@ -150,7 +150,7 @@ TEST_CASE("memory of a bounded stream does not grow") {
 TEST_CASE(
     "positions far into a stream keep their precision") {  // angles are small: rows rotate by their place in the window
     const auto config = streaming_config(model::Position::rope);
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 9, 0.4);
     const auto policy = CachePolicy::sink(2, 14);
@@ -184,7 +184,7 @@ TEST_CASE("sampling: greedy, seeded, and by probability") {
     auto config = streaming_config(model::Position::rope);
     config.num_sink_tokens = 1;
     config.sink_token_id = 22;
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 9, 0.4);
     const std::vector<int32_t> prompt{3, 4};

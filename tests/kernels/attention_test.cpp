@@ -11,7 +11,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 void check_case(AttentionCase x, Dtype dtype, double spread = 1.0) {
     fill(x, dtype, spread);
     INFO(describe(x));
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     AttentionRun run(x, dtype);
     run.forward(context);
     run.measure(context);
@@ -47,6 +47,10 @@ TEST_CASE("attention: every normaliser, mask, bias and grouping against the orac
     AttentionCase shape{.B = 2, .T = 63, .S = 63, .D = 8};
     for (const AttentionCase& x : attention_variants(shape))
         for (Dtype dtype : kComputeDtypes) check_case(x, dtype);
+}
+
+TEST_CASE("attention: several tiles of queries and keys under every mask against the oracle") {
+    for (const AttentionCase& x : attention_variants({.B = 1, .T = 150, .S = 150, .D = 5})) check_case(x, Dtype::f32);
 }
 
 TEST_CASE("attention: odd lengths and head dims against the oracle") {
@@ -94,7 +98,7 @@ TEST_CASE("attention: rows that see nothing give zero, z, and no NaN") {
             AttentionCase x{.B = 1, .T = 9, .S = 5, .H = 2, .G = 2, .D = 8, .normaliser = normaliser};
             x.key_start = 4;  // keys at 4 … 8, queries at 0 … 8: the first four see none
             fill(x, dtype);
-            Context context(Device::cpu, 1);
+            Context context(test_device(), 1);
             AttentionRun run(x, dtype);
             run.forward(context);
             run.backward(context);
@@ -122,7 +126,7 @@ TEST_CASE("attention: SoftMax-off-by-one is an explicit zero key and value, and 
     prepended.query_start = 1;
     for (Values* x : {&prepended.k, &prepended.v}) x->insert(x->begin(), static_cast<size_t>(zero_sink.G * zero_sink.D), 0.0);
 
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     AttentionRun off_by_one(zero_sink, Dtype::f64), plain(softmax, Dtype::f64), explicit_zero(prepended, Dtype::f64);
     off_by_one.forward(context);
     plain.forward(context);
@@ -142,7 +146,7 @@ TEST_CASE("attention: finite differences of every input, for every normaliser, m
         fill(x, Dtype::f64);
         if (x.normaliser == Normaliser::sink_logit) x.sink_logit = {-1.5, 0.3, 2.0, 0.0};
         INFO(describe(x));
-        Context context(Device::cpu, 1);
+        Context context(test_device(), 1);
         AttentionRun run(x, Dtype::f64);
         const auto loss = [&] {
             run.forward(context);
@@ -182,7 +186,7 @@ TEST_CASE("attention: strided views") {
             packed.put((n * 3 + 1) * H * D + i, x.k[static_cast<size_t>(n * H * D + i)]);
             packed.put((n * 3 + 2) * H * D + i, x.v[static_cast<size_t>(n * H * D + i)]);
         }
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     ops::AttentionParams params;
     params.scale = x.scale;
     ops::attention_forward(context, wide.tensor().slice(3, 0, D), lse, {part(0), part(1), part(2), {}}, params);
@@ -201,7 +205,7 @@ TEST_CASE("attention: a NaN in q, k or v reaches the output") {
         AttentionCase x{.B = 1, .T = 1, .S = 1, .H = 1, .G = 1, .D = 8};
         fill(x, Dtype::f32);
         (which == 0 ? x.q : which == 1 ? x.k : x.v)[3] = std::numeric_limits<double>::quiet_NaN();
-        Context context(Device::cpu, 1);
+        Context context(test_device(), 1);
         AttentionRun run(x, Dtype::f32);
         run.forward(context);
         CHECK(std::isnan(run.out.at(3)));
@@ -231,7 +235,7 @@ TEST_CASE("attention: z = -inf by a learned sink logit is softmax") {
     fill(x, Dtype::f64);
     AttentionCase softmax = x;
     softmax.normaliser = Normaliser::softmax;
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     AttentionRun a(x, Dtype::f64), b(softmax, Dtype::f64);
     a.forward(context);
     b.forward(context);

@@ -38,7 +38,7 @@ TEST_CASE("bias_gelu: both kinds against the oracle, odd shapes") {
                         d_x.push_back(run.d_out.at(i) * reference_gelu_slope(run.u(i), kind));
                         d_bias[static_cast<size_t>(i % F)] += d_x.back();
                     }
-                    Context context(Device::cpu, 2);
+                    Context context(test_device(), 2);
                     ops::bias_gelu_forward(context, run.out, run.x, run.bias, kind);
                     ops::bias_gelu_backward(context, run.d_x, run.d_bias, run.d_out, run.x, run.bias, kind);
                     check_close("out", run.out, out);
@@ -57,7 +57,7 @@ TEST_CASE("bias_gelu: every magnitude, element by element") {
             TestTensor x(dtype, {1, count}, points), bias(dtype, {count}, Values(points.size(), 0.0)), out(dtype, {1, count}),
                 d_out(dtype, {1, count}, Values(points.size(), 1.0)), d_x(dtype, {1, count}),
                 d_bias(dtype, {count}, Values(points.size(), 0.0));
-            Context context(Device::cpu, 1);
+            Context context(test_device(), 1);
             ops::bias_gelu_forward(context, out, x, bias, kind);
             ops::bias_gelu_backward(context, d_x, d_bias, d_out, x, bias, kind);
             const double tol = dtype == Dtype::f64 ? 5e-14 : 5e-6;
@@ -77,7 +77,7 @@ TEST_CASE("bias_gelu: every magnitude, element by element") {
 TEST_CASE("bias_gelu: in place, and NaN stays NaN") {
     for (ops::Gelu kind : kKinds) {
         GeluRun run(Dtype::f32, 9, 33), in_place(Dtype::f32, 9, 33);
-        Context context(Device::cpu, 1);
+        Context context(test_device(), 1);
         ops::bias_gelu_forward(context, run.out, run.x, run.bias, kind);
         ops::bias_gelu_backward(context, run.d_x, run.d_bias, run.d_out, run.x, run.bias, kind);
         ops::bias_gelu_backward(context, in_place.d_out, in_place.d_bias, in_place.d_out, in_place.x, in_place.bias, kind);
@@ -93,7 +93,7 @@ TEST_CASE("bias_gelu: in place, and NaN stays NaN") {
 TEST_CASE("bias_gelu: finite differences of x and bias") {
     for (ops::Gelu kind : kKinds) {
         GeluRun run(Dtype::f64, 4, 9);
-        Context context(Device::cpu, 1);
+        Context context(test_device(), 1);
         const auto loss = [&] {
             ops::bias_gelu_forward(context, run.out, run.x, run.bias, kind);
             return dot(run.out.get(), run.d_out.get());

@@ -50,7 +50,7 @@ TEST_CASE("layernorm: against the oracle, odd shapes") {
                 const LayerNormResult expected = run.reference();
                 const Values d_x = sum(run.d_x.get(), expected.d_x), d_weight = sum(run.d_weight.get(), expected.d_weight),
                              d_bias = sum(run.d_bias.get(), expected.d_bias);
-                Context context(Device::cpu, 2);
+                Context context(test_device(), 2);
                 run.forward(context);
                 run.backward(context);
                 check_close("out", run.out, expected.out);
@@ -65,14 +65,14 @@ TEST_CASE("layernorm: against the oracle, odd shapes") {
 
 TEST_CASE("layernorm: a large mean costs no digits of the variance") {
     LayerNormRun run(Dtype::f32, 5, 512, 1000.0);
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     run.forward(context);
     check_error("rstd", run.rstd_N, run.reference().rstd, 1e-5);
 }
 
 TEST_CASE("layernorm: finite differences of x, weight and bias") {
     LayerNormRun run(Dtype::f64, 5, 17);
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     const auto loss = [&] {
         run.forward(context);
         return dot(run.out.get(), run.d_out.get());

@@ -44,7 +44,7 @@ TEST_CASE("global_norm: per-parameter sums, norm and DeepSpeed's clip factor") {
     for (Dtype dtype : kComputeDtypes)
         for (double clip : {0.0, 1.0, 1e6}) {
             OptimizerRun run(dtype);
-            Context context(Device::cpu, 2);
+            Context context(test_device(), 2);
             run.norm(context, clip);
             double total = 0;
             for (size_t p = 0; p < kParameters.size(); ++p) {
@@ -63,7 +63,7 @@ TEST_CASE("global_norm: per-parameter sums, norm and DeepSpeed's clip factor") {
 }
 
 TEST_CASE("global_norm: NaN or infinity in any gradient or the loss is flagged, and cleared again") {
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
         for (int64_t where : {int64_t{0}, int64_t{20000}, kCount - 1, int64_t{-1}}) {
             OptimizerRun run(Dtype::f32);
@@ -79,7 +79,7 @@ TEST_CASE("global_norm: NaN or infinity in any gradient or the loss is flagged, 
 TEST_CASE("adamw: against a scalar version in double, clipping and decay included") {
     for (Dtype dtype : kComputeDtypes) {
         OptimizerRun run(dtype, 0.3);
-        Context context(Device::cpu, 2);
+        Context context(test_device(), 2);
         run.norm(context, 1.0);
         const ops::AdamW o;
         Values p = run.master.get(), m = run.m.get(), v = run.v.get();
@@ -103,7 +103,7 @@ TEST_CASE("adamw: against a scalar version in double, clipping and decay include
 
 TEST_CASE("adamw: changes nothing when the step is not finite") {
     OptimizerRun run(Dtype::bf16), untouched(Dtype::bf16);
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     run.gradients.put(3, std::numeric_limits<double>::quiet_NaN());
     run.norm(context, 1.0);
     run.step(context);

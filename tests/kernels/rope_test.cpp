@@ -28,7 +28,7 @@ TEST_CASE("rope: table and rotation against the oracle, in place and back") {
         for (auto [D, R] : {std::pair<int64_t, int64_t>{1, 0}, {3, 2}, {32, 8}, {64, 16}, {80, 20}, {33, 32}, {128, 128}})
             for (ops::Positions positions : {ops::Positions{}, ops::Positions{100}, ops::Positions{95, 99}}) {
                 const int64_t B = 2, T = 7, H = 3;
-                Context context(Device::cpu, 2);
+                Context context(test_device(), 2);
                 TestTensor x(dtype, {B, T, H, D}, normal(B * T * H * D, "x")), out(dtype, {B, T, H, D});
                 TestTensor table(accumulation_dtype(dtype), {128, std::max<int64_t>(R, 2)});
                 ops::rope_table(context, table, kBase);
@@ -45,7 +45,7 @@ TEST_CASE("rope: table and rotation against the oracle, in place and back") {
 }
 
 TEST_CASE("rope: angles are computed in double at far positions") {
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     const int64_t P = 1'000'000;
     std::vector<float> memory(static_cast<size_t>(P) * 4);
     const Tensor table(memory.data(), Dtype::f32, {P, 4});
@@ -58,7 +58,7 @@ TEST_CASE("rope: angles are computed in double at far positions") {
 }
 
 TEST_CASE("rope: finite differences of x") {
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     TestTensor table(Dtype::f64, {32, 4}), x(Dtype::f64, {1, 5, 2, 7}, normal(70, "x")), out(Dtype::f64, {1, 5, 2, 7}),
         d_out(Dtype::f64, {1, 5, 2, 7}, normal(70, "d_out")), d_x(Dtype::f64, {1, 5, 2, 7});
     ops::rope_table(context, table, kBase);
@@ -74,7 +74,7 @@ TEST_CASE("qkv_split_rope: head-major split with rotation, and its gradient") {
     const ops::Positions positions{5, 11};
     for (Dtype dtype : kComputeDtypes)
         for (bool rotate : {false, true}) {
-            Context context(Device::cpu, 2);
+            Context context(test_device(), 2);
             TestTensor table(accumulation_dtype(dtype), {16, R});
             ops::rope_table(context, table, kBase);
             const Tensor used = rotate ? table.tensor() : Tensor();
@@ -100,7 +100,7 @@ TEST_CASE("qkv_split_rope: head-major split with rotation, and its gradient") {
 
 TEST_CASE("qkv_split_rope: finite differences") {
     const int64_t T = 3, H = 2, D = 6, n = T * H * D;
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     TestTensor table(Dtype::f64, {8, 4}), qkv(Dtype::f64, {1, T, 3 * H * D}, normal(3 * n, "qkv")), q(Dtype::f64, {1, T, H, D}),
         k(Dtype::f64, {1, T, H, D}), v(Dtype::f64, {1, T, H, D}), d_q(Dtype::f64, {1, T, H, D}, normal(n, "d_q")),
         d_k(Dtype::f64, {1, T, H, D}, normal(n, "d_k")), d_v(Dtype::f64, {1, T, H, D}, normal(n, "d_v")),
@@ -114,7 +114,7 @@ TEST_CASE("qkv_split_rope: finite differences") {
 }
 
 TEST_CASE("rope: a position beyond the table is an InternalError") {
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     TestTensor table(Dtype::f32, {4, 2}), x(Dtype::f32, {1, 5, 1, 4}, Values(20, 1.0));
     ops::rope_table(context, table, kBase);
     CHECK_THROWS_AS(ops::rope_forward(context, x, x, table, {}), InternalError);

@@ -12,6 +12,7 @@
 #include "base/philox.h"
 #include "kernels/ops.h"
 #include "tests/catch.h"
+#include "tests/kernels/test_device.h"
 
 namespace ballast::test {
 
@@ -185,10 +186,10 @@ inline double dot(const Values& a, const Values& b) { return std::inner_product(
 
 /// Runs `outputs(context)` with several thread counts; the bytes it returns must never differ.
 inline void check_thread_counts(const std::function<std::string(Context&)>& outputs) {
-    Context one(Device::cpu, 1);
+    Context one(test_device(), 1);
     const std::string expected = outputs(one);
     for (int threads : {2, 3, 5}) {
-        Context context(Device::cpu, threads);
+        Context context(test_device(), threads);
         INFO(threads << " threads");
         CHECK(outputs(context) == expected);
     }

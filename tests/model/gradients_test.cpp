@@ -9,7 +9,7 @@ using namespace ballast::test;
 namespace {
 
 struct Setup {
-    Context context{Device::cpu, 1, Gemm::reference};
+    Context context{test_device(), 1, Gemm::reference};
     model::Transformer model;
     model::Pass pass;
     double scale;
@@ -69,7 +69,8 @@ void check_all_parameters(const model::ModelConfig& config) {
 
 }  // namespace
 
-TEST_CASE("gradients of every parameter: normalisers, parallel and sequential") {
+// On the CPU alone: tens of thousands of passes. On every device the ops have finite differences of their own.
+TEST_CASE("gradients of every parameter: normalisers, parallel and sequential", "[cpu]") {
     for (const bool parallel : {true, false})
         for (const Normaliser normaliser : {Normaliser::softmax, Normaliser::off_by_one, Normaliser::sink_logit}) {
             auto config = tiny_config();
@@ -80,7 +81,7 @@ TEST_CASE("gradients of every parameter: normalisers, parallel and sequential") 
         }
 }
 
-TEST_CASE("gradients of every parameter: sink tokens, positions, tied head, erf") {
+TEST_CASE("gradients of every parameter: sink tokens, positions, tied head, erf", "[cpu]") {
     auto sinks = tiny_config();
     sinks.num_sink_tokens = 2;
     sinks.sink_token_id = 20;
@@ -122,7 +123,7 @@ TEST_CASE("gradients accumulate over passes and repeat to the bit for any number
     const auto ids = random_ids(3, 2 * 33, config.vocab_size), targets = random_ids(4, 2 * 33, config.vocab_size);
     std::vector<std::vector<double>> results;
     for (int threads : {1, 2, 3}) {
-        Context context(Device::cpu, threads);
+        Context context(test_device(), threads);
         model::Transformer model(context, config, Dtype::f32);
         model.weights().initialise(context, 5);
         model::Pass pass(context, model, model::PassKind::forward_backward, 2, 33);
@@ -148,7 +149,7 @@ TEST_CASE("bf16 follows f32") {
     const auto ids = random_ids(3, 2 * 33, config.vocab_size), targets = random_ids(4, 2 * 33, config.vocab_size);
     std::vector<std::vector<double>> losses, gradients;
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
-        Context context(Device::cpu, 2);
+        Context context(test_device(), 2);
         model::Transformer model(context, config, dtype);
         model.weights().initialise(context, 5);
         model::Pass pass(context, model, model::PassKind::forward_backward, 2, 33);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/transformer.h"
+#include "tests/kernels/test_device.h"
 
 namespace ballast::test {
 

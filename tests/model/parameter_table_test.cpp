@@ -1,9 +1,11 @@
 #include "model/parameter_table.h"
 #include "model/sink_tokens.h"
 #include "tests/catch.h"
+#include "tests/kernels/test_device.h"
 #include "tests/model/model_fixture.h"
 
 using namespace ballast;
+using ballast::test::test_device;
 using namespace ballast::model;
 
 namespace {
@@ -65,7 +67,7 @@ TEST_CASE("places do not overlap and start on 64-byte boundaries") {
 }
 
 TEST_CASE("variants share every common weight, and seeds differ") {
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     auto plain = test::tiny_config();
     auto sinks = plain;
     sinks.normaliser = Normaliser::sink_logit;

@@ -24,7 +24,7 @@ TEST_CASE("losses, gradient norms and final weights of 20 steps equal PyTorch's"
     history.read_as("losses", Dtype::f64, losses.data());
     history.read_as("grad_norms", Dtype::f64, norms.data());
 
-    Context context(Device::cpu, 2);
+    Context context(test_device(), 2);
     model::Transformer model(context, model::read_hugging_face_config(folder), Dtype::f32);
     model::read_hugging_face_weights(folder, context, model.weights());
     model::Pass pass(context, model, model::PassKind::forward_backward, B, T);

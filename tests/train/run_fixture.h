@@ -1,8 +1,6 @@
 // A small run on real English that fits in a test: tokenizer, token stores and config in a temporary folder.
 #pragma once
 
-#include <unistd.h>
-
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -14,22 +12,12 @@
 #include "data/bpe_trainer.h"
 #include "data/corpus.h"
 #include "data/prepare.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/kernels/test_device.h"
 #include "train/run_config.h"
 #include "train/trainer.h"
 
 namespace ballast::test {
-
-struct TempFolder {
-    std::filesystem::path path;
-    TempFolder() {
-        static int count = 0;
-        path = std::filesystem::temp_directory_path() /
-               ("ballast-train-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
-        std::filesystem::create_directories(path);
-    }
-    ~TempFolder() { std::filesystem::remove_all(path); }
-    std::string operator/(const std::string& name) const { return (path / name).string(); }
-};
 
 /// The project's own licence, four times over: real words, always at hand.
 inline std::string sample_text() {
@@ -40,8 +28,9 @@ inline std::string sample_text() {
 }
 
 struct RunFixture {
-    TempFolder folder;
+    TemporaryFolder folder;
     train::RunConfig config;
+    Device device = test_device();
 
     RunFixture() {
         ThreadPool pool(1);
@@ -83,7 +72,7 @@ struct RunFixture {
         train::RunData data = train::RunData::open(resolved.data);
         train::resolve_vocabulary(resolved.model, data.tokenizer.vocab_size());
         resolved.validate();
-        Context context(Device::cpu, static_cast<int>(resolved.train.threads), resolved.train.gemm);
+        Context context(device, static_cast<int>(resolved.train.threads), resolved.train.gemm);
         train::RunDirectory directory(folder / name);
         train::Trainer trainer(context, resolved, data, directory, std::move(observer));
         return trainer.run(mode);

@@ -180,7 +180,7 @@ TEST_CASE("a run that diverges stops before the update, names the tensor and kee
 
 TEST_CASE("the optimiser changes nothing when a gradient or the loss is not finite") {
     const RunFixture f;
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     model::Weights weights(context, f.config.model, Dtype::f32);
     weights.initialise(context, 1);
     const auto snapshot = [&](const Tensor& tensor) {
@@ -249,7 +249,7 @@ TEST_CASE("a loaded run computes what it computed, from folder, file and export"
     RunFixture f;
     f.config.train.steps = 3;
     f.run("a", StartMode::fresh);
-    Context context(Device::cpu, 1);
+    Context context(test_device(), 1);
     const train::RunDirectory directory(f.folder / "a");
     const auto from_folder = train::load_model(f.folder / "a", context, Dtype::f32);
     const auto from_file = train::load_model(directory.checkpoint_path(3), context, Dtype::f32);
@@ -259,5 +259,5 @@ TEST_CASE("a loaded run computes what it computed, from folder, file and export"
     CHECK_THROWS_AS(train::load_model(f.folder / "nowhere", context, Dtype::f32), UserError);
     CHECK_THROWS_AS(train::load_model(f.folder / "text.txt", context, Dtype::f32), UserError);
     CHECK_THROWS_AS(train::load_model(f.folder / "train.h5", context, Dtype::f32), UserError);
-    CHECK_THROWS_AS(train::load_model(f.folder.path.string(), context, Dtype::f32), UserError);
+    CHECK_THROWS_AS(train::load_model(f.folder.path(), context, Dtype::f32), UserError);
 }

@@ -82,9 +82,10 @@ struct CrossEntropyResult {
     Values losses, d_x, d_weight;
 };
 
-/// x [N,C], weight [V,C]; gradients of loss_scale * sum of the losses.
+/// x [N,C], weight [V,C]; gradients of loss_scale * sum of the losses. The gradient of the logits is rounded to
+/// `products`, the dtype a mixed-precision computation multiplies in.
 inline CrossEntropyResult reference_cross_entropy(const Values& x, const Values& weight, const std::vector<int32_t>& targets,
-                                                  int64_t C, double loss_scale) {
+                                                  int64_t C, double loss_scale, Dtype products = Dtype::f64) {
     const int64_t N = static_cast<int64_t>(targets.size()), V = static_cast<int64_t>(weight.size()) / C;
     Values logits = reference_matmul(x, false, weight, true, N, V, C);
     CrossEntropyResult r{Values(static_cast<size_t>(N)), {}, {}};
@@ -98,6 +99,7 @@ inline CrossEntropyResult reference_cross_entropy(const Values& x, const Values&
         for (int64_t v = 0; v < V; ++v)
             row[v] = target < 0 ? 0 : loss_scale * (std::exp(row[v] - maximum) / total - (v == target ? 1 : 0));
     }
+    logits = rounded(products, std::move(logits));
     r.d_x = reference_matmul(logits, false, weight, false, N, C, V);
     r.d_weight = reference_matmul(logits, true, x, false, V, C, N);
     return r;

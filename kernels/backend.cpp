@@ -1,0 +1,31 @@
+#include "kernels/backend.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "kernels/cpu/onednn.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/simd.h"
+
+namespace ballast {
+
+std::vector<BackendInfo> backends() {
+    const char* bf16 = cpu::onednn_has_amx_bf16() ? "on AMX" : "widened to f32";
+    std::vector<BackendInfo> all{{"cpu", true,
+                                  fmt::format("kernels for {}, matrix products by oneDNN {}, bf16 products {}",
+                                              simd_target_name(), cpu::onednn_version(), bf16)}};
+    if (const Device gpu = cuda::built_device(); gpu != Device::cpu) {
+        const std::string obstacle = cuda::why_unusable();
+        all.push_back({std::string(name_of(gpu)), obstacle.empty(), obstacle.empty() ? cuda::description() : obstacle});
+    }
+    return all;
+}
+
+Device device_of_backend(std::string_view name) {
+    for (Device device : {Device::cpu, Device::cuda, Device::simt})
+        if (name == name_of(device)) return device;
+    require(name == "auto", "a backend's name nobody checked");
+    return is_built(Device::cuda) && cuda::why_unusable().empty() ? Device::cuda : Device::cpu;
+}
+
+}  // namespace ballast

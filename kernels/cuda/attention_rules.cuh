@@ -1,0 +1,158 @@
+// What every attention kernel shares: where rows of [B,T,H,D] lie, where keys stand, which of them a query sees,
+// ALiBi's distances, spans and the sink logit z of each head. The device's twin of kernels/cpu/attention-inl.h.
+//
+// Key rows come in two parts, [sinks | the rest], either of which may have no rows. A part is a run of rows at
+// consecutive positions; what query t sees of it is one range of columns, and both its ends never decrease with t: that
+// is all a kernel needs to skip the tiles that a tile of queries (or of keys) has nothing to do with.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/ops.h"
+
+namespace ballast::cuda {
+
+/// A constant and no call, so that device code can use it.
+template <class A>
+inline constexpr A kMinusInfinity = -std::numeric_limits<A>::infinity();
+
+/// Columns [begin, end) of a part, or queries.
+struct Range {
+    int64_t begin, end;
+    __host__ __device__ bool empty() const { return begin >= end; }
+    __device__ bool contains(int64_t i) const { return begin <= i && i < end; }
+    __device__ bool meets(int64_t first, int64_t count) const { return begin < first + count && first < end; }
+};
+
+/// Key rows at consecutive positions: row first_row + c stands at position + c.
+struct KeyPart {
+    int64_t first_row, rows, position;
+    bool sinks;  // always visible, and seen by the sink query
+};
+
+/// What the kernels need of AttentionParams.
+template <class A>
+struct AttentionRules {
+    KeyPart parts[2];  // [sinks | the rest]; sinks on their own only when mask, bias or query treat them apart
+    int64_t steps, query_start, sink_query_position;
+    const int32_t* span_H;          // null: no limit
+    const A* alibi_slope_H;         // null: no bias
+    const A* learned_sink_logit_H;  // null: fixed_sink_logit
+    A fixed_sink_logit;
+
+    AttentionRules(const AttentionInputs& in, const AttentionParams& params)
+        : parts{},
+          steps(in.q.dim(1)),
+          query_start(params.mask.query_start),
+          sink_query_position(params.sink_query_position),
+          span_H(data_of<const int32_t>(params.mask.span_H)),
+          alibi_slope_H(data_of<const A>(params.alibi_slope_H)),
+          learned_sink_logit_H(has_learned_sink_logit(params.normaliser) ? data_of<const A>(params.sink_logit_H)
+                                                                         : nullptr),
+          fixed_sink_logit(learned_sink_logit_H ? A(0) : sink_logit_value<A>(params.normaliser, nullptr, 0)) {
+        const AttentionMask& mask = params.mask;
+        const int64_t keys = in.k.dim(1), sinks = std::min(mask.num_sink_positions, keys);
+        const bool gap = keys > sinks && mask.key_start != mask.num_sink_positions;
+        const bool bias_apart = alibi_slope_H != nullptr && sink_query_position < query_start + steps - 1;
+        if (sinks > 0 && (gap || bias_apart || span_H != nullptr || !in.sink_query.empty())) {
+            parts[0] = {0, sinks, 0, true};
+            parts[1] = {sinks, keys - sinks, mask.key_start, false};
+        } else {
+            parts[0] = {0, 0, 0, true};
+            parts[1] = {0, keys, sinks > 0 ? 0 : mask.key_start, false};
+        }
+    }
+};
+
+/// The mask, bias and normaliser of one head.
+template <class A>
+struct HeadRules {
+    int64_t steps, query_start, sink_query_position, span;  // span < 0: no limit
+    A alibi_slope, sink_logit;
+    bool has_alibi;
+
+    __device__ HeadRules(const AttentionRules<A>& rules, int64_t head)
+        : steps(rules.steps),
+          query_start(rules.query_start),
+          sink_query_position(rules.sink_query_position),
+          span(rules.span_H ? rules.span_H[head] : -1),
+          alibi_slope(rules.alibi_slope_H ? rules.alibi_slope_H[head] : A(0)),
+          sink_logit(rules.learned_sink_logit_H ? rules.learned_sink_logit_H[head] : rules.fixed_sink_logit),
+          has_alibi(rules.alibi_slope_H != nullptr) {}
+
+    __device__ static int64_t clamp(int64_t x, int64_t end) { return x < 0 ? 0 : x < end ? x : end; }
+
+    /// Columns of `part` that query t sees.
+    __device__ Range visible(const KeyPart& part, int64_t t) const {
+        const int64_t i = query_start + t;
+        const int64_t begin = part.sinks || span < 0 ? 0 : i - span - part.position;
+        return {clamp(begin, part.rows), clamp(i + 1 - part.position, part.rows)};
+    }
+    /// Columns of `part` from the first to the last that queries [t, t + count) see; none for count <= 0.
+    __device__ Range visible(const KeyPart& part, int64_t t, int64_t count) const {
+        if (count <= 0) return {0, 0};
+        return {visible(part, t).begin, visible(part, t + count - 1).end};
+    }
+    /// Queries from the first to the last that see columns [c, c + count) of `part`; none for count <= 0.
+    __device__ Range seeing(const KeyPart& part, int64_t c, int64_t count) const {
+        if (count <= 0) return {0, 0};
+        const int64_t first = part.position + c - query_start;
+        const int64_t end = part.sinks || span < 0 ? steps : part.position + c + count + span - query_start;
+        return {clamp(first, steps), clamp(end, steps)};
+    }
+
+    /// The bias of query t's logit for column c of `part`: -slope (i - j), i being min(i, sink_query_position) for
+    /// sinks.
+    __device__ A bias(const KeyPart& part, int64_t t, int64_t c) const {
+        if (!has_alibi) return A(0);
+        const int64_t i = query_start + t, stands = part.sinks && sink_query_position < i ? sink_query_position : i;
+        return alibi_slope * static_cast<A>(part.position + c - stands);
+    }
+};
+
+/// Rows of a strided [B,T,H,D] view with a contiguous last dim.
+template <class T>
+struct HeadRows {
+    T* data;
+    int64_t batch_stride, row_stride, head_stride;
+    bool packed;  // four neighbours can be moved by one instruction, from any multiple of four on
+
+    explicit HeadRows(const Tensor& x)
+        : data(static_cast<T*>(x.data)),
+          batch_stride(x.stride[0]),
+          row_stride(x.stride[1]),
+          head_stride(x.stride[2]),
+          packed(reinterpret_cast<uintptr_t>(x.data) % (4 * sizeof(T)) == 0 &&
+                 (batch_stride | row_stride | head_stride) % 4 == 0) {}
+    __device__ T* at(int64_t b, int64_t t, int64_t h) const {
+        return data + b * batch_stride + t * row_stride + h * head_stride;
+    }
+};
+
+/// What every attention kernel reads.
+template <class T>
+struct AttentionOperands {
+    using A = Accumulator<T>;
+    HeadRows<const T> q, k, v, sink_query;  // sink_query.data null: q
+    int64_t group;                          // query heads a key-value head serves
+    int dims;
+    A scale;
+    AttentionRules<A> rules;
+
+    AttentionOperands(const AttentionInputs& in, const AttentionParams& params)
+        : q(in.q),
+          k(in.k),
+          v(in.v),
+          sink_query(in.sink_query),
+          group(in.q.dim(2) / in.k.dim(2)),
+          dims(static_cast<int>(in.q.dim(3))),
+          scale(static_cast<A>(params.scale)),
+          rules(in, params) {}
+    __device__ const HeadRows<const T>& query_of(const KeyPart& part) const {
+        return part.sinks && sink_query.data != nullptr ? sink_query : q;
+    }
+};
+
+}  // namespace ballast::cuda

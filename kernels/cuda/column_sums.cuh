@@ -1,0 +1,88 @@
+// Sums down columns, in two steps with one order of additions: every block of rows writes its own partial sums
+// [blocks, width], then add_partials adds them up in the order of the blocks.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cuda/common.cuh"
+
+namespace ballast::cuda {
+
+/// Rows [begin(i), begin(i) + per_block) belong to partial sum i. Cut by shape alone: 128 partial sums keep an H100's
+/// 132 multiprocessors busy and cost little to add up.
+struct RowBlocks {
+    int64_t rows, per_block, blocks;
+
+    explicit RowBlocks(int64_t count)
+        : rows(count), per_block(std::max<int64_t>(4, ceil_div(count, 128))), blocks(ceil_div(count, per_block)) {}
+};
+
+/// sums[c] += partials[0][c] + partials[1][c] + … for c < width; partials lie `stride` elements apart.
+template <class A>
+__global__ void add_partials_kernel(A* sums, const A* partials, int64_t count, int64_t stride, int64_t width) {
+    const int64_t c = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (c >= width) return;
+    A sum = 0;
+    for (int64_t i = 0; i < count; ++i) sum += partials[i * stride + c];
+    sums[c] += sum;
+}
+
+template <class A>
+void add_partials(Context& context, A* sums, const A* partials, int64_t count, int64_t stride, int64_t width) {
+    constexpr int kThreads = 128;
+    if (width == 0 || count == 0) return;
+    launch(add_partials_kernel<A>, grid_of(width, kThreads), kThreads, {}, context.stream(), sums, partials, count,
+           stride, width);
+}
+
+/// partials [gridDim.y, width]: sums of each block's rows of x [rows, width]. A thread owns N columns.
+template <class T, int N>
+__global__ void column_partials_kernel(Accumulator<T>* partials, const T* x, int64_t rows, int64_t rows_per_block,
+                                       int64_t width) {
+    const int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N;
+    if (c >= width) return;
+    const int64_t begin = blockIdx.y * rows_per_block, end = min(rows, begin + rows_per_block);
+    Accumulator<T> sum[N] = {}, row[N];
+    for (int64_t r = begin; r < end; ++r) {
+        load(row, x + r * width + c);
+        SIMT_UNROLL
+        for (int i = 0; i < N; ++i) sum[i] += row[i];
+    }
+    SIMT_UNROLL
+    for (int i = 0; i < N; ++i) partials[blockIdx.y * width + c + i] = sum[i];
+}
+
+inline constexpr int kColumnThreads = 64;
+
+/// The grid of a kernel whose threads own N columns each and whose blocks take RowBlocks.
+inline dim3 column_grid(const RowBlocks& blocks, int64_t width, int per_thread) {
+    dim3 grid = grid_of(width, int64_t{kColumnThreads} * per_thread);
+    grid.y = static_cast<unsigned>(blocks.blocks);
+    return grid;
+}
+
+/// Scratch memory of add_column_sums().
+template <class A>
+size_t column_sums_bytes(int64_t rows, int64_t width) {
+    return static_cast<size_t>(RowBlocks(rows).blocks * width) * sizeof(A);
+}
+
+/// sums[c] += sum over rows of x[n][c]; `memory` holds column_sums_bytes().
+template <class T>
+void add_column_sums(Context& context, Accumulator<T>* sums, const T* x, int64_t rows, int64_t width, void* memory) {
+    if (rows == 0 || width == 0) return;
+    const RowBlocks blocks(rows);
+    auto* partials = static_cast<Accumulator<T>*>(memory);
+    const auto run = [&](auto n) {
+        constexpr int N = n;
+        launch(column_partials_kernel<T, N>, column_grid(blocks, width, N), kColumnThreads, {}, context.stream(),
+               partials, x, rows, blocks.per_block, width);
+    };
+    if (can_pack<T>(x, width))
+        run(std::integral_constant<int, kPackSize<T>>{});
+    else
+        run(std::integral_constant<int, 1>{});
+    add_partials(context, sums, partials, blocks.blocks, width, width);
+}
+
+}  // namespace ballast::cuda

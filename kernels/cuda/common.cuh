@@ -1,0 +1,166 @@
+// What every CUDA kernel shares: types, wide loads and stores, sums over warps and blocks, and the host's side of a
+// launch.
+#pragma once
+
+#include "base/tensor.h"
+#include "kernels/context.h"
+#include "kernels/simt/simt.cuh"
+
+namespace ballast::cuda {
+
+using simt::launch;
+
+template <class T>
+struct AccumulatorOf {
+    using type = T;
+};
+template <>
+struct AccumulatorOf<__nv_bfloat16> {
+    using type = float;
+};
+template <>
+struct AccumulatorOf<__half> {
+    using type = float;
+};
+/// The type all arithmetic on T happens in.
+template <class T>
+using Accumulator = typename AccumulatorOf<T>::type;
+
+/// Calls f(T{}) with the type `dtype` names. f64 exists under the executor only, where finite differences are taken.
+template <class F>
+void with_compute_type(Dtype dtype, F&& f) {
+    switch (dtype) {
+        case Dtype::f32: return f(float{});
+        case Dtype::bf16: return f(__nv_bfloat16{});
+#if BALLAST_SIMT_HOST
+        case Dtype::f64: return f(double{});
+#endif
+        default: require(false, "a dtype without CUDA kernels");
+    }
+}
+template <class F>
+void with_accumulation_type(Dtype dtype, F&& f) {
+    switch (dtype) {
+        case Dtype::f32: return f(float{});
+#if BALLAST_SIMT_HOST
+        case Dtype::f64: return f(double{});
+#endif
+        default: require(false, "a dtype without CUDA kernels");
+    }
+}
+
+/// The tensor's memory, as the device's type for its dtype; nullptr for an absent tensor.
+template <class T>
+T* data_of(const Tensor& tensor) {
+    return static_cast<T*>(tensor.data);
+}
+
+/// The bytes an array takes of scratch memory, so that what follows it is aligned as allocated memory is.
+constexpr size_t padded(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Blocks of `per_block` that cover `count`, for gridDim.x.
+inline dim3 grid_of(int64_t count, int64_t per_block) {
+    const int64_t blocks = ceil_div(count, per_block);
+    require(blocks <= INT32_MAX, "a launch of too many blocks");
+    return dim3(static_cast<unsigned>(blocks));
+}
+
+// ---- on the device --------------------------------------------------------------------------------------------------
+
+inline constexpr unsigned kWarpSize = 32, kAllLanes = 0xffffffffu;
+
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ double widen(double x) { return x; }
+__device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float widen(__half x) { return __half2float(x); }
+
+/// x rounded to T.
+template <class T>
+__device__ __forceinline__ T narrow(Accumulator<T> x) {
+    if constexpr (std::is_same_v<T, __nv_bfloat16>)
+        return __float2bfloat16_rn(x);
+    else if constexpr (std::is_same_v<T, __half>)
+        return __float2half_rn(x);
+    else
+        return x;
+}
+
+// One name for float and double.
+__device__ __forceinline__ float exp_of(float x) { return expf(x); }
+__device__ __forceinline__ double exp_of(double x) { return exp(x); }
+__device__ __forceinline__ float log_of(float x) { return logf(x); }
+__device__ __forceinline__ double log_of(double x) { return log(x); }
+__device__ __forceinline__ float sqrt_of(float x) { return sqrtf(x); }
+__device__ __forceinline__ double sqrt_of(double x) { return sqrt(x); }
+__device__ __forceinline__ float erfc_of(float x) { return erfcf(x); }
+__device__ __forceinline__ double erfc_of(double x) { return erfc(x); }
+
+__device__ __forceinline__ bool is_finite(double x) { return x - x == 0; }
+
+/// N neighbours, moved by one instruction of N sizeof(T) bytes.
+template <class T, int N>
+struct alignas(N * sizeof(T)) Pack {
+    T v[N];
+};
+/// As many as 16 bytes hold.
+template <class T>
+inline constexpr int kPackSize = 16 / sizeof(T);
+
+/// Whether rows of `width` elements from `p` on can be moved in whole packs.
+template <class T>
+bool can_pack(const void* p, int64_t width) {
+    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && width % kPackSize<T> == 0;
+}
+template <class T, class... Pointers>
+bool can_pack_all(int64_t width, Pointers... pointers) {
+    return (can_pack<T>(pointers, width) && ...);
+}
+
+/// Reads N elements at p into accumulators.
+template <int N, class T>
+__device__ __forceinline__ void load(Accumulator<T> (&to)[N], const T* p) {
+    const Pack<T, N> pack = *reinterpret_cast<const Pack<T, N>*>(p);
+    SIMT_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = widen(pack.v[i]);
+}
+template <int N, class T>
+__device__ __forceinline__ void store(T* p, const Accumulator<T> (&from)[N]) {
+    Pack<T, N> pack;
+    SIMT_UNROLL
+    for (int i = 0; i < N; ++i) pack.v[i] = narrow<T>(from[i]);
+    *reinterpret_cast<Pack<T, N>*>(p) = pack;
+}
+
+/// The sum over the warp's 32 lanes, in every lane; one order of additions.
+template <class A>
+__device__ __forceinline__ A warp_sum(A x) {
+    SIMT_UNROLL
+    for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kAllLanes, x, lanes);
+    return x;
+}
+template <class A>
+__device__ __forceinline__ A warp_max(A x) {
+    SIMT_UNROLL
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+        const A other = __shfl_xor_sync(kAllLanes, x, lanes);
+        x = x < other || other != other ? other : x;  // a NaN wins
+    }
+    return x;
+}
+
+/// The sum over a one-dimensional block of whole warps, in every thread. `partials` is shared memory for 32 values that
+/// nobody else uses; the call ends with a barrier, so it can be used again.
+template <class A>
+__device__ __forceinline__ A block_sum(A x, A* partials) {
+    const unsigned warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize, warps = blockDim.x / kWarpSize;
+    x = warp_sum(x);
+    if (lane == 0) partials[warp] = x;
+    __syncthreads();
+    x = warp_sum(lane < warps ? partials[lane] : A(0));
+    __syncthreads();
+    return x;
+}
+
+}  // namespace ballast::cuda

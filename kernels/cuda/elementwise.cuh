@@ -1,0 +1,83 @@
+// Element-wise ops: add, cast, strided copy, and the sum of a tensor. All but the sum move each byte once and are bound
+// by memory bandwidth; a thread takes one pack of 16 bytes.
+#pragma once
+
+#include "kernels/cuda/common.cuh"
+
+namespace ballast::cuda {
+
+/// out = a + b (+ c). Reads 2 or 3, writes 1 element of T each.
+template <class T, int N>
+__global__ void add_kernel(T* out, const T* a, const T* b, const T* c, int64_t count) {
+    const int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N;
+    if (i >= count) return;
+    Accumulator<T> x[N], y[N];
+    load(x, a + i);
+    load(y, b + i);
+    SIMT_UNROLL
+    for (int j = 0; j < N; ++j) x[j] += y[j];
+    if (c != nullptr) {
+        load(y, c + i);
+        SIMT_UNROLL
+        for (int j = 0; j < N; ++j) x[j] += y[j];
+    }
+    store(out + i, x);
+}
+
+/// out = in, rounded to To.
+template <class To, class From, int N>
+__global__ void cast_kernel(To* out, const From* in, int64_t count) {
+    const int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N;
+    if (i >= count) return;
+    Accumulator<From> x[N];
+    load(x, in + i);
+    Accumulator<To> y[N];
+    SIMT_UNROLL
+    for (int j = 0; j < N; ++j) y[j] = static_cast<Accumulator<To>>(x[j]);
+    store(out + i, y);
+}
+
+/// A strided tensor of up to five dims, the last contiguous, for copy_kernel.
+struct StridedRows {
+    int64_t extent[4], out_stride[4], in_stride[4];  // all dims but the last, padded with 1 in front
+};
+
+/// Rows of `width` units of Unit (an unsigned integer as wide as an element, or as 16 bytes of them).
+template <class Unit>
+__global__ void copy_kernel(Unit* out, const Unit* in, StridedRows rows, int64_t width, int64_t count) {
+    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    int64_t row = i / width, to = i % width, from = to;
+    for (int d = 3; d >= 0; --d) {
+        const int64_t at = row % rows.extent[d];
+        row /= rows.extent[d];
+        to += at * rows.out_stride[d];
+        from += at * rows.in_stride[d];
+    }
+    out[to] = in[from];
+}
+
+inline constexpr int kSumThreads = 256, kSumPerBlock = 16384;
+
+/// partials[b] = sum of block b's kSumPerBlock elements, in double.
+template <class A>
+__global__ void partial_sums_kernel(double* partials, const A* x, int64_t count) {
+    SIMT_SHARED(double, warps, [kWarpSize]);
+    const int64_t begin = int64_t{blockIdx.x} * kSumPerBlock;
+    const int64_t end = count - begin < kSumPerBlock ? count : begin + kSumPerBlock;
+    double sum = 0;
+    for (int64_t i = begin + threadIdx.x; i < end; i += kSumThreads) sum += static_cast<double>(x[i]);
+    sum = block_sum(sum, warps);
+    if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+/// out = the partial sums' sum, by one block.
+static __global__ void total_kernel(double* out, const double* partials, int64_t count) {
+    SIMT_SHARED(double, warps, [kWarpSize]);
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += partials[i];
+    sum = block_sum(sum, warps);
+    if (threadIdx.x == 0) *out = sum;
+}
+
+}  // namespace ballast::cuda

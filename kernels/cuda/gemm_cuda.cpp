@@ -1,0 +1,153 @@
+// Matrix products by cuBLASLt. It thinks in columns: our row-major C[m × n] = A B is its C^T[n × m] = B^T A^T, so its
+// first operand is our B and a bias of ours runs down its columns.
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/state_cuda.h"
+
+namespace ballast::simt {
+[[noreturn]] void throw_cuda_error(cudaError_t error, const char* what);
+}
+
+namespace ballast::cuda {
+namespace {
+
+void check(cublasStatus_t status, const char* what) {
+    if (status != CUBLAS_STATUS_SUCCESS)
+        throw RunError(fmt::format("cuBLASLt: {} failed: {}", what, cublasLtGetStatusString(status)));
+}
+
+cudaDataType_t cuda_type(Dtype dtype) {
+    require(dtype == Dtype::f32 || dtype == Dtype::bf16, "cuBLASLt's products are f32 or bf16 here");
+    return dtype == Dtype::bf16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+/// cuBLASLt's objects, each destroyed by its own function.
+template <class Handle, cublasStatus_t (*destroy)(Handle)>
+class Owned {
+  public:
+    Owned() = default;
+    ~Owned() {
+        if (handle_ != nullptr) destroy(handle_);
+    }
+    Owned(const Owned&) = delete;
+    Owned& operator=(const Owned&) = delete;
+    Handle* put() { return &handle_; }
+    Handle get() const { return handle_; }
+
+  private:
+    Handle handle_ = nullptr;
+};
+using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+/// One product as cuBLASLt describes it.
+class Product {
+  public:
+    explicit Product(const GemmArguments& g) : shape_(shape_of(g)) {
+        check(cublasLtMatmulDescCreate(description_.put(), CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+        set(CUBLASLT_MATMUL_DESC_TRANSA, shape_.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+        set(CUBLASLT_MATMUL_DESC_TRANSB, shape_.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+        if (shape_.bias) {
+            set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+            set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
+            set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, cuda_type(g.dtype));
+        }
+        lay_out(first_, g.dtype, g.n, g.k, shape_.b_transposed, shape_.b_stride);
+        lay_out(second_, g.dtype, g.k, g.m, shape_.a_transposed, shape_.a_stride);
+        check(cublasLtMatrixLayoutCreate(result_.put(), cuda_type(shape_.c_dtype), static_cast<uint64_t>(g.n),
+                                         static_cast<uint64_t>(g.m), g.n),
+              "describing a matrix");
+    }
+
+    void run(CudaState& state, const GemmArguments& g) {
+        const float one = 1, beta = g.accumulate ? 1 : 0;
+        check(cublasLtMatmul(state.cublas(), description_.get(), &one, g.b.data, first_.get(), g.a.data, second_.get(),
+                             &beta, g.c, result_.get(), g.c, result_.get(), &algorithm(state), state.workspace(),
+                             CudaState::kWorkspaceBytes, state.stream()),
+              "a product");
+    }
+
+  private:
+    static GemmShape shape_of(const GemmArguments& g) {
+        const bool a_transposed = g.a.column != 1, b_transposed = g.b.column != 1;
+        return {g.dtype,
+                g.narrow_c ? g.dtype : Dtype::f32,
+                g.m,
+                g.n,
+                g.k,
+                a_transposed ? g.a.column : std::max(g.a.row, g.k),
+                b_transposed ? g.b.column : std::max(g.b.row, g.n),
+                a_transposed,
+                b_transposed,
+                g.accumulate,
+                g.bias != nullptr};
+    }
+
+    template <class Value>
+    void set(cublasLtMatmulDescAttributes_t attribute, const Value& value) {
+        check(cublasLtMatmulDescSetAttribute(description_.get(), attribute, &value, sizeof value),
+              "describing a product");
+    }
+
+    /// An operand of rows × columns in cuBLASLt's eyes, which it reads as stored or transposed.
+    static void lay_out(Layout& layout, Dtype dtype, int64_t rows, int64_t columns, bool transposed, int64_t stride) {
+        check(cublasLtMatrixLayoutCreate(layout.put(), cuda_type(dtype),
+                                         static_cast<uint64_t>(transposed ? columns : rows),
+                                         static_cast<uint64_t>(transposed ? rows : columns), stride),
+              "describing a matrix");
+    }
+
+    const cublasLtMatmulAlgo_t& algorithm(CudaState& state) {
+        if (const auto known = state.algorithms().find(shape_); known != state.algorithms().end()) return known->second;
+        Preference preference;
+        check(cublasLtMatmulPreferenceCreate(preference.put()), "choosing an algorithm");
+        const size_t workspace = CudaState::kWorkspaceBytes;
+        check(cublasLtMatmulPreferenceSetAttribute(preference.get(), CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                   &workspace, sizeof workspace),
+              "choosing an algorithm");
+        // Partial products that are added with atomics would give other bits in every run.
+        const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_MASK & ~uint32_t{CUBLASLT_REDUCTION_SCHEME_INPLACE};
+        check(cublasLtMatmulPreferenceSetAttribute(preference.get(), CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                   &reductions, sizeof reductions),
+              "choosing an algorithm");
+        cublasLtMatmulHeuristicResult_t found{};
+        int count = 0;
+        const cublasStatus_t status =
+            cublasLtMatmulAlgoGetHeuristic(state.cublas(), description_.get(), first_.get(), second_.get(),
+                                           result_.get(), result_.get(), preference.get(), 1, &found, &count);
+        if (status != CUBLAS_STATUS_SUCCESS || count == 0)
+            throw RunError(fmt::format("cuBLASLt has no algorithm for a {} x {} x {} product of {}", shape_.m, shape_.n,
+                                       shape_.k, name_of(shape_.dtype)));
+        return state.algorithms().emplace(shape_, found.algo).first->second;
+    }
+
+    GemmShape shape_;
+    Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy> description_;
+    Layout first_, second_, result_;
+};
+
+}  // namespace
+
+CudaState::CudaState() {
+    if (const cudaError_t error = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking); error != cudaSuccess)
+        simt::throw_cuda_error(error, "making a stream");
+    check(cublasLtCreate(&cublas_), "starting");
+    workspace_ = allocate(kWorkspaceBytes);
+}
+
+CudaState::~CudaState() {
+    release(workspace_);
+    if (cublas_ != nullptr) cublasLtDestroy(cublas_);
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+void gemm(Context& context, const GemmArguments& arguments) {
+    if (arguments.m == 0 || arguments.n == 0) return;
+    require(arguments.k > 0, "an empty product");
+    Product(arguments).run(static_cast<CudaState&>(context.gpu()), arguments);
+}
+
+}  // namespace ballast::cuda

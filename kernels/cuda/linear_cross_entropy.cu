@@ -1,0 +1,79 @@
+#include "kernels/cuda/linear_cross_entropy.cuh"
+
+#include <algorithm>
+
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/ops.h"
+
+namespace ballast::cuda {
+namespace {
+
+/// Rows whose logits are held at once: 256 MiB of f32, but enough rows to earn a pass over a large weight matrix.
+int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
+    constexpr int64_t kElements = int64_t{1} << 26, kAtLeast = 256;
+    return std::min(rows, std::max(kAtLeast, kElements / vocabulary));
+}
+
+/// A chunk's logits, and their gradient in the dtype of the products where that is another.
+struct ChunkMemory {
+    ChunkMemory(Dtype x, int64_t elements)
+        : logits_bytes(padded(static_cast<size_t>(elements) * size_of(accumulation_dtype(x)))),
+          gradient_bytes(x == accumulation_dtype(x) ? 0 : padded(static_cast<size_t>(elements) * size_of(x))) {}
+
+    size_t logits_bytes, gradient_bytes;
+};
+
+}  // namespace
+
+size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t) {
+    const ChunkMemory memory(x, chunk_rows(rows, vocabulary) * vocabulary);
+    return memory.logits_bytes + memory.gradient_bytes;
+}
+
+void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
+                          const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_scale) {
+    const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.dim(0);
+    const int64_t chunk = chunk_rows(rows, vocabulary);
+    const ChunkMemory memory(x.dtype, chunk * vocabulary);
+    const Scratch::Block scratch(context.scratch(), memory.logits_bytes + memory.gradient_bytes);
+    void* logits = scratch.data();
+    void* gradient = memory.gradient_bytes == 0 ? logits : static_cast<char*>(logits) + memory.logits_bytes;
+
+    for (int64_t first = 0; first < rows; first += chunk) {
+        const int64_t count = std::min(chunk, rows - first);
+        const Tensor x_chunk = x.slice(0, first, first + count);
+        gemm(context, {.dtype = x.dtype,
+                       .m = count,
+                       .n = vocabulary,
+                       .k = channels,
+                       .a = {x_chunk.data, channels, 1},
+                       .b = {weight.data, 1, channels},
+                       .c = logits});
+        with_compute_type(x.dtype, [&]<class T>(T) {
+            using A = Accumulator<T>;
+            launch(cross_entropy_kernel<T>, grid_of(count, 1), kCrossEntropyThreads, {}, context.stream(),
+                   data_of<A>(losses) + first, d_x.empty() ? nullptr : static_cast<T*>(gradient),
+                   static_cast<const A*>(logits), data_of<const int32_t>(targets) + first, vocabulary,
+                   static_cast<A>(loss_scale));
+        });
+        if (d_x.empty()) continue;
+        gemm(context, {.dtype = x.dtype,
+                       .m = count,
+                       .n = channels,
+                       .k = vocabulary,
+                       .a = {gradient, vocabulary, 1},
+                       .b = {weight.data, channels, 1},
+                       .c = d_x.slice(0, first, first + count).data,
+                       .narrow_c = x.dtype != accumulation_dtype(x.dtype)});
+        gemm(context, {.dtype = x.dtype,
+                       .m = vocabulary,
+                       .n = channels,
+                       .k = count,
+                       .a = {gradient, 1, vocabulary},
+                       .b = {x_chunk.data, channels, 1},
+                       .c = d_weight.data,
+                       .accumulate = true});
+    }
+}
+
+}  // namespace ballast::cuda

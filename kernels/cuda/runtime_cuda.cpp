@@ -1,0 +1,99 @@
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/state_cuda.h"
+
+namespace ballast::simt {
+
+[[noreturn]] void throw_cuda_error(cudaError_t error, const char* what) {
+    throw RunError(fmt::format("CUDA: {} failed: {} ({})", what, cudaGetErrorString(error), cudaGetErrorName(error)));
+}
+
+}  // namespace ballast::simt
+
+namespace ballast::cuda {
+namespace {
+
+void check(cudaError_t error, const char* what) {
+    if (error != cudaSuccess) simt::throw_cuda_error(error, what);
+}
+
+double gibibytes(size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
+
+}  // namespace
+
+Device built_device() { return Device::cuda; }
+
+std::string why_unusable() {
+    int devices = 0;
+    switch (const cudaError_t error = cudaGetDeviceCount(&devices); error) {
+        case cudaSuccess: break;
+        case cudaErrorNoDevice: return "there is no CUDA device here; use --backend cpu";
+        case cudaErrorInsufficientDriver: {
+            int driver = 0, built = 0;
+            cudaDriverGetVersion(&driver);
+            cudaRuntimeGetVersion(&built);
+            if (driver == 0) return "there is no NVIDIA driver here; use --backend cpu";
+            return fmt::format(
+                "the NVIDIA driver supports CUDA {}.{}, but this program was built with {}.{}; update the "
+                "driver, or use --backend cpu",
+                driver / 1000, driver % 1000 / 10, built / 1000, built % 1000 / 10);
+        }
+        default: return fmt::format("CUDA does not start: {}; use --backend cpu", cudaGetErrorString(error));
+    }
+    if (devices == 0) return "there is no CUDA device here; use --backend cpu";
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, 0), "reading the device's properties");
+    if (properties.major < 8)
+        return fmt::format("the {} has compute capability {}.{}; the kernels need 8.0 (Ampere) or later",
+                           properties.name, properties.major, properties.minor);
+    return "";
+}
+
+std::string description() {
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, 0), "reading the device's properties");
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    return fmt::format("{}, {:.0f} GiB, compute capability {}.{}, driver for CUDA {}.{}, runtime {}.{}",
+                       properties.name, gibibytes(properties.totalGlobalMem), properties.major, properties.minor,
+                       driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+}
+
+std::unique_ptr<GpuState> make_state() { return std::make_unique<CudaState>(); }
+
+void* allocate(size_t bytes) {
+    void* memory = nullptr;
+    if (const cudaError_t error = cudaMalloc(&memory, bytes); error != cudaSuccess) {
+        size_t available = 0, total = 0;
+        cudaMemGetInfo(&available, &total);
+        if (error != cudaErrorMemoryAllocation) simt::throw_cuda_error(error, "allocating memory");
+        throw UserError(
+            fmt::format("cannot allocate {:.2f} GiB of GPU memory, {:.2f} of {:.2f} GiB are free; lower the "
+                        "batch size, the sequence length or the model",
+                        gibibytes(bytes), gibibytes(available), gibibytes(total)));
+    }
+    check(cudaMemset(memory, 0, bytes), "clearing memory");
+    return memory;
+}
+
+void release(void* memory) noexcept { cudaFree(memory); }
+
+void copy_to_host(void* host, const void* device, size_t bytes, GpuStream stream) {
+    check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream), "copying to the host");
+    check(cudaStreamSynchronize(stream), "the work before a copy");
+}
+
+void copy_from_host(void* device, const void* host, size_t bytes, GpuStream stream) {
+    check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copying to the device");
+    check(cudaStreamSynchronize(stream), "the work before a copy");
+}
+
+void zero(void* device, size_t bytes, GpuStream stream) {
+    check(cudaMemsetAsync(device, 0, bytes, stream), "clearing memory");
+}
+
+}  // namespace ballast::cuda

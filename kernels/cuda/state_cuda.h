@@ -1,0 +1,44 @@
+// What a context keeps on CUDA.
+#pragma once
+
+#include <cublasLt.h>
+
+#include <compare>
+#include <map>
+
+#include "kernels/cuda/runtime.h"
+
+namespace ballast::cuda {
+
+/// All that a product's algorithm depends on.
+struct GemmShape {
+    Dtype dtype, c_dtype;
+    int64_t m, n, k, a_stride, b_stride;
+    bool a_transposed, b_transposed, accumulate, bias;
+
+    auto operator<=>(const GemmShape&) const = default;
+};
+
+class CudaState : public GpuState {
+  public:
+    static constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
+
+    CudaState();
+    ~CudaState() override;
+    CudaState(const CudaState&) = delete;
+    CudaState& operator=(const CudaState&) = delete;
+
+    GpuStream stream() const override { return stream_; }
+    cublasLtHandle_t cublas() const { return cublas_; }
+    void* workspace() const { return workspace_; }
+    /// Chosen once for each shape.
+    std::map<GemmShape, cublasLtMatmulAlgo_t>& algorithms() { return algorithms_; }
+
+  private:
+    GpuStream stream_ = nullptr;
+    cublasLtHandle_t cublas_ = nullptr;
+    void* workspace_ = nullptr;
+    std::map<GemmShape, cublasLtMatmulAlgo_t> algorithms_;
+};
+
+}  // namespace ballast::cuda
