@@ -1,11 +1,16 @@
 // Every sub-command: each function adds one, with its options, help and example.
 #pragma once
 
+#include <string>
+
 namespace CLI {
 class App;
 }
 
 namespace ballast {
+
+/// --backend, with its check and help; `name` starts as its default. device_of_backend() (kernels/backend.h) reads it.
+void add_backend_option(CLI::App* command, std::string& name);
 
 void add_tokenizer_command(CLI::App& app);
 void add_data_command(CLI::App& app);

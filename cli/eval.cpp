@@ -5,6 +5,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "base/atomic_file.h"
 #include "base/interrupt.h"
 #include "base/json_file.h"
 #include "base/log.h"
@@ -17,6 +18,7 @@
 #include "eval/logits.h"
 #include "eval/sinks.h"
 #include "eval/streaming.h"
+#include "kernels/backend.h"
 #include "train/load_model.h"
 
 namespace ballast {
@@ -27,7 +29,7 @@ using nlohmann::ordered_json;
 /// What every evaluation of a text takes.
 struct TextOptions {
     std::vector<std::string> text;
-    std::string tokenizer, json, dtype = "f32";
+    std::string tokenizer, json, dtype = "f32", gemm = "auto", backend = "auto";
     int64_t max_tokens = 0, threads = 0;
 
     void add_to(CLI::App* command) {
@@ -38,10 +40,22 @@ struct TextOptions {
         command->add_option("--dtype", dtype, "compute type")
             ->check(CLI::IsMember({"f32", "bf16"}))
             ->capture_default_str();
+        command
+            ->add_option("--gemm", gemm, "reference: our fixed-order matrix products, the same bits on every processor")
+            ->check(CLI::IsMember({"auto", "reference"}))
+            ->capture_default_str();
+        add_backend_option(command, backend);
         command->add_option("--threads", threads, "0: every core")->check(CLI::NonNegativeNumber);
         command->add_option("--json", json, "write the results to this file");
     }
+    /// Before the work, not after it.
+    void check_outputs() const {
+        if (!json.empty()) require_writable(json);
+    }
     Dtype compute_dtype() const { return dtype == "bf16" ? Dtype::bf16 : Dtype::f32; }
+    Context make_context() const {
+        return Context(device_of_backend(backend), static_cast<int>(threads), gemm == "reference" ? Gemm::reference : Gemm::automatic);
+    }
 };
 
 std::vector<uint32_t> read_text(const TextOptions& options, const train::LoadedModel& loaded) {
@@ -128,7 +142,8 @@ struct StreamingCommand {
     }
 
     void run() const {
-        Context context(Device::cpu, static_cast<int>(text.threads));
+        text.check_outputs();
+        Context context = text.make_context();
         const train::LoadedModel loaded = train::load_model(model, context, text.compute_dtype());
         const auto& config = loaded.model->config();
         const eval::TextStream stream = eval::make_text_stream(read_text(text, loaded), config, 0);
@@ -204,8 +219,9 @@ struct TableCommand {
     TextOptions text;
 
     void run() {
+        text.check_outputs();
         table.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
-        Context context(Device::cpu, static_cast<int>(text.threads));
+        Context context = text.make_context();
         const InterruptGuard guard;
         std::vector<eval::CacheTableRow> rows;
         ordered_json json = ordered_json::array();
@@ -268,8 +284,10 @@ struct SinksCommand {
     TextOptions text;
 
     void run() {
+        text.check_outputs();
         options.maps = !maps.empty();
-        Context context(Device::cpu, static_cast<int>(text.threads));
+        if (options.maps) require_writable(maps);
+        Context context = text.make_context();
         const train::LoadedModel loaded = train::load_model(model, context, text.compute_dtype());
         const int64_t positions = loaded.model->config().max_position_embeddings;
         if (options.length > positions)
@@ -328,11 +346,12 @@ void add_sinks(CLI::App* parent) {
 // ---- logits ---------------------------------------------------------------------------------------------------------
 
 struct LogitsCommand {
-    std::string model, ids, out, dtype = "f32";
+    std::string model, ids, out, dtype = "f32", backend = "auto";
     bool gradients = false;
 
     void run() const {
-        Context context(Device::cpu, 0);
+        require_writable(out);
+        Context context(device_of_backend(backend), 0);
         const train::LoadedModel loaded = train::load_model(model, context, dtype == "bf16" ? Dtype::bf16 : Dtype::f32);
         const double loss = eval::write_logits(context, *loaded.model, ids, out, gradients);
         std::cout << fmt::format("loss {:.6f} -> {}\n", loss, out);
@@ -346,6 +365,7 @@ void add_logits(CLI::App* parent) {
     command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
     command->add_option("--ids", o->ids, "safetensors file with int32 input_ids [B,T]")->required();
     command->add_option("--out", o->out, "safetensors file to write: logits [B,T,V], loss, grad.<tensor>")->required();
+    add_backend_option(command, o->backend);
     command->add_flag("--grads", o->gradients, "also every gradient of the loss");
     command->add_option("--dtype", o->dtype, "compute type")
         ->check(CLI::IsMember({"f32", "bf16"}))

@@ -9,6 +9,7 @@
 #include "base/json_file.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
+#include "kernels/backend.h"
 
 namespace ballast {
 namespace {
@@ -21,7 +22,12 @@ void print_info() {
     const MemorySize memory = memory_size();
     fmt::print("version    {} (commit {}, {}, {}{}{})\n", build.version, build.commit, build.compiler, build.build_type,
                build.sanitizers.empty() ? "" : ", sanitizers ", build.sanitizers);
-    fmt::print("backends   cpu\n");
+    const char* heading = "backends";
+    for (const BackendInfo& backend : backends()) {
+        fmt::print("{:<10} {}{}: {}\n", heading, backend.name, backend.usable ? "" : " (not usable here)",
+                   backend.details);
+        heading = "";
+    }
     fmt::print("processor  {}; units: {}\n", cpu.model, cpu.describe());
     fmt::print("threads    {}\n", ThreadPool::available_cores());
     fmt::print("memory     {}, {} available\n", gibibytes(memory.total), gibibytes(memory.available));
@@ -38,7 +44,8 @@ nlohmann::ordered_json info_json() {
     json["compiler"] = build.compiler;
     json["build_type"] = build.build_type;
     json["sanitizers"] = build.sanitizers;
-    json["backends"] = {"cpu"};
+    for (const BackendInfo& backend : backends())
+        json["backends"].push_back({{"name", backend.name}, {"usable", backend.usable}, {"details", backend.details}});
     json["processor"] = {{"model", cpu.model}, {"units", cpu.describe()}, {"threads", ThreadPool::available_cores()}};
     json["memory"] = {{"total_bytes", memory.total}, {"available_bytes", memory.available}};
     json["libraries"] = {{"hdf5", hdf5_version()}, {"cli11", CLI11_VERSION}};
@@ -46,6 +53,15 @@ nlohmann::ordered_json info_json() {
 }
 
 }  // namespace
+
+void add_backend_option(CLI::App* command, std::string& name) {
+    command
+        ->add_option("--backend", name,
+                     "where to compute; auto: CUDA where it is usable, else the CPU; simt: the CUDA kernels on the "
+                     "CPU, for tests")
+        ->check(CLI::IsMember(std::vector<std::string>(kBackendNames.begin(), kBackendNames.end())))
+        ->capture_default_str();
+}
 
 void add_info_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("info", "Version, processor, memory: what a report of a fault should carry");

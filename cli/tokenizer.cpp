@@ -37,6 +37,7 @@ struct CodingArguments {
 
 void train(const TrainArguments& arguments) {
     constexpr size_t kPieceBytes = size_t{1} << 20;
+    require_writable(arguments.output);
     data::BpeTrainer trainer(arguments.trainer);
     data::Corpus corpus(arguments.inputs,
                         {arguments.text_key, arguments.trainer.invalid_utf8, kPieceBytes, &data::last_word_cut});

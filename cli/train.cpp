@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "kernels/backend.h"
 #include "train/memory_plan.h"
 #include "train/trainer.h"
 
@@ -22,7 +23,7 @@ using namespace train;  // every name of this file's subject
 struct Options {
     std::string config;
     std::vector<std::string> settings;
-    std::string out;
+    std::string out, backend = "auto";
     bool resume = false, overwrite = false, show_keys = false;
 };
 
@@ -97,7 +98,7 @@ void train_command(const Options& options) {
     resolve_vocabulary(config.model, data.tokenizer.vocab_size());
     config.validate();
 
-    Context context(Device::cpu, static_cast<int>(config.train.threads), config.train.gemm);
+    Context context(device_of_backend(options.backend), static_cast<int>(config.train.threads), config.train.gemm);
     const MemoryPlan plan = plan_memory(context, config);
     print_startup(config, context, data, plan);
     require_fit(plan, static_cast<size_t>(memory_size().available));
@@ -133,6 +134,7 @@ void add_train_command(CLI::App& app) {
     auto* resume = command->add_flag("--resume", options->resume,
                                      "continue from the newest valid checkpoint, or start when there is none");
     command->add_flag("--overwrite", options->overwrite, "replace the run that is in the folder")->excludes(resume);
+    add_backend_option(command, options->backend);
     command->add_flag("--keys", options->show_keys, "list every field of a config with its default and meaning");
     command->footer(
         "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set "

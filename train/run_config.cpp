@@ -35,7 +35,7 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("seed", train.seed, "of the initial weights", {.min = 0});
     v.field("data_seed", train.data_seed, "of the sample order", {.min = 0, .max = 4294967295.0});
     v.field("dtype", train.dtype, kTrainDtypeNames, "compute type; master weights, moments and gradients are f32");
-    v.field("gemm", train.gemm, kGemmNames, "reference: the same bits on every processor, slowly");
+    v.field("gemm", train.gemm, kGemmNames, "reference: the same bits on every processor, f32 15 % slower, bf16 without AMX");
     v.field("threads", train.threads, "0: every core available", {.min = 0, .max = 4096});
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
 
