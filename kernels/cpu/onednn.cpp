@@ -7,6 +7,7 @@
 #include <dnnl.hpp>
 #include <fmt/format.h>
 #include <memory>
+#include <mutex>
 #include <unordered_map>
 #include <vector>
 
@@ -90,6 +91,14 @@ struct CachedMatmul {
     explicit CachedMatmul(const MatmulShape& shape) : matmul(shape), primitive(matmul.description) {}
 };
 
+/// One thread at a time: what orders the threads in oneDNN's own cache of primitives was not compiled with
+/// ThreadSanitizer, which takes it for a race.
+std::unique_ptr<CachedMatmul> make_matmul(const MatmulShape& shape) {
+    static std::mutex one_at_a_time;
+    const std::lock_guard lock(one_at_a_time);
+    return std::make_unique<CachedMatmul>(shape);
+}
+
 /// oneDNN reads its inputs through pointers that are not const.
 dnnl::memory wrap(const dnnl::memory::desc& description, const void* data) {
     return dnnl::memory(description, engine(), const_cast<void*>(data));
@@ -124,7 +133,7 @@ void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const
     thread_local dnnl::stream stream(engine());
     if (cache.size() >= kMaxCached && !cache.contains(shape)) cache.clear();
     auto& cached = cache[shape];
-    if (!cached) cached = std::make_unique<CachedMatmul>(shape);
+    if (!cached) cached = make_matmul(shape);
     std::unordered_map<int, dnnl::memory> operands{{DNNL_ARG_SRC, wrap(cached->matmul.a, a)},
                                                    {DNNL_ARG_WEIGHTS, wrap(cached->matmul.b, b)},
                                                    {DNNL_ARG_DST, wrap(cached->matmul.c, c)}};

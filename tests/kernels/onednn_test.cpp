@@ -1,5 +1,8 @@
 // The wrapper around oneDNN itself. bf16 products run only where the processor has AMX; the same code runs in f32 here.
 #include "kernels/cpu/onednn.h"
+
+#include <array>
+
 #include "tests/kernels/reference/layers.h"
 
 using namespace ballast;
@@ -75,4 +78,24 @@ TEST_CASE("onednn: bf16 products where the processor has AMX") {
     }
     check_products(Dtype::bf16, Dtype::f32);
     check_products(Dtype::bf16, Dtype::bf16);
+}
+
+TEST_CASE("onednn: threads that meet a new shape at the same time") {
+    constexpr int64_t kShapes = 24, kRows = 8;
+    const Values x = normal(kRows * kShapes, "a"), y = normal(kShapes * kRows, "b");
+    const TestTensor a(Dtype::f32, {kRows, kShapes}, x), b(Dtype::f32, {kShapes, kRows}, y);
+    ThreadPool pool(4);
+    std::vector<std::array<float, kRows * kRows>> results(4);
+    for (int64_t k = 1; k <= kShapes; ++k) {
+        pool.parallel_for(4, [&](int64_t task) {
+            cpu::onednn_matmul({Dtype::f32, Dtype::f32, kRows, kRows, k, kShapes, 1, kRows, 1, kRows, false, false},
+                               a.tensor().data, b.tensor().data, nullptr, results[static_cast<size_t>(task)].data());
+        });
+        for (const auto& result : results) REQUIRE(result == results[0]);
+        Values first(results[0].begin(), results[0].end()), part;
+        for (int64_t i = 0; i < kRows; ++i)
+            part.insert(part.end(), x.begin() + i * kShapes, x.begin() + i * kShapes + k);
+        const Values expected = reference_matmul(part, false, Values(y.begin(), y.begin() + k * kRows), false, kRows, kRows, k);
+        for (size_t i = 0; i < first.size(); ++i) REQUIRE(first[i] == Approx(expected[i]).margin(1e-5));
+    }
 }
