@@ -195,6 +195,7 @@ void add_data_command(CLI::App& app) {
     add_prepare_command(*data);
     add_store_info_command(*data);
     add_show_command(*data);
+    data->footer("Example: ballast data prepare -t tokenizer.json -o train.h5 books/");
 }
 
 }  // namespace ballast

@@ -384,6 +384,7 @@ void add_eval_command(CLI::App& app) {
     add_table(command);
     add_sinks(command);
     add_logits(command);
+    command->footer("Example: ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024");
 }
 
 }  // namespace ballast

@@ -58,7 +58,7 @@ void add_commands(CLI::App& app) {
     app.set_version_flag("--version", fmt::format("ballast {} ({})", build_info().version, build_info().commit));
     app.require_subcommand(1);
     app.footer(
-        "Example:\n  ballast train --help\nExit codes: 0 done or cleanly interrupted, 2 a mistake in how it was "
+        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set data.tokenizer=tokenizer.json\nExit codes: 0 done or cleanly interrupted, 2 a mistake in how it was "
         "called, 1 a fault.");
     app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
         return fmt::format("ballast: error: {}; see {} --help\n", error.what(), spelled_out(*failed));

@@ -143,6 +143,7 @@ void add_tokenizer_command(CLI::App& app) {
                                            "File of ids; - is standard input", decoding);
     decoder->footer("Example: echo 14924 479 | ballast tokenizer decode -t tokenizer.json");
     decoder->callback([decoding] { decode(*decoding); });
+    tokenizer->footer("Example: ballast tokenizer train -o tokenizer.json --vocab-size 1024 books/");
 }
 
 }  // namespace ballast

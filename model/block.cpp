@@ -1,5 +1,7 @@
 #include "model/block.h"
 
+#include <tuple>
+
 namespace ballast::model {
 namespace {
 
@@ -23,6 +25,13 @@ LayerParameters collect(const ParameterTable& table, int64_t layer, Get&& get) {
     return p;
 }
 
+/// attention_proj from attention_out.
+void attention_projection(Context& ctx, const LayerParameters& p, const LayerActivations& a,
+                          const BlockTemporaries& t) {
+    ops::linear_forward(ctx, t.attention_proj, a.attention_out.view({a.ln1_out.dim(0), a.ln1_out.dim(1)}),
+                        p.attention_dense_weight, p.attention_dense_bias);
+}
+
 }  // namespace
 
 LayerParameters layer_weights(const Weights& weights, int64_t layer) {
@@ -39,18 +48,21 @@ LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gr
     return p;
 }
 
-LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t B, int64_t T) {
+LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t B, int64_t T,
+                                   const LayerActivations* attention_of) {
     const Dtype acc = accumulation_dtype(dtype);
     const int64_t N = B * T, C = config.hidden_size, F = config.feed_forward_dim(), H = config.num_heads,
                   D = config.head_dim();
     ln1_out = arena.tensor(dtype, {N, C});
     ln1_mean = arena.tensor(acc, {N});
     ln1_rstd = arena.tensor(acc, {N});
-    q = arena.tensor(dtype, {B, T, H, D});
-    k = arena.tensor(dtype, {B, T, H, D});
-    v = arena.tensor(dtype, {B, T, H, D});
-    attention_out = arena.tensor(dtype, {B, T, H, D});
-    lse = arena.tensor(acc, {B, H, T});
+    if (attention_of != nullptr) {
+        std::tie(q, k, v) = std::tie(attention_of->q, attention_of->k, attention_of->v);
+        std::tie(attention_out, lse) = std::tie(attention_of->attention_out, attention_of->lse);
+    } else {
+        for (Tensor* t : {&q, &k, &v, &attention_out}) *t = arena.tensor(dtype, {B, T, H, D});
+        lse = arena.tensor(acc, {B, H, T});
+    }
     if (!config.parallel_residual) middle = arena.tensor(dtype, {N, C});
     ln2_out = arena.tensor(dtype, {N, C});
     ln2_mean = arena.tensor(acc, {N});
@@ -78,24 +90,34 @@ BlockGradients::BlockGradients(Arena& arena, const ModelConfig& config, Dtype dt
     d_mlp = arena.tensor(dtype, {N, config.feed_forward_dim()});
 }
 
-void block_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerActivations& a,
-                   const BlockTemporaries& t, const Tensor& y, const Tensor& x, const AttendForward& attend) {
-    const int64_t N = x.dim(0), C = x.dim(1);
-    const int64_t B = a.attention_out.dim(0), T = a.attention_out.dim(1);
-
-    ops::layernorm_forward(ctx, a.ln1_out, a.ln1_mean, a.ln1_rstd, x, p.input_layernorm_weight, p.input_layernorm_bias,
-                           config.layer_norm_eps);
+void attention_branch_forward(Context& ctx, const LayerParameters& p, const LayerActivations& a,
+                              const BlockTemporaries& t, const AttendForward& attend) {
+    const int64_t B = a.attention_out.dim(0), T = a.attention_out.dim(1), C = a.ln1_out.dim(1);
     ops::linear_forward(ctx, t.qkv, a.ln1_out, p.query_key_value_weight, p.query_key_value_bias);
     attend(t.qkv.view({B, T, 3 * C}), a);
-    ops::linear_forward(ctx, t.attention_proj, a.attention_out.view({N, C}), p.attention_dense_weight,
-                        p.attention_dense_bias);
+}
 
-    if (!config.parallel_residual) ops::add(ctx, a.middle, x, t.attention_proj);
+void block_activations_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p,
+                               const LayerActivations& a, const BlockTemporaries& t, const Tensor& x,
+                               const AttendForward& attend) {
+    ops::layernorm_forward(ctx, a.ln1_out, a.ln1_mean, a.ln1_rstd, x, p.input_layernorm_weight, p.input_layernorm_bias,
+                           config.layer_norm_eps);
+    attention_branch_forward(ctx, p, a, t, attend);
+    if (!config.parallel_residual) {
+        attention_projection(ctx, p, a, t);
+        ops::add(ctx, a.middle, x, t.attention_proj);
+    }
     const Tensor& mlp_in = config.parallel_residual ? x : a.middle;
     ops::layernorm_forward(ctx, a.ln2_out, a.ln2_mean, a.ln2_rstd, mlp_in, p.post_attention_layernorm_weight,
                            p.post_attention_layernorm_bias, config.layer_norm_eps);
     ops::linear_forward(ctx, a.mlp_pre, a.ln2_out, p.mlp_up_weight, Tensor{});
     ops::bias_gelu_forward(ctx, a.mlp_gelu, a.mlp_pre, p.mlp_up_bias, config.hidden_act);
+}
+
+void block_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerActivations& a,
+                   const BlockTemporaries& t, const Tensor& y, const Tensor& x, const AttendForward& attend) {
+    block_activations_forward(ctx, config, p, a, t, x, attend);
+    if (config.parallel_residual) attention_projection(ctx, p, a, t);
     ops::linear_forward(ctx, t.mlp_proj, a.mlp_gelu, p.mlp_down_weight, p.mlp_down_bias);
 
     if (config.parallel_residual)

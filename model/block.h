@@ -42,7 +42,9 @@ struct LayerActivations {
     Tensor mlp_gelu;  // [N,F]
 
     LayerActivations() = default;
-    LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length);
+    /// `attention_of`: a layer whose q, k, v, attention_out and lse this one uses in turn, instead of its own.
+    LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length,
+                     const LayerActivations* attention_of = nullptr);
 };
 
 /// Buffers every layer uses in turn.
@@ -58,7 +60,13 @@ struct BlockTemporaries {
 /// Fills activations.q, k, v (where it keeps them), attention_out and lse from qkv [B,T,3C].
 using AttendForward = std::function<void(const Tensor& qkv, const LayerActivations&)>;
 
-/// y [N,C] from x [N,C]; y may not be x.
+/// Fills q, k, v, attention_out and lse from ln1_out.
+void attention_branch_forward(Context&, const LayerParameters&, const LayerActivations&, const BlockTemporaries&,
+                              const AttendForward& attend);
+/// Fills the activations from x [N,C]: the part of a layer that its backward pass reads.
+void block_activations_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
+                               const BlockTemporaries&, const Tensor& x, const AttendForward& attend);
+/// The whole layer: y [N,C] from x [N,C]; y may not be x.
 void block_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
                    const BlockTemporaries&, const Tensor& y, const Tensor& x, const AttendForward& attend);
 

@@ -5,14 +5,19 @@
 
 namespace ballast::model {
 
-Activations::Activations(Arena& arena, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t B, int64_t T) {
+Activations::Activations(Arena& arena, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t B, int64_t T,
+                         Recompute recompute) {
     const Dtype acc = accumulation_dtype(dtype);
     const int64_t N = B * T, C = config.hidden_size, L = config.num_layers;
     const bool keep = kind == PassKind::forward_backward;
     ids = arena.tensor(Dtype::i32, {N});
     targets = arena.tensor(Dtype::i32, {N});
     for (int64_t i = 0; i < (keep ? L + 1 : 2); ++i) residual.push_back(arena.tensor(dtype, {N, C}));
-    for (int64_t l = 0; l < (keep ? L : 1); ++l) layers.emplace_back(arena, config, dtype, B, T);
+    const bool keep_layers = keep && recompute != Recompute::full;
+    layers.reserve(static_cast<size_t>(L));
+    for (int64_t l = 0; l < (keep_layers ? L : 1); ++l)
+        layers.emplace_back(arena, config, dtype, B, T,
+                            l > 0 && recompute == Recompute::attention ? &layers.front() : nullptr);
     temporaries = BlockTemporaries(arena, config, dtype, N);
     final_out = arena.tensor(dtype, {N, C});
     final_mean = arena.tensor(acc, {N});
@@ -68,22 +73,24 @@ void Transformer::head_losses(Context& context, const Tensor& losses, const Tens
                               1.0);
 }
 
-Pass::Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length)
+Pass::Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length, Recompute recompute)
     : context_(context),
       model_(model),
       kind_(kind),
+      recompute_(recompute),
       batch_(batch),
       length_(length),
-      buffer_(context.allocate(activation_bytes(model.config(), model.dtype(), kind, batch, length))) {
+      buffer_(context.allocate(activation_bytes(model.config(), model.dtype(), kind, batch, length, recompute))) {
     Arena arena(buffer_.data(), buffer_.bytes());
-    a_ = Activations(arena, model.config(), model.dtype(), kind, batch, length);
+    a_ = Activations(arena, model.config(), model.dtype(), kind, batch, length, recompute);
     model.positions().ensure(context, length);
     context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), kind, batch, length));
 }
 
-size_t Pass::activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length) {
+size_t Pass::activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length,
+                              Recompute recompute) {
     Arena plan;
-    Activations(plan, config, dtype, kind, batch, length);
+    Activations(plan, config, dtype, kind, batch, length, recompute);
     return plan.peak_bytes();
 }
 
@@ -123,12 +130,24 @@ void Pass::attend_backward(int64_t layer, const LayerParameters& d, const BlockG
                                  model_.positions().rope(), {});
 }
 
+AttendForward Pass::attend_forward_of(int64_t l) {
+    return [this, l](const Tensor& qkv, const LayerActivations& layer) { attend_forward(l, qkv, layer); };
+}
+
+void Pass::recompute(int64_t l) {
+    if (l == model_.config().num_layers - 1) return;  // its activations are still there
+    if (recompute_ == Recompute::attention)
+        attention_branch_forward(context_, model_.layer(l), a_.layer(l), a_.temporaries, attend_forward_of(l));
+    if (recompute_ == Recompute::full)
+        block_activations_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries,
+                                  a_.residual_of(l), attend_forward_of(l));
+}
+
 void Pass::forward_layers() {
     model_.embed(context_, a_.residual_of(0), a_.ids);
     for (int64_t l = 0; l < model_.config().num_layers; ++l) {
         block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries, a_.residual_of(l + 1),
-                      a_.residual_of(l),
-                      [&](const Tensor& qkv, const LayerActivations& layer) { attend_forward(l, qkv, layer); });
+                      a_.residual_of(l), attend_forward_of(l));
         if (observer_) observer_(l, a_.layer(l));
     }
 }
@@ -162,6 +181,7 @@ void Pass::forward_backward(const FlatArray& gradients, double loss_scale) {
                             weights.compute(table.row(Role::final_layernorm_weight)), a_.final_mean, a_.final_rstd);
     for (int64_t l = L - 1; l >= 0; --l) {
         const LayerParameters d = layer_gradients(table, gradients, l);
+        recompute(l);
         block_backward(
             context_, config, model_.layer(l), d, a_.layer(l), a_.gradients, a_.d_x, a_.residual_of(l),
             [&](const BlockGradients& g, const LayerActivations& layer) { attend_backward(l, d, g, layer); });

@@ -13,12 +13,17 @@ namespace ballast::model {
 /// What the caller wants from a pass; decides which activations are kept.
 enum class PassKind { forward, forward_backward };
 
+/// What a backward pass computes again instead of finding it in memory; the bits are the same.
+///   attention  q, k, v and the attention's output: 4 of the 14 tensors [N,C] that a layer leaves
+///   full       all that a layer leaves but its input
+enum class Recompute { none, attention, full };
+
 /// Every tensor of a pass over B sequences of T positions, in one planned block.
 struct Activations {
     Tensor ids, targets;  // i32 [N]
     std::vector<Tensor>
         residual;  // x before each layer and after the last: [N,C] each (two taking turns when forward only)
-    std::vector<LayerActivations> layers;  // one a layer (one for all when forward only)
+    std::vector<LayerActivations> layers;  // one a layer (one for all when forward only, or recomputed in full)
     BlockTemporaries temporaries;
     Tensor final_out, final_mean, final_rstd;
     Tensor losses;            // acc [N]
@@ -26,7 +31,8 @@ struct Activations {
     BlockGradients gradients;
 
     Activations() = default;
-    Activations(Arena& arena, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length);
+    Activations(Arena& arena, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length,
+                Recompute recompute = Recompute::none);
 
     const Tensor& residual_of(int64_t i) const { return residual[static_cast<size_t>(i) % residual.size()]; }
     const LayerActivations& layer(int64_t l) const { return layers[static_cast<size_t>(l) % layers.size()]; }
@@ -70,11 +76,12 @@ class Transformer {
 /// A pass of fixed shape with its memory. Several may exist for one model (training, validation).
 class Pass {
   public:
-    Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length);
+    Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length,
+         Recompute recompute = Recompute::none);
 
     /// Bytes of activations such a pass takes, and of ops' scratch memory; known before anything is allocated.
-    static size_t activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch,
-                                   int64_t length);
+    static size_t activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length,
+                                   Recompute recompute = Recompute::none);
     static size_t scratch_bytes(const Context& context, const ModelConfig& config, Dtype dtype, PassKind kind,
                                 int64_t batch, int64_t length);
 
@@ -99,12 +106,16 @@ class Pass {
 
   private:
     void forward_layers();
+    /// Brings back what layer l's backward pass reads and later layers have overwritten.
+    void recompute(int64_t layer);
+    AttendForward attend_forward_of(int64_t layer);
     void attend_forward(int64_t layer, const Tensor& qkv, const LayerActivations& a);
     void attend_backward(int64_t layer, const LayerParameters& d, const BlockGradients& g, const LayerActivations& a);
 
     Context& context_;
     Transformer& model_;
     PassKind kind_;
+    Recompute recompute_;
     int64_t batch_, length_;
     DeviceBuffer buffer_;
     Activations a_;

@@ -31,7 +31,8 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
     plan.compute_weights = dtype == acc ? 0 : flat * size_of(dtype);
     plan.gradients = flat * size_of(acc);
     plan.moments = Optimizer::bytes(table, dtype) - plan.gradients;
-    plan.activations = Pass::activation_bytes(config.model, dtype, PassKind::forward_backward, batch, length);
+    plan.activations = Pass::activation_bytes(config.model, dtype, PassKind::forward_backward, batch, length,
+                                              config.train.recompute);
     plan.scratch = Pass::scratch_bytes(context, config.model, dtype, PassKind::forward_backward, batch, length);
     if (!config.data.validation.empty())
         plan.validation = Pass::activation_bytes(config.model, dtype, PassKind::forward, batch, length);
@@ -42,8 +43,7 @@ void require_fit(const MemoryPlan& plan, size_t available) {
     if (plan.total() <= available) return;
     throw UserError(fmt::format(
         "this run needs {} of memory and {} is available (weights {}, optimiser {}, activations {}); lower "
-        "train.micro_batch, "
-        "train.sequence_length or the model's size",
+        "train.micro_batch or train.sequence_length, set train.recompute = \"full\", or take a smaller model",
         format_bytes(plan.total()), format_bytes(available), format_bytes(plan.master_weights + plan.compute_weights),
         format_bytes(plan.gradients + plan.moments), format_bytes(plan.activations + plan.validation)));
 }

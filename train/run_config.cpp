@@ -12,6 +12,7 @@ namespace {
 constexpr std::array<std::string_view, 3> kScheduleNames{"pythia", "corrected", "neox"};
 constexpr std::array<std::string_view, 2> kTrainDtypeNames{"f32", "bf16"};
 constexpr std::array<std::string_view, 2> kGemmNames{"auto", "reference"};
+constexpr std::array<std::string_view, 3> kRecomputeNames{"none", "attention", "full"};
 constexpr double kLargestCount = 1e15;
 
 }  // namespace
@@ -36,6 +37,9 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("data_seed", train.data_seed, "of the sample order", {.min = 0, .max = 4294967295.0});
     v.field("dtype", train.dtype, kTrainDtypeNames, "compute type; master weights, moments and gradients are f32");
     v.field("gemm", train.gemm, kGemmNames, "reference: the same bits on every processor, f32 15 % slower, bf16 without AMX");
+    v.field("recompute", train.recompute, kRecomputeNames,
+            "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter, full all but "
+            "a layer's input for a quarter more work");
     v.field("threads", train.threads, "0: every core available", {.min = 0, .max = 4096});
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "model/config.h"
+#include "model/transformer.h"
 #include "train/schedule.h"
 
 namespace ballast::train {
@@ -24,6 +24,7 @@ struct TrainConfig {
     int64_t data_seed = 1234;  // of the sample order
     Dtype dtype = Dtype::bf16;
     Gemm gemm = Gemm::automatic;
+    model::Recompute recompute = model::Recompute::none;
     int64_t threads = 0;
     int64_t log_every = 1;
 };

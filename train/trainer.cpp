@@ -76,7 +76,7 @@ Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDi
                  {config.optimizer.beta1, config.optimizer.beta2, config.optimizer.eps, config.optimizer.weight_decay},
                  config.optimizer.clip_norm),
       pass_(context, model_, model::PassKind::forward_backward, config.samples_per_pass(),
-            config.train.sequence_length) {
+            config.train.sequence_length, config.train.recompute) {
     const int64_t passes = config.train.global_batch / config.samples_per_pass();
     losses_buffer_ = context.allocate(static_cast<size_t>(passes) * sizeof(double));
     micro_losses_ = Tensor(losses_buffer_.data(), Dtype::f64, {passes});

@@ -80,6 +80,21 @@ TEST_CASE("a run repeats to the bit, for any number of threads") {
     CHECK(checkpoint_bytes(f, "one") == checkpoint_bytes(f, "three"));
 }
 
+TEST_CASE("recomputed activations change no bit of a run, and may be chosen anew at a resume") {
+    RunFixture f;
+    f.run("none", StartMode::fresh);
+    f.config.train.recompute = model::Recompute::attention;
+    f.run("attention", StartMode::fresh);
+    {
+        const InterruptGuard guard;
+        CHECK(f.run("changed", StartMode::fresh, interrupt_after(7)) == RunStatus::interrupted);
+    }
+    f.config.train.recompute = model::Recompute::full;
+    f.run("full", StartMode::fresh);
+    CHECK(f.run("changed", StartMode::resume) == RunStatus::finished);
+    for (const char* name : {"attention", "full", "changed"}) CHECK(f.metrics(name) == f.metrics("none"));
+}
+
 TEST_CASE("interrupted anywhere and resumed, a run ends with the same bits") {
     RunFixture f;
     f.config.model.normaliser = Normaliser::sink_logit;
