@@ -6,7 +6,6 @@
 #include <iostream>
 
 #include "base/config_toml.h"
-#include "base/cpu_features.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
@@ -27,7 +26,7 @@ struct Options {
     bool resume = false, overwrite = false, show_keys = false;
 };
 
-void print_startup(const RunConfig& config, const Context& context, const RunData& data, const MemoryPlan& plan) {
+void print_startup(const RunConfig& config, Context& context, const RunData& data, const MemoryPlan& plan) {
     const model::ParameterTable table(config.model);
     const auto flops = model::flops_per_token(config.model, table.num_parameters(), config.train.sequence_length);
     std::cout << to_table(config) << '\n';
@@ -54,7 +53,8 @@ void print_startup(const RunConfig& config, const Context& context, const RunDat
     for (const auto& [name, bytes] : plan.parts())
         if (bytes > 0) std::cout << fmt::format(" {} {} |", name, format_bytes(bytes));
     std::cout << fmt::format(" total {}\n", format_bytes(plan.total()));
-    std::cout << fmt::format("threads      {}\n", const_cast<Context&>(context).pool().num_threads()) << std::flush;
+    std::cout << fmt::format("backend      {}, {} threads\n", name_of(context.device()), context.pool().num_threads())
+              << std::flush;
 }
 
 /// Control characters would break the line and the terminal.
@@ -101,7 +101,7 @@ void train_command(const Options& options) {
     Context context(device_of_backend(options.backend), static_cast<int>(config.train.threads), config.train.gemm);
     const MemoryPlan plan = plan_memory(context, config);
     print_startup(config, context, data, plan);
-    require_fit(plan, static_cast<size_t>(memory_size().available));
+    require_fit(plan, context.device(), context.available_memory());
 
     const std::string out =
         options.out.empty() ? "runs/" + std::filesystem::path(options.config).stem().string() : options.out;

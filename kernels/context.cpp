@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <utility>
 
+#include "base/cpu_features.h"
 #include "kernels/cuda/runtime.h"
 
 namespace ballast {
@@ -71,6 +72,16 @@ void DeviceBuffer::swap(DeviceBuffer& other) noexcept {
     std::swap(bytes_, other.bytes_);
 }
 
+HostBuffer::HostBuffer(Device device, size_t bytes)
+    : device_(device), data_(device == Device::cpu ? allocate_host(bytes) : cuda::allocate_host(bytes)), bytes_(bytes) {}
+
+HostBuffer::~HostBuffer() {
+    if (device_ == Device::cpu)
+        std::free(data_);
+    else
+        cuda::release_host(data_);
+}
+
 void Scratch::reserve(size_t bytes) {
     require(used_ == 0, "scratch memory cannot grow while an op uses it");
     if (bytes > buffer_.bytes()) buffer_ = DeviceBuffer(device_, round_up(bytes, kAlignment));
@@ -97,6 +108,10 @@ Context::~Context() = default;
 
 GpuStream Context::stream() const { return gpu_->stream(); }
 
+size_t Context::available_memory() const {
+    return device_ == Device::cpu ? static_cast<size_t>(memory_size().available) : cuda::available_memory();
+}
+
 void Context::copy_to_host(void* host, const Tensor& tensor) const {
     require(tensor.is_contiguous(), "copy of a strided tensor");
     if (device_ != Device::cpu) return cuda::copy_to_host(host, tensor.data, tensor.bytes(), stream());
@@ -120,6 +135,17 @@ void Context::copy_from_host(const Tensor& tensor, const void* host) const {
     require(tensor.is_contiguous(), "copy into a strided tensor");
     if (device_ != Device::cpu) return cuda::copy_from_host(tensor.data, host, tensor.bytes(), stream());
     std::memcpy(tensor.data, host, tensor.bytes());
+}
+
+void Context::queue_copy(void* host, size_t bytes, const Tensor& tensor, bool to_host) const {
+    require(tensor.is_contiguous() && tensor.bytes() == bytes, "a queued copy of another size");
+    void *to = to_host ? host : tensor.data, *from = to_host ? tensor.data : host;
+    if (device_ != Device::cpu) return cuda::queue_copy(to, from, bytes, stream());
+    std::memcpy(to, from, bytes);
+}
+
+void Context::synchronise() const {
+    if (device_ != Device::cpu) cuda::synchronise(stream());
 }
 
 void Context::zero(const Tensor& tensor) const {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -56,6 +57,25 @@ class DeviceBuffer {
     size_t bytes_ = 0;
 };
 
+/// Memory of the host that queued copies read and write: page-locked when the device is a GPU.
+class HostBuffer {
+  public:
+    HostBuffer(Device device, size_t bytes);
+    ~HostBuffer();
+    HostBuffer(const HostBuffer&) = delete;
+    HostBuffer& operator=(const HostBuffer&) = delete;
+
+    template <class T>
+    std::span<T> as() const {
+        return {static_cast<T*>(data_), bytes_ / sizeof(T)};
+    }
+
+  private:
+    Device device_;
+    void* data_ = nullptr;
+    size_t bytes_;
+};
+
 /// Scratch memory of the ops, taken and given back in stack order within one op. Its size is planned: every op with
 /// scratch has an `_scratch_bytes` function in ops.h and the model reserves the largest before step 0.
 class Scratch {
@@ -64,6 +84,7 @@ class Scratch {
     /// Makes room for at least `bytes` in all; may move, so call it between ops.
     void reserve(size_t bytes);
     size_t capacity() const { return buffer_.bytes(); }
+    const void* address() const { return buffer_.data(); }
 
     /// Takes a block for the lifetime of the returned object. Reserves more by itself when nothing is taken yet.
     class Block {
@@ -101,6 +122,8 @@ class Context {
     /// Where the GPU's work is queued, all of this context's.
     GpuStream stream() const;
 
+    /// Bytes that can still be allocated on the device, as things are now.
+    size_t available_memory() const;
     DeviceBuffer allocate(size_t bytes) const { return DeviceBuffer(device_, bytes); }
     /// The host's only ways to a tensor's contents. The tensor must be contiguous; sizes must match.
     void copy_to_host(void* host, const Tensor& tensor) const;
@@ -108,8 +131,21 @@ class Context {
     /// The values of an f32 or f64 tensor, as floats.
     std::vector<float> read_floats(const Tensor& tensor) const;
     void zero(const Tensor& tensor) const;
+    /// Queued copies of the whole tensor: `host` must be left alone until synchronise().
+    template <class T>
+    void queue_copy_to_host(std::span<T> host, const Tensor& tensor) const {
+        queue_copy(host.data(), host.size_bytes(), tensor, true);
+    }
+    template <class T>
+    void queue_copy_from_host(const Tensor& tensor, std::span<T> host) const {
+        queue_copy(host.data(), host.size_bytes(), tensor, false);
+    }
+    /// Waits for everything that was queued.
+    void synchronise() const;
 
   private:
+    void queue_copy(void* host, size_t bytes, const Tensor& tensor, bool to_host) const;
+
     Device device_;
     Gemm gemm_;
     ThreadPool pool_;

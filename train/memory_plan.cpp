@@ -39,12 +39,12 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
     return plan;
 }
 
-void require_fit(const MemoryPlan& plan, size_t available) {
+void require_fit(const MemoryPlan& plan, Device device, size_t available) {
     if (plan.total() <= available) return;
     throw UserError(fmt::format(
-        "this run needs {} of memory and {} is available (weights {}, optimiser {}, activations {}); lower "
+        "this run needs {} of {} and {} is available (weights {}, optimiser {}, activations {}); lower "
         "train.micro_batch or train.sequence_length, set train.recompute = \"full\", or take a smaller model",
-        format_bytes(plan.total()), format_bytes(available), format_bytes(plan.master_weights + plan.compute_weights),
+        format_bytes(plan.total()), device == Device::cuda ? "GPU memory" : "memory", format_bytes(available), format_bytes(plan.master_weights + plan.compute_weights),
         format_bytes(plan.gradients + plan.moments), format_bytes(plan.activations + plan.validation)));
 }
 

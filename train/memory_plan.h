@@ -22,8 +22,8 @@ struct MemoryPlan {
 
 MemoryPlan plan_memory(const Context& context, const RunConfig& config);
 
-/// UserError with the plan's numbers and what to lower when it exceeds `available` bytes.
-void require_fit(const MemoryPlan& plan, size_t available);
+/// UserError with the plan's numbers and what to lower when it exceeds the device's `available` bytes.
+void require_fit(const MemoryPlan& plan, Device device, size_t available);
 
 /// "1.25 GiB", "384.0 MiB".
 std::string format_bytes(size_t bytes);

@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/gemm.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/simt/queue.h"
 
 namespace ballast::cuda {
 namespace {
@@ -15,9 +16,7 @@ std::vector<float> widened(const Matrix& matrix, int64_t rows, int64_t columns) 
     return values;
 }
 
-}  // namespace
-
-void gemm(Context& context, const GemmArguments& arguments) {
+void multiply(Context& context, const GemmArguments& arguments) {
     if (arguments.dtype != Dtype::bf16 || arguments.m == 0 || arguments.n == 0 || arguments.k == 0)
         return cpu::gemm_reference(context, arguments);
     GemmArguments wide = arguments;
@@ -39,6 +38,12 @@ void gemm(Context& context, const GemmArguments& arguments) {
     }
     cpu::gemm_reference(context, wide);
     for (size_t i = 0; i < c.size(); ++i) static_cast<bf16*>(arguments.c)[i] = bf16(c[i]);
+}
+
+}  // namespace
+
+void gemm(Context& context, const GemmArguments& arguments) {
+    simt::queue([&context, arguments] { multiply(context, arguments); });
 }
 
 }  // namespace ballast::cuda

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,6 +26,22 @@ class GpuState {
 };
 std::unique_ptr<GpuState> make_state();
 
+/// Free bytes of the device's memory.
+size_t available_memory();
+/// Recorded work, to be launched again and again.
+class Graph {
+  public:
+    virtual ~Graph() = default;
+    virtual void launch(GpuStream stream) = 0;
+};
+/// Calls `work`, which queues on `stream`, and keeps what it queued instead of doing it. Reading back and allocating are
+/// errors meanwhile.
+std::unique_ptr<Graph> record(GpuStream stream, const std::function<void()>& work);
+
+/// Names what is queued until pop_range() for a profiler's time line (NVTX).
+void push_range(const char* name);
+void pop_range();
+
 /// Zeroed device memory, aligned to 256 bytes. UserError with the size when there is not enough.
 void* allocate(size_t bytes);
 void release(void* memory) noexcept;
@@ -32,6 +49,13 @@ void release(void* memory) noexcept;
 /// Copies are complete when they return.
 void copy_to_host(void* host, const void* device, size_t bytes, GpuStream stream);
 void copy_from_host(void* device, const void* host, size_t bytes, GpuStream stream);
+/// Page-locked host memory, zeroed.
+void* allocate_host(size_t bytes);
+void release_host(void* memory) noexcept;
+/// Queued: between the device and memory from allocate_host, either way.
+void queue_copy(void* to, const void* from, size_t bytes, GpuStream stream);
+/// Waits for everything queued on the stream.
+void synchronise(GpuStream stream);
 /// Queued.
 void zero(void* device, size_t bytes, GpuStream stream);
 

@@ -1,5 +1,8 @@
 #include <cuda_runtime.h>
 #include <fmt/format.h>
+#include <nvtx3/nvToolsExt.h>
+
+#include <cstring>
 
 #include "base/error.h"
 #include "kernels/cuda/runtime.h"
@@ -19,6 +22,21 @@ namespace {
 void check(cudaError_t error, const char* what) {
     if (error != cudaSuccess) simt::throw_cuda_error(error, what);
 }
+
+class CudaGraph : public Graph {
+  public:
+    /// Takes `graph` over.
+    explicit CudaGraph(cudaGraph_t graph) {
+        const cudaError_t error = cudaGraphInstantiate(&executable_, graph, 0);
+        cudaGraphDestroy(graph);
+        check(error, "preparing a graph");
+    }
+    ~CudaGraph() override { cudaGraphExecDestroy(executable_); }
+    void launch(GpuStream stream) override { check(cudaGraphLaunch(executable_, stream), "launching a graph"); }
+
+  private:
+    cudaGraphExec_t executable_ = nullptr;
+};
 
 double gibibytes(size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
@@ -65,16 +83,20 @@ std::string description() {
 
 std::unique_ptr<GpuState> make_state() { return std::make_unique<CudaState>(); }
 
+size_t available_memory() {
+    size_t available = 0, total = 0;
+    check(cudaMemGetInfo(&available, &total), "asking for the free memory");
+    return available;
+}
+
 void* allocate(size_t bytes) {
     void* memory = nullptr;
     if (const cudaError_t error = cudaMalloc(&memory, bytes); error != cudaSuccess) {
-        size_t available = 0, total = 0;
-        cudaMemGetInfo(&available, &total);
         if (error != cudaErrorMemoryAllocation) simt::throw_cuda_error(error, "allocating memory");
         throw UserError(
-            fmt::format("cannot allocate {:.2f} GiB of GPU memory, {:.2f} of {:.2f} GiB are free; lower the "
-                        "batch size, the sequence length or the model",
-                        gibibytes(bytes), gibibytes(available), gibibytes(total)));
+            fmt::format("cannot allocate {:.2f} GiB of GPU memory, {:.2f} GiB are free; lower the batch size, the "
+                        "sequence length or the model",
+                        gibibytes(bytes), gibibytes(available_memory())));
     }
     check(cudaMemset(memory, 0, bytes), "clearing memory");
     return memory;
@@ -91,6 +113,38 @@ void copy_from_host(void* device, const void* host, size_t bytes, GpuStream stre
     check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copying to the device");
     check(cudaStreamSynchronize(stream), "the work before a copy");
 }
+
+void* allocate_host(size_t bytes) {
+    void* memory = nullptr;
+    check(cudaMallocHost(&memory, bytes), "allocating page-locked memory");
+    std::memset(memory, 0, bytes);
+    return memory;
+}
+
+void release_host(void* memory) noexcept { cudaFreeHost(memory); }
+
+void queue_copy(void* to, const void* from, size_t bytes, GpuStream stream) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "queueing a copy");
+}
+
+void synchronise(GpuStream stream) { check(cudaStreamSynchronize(stream), "the queued work"); }
+
+std::unique_ptr<Graph> record(GpuStream stream, const std::function<void()>& work) {
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "starting a graph");
+    cudaGraph_t graph = nullptr;
+    try {
+        work();
+    } catch (...) {
+        cudaStreamEndCapture(stream, &graph);
+        if (graph != nullptr) cudaGraphDestroy(graph);
+        throw;
+    }
+    check(cudaStreamEndCapture(stream, &graph), "ending a graph");
+    return std::make_unique<CudaGraph>(graph);
+}
+
+void push_range(const char* name) { nvtxRangePushA(name); }
+void pop_range() { nvtxRangePop(); }
 
 void zero(void* device, size_t bytes, GpuStream stream) {
     check(cudaMemsetAsync(device, 0, bytes, stream), "clearing memory");

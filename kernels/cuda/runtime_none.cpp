@@ -12,10 +12,18 @@ Device built_device() { return Device::cpu; }
 std::string why_unusable() { absent(); }
 std::string description() { absent(); }
 std::unique_ptr<GpuState> make_state() { absent(); }
+size_t available_memory() { absent(); }
 void* allocate(size_t) { absent(); }
 void release(void*) noexcept {}
 void copy_to_host(void*, const void*, size_t, GpuStream) { absent(); }
 void copy_from_host(void*, const void*, size_t, GpuStream) { absent(); }
+std::unique_ptr<Graph> record(GpuStream, const std::function<void()>&) { absent(); }
+void push_range(const char*) { absent(); }
+void pop_range() { absent(); }
+void* allocate_host(size_t) { absent(); }
+void release_host(void*) noexcept {}
+void queue_copy(void*, const void*, size_t, GpuStream) { absent(); }
+void synchronise(GpuStream) { absent(); }
 void zero(void*, size_t, GpuStream) { absent(); }
 
 }  // namespace ballast::cuda

@@ -28,7 +28,10 @@ struct SharedBytes {
 
 #else
 
+#include <tuple>
+
 #include "kernels/simt/host.h"
+#include "kernels/simt/queue.h"
 
 #define BALLAST_SIMT_HOST 1
 #define SIMT_UNROLL
@@ -49,10 +52,12 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, SharedBytes sh
             Arguments&&... args) {
     static_assert(sizeof...(Parameters) == sizeof...(Arguments), "launch: not the kernel's number of arguments");
 #if BALLAST_SIMT_HOST
-    static_cast<void>(stream);  // a launch is over when it returns
-    auto call = [&] { kernel(static_cast<Parameters>(args)...); };
-    host::launch(
-        grid, block, shared, [](void* c) { (*static_cast<decltype(call)*>(c))(); }, &call);
+    static_cast<void>(stream);  // one queue; a launch is over when it returns, unless it is being recorded
+    queue([=, parameters = std::tuple<Parameters...>(static_cast<Parameters>(args)...)] {
+        auto call = [&] { std::apply(kernel, parameters); };
+        host::launch(
+            grid, block, shared, [](void* c) { (*static_cast<decltype(call)*>(c))(); }, &call);
+    });
 #else
     constexpr size_t kWithoutAsking = 48u << 10;
     if (shared.bytes > kWithoutAsking) {

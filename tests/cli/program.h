@@ -24,8 +24,6 @@
 
 namespace ballast::test {
 
-using ballast::test::TemporaryFolder;
-
 struct Outcome {
     int code;  // -1: killed by a signal
     std::string out, err;

@@ -1,0 +1,25 @@
+// Names for a profiler's time line (NVTX; nothing without CUDA).
+#pragma once
+
+#include "kernels/context.h"
+#include "kernels/cuda/runtime.h"
+
+namespace ballast {
+
+/// What is queued during its life belongs to the phase.
+class Phase {
+  public:
+    Phase(const Context& context, const char* name) : on_gpu_(context.device() != Device::cpu) {
+        if (on_gpu_) cuda::push_range(name);
+    }
+    ~Phase() {
+        if (on_gpu_) cuda::pop_range();
+    }
+    Phase(const Phase&) = delete;
+    Phase& operator=(const Phase&) = delete;
+
+  private:
+    bool on_gpu_;
+};
+
+}  // namespace ballast

@@ -1,0 +1,21 @@
+#include "kernels/recording.h"
+
+#include <utility>
+
+#include "kernels/cuda/runtime.h"
+
+namespace ballast {
+
+Recording::Recording(Context& context, std::function<void()> work) : context_(context), work_(std::move(work)) {}
+Recording::~Recording() = default;
+
+void Recording::run() {
+    if (context_.device() == Device::cpu || !std::exchange(has_run_, true)) return work_();
+    if (graph_ == nullptr || scratch_ != context_.scratch().address()) {
+        graph_ = cuda::record(context_.stream(), work_);
+        scratch_ = context_.scratch().address();
+    }
+    graph_->launch(context_.stream());
+}
+
+}  // namespace ballast

@@ -1,0 +1,36 @@
+// Queued work that repeats, such as a training step, as one launch.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "kernels/context.h"
+
+namespace ballast {
+
+namespace cuda {
+class Graph;
+}
+
+/// On CUDA a graph: the host pays for one launch where there are a thousand. The work must repeat itself exactly, with
+/// the same addresses and shapes; what differs from run to run it reads from device memory or from a HostBuffer. It
+/// only queues: reading back and allocating are errors while it is recorded.
+///
+/// The first run() calls the work as it is, so that memory grows and libraries load what they need; the second records
+/// it; later ones replay. It is recorded anew when the scratch memory has moved since. On the CPU every run() calls it.
+class Recording {
+  public:
+    Recording(Context& context, std::function<void()> work);
+    ~Recording();
+
+    void run();
+
+  private:
+    Context& context_;
+    std::function<void()> work_;
+    bool has_run_ = false;
+    const void* scratch_ = nullptr;  // where the scratch memory was when the graph was made
+    std::unique_ptr<cuda::Graph> graph_;
+};
+
+}  // namespace ballast

@@ -1,0 +1,67 @@
+// Recordings: a CUDA graph on a GPU, its stand-in on the executor, plain calls on the CPU.
+#include "kernels/recording.h"
+
+#include "tests/kernels/support.h"
+
+using namespace ballast;
+using namespace ballast::test;
+
+TEST_CASE("recording: every run reads what memory holds at that time") {
+    Context context(test_device(), 1);
+    const int64_t count = 1000;
+    DeviceBuffer memory = context.allocate(2 * static_cast<size_t>(count) * sizeof(float));
+    const Tensor input(memory.data(), Dtype::f32, {count});
+    const Tensor total(static_cast<float*>(memory.data()) + count, Dtype::f32, {count});
+    const HostBuffer in(context.device(), static_cast<size_t>(count) * sizeof(float));
+    const HostBuffer out(context.device(), static_cast<size_t>(count) * sizeof(float));
+    int calls = 0;
+    Recording recording(context, [&] {
+        ++calls;
+        context.queue_copy_from_host(input, in.as<float>());
+        ops::add(context, total, total, input, Tensor{});
+        context.queue_copy_to_host(out.as<float>(), total);
+    });
+    double expected = 0;
+    for (int run = 1; run <= 5; ++run) {
+        std::ranges::fill(in.as<float>(), static_cast<float>(run));
+        recording.run();
+        context.synchronise();
+        expected += run;
+        for (float x : out.as<float>()) REQUIRE(static_cast<double>(x) == expected);
+    }
+    CHECK(calls == (context.device() == Device::cpu ? 5 : 2));  // as it is, then to be recorded
+}
+
+TEST_CASE("recording: made anew when the scratch memory has moved") {
+    Context context(test_device(), 1);
+    DeviceBuffer memory = context.allocate(sizeof(double) + 4000);
+    const Tensor total(memory.data(), Dtype::f64, {1});
+    const Tensor x(static_cast<char*>(memory.data()) + sizeof(double), Dtype::f32, {1000});
+    const std::vector<float> ones(1000, 1.0f);
+    context.copy_from_host(x, ones.data());
+    Recording recording(context, [&] { ops::sum(context, total, x); });  // its partial sums are scratch memory
+    for (int run = 0; run < 6; ++run) {
+        if (run == 3) context.scratch().reserve(context.scratch().capacity() + (size_t{1} << 20));
+        context.zero(total);
+        recording.run();
+        double sum = 0;
+        context.copy_to_host(&sum, total);
+        REQUIRE(sum == 1000.0);
+    }
+}
+
+TEST_CASE("recording: what a graph cannot do is refused, and nothing stays open") {
+    Context context(test_device(), 1);
+    if (context.device() == Device::cpu) return;
+    DeviceBuffer memory = context.allocate(sizeof(float));
+    const Tensor x(memory.data(), Dtype::f32, {1});
+    float value = 0;
+    Recording reading(context, [&] { context.copy_to_host(&value, x); });
+    reading.run();
+    CHECK_THROWS(reading.run());
+    Recording allocating(context, [&] { context.allocate(1 << 20); });
+    allocating.run();
+    CHECK_THROWS(allocating.run());
+    context.copy_to_host(&value, x);  // outside of a recording it still works
+    CHECK(value == 0.0f);
+}
