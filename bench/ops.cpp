@@ -182,7 +182,7 @@ class Bench {
                      loss = tensor(Dtype::f64, {1}), sums = tensor(Dtype::f64, {1});
         ops::StepScalars scalars{.learning_rate = 1e-4, .step = 1};
         const Tensor step(&scalars, Dtype::u8, {static_cast<int64_t>(sizeof scalars)});
-        const std::vector<ops::ParameterSpan> spans{{0, P, true}};
+        const ops::ParameterSet spans(context_, {{0, P, true}});
         const auto bytes = static_cast<double>(g.bytes());
         print(fmt::format("global_norm {}", P), seconds([&] { ops::global_norm(context_, step, sums, g, spans, loss, 1.0); }), 0, bytes);
         print(fmt::format("adamw {}", P), seconds([&] { ops::adamw(context_, master, {}, m, v, g, spans, step, {}); }), 0, 7 * bytes);

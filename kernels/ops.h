@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/tensor.h"
 #include "kernels/attention_variant.h"
@@ -185,11 +186,23 @@ struct ParameterSpan {
     bool decay = false;
 };
 
+/// The parameters of flat arrays, with the table that a GPU's kernels walk over; made once, before the first step.
+class ParameterSet {
+  public:
+    ParameterSet(Context&, std::vector<ParameterSpan> spans);
+    std::span<const ParameterSpan> spans() const { return spans_; }
+    const void* table() const { return table_.data(); }
+
+  private:
+    std::vector<ParameterSpan> spans_;
+    DeviceBuffer table_;  // empty on the CPU
+};
+
 /// sum_of_squares f64 [n] = sum of g^2 of every parameter of the flat gradients g acc [P]; then, into scalars:
 /// grad_norm = sqrt(total), clip_factor = 1 / max(1, (grad_norm + 1e-6) / clip_norm) (DeepSpeed's), or 1 when clip_norm <= 0,
 /// non_finite = the norm, or one of the losses f64 [K] of the step's passes, is not finite.
 void global_norm(Context&, const StepScalarsTensor& scalars, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
-                 std::span<const ParameterSpan> parameters, const Tensor& losses_K, double clip_norm);
+                 const ParameterSet& parameters, const Tensor& losses_K, double clip_norm);
 
 struct AdamW {
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
@@ -200,7 +213,7 @@ struct AdamW {
 /// master, m, v, gradients acc [P]; compute x [P] gets the new weights in the compute dtype (absent when it is the
 /// master itself). Changes nothing when scalars.non_finite is set.
 void adamw(Context&, const Tensor& master_P, const Tensor& compute_P, const Tensor& m_P, const Tensor& v_P,
-           const Tensor& gradients_P, std::span<const ParameterSpan> parameters, const StepScalarsTensor& scalars,
+           const Tensor& gradients_P, const ParameterSet& parameters, const StepScalarsTensor& scalars,
            const AdamW& options);
 
 }  // namespace ballast::ops

@@ -7,6 +7,7 @@ using ops::AttentionInputs;
 using ops::AttentionMask;
 using ops::AttentionParams;
 using ops::Gelu;
+using ops::ParameterSet;
 using ops::ParameterSpan;
 using ops::Positions;
 using ops::StepScalars;
@@ -54,8 +55,10 @@ void cast(Context&, const Tensor& out, const Tensor& in);
 void copy(Context&, const Tensor& out, const Tensor& in);
 void sum(Context&, const Tensor& out_1, const Tensor& x);
 
+/// What the device's kernels read of the parameters.
+DeviceBuffer parameter_table(Context&, std::span<const ParameterSpan> spans);
 void global_norm(Context&, const Tensor& scalars, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
-                 std::span<const ParameterSpan> parameters, const Tensor& losses_K, double clip_norm);
+                 const ParameterSet& parameters, const Tensor& losses_K, double clip_norm);
 void adamw(Context&, const Tensor& master_P, const Tensor& compute_P, const Tensor& m_P, const Tensor& v_P,
-           const Tensor& gradients_P, std::span<const ParameterSpan> parameters, const Tensor& scalars,
+           const Tensor& gradients_P, const ParameterSet& parameters, const Tensor& scalars,
            const AdamW& options);

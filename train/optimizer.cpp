@@ -8,14 +8,14 @@ Optimizer::Optimizer(Context& context, const model::Weights& weights, const ops:
     : context_(context),
       options_(options),
       clip_norm_(clip_norm),
-      spans_(weights.table().spans()),
+      parameters_(context, weights.table().spans()),
       gradients_(context, weights.table(), weights.master_dtype()),
       m_(context, weights.table(), weights.master_dtype()),
       v_(context, weights.table(), weights.master_dtype()),
       scalars_buffer_(context.allocate(sizeof(ops::StepScalars))),
-      norms_buffer_(context.allocate(spans_.size() * sizeof(double))),
+      norms_buffer_(context.allocate(parameters_.spans().size() * sizeof(double))),
       scalars_(scalars_buffer_.data(), Dtype::u8, {static_cast<int64_t>(sizeof(ops::StepScalars))}),
-      sum_of_squares_(norms_buffer_.data(), Dtype::f64, {static_cast<int64_t>(spans_.size())}) {}
+      sum_of_squares_(norms_buffer_.data(), Dtype::f64, {static_cast<int64_t>(parameters_.spans().size())}) {}
 
 size_t Optimizer::bytes(const model::ParameterTable& table, Dtype compute_dtype) {
     return 3 * static_cast<size_t>(table.flat_size()) * size_of(accumulation_dtype(compute_dtype));
@@ -24,7 +24,7 @@ size_t Optimizer::bytes(const model::ParameterTable& table, Dtype compute_dtype)
 void Optimizer::zero_gradients() { context_.zero(gradients_.flat()); }
 
 std::string Optimizer::first_non_finite(const model::ParameterTable& table) const {
-    std::vector<double> sums(spans_.size());
+    std::vector<double> sums(parameters_.spans().size());
     context_.copy_to_host(sums.data(), sum_of_squares_);
     for (size_t i = 0; i < sums.size(); ++i)
         if (!std::isfinite(sums[i])) return table.rows()[i].name;
@@ -36,8 +36,8 @@ StepResult Optimizer::step(model::Weights& weights, int64_t step, double learnin
     scalars.learning_rate = learning_rate;
     scalars.step = step;
     context_.copy_from_host(scalars_, &scalars);
-    ops::global_norm(context_, scalars_, sum_of_squares_, gradients_.flat(), spans_, losses, clip_norm_);
-    ops::adamw(context_, weights.master_flat(), weights.compute_flat(), m_.flat(), v_.flat(), gradients_.flat(), spans_,
+    ops::global_norm(context_, scalars_, sum_of_squares_, gradients_.flat(), parameters_, losses, clip_norm_);
+    ops::adamw(context_, weights.master_flat(), weights.compute_flat(), m_.flat(), v_.flat(), gradients_.flat(), parameters_,
                scalars_, options_);
     context_.copy_to_host(&scalars, scalars_);
     StepResult result{scalars.grad_norm, scalars.non_finite == 0, ""};

@@ -38,7 +38,7 @@ class Optimizer {
     Context& context_;
     ops::AdamW options_;
     double clip_norm_;
-    std::vector<ops::ParameterSpan> spans_;
+    ops::ParameterSet parameters_;
     model::FlatArray gradients_, m_, v_;
     DeviceBuffer scalars_buffer_, norms_buffer_;
     Tensor scalars_;         // ops::StepScalars

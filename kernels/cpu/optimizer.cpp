@@ -116,8 +116,11 @@ namespace ballast::cpu {
 HWY_EXPORT(piece_sums_of_squares);
 HWY_EXPORT(adamw);
 
+DeviceBuffer parameter_table(Context&, std::span<const ParameterSpan>) { return {}; }  // cut() is quick
+
 void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_squares, const Tensor& gradients,
-                 std::span<const ParameterSpan> parameters, const Tensor& losses, double clip_norm) {
+                 const ParameterSet& set, const Tensor& losses, double clip_norm) {
+    const std::span<const ParameterSpan> parameters = set.spans();
     const std::vector<Piece> pieces = cut(parameters);
     std::vector<double> partials(pieces.size());
     HWY_DYNAMIC_DISPATCH(piece_sums_of_squares)(context, partials, pieces, gradients);
@@ -137,7 +140,7 @@ void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_s
 }
 
 void adamw(Context& context, const Tensor& master, const Tensor& compute, const Tensor& m, const Tensor& v,
-           const Tensor& gradients, std::span<const ParameterSpan> parameters, const Tensor& scalars, const AdamW& options) {
+           const Tensor& gradients, const ParameterSet& set, const Tensor& scalars, const AdamW& options) {
     const auto& now = *static_cast<const StepScalars*>(scalars.data);
     if (now.non_finite != 0) return;
     const double t = static_cast<double>(now.step);
@@ -149,7 +152,7 @@ void adamw(Context& context, const Tensor& master, const Tensor& compute, const 
                          options.eps,
                          now.learning_rate,
                          options.weight_decay};
-    HWY_DYNAMIC_DISPATCH(adamw)(context, master, compute, m, v, gradients, parameters, cut(parameters), step);
+    HWY_DYNAMIC_DISPATCH(adamw)(context, master, compute, m, v, gradients, set.spans(), cut(set.spans()), step);
 }
 
 }  // namespace ballast::cpu

@@ -8,65 +8,75 @@
 namespace ballast::cuda {
 namespace {
 
-/// Cuts every parameter from its own beginning, so its sums do not depend on where it lies.
-struct Pieces {
-    std::vector<Piece> pieces;
-    std::vector<int32_t> first_piece;
+/// Pieces, then the first piece of every parameter and the end of the last.
+struct TableLayout {
+    int64_t pieces = 0, parameters;
 
-    explicit Pieces(std::span<const ParameterSpan> parameters) {
-        for (size_t p = 0; p < parameters.size(); ++p) {
-            first_piece.push_back(static_cast<int32_t>(pieces.size()));
-            for (int64_t i = 0; i < parameters[p].count; i += kPieceElements)
-                pieces.push_back({parameters[p].offset + i, std::min(kPieceElements, parameters[p].count - i),
-                                  static_cast<int32_t>(p), parameters[p].decay ? 1 : 0});
-        }
-        first_piece.push_back(static_cast<int32_t>(pieces.size()));
+    explicit TableLayout(std::span<const ParameterSpan> spans) : parameters(static_cast<int64_t>(spans.size())) {
+        for (const ParameterSpan& span : spans) pieces += ceil_div(span.count, kPieceElements);
     }
-    size_t pieces_bytes() const { return padded(pieces.size() * sizeof(Piece)); }
-    size_t first_piece_bytes() const { return padded(first_piece.size() * sizeof(int32_t)); }
-    size_t partials_bytes() const { return pieces.size() * sizeof(double); }
+    size_t first_piece_offset() const { return padded(static_cast<size_t>(pieces) * sizeof(Piece)); }
+    size_t bytes() const { return first_piece_offset() + static_cast<size_t>(parameters + 1) * sizeof(int32_t); }
 };
 
-void copy_to_device(const Context& context, void* device, const void* host, size_t bytes) {
-    if (bytes > 0) context.copy_from_host(Tensor(device, Dtype::u8, {static_cast<int64_t>(bytes)}), host);
-}
+/// The table of one set of parameters, on the device.
+struct Table {
+    TableLayout layout;
+    const Piece* pieces;
+    const int32_t* first_piece;
+
+    explicit Table(const ParameterSet& set)
+        : layout(set.spans()),
+          pieces(static_cast<const Piece*>(set.table())),
+          first_piece(
+              reinterpret_cast<const int32_t*>(static_cast<const char*>(set.table()) + layout.first_piece_offset())) {}
+};
 
 }  // namespace
 
+/// Cuts every parameter from its own beginning, so its sums do not depend on where it lies.
+DeviceBuffer parameter_table(Context& context, std::span<const ParameterSpan> spans) {
+    const TableLayout layout(spans);
+    std::vector<char> host(layout.bytes());
+    auto* piece = reinterpret_cast<Piece*>(host.data());
+    auto* first_piece = reinterpret_cast<int32_t*>(host.data() + layout.first_piece_offset());
+    int32_t count = 0;
+    for (size_t p = 0; p < spans.size(); ++p) {
+        first_piece[p] = count;
+        for (int64_t i = 0; i < spans[p].count; i += kPieceElements, ++count)
+            *piece++ = {spans[p].offset + i, std::min(kPieceElements, spans[p].count - i), static_cast<int32_t>(p),
+                        spans[p].decay ? 1 : 0};
+    }
+    first_piece[spans.size()] = count;
+    DeviceBuffer table = context.allocate(host.size());
+    context.copy_from_host(Tensor(table.data(), Dtype::u8, {static_cast<int64_t>(host.size())}), host.data());
+    return table;
+}
+
 void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_squares, const Tensor& gradients,
-                 std::span<const ParameterSpan> parameters, const Tensor& losses, double clip_norm) {
-    const Pieces cut(parameters);
-    const Scratch::Block scratch(context.scratch(),
-                                 cut.pieces_bytes() + cut.first_piece_bytes() + cut.partials_bytes());
-    char* memory = static_cast<char*>(scratch.data());
-    auto* pieces = reinterpret_cast<Piece*>(memory);
-    auto* first_piece = reinterpret_cast<int32_t*>(memory + cut.pieces_bytes());
-    auto* partials = reinterpret_cast<double*>(memory + cut.pieces_bytes() + cut.first_piece_bytes());
-    copy_to_device(context, pieces, cut.pieces.data(), cut.pieces.size() * sizeof(Piece));
-    copy_to_device(context, first_piece, cut.first_piece.data(), cut.first_piece.size() * sizeof(int32_t));
+                 const ParameterSet& parameters, const Tensor& losses, double clip_norm) {
+    const Table table(parameters);
+    const Scratch::Block scratch(context.scratch(), static_cast<size_t>(table.layout.pieces) * sizeof(double));
+    auto* partials = static_cast<double*>(scratch.data());
     with_accumulation_type(gradients.dtype, [&]<class A>(A) {
-        if (!cut.pieces.empty())
-            launch(sums_of_squares_kernel<A>, grid_of(static_cast<int64_t>(cut.pieces.size()), 1), kOptimizerThreads,
-                   {}, context.stream(), partials, data_of<const A>(gradients), pieces);
+        if (table.layout.pieces > 0)
+            launch(sums_of_squares_kernel<A>, grid_of(table.layout.pieces, 1), kOptimizerThreads, {}, context.stream(),
+                   partials, data_of<const A>(gradients), table.pieces);
     });
     launch(finish_norm_kernel, 1, kOptimizerThreads, {}, context.stream(), data_of<ops::StepScalars>(scalars),
-           data_of<double>(sum_of_squares), partials, first_piece, static_cast<int>(parameters.size()),
+           data_of<double>(sum_of_squares), partials, table.first_piece, static_cast<int>(table.layout.parameters),
            data_of<const double>(losses), static_cast<int>(losses.dim(0)), clip_norm);
 }
 
 void adamw(Context& context, const Tensor& master, const Tensor& compute, const Tensor& m, const Tensor& v,
-           const Tensor& gradients, std::span<const ParameterSpan> parameters, const Tensor& scalars,
-           const AdamW& options) {
-    const Pieces cut(parameters);
-    if (cut.pieces.empty()) return;
-    const Scratch::Block scratch(context.scratch(), cut.pieces_bytes());
-    auto* pieces = static_cast<Piece*>(scratch.data());
-    copy_to_device(context, pieces, cut.pieces.data(), cut.pieces.size() * sizeof(Piece));
+           const Tensor& gradients, const ParameterSet& parameters, const Tensor& scalars, const AdamW& options) {
+    const Table table(parameters);
+    if (table.layout.pieces == 0) return;
     with_compute_type(compute.empty() ? master.dtype : compute.dtype, [&]<class T>(T) {
         using A = Accumulator<T>;
-        launch(adamw_kernel<T>, grid_of(static_cast<int64_t>(cut.pieces.size()), 1), kOptimizerThreads, {},
-               context.stream(), data_of<A>(master), data_of<T>(compute), data_of<A>(m), data_of<A>(v),
-               data_of<const A>(gradients), pieces, data_of<const ops::StepScalars>(scalars), options);
+        launch(adamw_kernel<T>, grid_of(table.layout.pieces, 1), kOptimizerThreads, {}, context.stream(),
+               data_of<A>(master), data_of<T>(compute), data_of<A>(m), data_of<A>(v), data_of<const A>(gradients),
+               table.pieces, data_of<const ops::StepScalars>(scalars), options);
     });
 }
 

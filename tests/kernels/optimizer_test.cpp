@@ -26,11 +26,11 @@ struct OptimizerRun {
     }
     Tensor scalars_tensor() { return Tensor(&scalars, Dtype::u8, {static_cast<int64_t>(sizeof scalars)}); }
     void norm(Context& context, double clip) {
-        ops::global_norm(context, scalars_tensor(), sums, gradients, kParameters, losses, clip);
+        ops::global_norm(context, scalars_tensor(), sums, gradients, ops::ParameterSet(context, kParameters), losses, clip);
     }
     void step(Context& context) {
         const Tensor narrow = compute.tensor().dtype == acc ? Tensor() : compute.tensor();
-        ops::adamw(context, master, narrow, m, v, gradients, kParameters, scalars_tensor(), {});
+        ops::adamw(context, master, narrow, m, v, gradients, ops::ParameterSet(context, kParameters), scalars_tensor(), {});
     }
 
     Dtype acc;
