@@ -1,7 +1,7 @@
 // Our HDF5 files: token stores and checkpoints. Plain HDF5 that h5py opens: one contiguous dataset a tensor, attributes
 // on the root group. On top of HDF5's own checksums of its metadata, each dataset carries one of its data, the
-// attribute "xxh3_64" (16 hexadecimal digits of XXH3-64 over the stored little-endian bytes). bf16 is stored as u16
-// with the attribute dtype = "bf16".
+// attribute "xxh3_64" (16 hexadecimal digits of XXH3-64 over the stored little-endian bytes). bf16 and
+// fp16 are stored as u16 with the attribute dtype = "bf16" or "fp16".
 //
 // Distributions build libhdf5 without thread safety, so one lock serialises all calls made here. Memory from
 // Hdf5Reader::map() needs no lock: loops over tokens should use that.

@@ -37,16 +37,18 @@ hid_t file_type(Dtype dtype) {
         case Dtype::u8: return H5T_STD_U8LE;
         case Dtype::u32: return H5T_STD_U32LE;
         case Dtype::bf16:
+        case Dtype::f16:
         case Dtype::u16: return H5T_STD_U16LE;
     }
     return H5I_INVALID_HID;
 }
 
-std::optional<Dtype> dtype_of(hid_t type, bool is_bf16) {
+std::optional<Dtype> dtype_of(hid_t type, std::string_view named) {
+    for (Dtype narrow : {Dtype::bf16, Dtype::f16})
+        if (named == name_of(narrow))
+            return H5Tequal(type, file_type(narrow)) > 0 ? std::optional(narrow) : std::nullopt;
     for (Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::i32, Dtype::i64, Dtype::u8, Dtype::u16, Dtype::u32}) {
-        if (H5Tequal(type, file_type(dtype)) <= 0) continue;
-        if (is_bf16) return dtype == Dtype::u16 ? std::optional(Dtype::bf16) : std::nullopt;
-        return dtype;
+        if (H5Tequal(type, file_type(dtype)) > 0) return dtype;
     }
     return std::nullopt;
 }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -50,10 +51,11 @@ class Handle {
 /// The library's innermost description of what failed last, e.g. "incorrect metadata checksum"; may be empty.
 std::string last_error();
 
-/// The type in the file; borrowed, not to be closed. bf16 is u16 there.
+/// The type in the file; borrowed, not to be closed. bf16 and fp16 are u16 there.
 hid_t file_type(Dtype dtype);
-/// The element type of a type in a file; `is_bf16` tells the two 16-bit ones apart. Nothing when we have none such.
-std::optional<Dtype> dtype_of(hid_t type, bool is_bf16);
+/// The element type of a type in a file; the dtype attribute's text, `named`, tells the 16-bit ones apart. Nothing when
+/// we have none such.
+std::optional<Dtype> dtype_of(hid_t type, std::string_view named);
 
 /// A dataspace of this shape with row-major elements [first, first + count) selected.
 Handle select(std::span<const hsize_t> shape, hsize_t first, hsize_t count);

@@ -103,9 +103,9 @@ OpenDataset Hdf5Reader::Impl::open(const std::string& name) const {
         fail_damaged(name);
     }
     const Handle type(H5Dget_type(dataset.id.get()), H5Tclose);
-    const bool is_bf16 = text_attribute(dataset.id.get(), hdf5::kDtypeAttribute) == "bf16";
-    const auto dtype = hdf5::dtype_of(type.get(), is_bf16);
-    if (!dtype) fail(name, "its element type is none of f32, f64, i32, i64, u8, u16, u32, bf16, little-endian");
+    const auto named = text_attribute(dataset.id.get(), hdf5::kDtypeAttribute);
+    const auto dtype = hdf5::dtype_of(type.get(), named.value_or(""));
+    if (!dtype) fail(name, "its element type is none of f32, f64, i32, i64, u8, u16, u32, bf16, fp16, little-endian");
     dataset.dtype = *dtype;
     check_extent(name, dataset);
     return dataset;

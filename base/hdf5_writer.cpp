@@ -128,7 +128,8 @@ Stream& Hdf5Writer::Impl::create(const std::string& name, Dtype dtype, std::span
                                        layout.get(), H5P_DEFAULT),
                             H5Dclose);
     check(static_cast<bool>(stream.dataset));
-    if (dtype == Dtype::bf16) check(write_text_attribute(stream.dataset.get(), hdf5::kDtypeAttribute, "bf16"));
+    if (is_narrow(dtype))
+        check(write_text_attribute(stream.dataset.get(), hdf5::kDtypeAttribute, std::string(name_of(dtype))));
     return streams.emplace(name, std::move(stream)).first->second;
 }
 

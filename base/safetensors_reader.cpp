@@ -37,30 +37,16 @@ std::optional<uint64_t> element_size(std::string_view dtype) {
     return found == kSizes.end() ? std::nullopt : std::optional(found->second);
 }
 
-float half_to_float(uint16_t half) {
-    const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-    const uint32_t magnitude = half & 0x7fffu;
-    if (magnitude >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
-    // Shifted into place the exponent is too small by 112; the product puts that right, and normalises subnormals.
-    const float value = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
-}
-
-struct half {
-    uint16_t bits;
-    explicit operator float() const { return half_to_float(bits); }
-};
-
 template <class From, class To>
 void convert(const std::byte* from, int64_t count, void* out) {
     To* to = static_cast<To*>(out);
     for (int64_t i = 0; i < count; ++i) {
         From value;
         std::memcpy(&value, from + i * static_cast<int64_t>(sizeof value), sizeof value);  // may be unaligned
-        if constexpr (std::is_same_v<From, half> || std::is_same_v<From, bf16>) {
+        if constexpr (std::is_same_v<From, f16> || std::is_same_v<From, bf16>) {
             to[i] = static_cast<To>(static_cast<float>(value));
-        } else if constexpr (std::is_same_v<To, bf16>) {
-            to[i] = bf16(static_cast<float>(value));
+        } else if constexpr (std::is_same_v<To, bf16> || std::is_same_v<To, f16>) {
+            to[i] = To(static_cast<float>(value));
         } else {
             to[i] = static_cast<To>(value);
         }
@@ -73,7 +59,7 @@ bool convert_from(std::string_view stored, const std::byte* from, int64_t count,
     if (stored == "F32")
         convert<float, To>(from, count, out);
     else if (stored == "F16")
-        convert<half, To>(from, count, out);
+        convert<f16, To>(from, count, out);
     else if (stored == "BF16")
         convert<bf16, To>(from, count, out);
     else if (stored == "F64")
@@ -104,6 +90,7 @@ bool same_bytes(std::string_view stored, Dtype dtype) {
     switch (dtype) {
         case Dtype::f32: return stored == "F32";
         case Dtype::bf16: return stored == "BF16";
+        case Dtype::f16: return stored == "F16";
         case Dtype::f64: return stored == "F64";
         case Dtype::i32: return stored == "I32";
         case Dtype::i64: return stored == "I64";
@@ -241,6 +228,7 @@ void SafetensorsReader::read_as(const std::string& name, Dtype dtype, void* out)
     bool converted = false;
     if (dtype == Dtype::f32) converted = convert_from<float>(stored, from, count, out);
     if (dtype == Dtype::bf16) converted = convert_from<bf16>(stored, from, count, out);
+    if (dtype == Dtype::f16) converted = convert_from<f16>(stored, from, count, out);
     if (dtype == Dtype::f64) converted = convert_from<double>(stored, from, count, out);
     if (!converted) {
         throw UserError(fmt::format("tensor {} of {} is {}, which cannot become {}; convert it first", name, path(),

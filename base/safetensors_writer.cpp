@@ -18,6 +18,7 @@ std::string_view stored_name(Dtype dtype) {
     switch (dtype) {
         case Dtype::f32: return "F32";
         case Dtype::bf16: return "BF16";
+        case Dtype::f16: return "F16";
         case Dtype::f64: return "F64";
         case Dtype::i32: return "I32";
         case Dtype::i64: return "I64";

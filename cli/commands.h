@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "base/dtype.h"
+
 namespace CLI {
 class App;
 }
@@ -11,6 +13,9 @@ namespace ballast {
 
 /// --backend, with its check and help; `name` starts as its default. device_of_backend() (kernels/backend.h) reads it.
 void add_backend_option(CLI::App* command, std::string& name);
+/// --dtype, in the same way; dtype_of_option() reads it.
+void add_dtype_option(CLI::App* command, std::string& name, const std::string& help);
+Dtype dtype_of_option(const std::string& name);
 
 void add_tokenizer_command(CLI::App& app);
 void add_data_command(CLI::App& app);

@@ -26,6 +26,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr const char* kDtypeHelp = "compute type; fp16 on a GPU only";
+
 /// What every evaluation of a text takes.
 struct TextOptions {
     std::vector<std::string> text;
@@ -37,9 +39,7 @@ struct TextOptions {
         command->add_option("--tokenizer", tokenizer, "tokenizer.json; default: the one beside the model");
         command->add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
             ->check(CLI::NonNegativeNumber);
-        command->add_option("--dtype", dtype, "compute type")
-            ->check(CLI::IsMember({"f32", "bf16"}))
-            ->capture_default_str();
+        add_dtype_option(command, dtype, kDtypeHelp);
         command
             ->add_option("--gemm", gemm, "reference: our fixed-order matrix products, the same bits on every processor")
             ->check(CLI::IsMember({"auto", "reference"}))
@@ -52,7 +52,6 @@ struct TextOptions {
     void check_outputs() const {
         if (!json.empty()) require_writable(json);
     }
-    Dtype compute_dtype() const { return dtype == "bf16" ? Dtype::bf16 : Dtype::f32; }
     Context make_context() const {
         return Context(device_of_backend(backend), static_cast<int>(threads), gemm == "reference" ? Gemm::reference : Gemm::automatic);
     }
@@ -144,7 +143,7 @@ struct StreamingCommand {
     void run() const {
         text.check_outputs();
         Context context = text.make_context();
-        const train::LoadedModel loaded = train::load_model(model, context, text.compute_dtype());
+        const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const auto& config = loaded.model->config();
         const eval::TextStream stream = eval::make_text_stream(read_text(text, loaded), config, 0);
         const auto length = static_cast<int64_t>(stream.tokens.size());
@@ -226,7 +225,7 @@ struct TableCommand {
         std::vector<eval::CacheTableRow> rows;
         ordered_json json = ordered_json::array();
         for (const std::string& path : models) {
-            const train::LoadedModel loaded = train::load_model(path, context, text.compute_dtype());
+            const train::LoadedModel loaded = train::load_model(path, context, dtype_of_option(text.dtype));
             if (table.cache == 0) table.cache = loaded.model->config().max_position_embeddings / 2;
             const std::vector<uint32_t> tokens = read_text(text, loaded);
             const std::string name = std::filesystem::path(path).lexically_normal().filename().string();
@@ -288,7 +287,7 @@ struct SinksCommand {
         options.maps = !maps.empty();
         if (options.maps) require_writable(maps);
         Context context = text.make_context();
-        const train::LoadedModel loaded = train::load_model(model, context, text.compute_dtype());
+        const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const int64_t positions = loaded.model->config().max_position_embeddings;
         if (options.length > positions)
             log_warning(fmt::format("sequences of {} tokens, but the model was trained on {}; expect other attention",
@@ -352,7 +351,7 @@ struct LogitsCommand {
     void run() const {
         require_writable(out);
         Context context(device_of_backend(backend), 0);
-        const train::LoadedModel loaded = train::load_model(model, context, dtype == "bf16" ? Dtype::bf16 : Dtype::f32);
+        const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(dtype));
         const double loss = eval::write_logits(context, *loaded.model, ids, out, gradients);
         std::cout << fmt::format("loss {:.6f} -> {}\n", loss, out);
     }
@@ -367,9 +366,7 @@ void add_logits(CLI::App* parent) {
     command->add_option("--out", o->out, "safetensors file to write: logits [B,T,V], loss, grad.<tensor>")->required();
     add_backend_option(command, o->backend);
     command->add_flag("--grads", o->gradients, "also every gradient of the loss");
-    command->add_option("--dtype", o->dtype, "compute type")
-        ->check(CLI::IsMember({"f32", "bf16"}))
-        ->capture_default_str();
+    add_dtype_option(command, o->dtype, kDtypeHelp);
     command->footer(
         "Example:\n  ballast eval logits EleutherAI-pythia-160m --ids ids.safetensors --out out.safetensors --grads");
     command->callback([o] { o->run(); });

@@ -53,7 +53,7 @@ void export_command(const Options& options) {
     const train::LoadedModel loaded = train::load_model(options.model, context, Dtype::f32);
     const model::ModelConfig& config = loaded.model->config();
     model::ExportOptions settings;
-    settings.dtype = options.dtype == "bf16" ? Dtype::bf16 : Dtype::f32;
+    settings.dtype = dtype_of_option(options.dtype);
     settings.hidden_act = options.hidden_act;
     settings.max_shard_bytes = static_cast<int64_t>(options.max_shard_gb * 1e9);
     if (config.position != model::Position::alibi && !loaded.tokenizer_path.empty()) {
@@ -73,9 +73,7 @@ void add_export_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("export", "Write a model as a Hugging Face folder");
     command->add_option("model", options->model, "run folder, checkpoint file or Hugging Face folder")->required();
     command->add_option("dir", options->out, "folder to write")->required();
-    command->add_option("--dtype", options->dtype, "type of the weights")
-        ->check(CLI::IsMember({"f32", "bf16"}))
-        ->capture_default_str();
+    add_dtype_option(command, options->dtype, "type of the weights");
     command
         ->add_option(
             "--hidden-act", options->hidden_act,

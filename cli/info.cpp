@@ -63,6 +63,18 @@ void add_backend_option(CLI::App* command, std::string& name) {
         ->capture_default_str();
 }
 
+void add_dtype_option(CLI::App* command, std::string& name, const std::string& help) {
+    command->add_option("--dtype", name, help)
+        ->check(CLI::IsMember(std::vector<std::string>(kComputeDtypeNames.begin(), kComputeDtypeNames.end())))
+        ->capture_default_str();
+}
+
+Dtype dtype_of_option(const std::string& name) {
+    const auto found = std::find(kComputeDtypeNames.begin(), kComputeDtypeNames.end(), name);
+    require(found != kComputeDtypeNames.end(), "a dtype's name nobody checked");
+    return static_cast<Dtype>(found - kComputeDtypeNames.begin());
+}
+
 void add_info_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("info", "Version, processor, memory: what a report of a fault should carry");
     auto out = std::make_shared<std::string>();

@@ -28,4 +28,10 @@ Device device_of_backend(std::string_view name) {
     return is_built(Device::cuda) && cuda::why_unusable().empty() ? Device::cuda : Device::cpu;
 }
 
+Dtype computable_on(Device device, Dtype dtype) {
+    if (dtype == Dtype::f16 && device == Device::cpu)
+        throw UserError("fp16 is computed on a GPU only; choose the dtype bf16 or f32, or --backend cuda");
+    return dtype;
+}
+
 }  // namespace ballast

@@ -25,4 +25,7 @@ inline constexpr std::array<std::string_view, 4> kBackendNames{"auto", "cpu", "c
 /// used is Context's to say.
 Device device_of_backend(std::string_view name);
 
+/// The compute dtype, if the device has kernels for it; else UserError: fp16 is for GPUs.
+Dtype computable_on(Device device, Dtype dtype);
+
 }  // namespace ballast

@@ -56,7 +56,7 @@ void expect_rows(const Tensor& tensor, const char* name, Dtype dtype, std::initi
 Dtype output_dtype(const Tensor& tensor, Dtype x) { return tensor.dtype == accumulation_dtype(x) ? tensor.dtype : x; }
 
 void expect_compute(Dtype dtype) {
-    require(dtype == Dtype::f32 || dtype == Dtype::bf16 || dtype == Dtype::f64, "not a compute dtype");
+    require(dtype == Dtype::f32 || is_narrow(dtype) || dtype == Dtype::f64, "not a compute dtype");
 }
 
 void check_rope(const Tensor& like, const Tensor& table, Positions positions) {

@@ -3,8 +3,9 @@
 // Shape suffixes: B batch, T query positions, S key positions, H heads, G key-value heads (H % G == 0), D head dim,
 // C model dim, F feed-forward dim, V vocabulary (padded), N rows (B*T), O and I a linear layer's outputs and inputs.
 //
-// Dtypes: "x" is the compute dtype (f32, bf16 or f64); all x operands of a call share it. "acc" is
-// accumulation_dtype(x): f32 for f32 and bf16, f64 for f64. bf16 loads are widened, all arithmetic is in acc.
+// Dtypes: "x" is the compute dtype (f32, bf16, fp16 or f64); all x operands of a call share it. "acc" is
+// accumulation_dtype(x): f64 for f64, else f32. bf16 and fp16 loads are widened, all arithmetic is in acc. fp16 is for
+// GPUs: the CPU has no kernels for it (computable_on() in kernels/backend.h).
 //
 // Contract of gradients: d_<parameter> accumulates (+=, acc dtype); d_<activation> is overwritten unless its comment
 // says "+=". Overwriting ops never read their output. A default-constructed Tensor means "absent" where allowed.
@@ -158,7 +159,7 @@ size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows,
 
 /// out = a + b + c (c may be absent; out may be any of them). All x, same shape, contiguous.
 void add(Context&, const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& c = {});
-/// out = in converted to out's dtype (f32, bf16, f64). Same number of elements, contiguous.
+/// out = in converted to out's dtype (f32, bf16, fp16, f64). Same number of elements, contiguous.
 void cast(Context&, const Tensor& out, const Tensor& in);
 /// out = in, same shape and dtype, any strides with a contiguous last dim.
 void copy(Context&, const Tensor& out, const Tensor& in);

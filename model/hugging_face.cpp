@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -128,6 +129,22 @@ void refuse_unknown_tensors(const SafetensorsFolder& file, const ParameterTable&
 
 std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
+template <class T>
+std::vector<char> rounded_bytes(const std::vector<float>& values) {
+    std::vector<char> bytes(values.size() * sizeof(T));
+    auto* to = reinterpret_cast<T*>(bytes.data());
+    for (size_t i = 0; i < values.size(); ++i) to[i] = T(values[i]);
+    return bytes;
+}
+
+/// fp16 ends at 65504; an infinite weight would be found out only by whoever loads the file.
+void require_range_of_fp16(const std::string& name, const std::vector<float>& values) {
+    for (float x : values)
+        if (std::isfinite(x) && !std::isfinite(static_cast<float>(f16(x))))
+            throw UserError(
+                fmt::format("tensor {} holds {}, which fp16 cannot; export with --dtype bf16 or f32", name, x));
+}
+
 nlohmann::ordered_json export_config(const ModelConfig& config, const ExportOptions& options) {
     const bool plain = config.normaliser == Normaliser::softmax && config.position == Position::rope;
     nlohmann::ordered_json out;
@@ -154,7 +171,9 @@ nlohmann::ordered_json export_config(const ModelConfig& config, const ExportOpti
     out["use_cache"] = true;
     out["bos_token_id"] = options.end_of_text_id;
     out["eos_token_id"] = options.end_of_text_id;
-    out["torch_dtype"] = options.dtype == Dtype::bf16 ? "bfloat16" : "float32";
+    out["torch_dtype"] = options.dtype == Dtype::bf16  ? "bfloat16"
+                         : options.dtype == Dtype::f16 ? "float16"
+                                                       : "float32";
     out["ballast_normaliser"] = kNormaliserNames[static_cast<size_t>(config.normaliser)];
     out["ballast_position"] = kPositionNames[static_cast<size_t>(config.position)];
     out["ballast_num_sink_tokens"] = config.num_sink_tokens;
@@ -220,19 +239,15 @@ void write_hugging_face(const std::string& folder, const Context& context, const
             "checkpoint");
     if (!options.hidden_act.empty()) gelu_of(options.hidden_act, "--hidden-act");
 
-    std::vector<std::vector<float>> values;
-    std::vector<std::vector<bf16>> narrow;
+    std::vector<std::vector<char>> stored;
     SafetensorsFolderWriter writer(folder, options.max_shard_bytes);
     for (const auto& row : weights.table().rows()) {
-        auto& tensor = values.emplace_back(context.read_floats(weights.master(row)));
-        if (options.dtype != Dtype::bf16) {
-            writer.add(row.name, Dtype::f32, row.shape, tensor.data());
-            continue;
-        }
-        auto& rounded = narrow.emplace_back(tensor.size());
-        std::transform(tensor.begin(), tensor.end(), rounded.begin(), [](float x) { return bf16(x); });
-        writer.add(row.name, Dtype::bf16, row.shape, rounded.data());
-        tensor = {};
+        const std::vector<float> values = context.read_floats(weights.master(row));
+        stored.push_back(options.dtype == Dtype::bf16  ? rounded_bytes<bf16>(values)
+                         : options.dtype == Dtype::f16 ? rounded_bytes<f16>(values)
+                                                       : rounded_bytes<float>(values));
+        if (options.dtype == Dtype::f16) require_range_of_fp16(row.name, values);
+        writer.add(row.name, options.dtype, row.shape, stored.back().data());
     }
     writer.commit();
     const std::filesystem::path path(folder);

@@ -24,13 +24,14 @@ ModelConfig read_hugging_face_config(const std::string& folder);
 void read_hugging_face_weights(const std::string& folder, Context& context, Weights& weights);
 
 struct ExportOptions {
-    Dtype dtype = Dtype::f32;  // f32 or bf16
+    Dtype dtype = Dtype::f32;  // f32, bf16 or f16
     std::string hidden_act;    // written instead of the activation the model was trained with, when not empty
     int64_t max_shard_bytes = SafetensorsFolderWriter::kDefaultShardBytes;
     int64_t end_of_text_id = 0;
 };
 
-/// Writes config.json, generation_config.json and the weights. UserError for ALiBi, which GPT-NeoX does not have.
+/// Writes config.json, generation_config.json and the weights. UserError for ALiBi, which GPT-NeoX does not have, and
+/// for a weight beyond the range of fp16.
 void write_hugging_face(const std::string& folder, const Context& context, const ModelConfig& config,
                         const Weights& weights, const ExportOptions& options);
 

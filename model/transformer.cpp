@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/backend.h"
+
 namespace ballast::model {
 
 Activations::Activations(Arena& arena, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t B, int64_t T,
@@ -41,7 +43,7 @@ ops::AttentionParams attention_params(const ModelConfig& config, const LayerPara
 
 Transformer::Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype)
     : config_(config),
-      weights_(context, config, compute_dtype),
+      weights_(context, config, computable_on(context.device(), compute_dtype)),
       positions_(context, config, compute_dtype, config.max_position_embeddings + 1) {
     for (int64_t l = 0; l < config.num_layers; ++l) layers_.push_back(layer_weights(weights_, l));
 }

@@ -44,7 +44,8 @@ ops::AttentionParams attention_params(const ModelConfig& config, const LayerPara
 
 class Transformer {
   public:
-    /// Allocates the weights (zero); initialise or load them before use. `config` must have been validated.
+    /// Allocates the weights (zero); initialise or load them before use. `config` must have been validated. UserError
+    /// when the device cannot compute in the dtype.
     Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype);
 
     const ModelConfig& config() const { return config_; }

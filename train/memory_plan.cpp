@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "kernels/backend.h"
 #include "train/optimizer.h"
 
 namespace ballast::train {
@@ -22,7 +23,7 @@ std::vector<std::pair<std::string, size_t>> MemoryPlan::parts() const {
 MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
     const model::ParameterTable table(config.model);
     const auto flat = static_cast<size_t>(table.flat_size());
-    const Dtype dtype = config.train.dtype, acc = accumulation_dtype(dtype);
+    const Dtype dtype = computable_on(context.device(), config.train.dtype), acc = accumulation_dtype(dtype);
     const int64_t batch = config.samples_per_pass(), length = config.train.sequence_length;
     using model::Pass, model::PassKind;
 

@@ -20,6 +20,7 @@ struct MemoryPlan {
     std::vector<std::pair<std::string, size_t>> parts() const;
 };
 
+/// UserError when the device cannot compute in train.dtype.
 MemoryPlan plan_memory(const Context& context, const RunConfig& config);
 
 /// UserError with the plan's numbers and what to lower when it exceeds the device's `available` bytes.

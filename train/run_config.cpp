@@ -10,7 +10,6 @@ namespace ballast::train {
 namespace {
 
 constexpr std::array<std::string_view, 3> kScheduleNames{"pythia", "corrected", "neox"};
-constexpr std::array<std::string_view, 2> kTrainDtypeNames{"f32", "bf16"};
 constexpr std::array<std::string_view, 2> kGemmNames{"auto", "reference"};
 constexpr std::array<std::string_view, 3> kRecomputeNames{"none", "attention", "full"};
 constexpr double kLargestCount = 1e15;
@@ -35,7 +34,8 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("steps", train.steps, "updates", {.min = 1, .max = kLargestCount});
     v.field("seed", train.seed, "of the initial weights", {.min = 0});
     v.field("data_seed", train.data_seed, "of the sample order", {.min = 0, .max = 4294967295.0});
-    v.field("dtype", train.dtype, kTrainDtypeNames, "compute type; master weights, moments and gradients are f32");
+    v.field("dtype", train.dtype, kComputeDtypeNames,
+            "compute type; master weights, moments and gradients are f32; fp16 on a GPU only");
     v.field("gemm", train.gemm, kGemmNames, "reference: the same bits on every processor, f32 15 % slower, bf16 without AMX");
     v.field("recompute", train.recompute, kRecomputeNames,
             "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter, full all but "

@@ -32,6 +32,7 @@ void with_compute_type(Dtype dtype, F&& f) {
     switch (dtype) {
         case Dtype::f32: return f(float{});
         case Dtype::bf16: return f(__nv_bfloat16{});
+        case Dtype::f16: return f(__half{});
 #if BALLAST_SIMT_HOST
         case Dtype::f64: return f(double{});
 #endif

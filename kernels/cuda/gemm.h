@@ -7,7 +7,7 @@
 
 namespace ballast::cuda {
 
-/// Products of f32 or bf16 operands (f64 under the executor), accumulated in f32 (f64). Queued.
+/// Products of f32, bf16 or fp16 operands (f64 under the executor), accumulated in f32 (f64). Queued.
 void gemm(Context&, const GemmArguments&);
 
 }  // namespace ballast::cuda

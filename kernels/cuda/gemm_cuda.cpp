@@ -20,8 +20,14 @@ void check(cublasStatus_t status, const char* what) {
 }
 
 cudaDataType_t cuda_type(Dtype dtype) {
-    require(dtype == Dtype::f32 || dtype == Dtype::bf16, "cuBLASLt's products are f32 or bf16 here");
-    return dtype == Dtype::bf16 ? CUDA_R_16BF : CUDA_R_32F;
+    switch (dtype) {
+        case Dtype::f32: return CUDA_R_32F;
+        case Dtype::bf16: return CUDA_R_16BF;
+        case Dtype::f16: return CUDA_R_16F;
+        default: break;
+    }
+    require(false, "cuBLASLt's products are f32, bf16 or fp16 here");
+    return CUDA_R_32F;
 }
 
 /// cuBLASLt's objects, each destroyed by its own function.
@@ -108,8 +114,9 @@ class Product {
         check(cublasLtMatmulPreferenceSetAttribute(preference.get(), CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                    &workspace, sizeof workspace),
               "choosing an algorithm");
-        // Partial products that are added with atomics would give other bits in every run.
-        const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_MASK & ~uint32_t{CUBLASLT_REDUCTION_SCHEME_INPLACE};
+        // Partial products that are added with atomics would give other bits in every run; added in the type of a
+        // narrow result they would lose bits, and in fp16 overflow.
+        const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
         check(cublasLtMatmulPreferenceSetAttribute(preference.get(), CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                                    &reductions, sizeof reductions),
               "choosing an algorithm");

@@ -7,28 +7,29 @@
 namespace ballast::cuda {
 namespace {
 
-/// A bf16 operand widened, with the same strides.
+/// A narrow operand widened, with the same strides.
+template <class T>
 std::vector<float> widened(const Matrix& matrix, int64_t rows, int64_t columns) {
     const auto last = (rows - 1) * matrix.row + (columns - 1) * matrix.column;
     std::vector<float> values(static_cast<size_t>(last + 1));
-    const auto* from = static_cast<const bf16*>(matrix.data);
+    const auto* from = static_cast<const T*>(matrix.data);
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(from[i]);
     return values;
 }
 
-void multiply(Context& context, const GemmArguments& arguments) {
-    if (arguments.dtype != Dtype::bf16 || arguments.m == 0 || arguments.n == 0 || arguments.k == 0)
-        return cpu::gemm_reference(context, arguments);
+/// A product of T, which is bf16 or f16: operands are widened, so every sum is in f32, and the result rounded once.
+template <class T>
+void gemm_of_narrow(Context& context, const GemmArguments& arguments) {
     GemmArguments wide = arguments;
-    const std::vector<float> a = widened(arguments.a, arguments.m, arguments.k),
-                             b = widened(arguments.b, arguments.k, arguments.n);
+    const std::vector<float> a = widened<T>(arguments.a, arguments.m, arguments.k),
+                             b = widened<T>(arguments.b, arguments.k, arguments.n);
     std::vector<float> bias, c;
     wide.dtype = Dtype::f32;
     wide.narrow_c = false;
     wide.a.data = a.data();
     wide.b.data = b.data();
     if (arguments.bias != nullptr) {
-        bias = widened({arguments.bias, arguments.n, 1}, 1, arguments.n);
+        bias = widened<T>({arguments.bias, arguments.n, 1}, 1, arguments.n);
         wide.bias = bias.data();
     }
     if (arguments.narrow_c) {
@@ -37,7 +38,14 @@ void multiply(Context& context, const GemmArguments& arguments) {
         wide.c = c.data();
     }
     cpu::gemm_reference(context, wide);
-    for (size_t i = 0; i < c.size(); ++i) static_cast<bf16*>(arguments.c)[i] = bf16(c[i]);
+    for (size_t i = 0; i < c.size(); ++i) static_cast<T*>(arguments.c)[i] = T(c[i]);
+}
+
+void multiply(Context& context, const GemmArguments& arguments) {
+    const bool empty = arguments.m == 0 || arguments.n == 0 || arguments.k == 0;
+    if (empty || !is_narrow(arguments.dtype)) return cpu::gemm_reference(context, arguments);
+    if (arguments.dtype == Dtype::bf16) return gemm_of_narrow<bf16>(context, arguments);
+    gemm_of_narrow<f16>(context, arguments);
 }
 
 }  // namespace

@@ -122,6 +122,21 @@ TEST_CASE("hdf5: bf16 keeps its name and bits") {
                    "is bf16[3], expected u16[3]"));
 }
 
+TEST_CASE("hdf5: fp16 keeps its name and bits") {
+    const TemporaryFolder folder;
+    const std::vector<f16> values{f16(1.0f), f16(-0.0f), f16(6e-8f)};
+    Hdf5Writer writer(folder.file("a.h5"));
+    writer.write("x", Dtype::f16, Shape{3}, values.data());
+    writer.commit();
+    const Hdf5Reader reader(folder.file("a.h5"));
+    CHECK(reader.dataset("x").dtype == Dtype::f16);
+    std::vector<f16> back(3);
+    reader.read_all("x", Dtype::f16, Shape{3}, back.data());
+    CHECK(std::memcmp(back.data(), values.data(), 6) == 0);
+    CHECK(contains(message_of([&] { reader.read_all("x", Dtype::bf16, Shape{3}, back.data()); }),
+                   "is fp16[3], expected bf16[3]"));
+}
+
 TEST_CASE("hdf5: any range of a dataset of any rank, in row-major order") {
     const TemporaryFolder folder;
     const Shape shape{3, 4, 5};

@@ -60,9 +60,11 @@ void write_sample(const std::string& path) {
     std::vector<float> values(21);
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) - 10.25f;
     const std::vector<bf16> halves(5, bf16(2.5f));
+    const std::vector<f16> fp16(3, f16(-0.5f));
     SafetensorsWriter writer(path);
     writer.add("b.weight", Dtype::f32, Shape{3, 7}, values.data());
     writer.add("a.bias", Dtype::bf16, Shape{5}, halves.data());
+    writer.add("c.fp16", Dtype::f16, Shape{3}, fp16.data());
     writer.add("empty", Dtype::i64, Shape{0, 4}, nullptr);
     writer.add("scalar", Dtype::f32, Shape{}, values.data());
     writer.commit();
@@ -74,15 +76,19 @@ TEST_CASE("safetensors: what is written reads back, laid out as the format asks"
     const TemporaryFolder folder;
     write_sample(folder.file("a.safetensors"));
     const SafetensorsReader reader(folder.file("a.safetensors"));
-    CHECK(reader.names() == std::vector<std::string>{"a.bias", "b.weight", "empty", "scalar"});
+    CHECK(reader.names() == std::vector<std::string>{"a.bias", "b.weight", "c.fp16", "empty", "scalar"});
     CHECK(reader.info("b.weight").dtype == "F32");
     CHECK(reader.info("b.weight").shape == Shape{3, 7});
     CHECK(reader.info("a.bias").dtype == "BF16");
+    CHECK(reader.info("c.fp16").dtype == "F16");
     CHECK(reader.info("scalar").numel() == 1);
     CHECK(reader.info("empty").numel() == 0);
     std::vector<float> out(21);
     reader.read_f32("b.weight", out);
     CHECK(out[20] == 9.75f);
+    std::vector<f16> fp16(3);
+    reader.read_as("c.fp16", Dtype::f16, fp16.data());
+    CHECK(static_cast<float>(fp16[2]) == -0.5f);
 
     const std::string bytes = bytes_of(folder.file("a.safetensors"));
     uint64_t length = 0;
@@ -91,7 +97,7 @@ TEST_CASE("safetensors: what is written reads back, laid out as the format asks"
     const auto header = nlohmann::json::parse(bytes.substr(8, length));
     CHECK(header["__metadata__"]["format"] == "pt");
     CHECK(header["a.bias"]["data_offsets"] == std::vector<int>{84, 94});
-    CHECK(bytes.size() == 8 + length + 98);
+    CHECK(bytes.size() == 8 + length + 104);
     CHECK_THAT(message_of([&] { reader.info("c"); }),
                ContainsSubstring("tensor c is not in " + folder.file("a.safetensors")));
     CHECK_THAT(message_of([&] { reader.read_f32("a.bias", out); }), ContainsSubstring("has 5 elements, expected 21"));
@@ -119,7 +125,7 @@ TEST_CASE("safetensors: F16 becomes float exactly, for all 65536 bit patterns") 
     }
 }
 
-TEST_CASE("safetensors: every stored type becomes f32, f64 and bf16") {
+TEST_CASE("safetensors: every stored type becomes f32, f64, bf16 and fp16") {
     const TemporaryFolder folder;
     const auto check = [&](const char* dtype, const std::string& data, std::vector<double> expected) {
         CAPTURE(dtype);
@@ -130,13 +136,16 @@ TEST_CASE("safetensors: every stored type becomes f32, f64 and bf16") {
         std::vector<float> floats(expected.size());
         std::vector<double> doubles(expected.size());
         std::vector<bf16> halves(expected.size());
+        std::vector<f16> fp16(expected.size());
         reader.read_f32("x", floats);
         reader.read_as("x", Dtype::f64, doubles.data());
         reader.read_as("x", Dtype::bf16, halves.data());
+        reader.read_as("x", Dtype::f16, fp16.data());
         for (size_t i = 0; i < expected.size(); ++i) {
             CHECK(doubles[i] == expected[i]);
             CHECK(floats[i] == static_cast<float>(expected[i]));
             CHECK(static_cast<float>(halves[i]) == static_cast<float>(bf16(static_cast<float>(expected[i]))));
+            CHECK(fp16[i].bits == f16(static_cast<float>(expected[i])).bits);
         }
     };
     check("F32", bytes_as<float>({1.5f, -2.25f}), {1.5, -2.25});

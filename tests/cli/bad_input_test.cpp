@@ -175,3 +175,15 @@ TEST_CASE("cli: output folders that cannot be") {
                " --json " + occupied,
            {occupied});
 }
+
+TEST_CASE("cli: fp16 on the CPU is refused before anything is written") {
+    const TinyRun run;
+    const std::vector<std::string> what_to_do{"fp16", "GPU only", "bf16 or f32", "--backend cuda"};
+    refuse(run.train("new", "--backend cpu --set train.dtype=fp16"), what_to_do);
+    CHECK_FALSE(std::filesystem::exists(run.file("new")));
+    succeed(run.train("run", "--set train.steps=1"));
+    succeed("export " + run.file("run") + " " + run.file("hf") + " --dtype fp16");
+    const std::string text = " --cache 16 --max-tokens 50 --text " + run.file("text.txt");
+    succeed("eval streaming " + run.file("hf") + text);
+    refuse("eval streaming " + run.file("hf") + text + " --backend cpu --dtype fp16", what_to_do);
+}

@@ -24,13 +24,14 @@ struct CrossEntropyRun {
     void run(Context& context, double loss_scale) {
         ops::linear_cross_entropy(context, losses, d_x, d_weight, x, weight, targets, loss_scale);
     }
-    /// What rounding the gradient of the logits for native bf16 products costs; 0 where products are wider.
+    /// What rounding the gradient of the logits for bf16 or fp16 products costs; 0 where products are wider.
     double naive_d_weight_error(const Context& context, int64_t C, double loss_scale) const {
-        if (ops::product_dtype(context, x.tensor().dtype) != Dtype::bf16) return 0;
-        const auto gradient = [&](Dtype products) {
-            return reference_cross_entropy(x.get(), weight.get(), target_values, C, loss_scale, products).d_weight;
+        const Dtype products = ops::product_dtype(context, x.tensor().dtype);
+        if (!is_narrow(products)) return 0;
+        const auto gradient = [&](Dtype rounding) {
+            return reference_cross_entropy(x.get(), weight.get(), target_values, C, loss_scale, rounding).d_weight;
         };
-        return error(gradient(Dtype::bf16), gradient(Dtype::f64));
+        return error(gradient(products), gradient(Dtype::f64));
     }
 
     Dtype acc;

@@ -81,6 +81,7 @@ class TestTensor {
         switch (tensor_.dtype) {
             case Dtype::f32: return static_cast<const float*>(tensor_.data)[i];
             case Dtype::bf16: return static_cast<float>(static_cast<const bf16*>(tensor_.data)[i]);
+            case Dtype::f16: return static_cast<float>(static_cast<const f16*>(tensor_.data)[i]);
             case Dtype::i32: return static_cast<const int32_t*>(tensor_.data)[i];
             default: return static_cast<const double*>(tensor_.data)[i];
         }
@@ -89,6 +90,7 @@ class TestTensor {
         switch (tensor_.dtype) {
             case Dtype::f32: static_cast<float*>(tensor_.data)[i] = static_cast<float>(value); break;
             case Dtype::bf16: static_cast<bf16*>(tensor_.data)[i] = bf16(static_cast<float>(value)); break;
+            case Dtype::f16: static_cast<f16*>(tensor_.data)[i] = f16(static_cast<float>(value)); break;
             case Dtype::i32: static_cast<int32_t*>(tensor_.data)[i] = static_cast<int32_t>(value); break;
             default: static_cast<double*>(tensor_.data)[i] = value;
         }
@@ -137,18 +139,20 @@ inline double error(const Values& x, const Values& reference) {
 inline double rounded(Dtype dtype, double x) {
     if (dtype == Dtype::f64) return x;
     const float single = static_cast<float>(x);
-    return dtype == Dtype::bf16 ? static_cast<float>(bf16(single)) : single;
+    if (dtype == Dtype::bf16) return static_cast<float>(bf16(single));
+    return dtype == Dtype::f16 ? static_cast<float>(f16(single)) : single;
 }
 inline Values rounded(Dtype dtype, Values x) {
     for (double& v : x) v = rounded(dtype, v);
     return x;
 }
 
-/// What an output of `dtype` may differ from the oracle by. bf16: twice the error of rounding the oracle itself.
+/// What an output of `dtype` may differ from the oracle by. bf16 and fp16: twice the error of rounding the oracle
+/// itself.
 inline double tolerance(Dtype dtype, const Values& reference, double f32 = 2e-6, double f64 = 1e-12) {
     if (dtype == Dtype::f64) return f64;
     if (dtype == Dtype::f32) return f32;
-    return 2 * error(rounded(Dtype::bf16, reference), reference) + 1e-12;
+    return 2 * error(rounded(dtype, reference), reference) + 1e-12;
 }
 
 inline void check_error(const char* name, const TestTensor& x, const Values& reference, double tol) {
@@ -195,6 +199,11 @@ inline void check_thread_counts(const std::function<std::string(Context&)>& outp
     }
 }
 
-inline constexpr Dtype kComputeDtypes[] = {Dtype::f32, Dtype::bf16, Dtype::f64};
+/// Those the tests' device has kernels for: fp16 is for GPUs.
+inline const std::vector<Dtype> kComputeDtypes = [] {
+    std::vector<Dtype> dtypes{Dtype::f32, Dtype::bf16, Dtype::f64};
+    if (test_device() != Device::cpu) dtypes.push_back(Dtype::f16);
+    return dtypes;
+}();
 
 }  // namespace ballast::test

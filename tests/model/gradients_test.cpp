@@ -142,13 +142,15 @@ TEST_CASE("gradients accumulate over passes and repeat to the bit for any number
     CHECK(results[0] == results[2]);
 }
 
-TEST_CASE("bf16 follows f32") {
+TEST_CASE("bf16 and fp16 follow f32") {
     auto config = tiny_config();
     config.hidden_size = 64;
     config.intermediate_size = 0;
     const auto ids = random_ids(3, 2 * 33, config.vocab_size), targets = random_ids(4, 2 * 33, config.vocab_size);
     std::vector<std::vector<double>> losses, gradients;
-    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    std::vector<Dtype> dtypes{Dtype::f32, Dtype::bf16};
+    if (test_device() != Device::cpu) dtypes.push_back(Dtype::f16);
+    for (const Dtype dtype : dtypes) {
         Context context(test_device(), 2);
         model::Transformer model(context, config, dtype);
         model.weights().initialise(context, 5);
@@ -159,6 +161,20 @@ TEST_CASE("bf16 follows f32") {
         losses.push_back(to_host(context, pass.losses()));
         gradients.push_back(to_host(context, d.flat()));
     }
-    CHECK(relative_error(losses[1], losses[0]) <= 2e-3);
-    CHECK(relative_error(gradients[1], gradients[0]) <= 2e-2);
+    for (size_t i = 1; i < dtypes.size(); ++i) {
+        const double finer = dtypes[i] == Dtype::f16 ? 0.125 : 1;  // three more bits
+        CHECK(relative_error(losses[i], losses[0]) <= 2e-3 * finer);
+        CHECK(relative_error(gradients[i], gradients[0]) <= 2e-2 * finer);
+    }
+}
+
+TEST_CASE("the CPU does not compute in fp16 and says what to do instead", "[cpu]") {
+    Context context(Device::cpu, 1);
+    std::string message;
+    try {
+        model::Transformer(context, tiny_config(), Dtype::f16);
+    } catch (const UserError& error) {
+        message = error.what();
+    }
+    CHECK(message == "fp16 is computed on a GPU only; choose the dtype bf16 or f32, or --backend cuda");
 }

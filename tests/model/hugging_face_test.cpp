@@ -90,7 +90,7 @@ TEST_CASE("logits, loss and gradients equal transformers'") {
     check_against_fixture("gpt_neox_adamw", "grads.safetensors");
 }
 
-TEST_CASE("a written folder reads back to the same model, whole and in shards, f32 and bf16") {
+TEST_CASE("a written folder reads back to the same model, whole and in shards, f32, bf16 and fp16") {
     Context context(test_device(), 2);
     auto config = tiny_config();
     config.normaliser = Normaliser::sink_logit;
@@ -100,7 +100,7 @@ TEST_CASE("a written folder reads back to the same model, whole and in shards, f
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 3);
     for (const int64_t shard : {int64_t{1} << 30, int64_t{2000}})
-        for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
             const TemporaryFolder folder;
             model::write_hugging_face(folder.path(), context, config, model.weights(), {dtype, "", shard, 0});
             const auto back = model::read_hugging_face_config(folder.path());
@@ -111,13 +111,32 @@ TEST_CASE("a written folder reads back to the same model, whole and in shards, f
             CHECK_FALSE(back.parallel_residual);
             model::Weights weights(context, back, Dtype::f32);
             model::read_hugging_face_weights(folder.path(), context, weights);
-            const double tolerance = dtype == Dtype::f32 ? 0 : 4e-3;
+            const double tolerance = dtype == Dtype::f32 ? 0 : dtype == Dtype::bf16 ? 4e-3 : 5e-4;
             for (const auto& row : weights.table().rows())
                 CHECK(relative_error(to_host(context, weights.master(row)),
                                      to_host(context, model.weights().master(row))) <= tolerance);
             // transformers must refuse what it would compute wrongly
-            CHECK(read_json_file(folder.path() + "/config.json")["model_type"] == "ballast_gpt_neox");
+            const auto json = read_json_file(folder.path() + "/config.json");
+            CHECK(json["model_type"] == "ballast_gpt_neox");
+            CHECK(json["torch_dtype"] == (dtype == Dtype::f32    ? "float32"
+                                          : dtype == Dtype::bf16 ? "bfloat16"
+                                                                 : "float16"));
         }
+}
+
+TEST_CASE("a weight beyond the range of fp16 is not exported as infinity") {
+    Context context(test_device(), 1);
+    const auto config = tiny_config();
+    model::Transformer model(context, config, Dtype::f32);
+    randomise(context, model.weights(), 3);
+    const auto& row = model.weights().table().row(model::Role::final_layernorm_weight);
+    model.weights().write(context, row, std::vector<float>(static_cast<size_t>(row.count), 65520).data());
+    const TemporaryFolder folder;
+    CHECK_THROWS_AS(model::write_hugging_face(folder.path(), context, config, model.weights(),
+                                              {.dtype = Dtype::f16, .hidden_act = ""}),
+                    UserError);
+    model.weights().write(context, row, std::vector<float>(static_cast<size_t>(row.count), 65519).data());
+    model::write_hugging_face(folder.path(), context, config, model.weights(), {.dtype = Dtype::f16, .hidden_act = ""});
 }
 
 TEST_CASE("a tied model needs no head, and lm_head.weight is another name for it") {
