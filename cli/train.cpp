@@ -70,7 +70,7 @@ TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& 
     const int64_t last = config.train.steps;
     observer.started = [&bar, last](int64_t first) { bar = std::make_unique<Progress>("train", last, "steps", first); };
     observer.step = [&bar, last, every = config.train.log_every](const StepMetrics& m) {
-        if (m.step % every == 0 || m.step == last) print_line(format_step(m, last));
+        if (m.step % every == 0 || m.step == last || m.skipped) print_line(format_step(m, last));
         bar->set_suffix(fmt::format("loss {:.3f}  {} tok/s", m.loss, format_count(m.tokens_per_second)));
         bar->update(m.step);
     };

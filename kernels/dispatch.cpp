@@ -59,6 +59,10 @@ void expect_compute(Dtype dtype) {
     require(dtype == Dtype::f32 || is_narrow(dtype) || dtype == Dtype::f64, "not a compute dtype");
 }
 
+void expect_scalars(const StepScalarsTensor& scalars) {
+    expect_dense(scalars, "scalars", Dtype::u8, {static_cast<int64_t>(sizeof(StepScalars))});
+}
+
 void check_rope(const Tensor& like, const Tensor& table, Positions positions) {
     expect_compute(like.dtype);
     require(like.rank == 4, "rope works on [B,T,H,D]");
@@ -267,8 +271,9 @@ void attention_weights(Context& context, const Tensor& weights, const Tensor& ls
     run<cpu::attention_weights, cuda::attention_weights>(context, weights, lse, in, params);
 }
 
-void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight, const Tensor& x,
-                          const Tensor& weight, const Tensor& targets, double loss_scale) {
+void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
+                          const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_factor,
+                          const StepScalarsTensor& scalars) {
     expect_compute(x.dtype);
     const Dtype acc = accumulation_dtype(x.dtype);
     const int64_t N = x.dim(0), C = x.dim(1), V = weight.dim(0);
@@ -281,7 +286,9 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
         expect_dense(d_x, "d_x", x.dtype, {N, C});
         expect_dense(d_weight, "d_weight", acc, {V, C});
     }
-    run<cpu::linear_cross_entropy, cuda::linear_cross_entropy>(context, losses, d_x, d_weight, x, weight, targets, loss_scale);
+    if (!scalars.empty()) expect_scalars(scalars);
+    run<cpu::linear_cross_entropy, cuda::linear_cross_entropy>(context, losses, d_x, d_weight, x, weight, targets,
+                                                               loss_factor, scalars);
 }
 
 size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels) {
@@ -324,7 +331,7 @@ ParameterSet::ParameterSet(Context& context, std::vector<ParameterSpan> spans)
 
 void global_norm(Context& context, const StepScalarsTensor& scalars, const Tensor& sum_of_squares, const Tensor& gradients,
                  const ParameterSet& parameters, const Tensor& losses, double clip_norm) {
-    expect_dense(scalars, "scalars", Dtype::u8, {static_cast<int64_t>(sizeof(StepScalars))});
+    expect_scalars(scalars);
     expect_dense(sum_of_squares, "sum_of_squares", Dtype::f64, {static_cast<int64_t>(parameters.spans().size())});
     expect_dense(gradients, "gradients", accumulation_dtype(gradients.dtype), {gradients.dim(0)});
     expect_dense(losses, "losses", Dtype::f64, {losses.dim(0)});
@@ -345,7 +352,7 @@ void adamw(Context& context, const Tensor& master, const Tensor& compute, const 
         require(accumulation_dtype(compute.dtype) == acc, "the compute weights have the wrong dtype");
         expect_dense(compute, "compute", compute.dtype, {P});
     }
-    expect_dense(scalars, "scalars", Dtype::u8, {static_cast<int64_t>(sizeof(StepScalars))});
+    expect_scalars(scalars);
     run<cpu::adamw, cuda::adamw>(context, master, compute, m, v, gradients, parameters, scalars, options);
 }
 

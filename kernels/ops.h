@@ -145,14 +145,31 @@ size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs&);
 /// weights acc [B,H,T,S] = P' itself, for measuring attention on short sequences (never used in training).
 void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
 
+// ---- A step's scalars -----------------------------------------------------------------------------------------------
+
+/// What changes from step to step lives on the device, so that a whole step can become a CUDA graph. The host writes
+/// learning_rate, step and loss_scale before the step and reads the rest after it.
+struct StepScalars {
+    double learning_rate = 0;
+    int64_t step = 0;        // 1-based: bias corrections use beta^step
+    double loss_scale = 1;   // multiplies the loss, hence every gradient until AdamW (fp16)
+    double grad_norm = 0;    // L2 of all gradients of the loss itself, before clipping
+    double clip_factor = 1;  // multiplies every gradient: clips it and takes loss_scale out
+    int64_t non_finite = 0;  // 1 when loss or grad norm is not finite; AdamW then changes nothing
+};
+/// The scalars' place on the device: u8 [sizeof(StepScalars)].
+using StepScalarsTensor = Tensor;
+
 // ---- Fused linear + cross-entropy -----------------------------------------------------------------------------------
 
-/// Of rows with target >= 0: losses[n] = -log softmax(x[n] weight^T)[targets[n]]; rows with target < 0 have loss 0 and no gradient.
-/// With gradients: d_x = loss_scale * dloss/dx, d_weight += loss_scale * dloss/dweight (loss = sum of the losses).
-/// x, d_x x [N,C]; weight x [V,C]; d_weight acc [V,C]; targets i32 [N]; losses acc [N]. d_x and d_weight are both
-/// present or both absent (evaluation). Runs in chunks of rows: the full logits never exist.
+/// Of rows with target >= 0: losses[n] = -log softmax(x[n] weight^T)[targets[n]]; rows with target < 0 have loss 0 and
+/// no gradient. With gradients: d_x = f dloss/dx, d_weight += f dloss/dweight (loss = sum of the losses), f =
+/// loss_factor times the scalars' loss_scale, which is read on the device when the op runs (absent scalars: 1). x, d_x
+/// x [N,C]; weight x [V,C]; d_weight acc [V,C]; targets i32 [N]; losses acc [N]. d_x and d_weight are both present or
+/// both absent (evaluation). Runs in chunks of rows: the full logits never exist.
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
-                          const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_scale);
+                          const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_factor,
+                          const StepScalarsTensor& scalars = {});
 size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels);
 
 // ---- Element-wise ---------------------------------------------------------------------------------------------------
@@ -167,18 +184,6 @@ void copy(Context&, const Tensor& out, const Tensor& in);
 void sum(Context&, const Tensor& out_1, const Tensor& x);
 
 // ---- Optimiser ------------------------------------------------------------------------------------------------------
-
-/// What changes from step to step lives on the device, so that a whole step can become a CUDA graph. The host writes
-/// learning_rate and step before the step and reads the rest after it.
-struct StepScalars {
-    double learning_rate = 0;
-    int64_t step = 0;           // 1-based: bias corrections use beta^step
-    double grad_norm = 0;       // L2 of all gradients, before clipping
-    double clip_factor = 1;     // multiplies every gradient
-    int64_t non_finite = 0;     // 1 when loss or grad norm is not finite; AdamW then changes nothing
-};
-/// The scalars' place on the device: u8 [sizeof(StepScalars)].
-using StepScalarsTensor = Tensor;
 
 /// A parameter's place in the flat arrays of weights, gradients and moments.
 struct ParameterSpan {
@@ -200,8 +205,9 @@ class ParameterSet {
 };
 
 /// sum_of_squares f64 [n] = sum of g^2 of every parameter of the flat gradients g acc [P]; then, into scalars:
-/// grad_norm = sqrt(total), clip_factor = 1 / max(1, (grad_norm + 1e-6) / clip_norm) (DeepSpeed's), or 1 when clip_norm <= 0,
-/// non_finite = the norm, or one of the losses f64 [K] of the step's passes, is not finite.
+/// grad_norm = sqrt(total) / loss_scale, clip_factor = 1 / max(1, (grad_norm + 1e-6) / clip_norm) / loss_scale
+/// (DeepSpeed's; 1 / loss_scale when clip_norm <= 0), non_finite = the norm, or one of the losses f64 [K] of the step's
+/// passes, is not finite.
 void global_norm(Context&, const StepScalarsTensor& scalars, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
                  const ParameterSet& parameters, const Tensor& losses_K, double clip_norm);
 

@@ -47,7 +47,8 @@ void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_B
                        const AttentionParams&);
 
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
-                          const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_scale);
+                          const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_factor,
+                          const Tensor& scalars);
 size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels);
 
 void add(Context&, const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& c);

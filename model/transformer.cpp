@@ -164,7 +164,7 @@ void Pass::forward_logits(const Tensor& logits) {
     model_.head_logits(context_, logits, a_.residual_of(model_.config().num_layers), a_);
 }
 
-void Pass::forward_backward(const FlatArray& gradients, double loss_scale) {
+void Pass::forward_backward(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars) {
     require(kind_ == PassKind::forward_backward, "this pass keeps no activations for a backward pass");
     const ModelConfig& config = model_.config();
     const Weights& weights = model_.weights();
@@ -175,7 +175,7 @@ void Pass::forward_backward(const FlatArray& gradients, double loss_scale) {
     const Tensor& x_last = a_.residual_of(L);
     model_.final_layernorm(context_, x_last, a_);
     ops::linear_cross_entropy(context_, a_.losses, a_.d_final_out, gradients.of(model_.head_row()), a_.final_out,
-                              weights.compute(model_.head_row()), a_.targets, loss_scale);
+                              weights.compute(model_.head_row()), a_.targets, loss_factor, scalars);
 
     context_.zero(a_.d_x);
     ops::layernorm_backward(context_, a_.d_x, gradients.of(table.row(Role::final_layernorm_weight)),

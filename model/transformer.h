@@ -93,8 +93,9 @@ class Pass {
     void set_tokens(std::span<const int32_t> ids, std::span<const int32_t> targets);
     /// Runs the layers and the loss; losses() then holds one value a row (0 where there is no target).
     void forward();
-    /// The same, and adds d(loss_scale * sum of losses) to `gradients` (acc, laid out by the parameter table).
-    void forward_backward(const FlatArray& gradients, double loss_scale);
+    /// The same, and adds d(f * sum of losses) to `gradients` (acc, laid out by the parameter table); f = loss_factor
+    /// times the loss scale among the step's scalars, where they are given.
+    void forward_backward(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars = {});
     /// Runs the layers and writes logits acc [N,V].
     void forward_logits(const Tensor& logits);
 

@@ -21,7 +21,8 @@ class FlatArray {
     Tensor flat_;
 };
 
-/// Master weights in the accumulation dtype (f32, or f64 for a f64 model) and, for bf16, the copy the ops compute with.
+/// Master weights in the accumulation dtype (f32, or f64 for a f64 model) and, for bf16 and fp16, the copy the ops
+/// compute with.
 class Weights {
   public:
     Weights(const Context& context, const ModelConfig& config, Dtype compute_dtype);

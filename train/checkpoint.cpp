@@ -1,7 +1,7 @@
 #include "train/checkpoint.h"
 
+#include <cmath>
 #include <fmt/format.h>
-#include <unordered_set>
 
 #include "base/build_info.h"
 #include "base/config_toml.h"
@@ -40,6 +40,37 @@ void read_tensor(const Hdf5Reader& file, const std::string& name, const model::P
     context.copy_from_host(tensor, host.data());
 }
 
+/// A dataset of one number.
+template <class T>
+void write_number(Hdf5Writer& file, const std::string& name, T value) {
+    file.write(name, DtypeOf<T>::value, {}, &value);
+}
+template <class T>
+T read_number(const Hdf5Reader& file, const std::string& name) {
+    T value;
+    file.read_all(name, DtypeOf<T>::value, {}, &value);
+    return value;
+}
+
+constexpr const char *kScale = "loss_scaler/scale", *kHysteresis = "loss_scaler/hysteresis",
+                     *kGoodUpdates = "loss_scaler/good_updates";
+
+void write_loss_scaler(Hdf5Writer& file, const LossScalerState& state) {
+    write_number(file, kScale, state.scale);
+    write_number(file, kHysteresis, state.hysteresis);
+    write_number(file, kGoodUpdates, state.good_updates);
+}
+
+std::optional<LossScalerState> read_loss_scaler(const Hdf5Reader& file, const std::string& path) {
+    if (!file.has(kScale)) return std::nullopt;
+    const LossScalerState state{read_number<double>(file, kScale), read_number<int64_t>(file, kHysteresis),
+                                read_number<int64_t>(file, kGoodUpdates)};
+    if (!(state.scale > 0 && std::isfinite(state.scale) && state.hysteresis >= 1 && state.good_updates >= 0))
+        throw UserError(fmt::format("{}: its loss scaler ({}, {}, {}) is impossible; the file is damaged", path,
+                                    state.scale, state.hysteresis, state.good_updates));
+    return state;
+}
+
 void require_format(const Hdf5Reader& file, const std::string& path) {
     if (!file.has_attribute("format") || file.string_attribute("format") != kFormat)
         throw UserError(fmt::format("{} is not a Ballast checkpoint (no attribute format = {})", path, kFormat));
@@ -53,11 +84,13 @@ void save_checkpoint(const std::string& path, const CheckpointInfo& info, const 
     file.set_attribute("format", std::string(kFormat));
     file.set_attribute("ballast_version", std::string(build_info().version));
     file.set_attribute("step", info.step);
+    file.set_attribute("steps_skipped", info.steps_skipped);
     file.set_attribute("tokens", info.tokens);
     file.set_attribute("tokenizer_hash", info.tokenizer_hash);
     const std::string toml = to_toml(info.config);
     const int64_t length = static_cast<int64_t>(toml.size());
     file.write("config", Dtype::u8, {&length, 1}, toml.data());
+    if (info.loss_scaler) write_loss_scaler(file, *info.loss_scaler);
     for (const auto& row : weights.table().rows()) {
         write_tensor(file, "model/" + row.name, row, context, weights.master(row));
         write_tensor(file, moment_name("m", row.name), row, context, optimizer.first_moments().of(row));
@@ -71,6 +104,10 @@ CheckpointInfo read_checkpoint_info(const std::string& path) {
     require_format(file, path);
     CheckpointInfo info;
     info.step = file.integer_attribute("step");
+    if (file.has_attribute("steps_skipped")) info.steps_skipped = file.integer_attribute("steps_skipped");
+    if (info.steps_skipped < 0 || info.steps_skipped > info.step)
+        throw UserError(fmt::format("{}: {} of its {} steps were skipped, it says; the file is damaged", path,
+                                    info.steps_skipped, info.step));
     info.tokens = file.integer_attribute("tokens");
     info.tokenizer_hash = file.string_attribute("tokenizer_hash");
     const Hdf5Dataset stored = file.dataset("config");
@@ -80,6 +117,7 @@ CheckpointInfo read_checkpoint_info(const std::string& path) {
     std::string toml(static_cast<size_t>(stored.numel()), '\0');
     file.read_all("config", Dtype::u8, stored.shape, toml.data());
     load_toml_text(info.config, toml, path + ":config");
+    info.loss_scaler = read_loss_scaler(file, path);
     return info;
 }
 

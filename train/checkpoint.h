@@ -1,8 +1,9 @@
 // Checkpoints: HDF5 files with every parameter under its Hugging Face name, AdamW's moments, the step, the resolved
 // config and the tokenizer's hash. Each appears whole or not at all and carries checksums (base/hdf5_file.h).
 //
-// Layout (docs/formats.md): model/<name>, optimizer/m/<name>, optimizer/v/<name>; root attributes format, step, tokens,
-// config (u8 dataset "config": TOML), tokenizer_hash, ballast_version.
+// Layout (docs/formats.md): model/<name>, optimizer/m/<name>, optimizer/v/<name>; loss_scaler/{scale, hysteresis,
+// good_updates} of fp16 runs; the u8 dataset config (TOML); root attributes format, step, steps_skipped, tokens,
+// tokenizer_hash, ballast_version.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,12 @@
 namespace ballast::train {
 
 struct CheckpointInfo {
-    int64_t step = 0;    // updates done
-    int64_t tokens = 0;  // predicted tokens seen
+    int64_t step = 0;           // batches done
+    int64_t steps_skipped = 0;  // of them without an update
+    int64_t tokens = 0;         // input positions seen
     RunConfig config;
     std::string tokenizer_hash;
+    std::optional<LossScalerState> loss_scaler;  // of an fp16 run
 };
 
 /// Writes `path` atomically. UserError when the disk refuses; an older file at `path` then survives.

@@ -24,8 +24,10 @@ std::string with_thousands(double value) {
 std::string format_step(const StepMetrics& m, int64_t last_step) {
     const std::string time =
         m.seconds < 10 ? fmt::format("{:.0f} ms", m.seconds * 1e3) : fmt::format("{:.1f} s", m.seconds);
-    return fmt::format("step {}/{} | loss {:.4f} | norm {:.3f} | lr {:.2e} | {} tok/s | {}", m.step, last_step, m.loss,
-                       m.grad_norm, m.learning_rate, with_thousands(m.tokens_per_second), time);
+    const std::string scale =
+        m.loss_scale ? fmt::format(" | scale {}{}", *m.loss_scale, m.skipped ? " | skipped" : "") : "";
+    return fmt::format("step {}/{} | loss {:.4f} | norm {:.3f} | lr {:.2e}{} | {} tok/s | {}", m.step, last_step,
+                       m.loss, m.grad_norm, m.learning_rate, scale, with_thousands(m.tokens_per_second), time);
 }
 
 JsonLines::JsonLines(std::string path)
@@ -42,14 +44,15 @@ void JsonLines::append_line(std::string line) {
 }
 
 void JsonLines::append(const StepMetrics& m) {
-    append_line(nlohmann::ordered_json{{"step", m.step},
-                                       {"loss", m.loss},
-                                       {"grad_norm", m.grad_norm},
-                                       {"lr", m.learning_rate},
-                                       {"tokens", m.tokens},
-                                       {"seconds", m.seconds},
-                                       {"tokens_per_second", m.tokens_per_second}}
-                    .dump());
+    nlohmann::ordered_json line{{"step", m.step},
+                                {"loss", m.loss},
+                                {"grad_norm", m.grad_norm},
+                                {"lr", m.learning_rate},
+                                {"tokens", m.tokens},
+                                {"seconds", m.seconds},
+                                {"tokens_per_second", m.tokens_per_second}};
+    if (m.loss_scale) line.update({{"loss_scale", *m.loss_scale}, {"skipped", m.skipped}});
+    append_line(line.dump());
 }
 
 void JsonLines::append_validation(int64_t step, double loss) {

@@ -2,21 +2,25 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace ballast::train {
 
 struct StepMetrics {
-    int64_t step = 0;          // updates done
+    int64_t step = 0;          // batches done
     double loss = 0;           // mean over the step's targets, natural log
     double grad_norm = 0;      // before clipping
     double learning_rate = 0;  // of this update
     int64_t tokens = 0;        // input positions seen since the start of the run
     double seconds = 0;        // of this step
     double tokens_per_second = 0;
+    std::optional<double> loss_scale;  // of this step, in fp16
+    bool skipped = false;              // its gradients overflowed: nothing was updated
 };
 
-/// "step 12/1000 | loss 5.1234 | norm 0.934 | lr 1.20e-04 | 12,345 tok/s | 83 ms"
+/// "step 12/1000 | loss 5.1234 | norm 0.934 | lr 1.20e-04 | 12,345 tok/s | 83 ms", in fp16 with "scale 4096" and, where
+/// the gradients overflowed, "skipped" after the rate.
 std::string format_step(const StepMetrics& metrics, int64_t last_step);
 
 /// Appends JSON lines to a file; each is whole on the disk's side of write(2) before the next begins.

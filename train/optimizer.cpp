@@ -21,7 +21,11 @@ size_t Optimizer::bytes(const model::ParameterTable& table, Dtype compute_dtype)
     return 3 * static_cast<size_t>(table.flat_size()) * size_of(accumulation_dtype(compute_dtype));
 }
 
-void Optimizer::zero_gradients() { context_.zero(gradients_.flat()); }
+void Optimizer::begin(int64_t update, double learning_rate, double loss_scale) {
+    const ops::StepScalars scalars{.learning_rate = learning_rate, .step = update, .loss_scale = loss_scale};
+    context_.copy_from_host(scalars_, &scalars);
+    context_.zero(gradients_.flat());
+}
 
 std::string Optimizer::first_non_finite(const model::ParameterTable& table) const {
     std::vector<double> sums(parameters_.spans().size());
@@ -31,14 +35,11 @@ std::string Optimizer::first_non_finite(const model::ParameterTable& table) cons
     return "";
 }
 
-StepResult Optimizer::step(model::Weights& weights, int64_t step, double learning_rate, const Tensor& losses) {
-    ops::StepScalars scalars;
-    scalars.learning_rate = learning_rate;
-    scalars.step = step;
-    context_.copy_from_host(scalars_, &scalars);
+StepResult Optimizer::step(model::Weights& weights, const Tensor& losses) {
     ops::global_norm(context_, scalars_, sum_of_squares_, gradients_.flat(), parameters_, losses, clip_norm_);
-    ops::adamw(context_, weights.master_flat(), weights.compute_flat(), m_.flat(), v_.flat(), gradients_.flat(), parameters_,
-               scalars_, options_);
+    ops::adamw(context_, weights.master_flat(), weights.compute_flat(), m_.flat(), v_.flat(), gradients_.flat(),
+               parameters_, scalars_, options_);
+    ops::StepScalars scalars;
     context_.copy_to_host(&scalars, scalars_);
     StepResult result{scalars.grad_norm, scalars.non_finite == 0, ""};
     if (!result.applied) result.non_finite_parameter = first_non_finite(weights.table());

@@ -11,7 +11,7 @@ namespace ballast::train {
 
 /// What the host learns from a step.
 struct StepResult {
-    double grad_norm = 0;              // before clipping
+    double grad_norm = 0;              // of the loss itself, before clipping
     bool applied = true;               // false: something was not finite and no parameter changed
     std::string non_finite_parameter;  // first parameter whose gradient is not finite; empty when only the loss was
 };
@@ -27,10 +27,12 @@ class Optimizer {
     const model::FlatArray& first_moments() const { return m_; }
     const model::FlatArray& second_moments() const { return v_; }
 
-    void zero_gradients();
-    /// Update number `step` (1-based) with the accumulated gradients. `losses` f64 [K]: a non-finite one stops the step
-    /// too.
-    StepResult step(model::Weights& weights, int64_t step, double learning_rate, const Tensor& losses);
+    /// Begins update number `update` (1-based): gradients are zero, and the device knows the update's scalars.
+    void begin(int64_t update, double learning_rate, double loss_scale = 1);
+    /// For the passes that add to the gradients.
+    const ops::StepScalarsTensor& scalars() const { return scalars_; }
+    /// The update, with the accumulated gradients. `losses` f64 [K]: a non-finite one stops it too.
+    StepResult step(model::Weights& weights, const Tensor& losses);
 
   private:
     std::string first_non_finite(const model::ParameterTable& table) const;

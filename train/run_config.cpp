@@ -35,7 +35,7 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("seed", train.seed, "of the initial weights", {.min = 0});
     v.field("data_seed", train.data_seed, "of the sample order", {.min = 0, .max = 4294967295.0});
     v.field("dtype", train.dtype, kComputeDtypeNames,
-            "compute type; master weights, moments and gradients are f32; fp16 on a GPU only");
+            "compute type; master weights, moments and gradients are f32; fp16 on a GPU only, see [fp16]");
     v.field("gemm", train.gemm, kGemmNames, "reference: the same bits on every processor, f32 15 % slower, bf16 without AMX");
     v.field("recompute", train.recompute, kRecomputeNames,
             "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter, full all but "
@@ -55,6 +55,15 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("weight_decay", optimizer.weight_decay, "of matrices and embeddings; norms and biases do not decay",
             {.min = 0, .max = 100});
     v.field("clip_norm", optimizer.clip_norm, "largest L2 norm of all gradients; 0: no clipping", {.min = 0});
+
+    v.section("fp16", "Dynamic loss scaling, for train.dtype = \"fp16\" (GPT-NeoX's names)");
+    v.field("initial_scale_power", fp16.initial_scale_power, "the loss is first multiplied by 2 to this power",
+            {.min = 0, .max = 100});
+    v.field("loss_scale_window", fp16.loss_scale_window, "updates without an overflow until the scale doubles",
+            {.min = 1, .max = kLargestCount});
+    v.field("hysteresis", fp16.hysteresis, "overflows within a window until the scale halves", {.min = 1, .max = 1e6});
+    v.field("min_loss_scale", fp16.min_loss_scale, "smallest scale; an overflow there ends the run",
+            {.min = 1e-6, .max = 1e30});
 
     v.section("checkpoint", "What is kept");
     v.field("every", checkpoint.every, "steps between checkpoints; 0: only the last", {.min = 0});
@@ -97,6 +106,10 @@ void RunConfig::validate() const {
     if (optimizer.min_learning_rate > optimizer.learning_rate)
         throw UserError(fmt::format("optimizer.min_learning_rate = {} is above optimizer.learning_rate = {}",
                                     optimizer.min_learning_rate, optimizer.learning_rate));
+    if (fp16.min_loss_scale > fp16.initial_scale())
+        throw UserError(
+            fmt::format("fp16.min_loss_scale = {} is above the first scale, 2 to the fp16.initial_scale_power = {}",
+                        fp16.min_loss_scale, fp16.initial_scale_power));
     for (const auto& [name, value] : {std::pair{"data.train", &data.train}, {"data.tokenizer", &data.tokenizer}})
         if (value->empty())
             throw UserError(

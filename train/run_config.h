@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/transformer.h"
+#include "train/loss_scaler.h"
 #include "train/schedule.h"
 
 namespace ballast::train {
@@ -62,6 +63,7 @@ struct RunConfig {
     DataConfig data;
     TrainConfig train;
     OptimizerConfig optimizer;
+    Fp16Config fp16;
     CheckpointConfig checkpoint;
     ValidationConfig validation;
     SampleConfig sample;

@@ -77,6 +77,7 @@ Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDi
                  config.optimizer.clip_norm),
       pass_(context, model_, model::PassKind::forward_backward, config.samples_per_pass(),
             config.train.sequence_length, config.train.recompute) {
+    if (config.train.dtype == Dtype::f16) scaler_.emplace(config.fp16);
     const int64_t passes = config.train.global_batch / config.samples_per_pass();
     losses_buffer_ = context.allocate(static_cast<size_t>(passes) * sizeof(double));
     micro_losses_ = Tensor(losses_buffer_.data(), Dtype::f64, {passes});
@@ -96,6 +97,8 @@ int64_t Trainer::start(StartMode mode) {
                     fmt::format("{} was trained with another tokenizer than {}", path, config_.data.tokenizer));
             warn_of_changes(saved.config);
             load_checkpoint(path, context_, model_.weights(), &optimizer_);
+            steps_skipped_ = saved.steps_skipped;
+            if (scaler_ && saved.loss_scaler) scaler_->restore(*saved.loss_scaler);
             directory_.cut_back("metrics.jsonl", *step);
             directory_.cut_back("samples.jsonl", *step);
             open_logs();
@@ -176,13 +179,12 @@ double Trainer::accumulate_gradients(int64_t step) {
     const int64_t T = config_.train.sequence_length, B = pass_.batch(), passes = config_.train.global_batch / B;
     const double targets =
         static_cast<double>(config_.train.global_batch * model::targets_per_sample(config_.model, T));
-    optimizer_.zero_gradients();
     std::vector<int32_t> windows(static_cast<size_t>(B * (T + 1)));
     for (int64_t p = 0; p < passes; ++p) {
         const int64_t first = (step - 1) * config_.train.global_batch + p * B;
         for (int64_t b = 0; b < B; ++b) sampler_.sample(first + b, windows.data() + b * (T + 1));
         set_windows(pass_, config_.model, windows);
-        pass_.forward_backward(optimizer_.gradients(), 1.0 / targets);
+        pass_.forward_backward(optimizer_.gradients(), 1.0 / targets, optimizer_.scalars());
         ops::sum(context_, micro_losses_.slice(0, p, p + 1), pass_.losses());
     }
     std::vector<double> losses(static_cast<size_t>(passes));
@@ -192,10 +194,13 @@ double Trainer::accumulate_gradients(int64_t step) {
 
 StepMetrics Trainer::train_step(int64_t step) {
     const auto begin = std::chrono::steady_clock::now();
+    const int64_t update = step - steps_skipped_;
+    const double rate = schedule_.of_update(update), loss_scale = scaler_ ? scaler_->scale() : 1;
+    optimizer_.begin(update, rate, loss_scale);
     const double loss = accumulate_gradients(step);
-    const double rate = schedule_.of_update(step);
-    const StepResult result = optimizer_.step(model_.weights(), step, rate, micro_losses_);
-    if (!result.applied) fail_non_finite(step, loss, result);
+    const StepResult result = optimizer_.step(model_.weights(), micro_losses_);
+    if (!(scaler_ ? scaler_->update(!result.applied) : result.applied)) fail_non_finite(step, loss, result);
+    if (!result.applied) ++steps_skipped_;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     const int64_t tokens_a_step = config_.train.global_batch * config_.train.sequence_length;
     return {step,
@@ -204,7 +209,9 @@ StepMetrics Trainer::train_step(int64_t step) {
             rate,
             step * tokens_a_step,
             seconds,
-            static_cast<double>(tokens_a_step) / seconds};
+            static_cast<double>(tokens_a_step) / seconds,
+            scaler_ ? std::optional(loss_scale) : std::nullopt,
+            !result.applied};
 }
 
 void Trainer::fail_non_finite(int64_t step, double loss, const StepResult& result) {
@@ -216,8 +223,9 @@ void Trainer::fail_non_finite(int64_t step, double loss, const StepResult& resul
         last_saved_ >= 0 ? fmt::format("the last good checkpoint is {}", directory_.checkpoint_path(last_saved_))
                          : "no checkpoint was saved yet";
     throw RunError(fmt::format(
-        "step {}: {}; stopped before the update. Lower optimizer.learning_rate or optimizer.clip_norm and --resume; {}",
-        step, what, saved));
+        "step {}: {}{}; stopped before the update. Lower optimizer.learning_rate or optimizer.clip_norm and --resume; "
+        "{}",
+        step, what, scaler_ ? fmt::format(", at the smallest loss scale ({})", scaler_->scale()) : "", saved));
 }
 
 void Trainer::validate(int64_t step) {
@@ -264,10 +272,10 @@ void Trainer::sample(int64_t step) {
 
 void Trainer::save(int64_t step) {
     const std::string path = directory_.checkpoint_path(step);
-    save_checkpoint(
-        path,
-        {step, step * config_.train.global_batch * config_.train.sequence_length, config_, data_.tokenizer.hash()},
-        context_, model_.weights(), optimizer_);
+    save_checkpoint(path,
+                    {step, steps_skipped_, step * config_.train.global_batch * config_.train.sequence_length, config_,
+                     data_.tokenizer.hash(), scaler_ ? std::optional(scaler_->state()) : std::nullopt},
+                    context_, model_.weights(), optimizer_);
     last_saved_ = step;
     for (int64_t old : checkpoints_to_remove(config_.checkpoint, directory_.checkpoint_steps()))
         std::filesystem::remove(directory_.checkpoint_path(old));

@@ -1,9 +1,12 @@
 // The training loop. Text to weights, one visible step at a time:
 //   accumulate gradients over micro-batches -> norm, clip, AdamW -> report -> validate, sample, save.
+// In fp16 a step whose gradients overflow takes its batch but updates nothing: as in DeepSpeed neither the schedule nor
+// AdamW's step count moves, so both lag behind the step's number by the steps skipped so far.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "data/sampler.h"
@@ -51,8 +54,8 @@ class Trainer {
     Trainer(Context& context, const RunConfig& config, RunData& data, RunDirectory& directory, TrainObserver observer);
 
     /// Trains to the last step, or until interrupted(): then saves, marks the run interrupted and returns. RunError
-    /// naming the tensor when a loss or gradient is not finite; no parameter has changed then and the last checkpoint
-    /// stays.
+    /// naming the tensor when a loss or gradient is not finite (in fp16: at the smallest loss scale still); no
+    /// parameter has changed then and the last checkpoint stays.
     RunStatus run(StartMode mode);
 
     const model::Transformer& model() const { return model_; }
@@ -84,7 +87,8 @@ class Trainer {
     DeviceBuffer losses_buffer_;
     Tensor micro_losses_;  // f64, summed loss of each pass of the step
     std::unique_ptr<JsonLines> metrics_, samples_;
-    int64_t steps_done_ = 0, last_saved_ = -1;
+    std::optional<LossScaler> scaler_;  // fp16 only
+    int64_t steps_done_ = 0, steps_skipped_ = 0, last_saved_ = -1;
 };
 
 }  // namespace ballast::train

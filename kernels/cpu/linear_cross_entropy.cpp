@@ -84,8 +84,9 @@ size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64
            converted_bytes(acc, product, chunk * vocabulary) + converted_bytes(x, acc, chunk * channels);
 }
 
-void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight, const Tensor& x,
-                          const Tensor& weight, const Tensor& targets, double loss_scale) {
+void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
+                          const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_factor,
+                          const Tensor& scalars) {
     const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.dim(0);
     const int64_t chunk = chunk_rows(rows, vocabulary);
     const Dtype acc = accumulation_dtype(x.dtype), product = product_dtype(context, x.dtype);
@@ -94,6 +95,8 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
     ScratchCarver whole(block.data(), bytes);
     void* logits_data = whole.take(static_cast<size_t>(chunk * vocabulary) * size_of(acc));
     const Tensor w = converted(context, weight, product, whole);
+    const double scale =
+        loss_factor * (scalars.empty() ? 1.0 : static_cast<const StepScalars*>(scalars.data)->loss_scale);
 
     for (int64_t first = 0; first < rows; first += chunk) {
         ScratchCarver scratch = whole;
@@ -107,7 +110,7 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
                        .a = {x_chunk.data, channels, 1},
                        .b = {w.data, 1, channels},
                        .c = logits_data});
-        HWY_DYNAMIC_DISPATCH(cross_entropy_rows)(context, losses, logits, targets, first, !d_x.empty(), loss_scale);
+        HWY_DYNAMIC_DISPATCH(cross_entropy_rows)(context, losses, logits, targets, first, !d_x.empty(), scale);
         if (d_x.empty()) continue;
 
         const Tensor gradient = converted(context, logits, product, scratch);

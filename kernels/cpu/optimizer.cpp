@@ -132,8 +132,8 @@ void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_s
     for (size_t p = 0; p < parameters.size(); ++p) total += sums[p];
 
     auto& step = *static_cast<StepScalars*>(scalars.data);
-    step.grad_norm = std::sqrt(total);
-    step.clip_factor = clip_norm > 0 ? 1 / std::max(1.0, (step.grad_norm + 1e-6) / clip_norm) : 1;
+    step.grad_norm = std::sqrt(total) / step.loss_scale;
+    step.clip_factor = (clip_norm > 0 ? 1 / std::max(1.0, (step.grad_norm + 1e-6) / clip_norm) : 1) / step.loss_scale;
     const std::span all_losses(losses.ptr<double>(), static_cast<size_t>(losses.dim(0)));
     const bool finite_losses = std::all_of(all_losses.begin(), all_losses.end(), [](double loss) { return std::isfinite(loss); });
     step.non_finite = std::isfinite(step.grad_norm) && finite_losses ? 0 : 1;

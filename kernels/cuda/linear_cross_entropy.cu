@@ -31,7 +31,8 @@ size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows,
 }
 
 void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
-                          const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_scale) {
+                          const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_factor,
+                          const Tensor& scalars) {
     const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.dim(0);
     const int64_t chunk = chunk_rows(rows, vocabulary);
     const ChunkMemory memory(x.dtype, chunk * vocabulary);
@@ -53,8 +54,8 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
             using A = Accumulator<T>;
             launch(cross_entropy_kernel<T>, grid_of(count, 1), kCrossEntropyThreads, {}, context.stream(),
                    data_of<A>(losses) + first, d_x.empty() ? nullptr : static_cast<T*>(gradient),
-                   static_cast<const A*>(logits), data_of<const int32_t>(targets) + first, vocabulary,
-                   static_cast<A>(loss_scale));
+                   static_cast<const A*>(logits), data_of<const int32_t>(targets) + first, vocabulary, loss_factor,
+                   data_of<const ops::StepScalars>(scalars));
         });
         if (d_x.empty()) continue;
         gemm(context, {.dtype = x.dtype,

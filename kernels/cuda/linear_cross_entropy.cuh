@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cuda/common.cuh"
+#include "kernels/ops.h"
 
 namespace ballast::cuda {
 
@@ -28,12 +29,14 @@ struct SumOfExp {
     }
 };
 
-/// losses[n] = -log softmax(logits[n])[targets[n]]; with `gradient`, gradient[n] = scale (softmax - one_hot). A row
-/// with a negative target has neither; a target outside the vocabulary makes its loss NaN. T is the dtype of the
-/// products that read the gradient; `gradient` may be `logits`.
+/// losses[n] = -log softmax(logits[n])[targets[n]]; with `gradient`, gradient[n] = scale (softmax - one_hot), where
+/// scale = loss_factor times the step's loss scale, read here (none: 1). A row with a negative target has neither; a
+/// target outside the vocabulary makes its loss NaN. T is the dtype of the products that read the gradient; `gradient`
+/// may be `logits`.
 template <class T>
 __global__ void cross_entropy_kernel(Accumulator<T>* losses, T* gradient, const Accumulator<T>* logits,
-                                     const int32_t* targets, int64_t vocabulary, Accumulator<T> scale) {
+                                     const int32_t* targets, int64_t vocabulary, double loss_factor,
+                                     const ops::StepScalars* scalars) {
     using A = Accumulator<T>;
     SIMT_SHARED(SumOfExp<A>, warps, [kWarpSize]);
     const int64_t row = blockIdx.x, begin = row * vocabulary, target = targets[row];
@@ -57,6 +60,7 @@ __global__ void cross_entropy_kernel(Accumulator<T>* losses, T* gradient, const 
     for (unsigned w = 0; w < kCrossEntropyThreads / kWarpSize; ++w) total.add(warps[w]);
     if (threadIdx.x == 0) losses[row] = log_of(total.sum) + (total.maximum - target_logit);
     if (gradient == nullptr) return;
+    const A scale = static_cast<A>(loss_factor * (scalars == nullptr ? 1.0 : scalars->loss_scale));
     const A factor = scale / total.sum;
     for (int64_t v = threadIdx.x; v < vocabulary; v += kCrossEntropyThreads)
         gradient[begin + v] =

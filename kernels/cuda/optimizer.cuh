@@ -1,7 +1,7 @@
 // Global norm and AdamW over all parameters at once. The flat arrays are cut into pieces that never cross a parameter,
-// one block a piece, so one launch serves every tensor. Learning rate, step, clip factor and the non-finite flag are
-// read from device memory (StepScalars): nothing of a step is decided by the host. AdamW reads 16 and writes 12 bytes
-// an f32 parameter (and 2 for a bf16 copy); the norm reads 4.
+// one block a piece, so one launch serves every tensor. Learning rate, step, loss scale, clip factor and the non-finite
+// flag are read from device memory (StepScalars): nothing of a step is decided by the host. AdamW reads 16 and writes
+// 12 bytes an f32 parameter (and 2 for a bf16 copy); the norm reads 4.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -49,9 +49,9 @@ static __global__ void finish_norm_kernel(ops::StepScalars* scalars, double* sum
     total = block_sum(total, warps);
     bad_losses = block_sum(bad_losses, warps);
     if (threadIdx.x != 0) return;
-    const double norm = sqrt(total), excess = (norm + 1e-6) / clip_norm;
+    const double norm = sqrt(total) / scalars->loss_scale, excess = (norm + 1e-6) / clip_norm;
     scalars->grad_norm = norm;
-    scalars->clip_factor = clip_norm > 0 && !(excess < 1) ? 1 / excess : 1;
+    scalars->clip_factor = (clip_norm > 0 && !(excess < 1) ? 1 / excess : 1) / scalars->loss_scale;
     scalars->non_finite = is_finite(norm) && bad_losses == 0 ? 0 : 1;
 }
 

@@ -113,6 +113,26 @@ TEST_CASE("adamw: changes nothing when the step is not finite") {
     CHECK(run.v.bytes() == untouched.v.bytes());
 }
 
+TEST_CASE("optimizer: a loss scale of a power of two changes neither norm nor update by a bit") {
+    for (Dtype dtype : kComputeDtypes)
+        for (double clip : {0.0, 1.0, 1e6})
+            for (double scale : {4096.0, 1099511627776.0}) {
+                OptimizerRun plain(dtype, 0.3), scaled(dtype, 0.3 * scale);
+                Context context(test_device(), 2);
+                scaled.scalars.loss_scale = scale;
+                for (OptimizerRun* run : {&plain, &scaled}) {
+                    run->norm(context, clip);
+                    run->step(context);
+                }
+                CHECK(scaled.scalars.grad_norm == plain.scalars.grad_norm);
+                CHECK(scaled.scalars.clip_factor * scale == plain.scalars.clip_factor);
+                CHECK(scaled.scalars.loss_scale == scale);
+                CHECK(scaled.master.bytes() == plain.master.bytes());
+                CHECK(scaled.m.bytes() == plain.m.bytes());
+                CHECK(scaled.v.bytes() == plain.v.bytes());
+            }
+}
+
 TEST_CASE("optimizer: the same bits for any number of threads") {
     for (Dtype dtype : kComputeDtypes)
         check_thread_counts([&](Context& context) {

@@ -36,11 +36,11 @@ TEST_CASE("losses, gradient norms and final weights of 20 steps equal PyTorch's"
         const std::vector<int32_t> ids(begin, begin + B * T);
         std::vector<int32_t> targets;
         for (int64_t i = 0; i < B * T; ++i) targets.push_back((i + 1) % T == 0 ? -1 : ids[static_cast<size_t>(i + 1)]);
-        optimizer.zero_gradients();
+        optimizer.begin(step, 1e-3);
         pass.set_tokens(ids, targets);
         pass.forward_backward(optimizer.gradients(), 1.0 / (B * (T - 1)));
         ops::sum(context, loss, pass.losses());
-        const auto result = optimizer.step(model.weights(), step, 1e-3, loss);
+        const auto result = optimizer.step(model.weights(), loss);
         const auto at = static_cast<size_t>(step - 1);
         INFO("step " << step);
         CHECK(sum / (B * (T - 1)) == Approx(losses[at]).epsilon(2e-5));

@@ -12,15 +12,17 @@ struct Variant {
     Normaliser normaliser;
     int64_t sink_tokens;
     model::Position position;
-    Dtype dtype;
+    Dtype cpu_dtype, gpu_dtype;
 };
 
 const Variant kVariants[] = {
-    {"softmax, rope", Normaliser::softmax, 0, model::Position::rope, Dtype::f32},
-    {"off by one, rope", Normaliser::off_by_one, 0, model::Position::rope, Dtype::f32},
-    {"sink logit, two sink tokens, ALiBi", Normaliser::sink_logit, 2, model::Position::alibi, Dtype::f32},
-    {"softmax, a sink token, no positions", Normaliser::softmax, 1, model::Position::none, Dtype::f32},
-    {"softmax, a sink token, rope, bf16", Normaliser::softmax, 1, model::Position::rope, Dtype::bf16},
+    {"softmax, rope", Normaliser::softmax, 0, model::Position::rope, Dtype::f32, Dtype::f32},
+    {"off by one, rope", Normaliser::off_by_one, 0, model::Position::rope, Dtype::f32, Dtype::f32},
+    {"sink logit, two sink tokens, ALiBi", Normaliser::sink_logit, 2, model::Position::alibi, Dtype::f32, Dtype::f32},
+    {"softmax, a sink token, no positions", Normaliser::softmax, 1, model::Position::none, Dtype::f32, Dtype::f32},
+    {"softmax, a sink token, rope, bf16", Normaliser::softmax, 1, model::Position::rope, Dtype::bf16, Dtype::bf16},
+    {"softmax, rope, fp16 with loss scaling", Normaliser::softmax, 0, model::Position::rope, Dtype::f32, Dtype::f16},
+    {"sink logit, a sink token, rope, fp16", Normaliser::sink_logit, 1, model::Position::rope, Dtype::f32, Dtype::f16},
 };
 
 std::vector<double> losses_on(RunFixture& run, Device device, const Variant& variant, const std::string& name) {
@@ -28,7 +30,7 @@ std::vector<double> losses_on(RunFixture& run, Device device, const Variant& var
     run.config.model.normaliser = variant.normaliser;
     run.config.model.num_sink_tokens = variant.sink_tokens;
     run.config.model.position = variant.position;
-    run.config.train.dtype = variant.dtype;
+    run.config.train.dtype = device == Device::cpu ? variant.cpu_dtype : variant.gpu_dtype;
     run.config.validation.every = 0;
     run.config.checkpoint.every = 0;
     REQUIRE(run.run(name, train::StartMode::fresh) == train::RunStatus::finished);
@@ -52,7 +54,8 @@ TEST_CASE("twenty steps on the GPU backend follow the CPU's, and repeat to the b
         REQUIRE(cpu.size() == 20);
         CHECK(first == second);
         CHECK(cpu.back() <= cpu.front() - 0.3);  // they learn, so there is something to follow
-        const double tolerance = variant.dtype == Dtype::bf16 ? 3e-3 : 2e-5;
+        const Dtype dtype = variant.gpu_dtype;
+        const double tolerance = dtype == Dtype::bf16 ? 3e-3 : dtype == Dtype::f16 ? 3e-4 : 2e-5;
         for (size_t i = 0; i < 20; ++i) {
             INFO("step " << i + 1);
             CHECK(std::abs(first[i] - cpu[i]) <= tolerance * cpu[i]);

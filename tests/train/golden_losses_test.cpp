@@ -65,10 +65,10 @@ std::vector<double> golden_run(Normaliser normaliser, int64_t num_sink_tokens, D
                                std::span(next).subspan(b * kLength, kLength));
         }
         pass.set_tokens(ids, next);
-        optimizer.zero_gradients();
+        optimizer.begin(step, schedule.of_update(step));
         pass.forward_backward(optimizer.gradients(), 1.0 / targets);
         ops::sum(context, loss, pass.losses());
-        REQUIRE(optimizer.step(model.weights(), step, schedule.of_update(step), loss).applied);
+        REQUIRE(optimizer.step(model.weights(), loss).applied);
         losses.push_back(sum / targets);
     }
     return losses;

@@ -210,18 +210,20 @@ TEST_CASE("the optimiser changes nothing when a gradient or the loss is not fini
     const auto& row = weights.table().row(model::Role::mlp_up_weight, 1);
     float* gradient = optimizer.gradients().of(row).ptr<float>();
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        optimizer.begin(1, 1e-3);
         gradient[5] = bad;
-        const auto result = optimizer.step(weights, 1, 1e-3, losses);
+        const auto result = optimizer.step(weights, losses);
         CHECK_FALSE(result.applied);
         CHECK(result.non_finite_parameter == row.name);
         CHECK(snapshot(weights.master_flat()) == before);
     }
+    optimizer.begin(1, 1e-3);
     gradient[5] = 0.5f;
     loss = std::numeric_limits<double>::quiet_NaN();
-    CHECK_FALSE(optimizer.step(weights, 1, 1e-3, losses).applied);
+    CHECK_FALSE(optimizer.step(weights, losses).applied);
     CHECK(snapshot(weights.master_flat()) == before);
     loss = 1.0;
-    CHECK(optimizer.step(weights, 1, 1e-3, losses).applied);
+    CHECK(optimizer.step(weights, losses).applied);
     CHECK(snapshot(weights.master_flat()) != before);
 }
 
