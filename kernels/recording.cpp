@@ -6,11 +6,12 @@
 
 namespace ballast {
 
-Recording::Recording(Context& context, std::function<void()> work) : context_(context), work_(std::move(work)) {}
+Recording::Recording(Context& context, std::function<void()> work, bool record)
+    : context_(context), work_(std::move(work)), record_(record && context.device() != Device::cpu) {}
 Recording::~Recording() = default;
 
 void Recording::run() {
-    if (context_.device() == Device::cpu || !std::exchange(has_run_, true)) return work_();
+    if (!record_ || !std::exchange(has_run_, true)) return work_();
     if (graph_ == nullptr || scratch_ != context_.scratch().address()) {
         graph_ = cuda::record(context_.stream(), work_);
         scratch_ = context_.scratch().address();

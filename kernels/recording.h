@@ -20,7 +20,8 @@ class Graph;
 /// it; later ones replay. It is recorded anew when the scratch memory has moved since. On the CPU every run() calls it.
 class Recording {
   public:
-    Recording(Context& context, std::function<void()> work);
+    /// `record` false: every run() calls the work, as a debugger would have it.
+    Recording(Context& context, std::function<void()> work, bool record = true);
     ~Recording();
 
     void run();
@@ -28,7 +29,7 @@ class Recording {
   private:
     Context& context_;
     std::function<void()> work_;
-    bool has_run_ = false;
+    bool record_, has_run_ = false;
     const void* scratch_ = nullptr;  // where the scratch memory was when the graph was made
     std::unique_ptr<cuda::Graph> graph_;
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/backend.h"
+#include "kernels/phase.h"
 
 namespace ballast::model {
 
@@ -117,6 +118,12 @@ void Pass::set_tokens(std::span<const int32_t> ids, std::span<const int32_t> tar
     context_.copy_from_host(a_.targets, targets.data());
 }
 
+void Pass::use_tokens(const Tensor& ids, const Tensor& targets) {
+    require(ids.numel() == batch_ * length_ && targets.numel() == ids.numel(), "a batch of another shape");
+    a_.ids = ids;
+    a_.targets = targets;
+}
+
 void Pass::attend_forward(int64_t layer, const Tensor& qkv, const LayerActivations& a) {
     ops::qkv_split_rope_forward(context_, a.q, a.k, a.v, qkv, model_.positions().rope(), {});
     ops::attention_forward(context_, a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}},
@@ -146,6 +153,7 @@ void Pass::recompute(int64_t l) {
 }
 
 void Pass::forward_layers() {
+    const Phase phase(context_, "forward");
     model_.embed(context_, a_.residual_of(0), a_.ids);
     for (int64_t l = 0; l < model_.config().num_layers; ++l) {
         block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries, a_.residual_of(l + 1),
@@ -166,26 +174,33 @@ void Pass::forward_logits(const Tensor& logits) {
 
 void Pass::forward_backward(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars) {
     require(kind_ == PassKind::forward_backward, "this pass keeps no activations for a backward pass");
-    const ModelConfig& config = model_.config();
+    forward_layers();
+    head_and_loss(gradients, loss_factor, scalars);
+    backward_layers(gradients);
+}
+
+void Pass::head_and_loss(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars) {
+    const Phase phase(context_, "head and loss");
     const Weights& weights = model_.weights();
     const ParameterTable& table = weights.table();
-    const int64_t L = config.num_layers;
-
-    forward_layers();
-    const Tensor& x_last = a_.residual_of(L);
+    const Tensor& x_last = a_.residual_of(model_.config().num_layers);
     model_.final_layernorm(context_, x_last, a_);
     ops::linear_cross_entropy(context_, a_.losses, a_.d_final_out, gradients.of(model_.head_row()), a_.final_out,
                               weights.compute(model_.head_row()), a_.targets, loss_factor, scalars);
-
     context_.zero(a_.d_x);
     ops::layernorm_backward(context_, a_.d_x, gradients.of(table.row(Role::final_layernorm_weight)),
                             gradients.of(table.row(Role::final_layernorm_bias)), a_.d_final_out, x_last,
                             weights.compute(table.row(Role::final_layernorm_weight)), a_.final_mean, a_.final_rstd);
-    for (int64_t l = L - 1; l >= 0; --l) {
+}
+
+void Pass::backward_layers(const FlatArray& gradients) {
+    const Phase phase(context_, "backward");
+    const ParameterTable& table = model_.weights().table();
+    for (int64_t l = model_.config().num_layers - 1; l >= 0; --l) {
         const LayerParameters d = layer_gradients(table, gradients, l);
         recompute(l);
         block_backward(
-            context_, config, model_.layer(l), d, a_.layer(l), a_.gradients, a_.d_x, a_.residual_of(l),
+            context_, model_.config(), model_.layer(l), d, a_.layer(l), a_.gradients, a_.d_x, a_.residual_of(l),
             [&](const BlockGradients& g, const LayerActivations& layer) { attend_backward(l, d, g, layer); });
     }
     ops::embedding_backward(context_, gradients.of(table.row(Role::embed_in)), a_.d_x, a_.ids);

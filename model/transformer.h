@@ -91,6 +91,8 @@ class Pass {
 
     /// Hands over ids and next-token targets (-1: no target), both [B*T] on the host.
     void set_tokens(std::span<const int32_t> ids, std::span<const int32_t> targets);
+    /// The same by tensors on the device, i32 [B*T], which the pass reads when it runs.
+    void use_tokens(const Tensor& ids, const Tensor& targets);
     /// Runs the layers and the loss; losses() then holds one value a row (0 where there is no target).
     void forward();
     /// The same, and adds d(f * sum of losses) to `gradients` (acc, laid out by the parameter table); f = loss_factor
@@ -108,6 +110,9 @@ class Pass {
 
   private:
     void forward_layers();
+    /// The loss, and d_x [N,C] before the final LayerNorm.
+    void head_and_loss(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars);
+    void backward_layers(const FlatArray& gradients);
     /// Brings back what layer l's backward pass reads and later layers have overwritten.
     void recompute(int64_t layer);
     AttendForward attend_forward_of(int64_t layer);

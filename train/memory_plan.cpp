@@ -5,6 +5,7 @@
 
 #include "kernels/backend.h"
 #include "train/optimizer.h"
+#include "train/train_step.h"
 
 namespace ballast::train {
 
@@ -17,7 +18,7 @@ std::vector<std::pair<std::string, size_t>> MemoryPlan::parts() const {
     return {{"master weights", master_weights}, {"compute weights", compute_weights},
             {"gradients", gradients},           {"AdamW moments", moments},
             {"activations", activations},       {"validation activations", validation},
-            {"kernel scratch", scratch}};
+            {"tokens", tokens},                 {"kernel scratch", scratch}};
 }
 
 MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
@@ -35,6 +36,7 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
     plan.activations = Pass::activation_bytes(config.model, dtype, PassKind::forward_backward, batch, length,
                                               config.train.recompute);
     plan.scratch = Pass::scratch_bytes(context, config.model, dtype, PassKind::forward_backward, batch, length);
+    plan.tokens = TrainStep::bytes(config);
     if (!config.data.validation.empty())
         plan.validation = Pass::activation_bytes(config.model, dtype, PassKind::forward, batch, length);
     return plan;

@@ -11,10 +11,11 @@ namespace ballast::train {
 
 struct MemoryPlan {
     size_t master_weights = 0, compute_weights = 0, gradients = 0, moments = 0, activations = 0, scratch = 0;
+    size_t tokens = 0;      // of a whole step
     size_t validation = 0;  // activations of the validation pass
 
     size_t total() const {
-        return master_weights + compute_weights + gradients + moments + activations + scratch + validation;
+        return master_weights + compute_weights + gradients + moments + activations + scratch + tokens + validation;
     }
     /// Name and bytes of each part, for tables.
     std::vector<std::pair<std::string, size_t>> parts() const;

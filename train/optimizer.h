@@ -27,12 +27,20 @@ class Optimizer {
     const model::FlatArray& first_moments() const { return m_; }
     const model::FlatArray& second_moments() const { return v_; }
 
-    /// Begins update number `update` (1-based): gradients are zero, and the device knows the update's scalars.
+    /// What update number `update` (1-based) runs with, on the host; queue_begin() sends it.
+    void set_scalars(int64_t update, double learning_rate, double loss_scale = 1);
+    /// Queued work of an update, before the passes and after them: gradients become zero; norm and AdamW, unless one of
+    /// `losses` f64 [K] or of the gradients is not finite.
+    void queue_begin();
+    void queue_update(model::Weights& weights, const Tensor& losses);
+    /// How the update went, once it has been waited for.
+    StepResult result(const model::Weights& weights) const;
+
+    /// The same in two calls that wait.
     void begin(int64_t update, double learning_rate, double loss_scale = 1);
+    StepResult step(model::Weights& weights, const Tensor& losses);
     /// For the passes that add to the gradients.
     const ops::StepScalarsTensor& scalars() const { return scalars_; }
-    /// The update, with the accumulated gradients. `losses` f64 [K]: a non-finite one stops it too.
-    StepResult step(model::Weights& weights, const Tensor& losses);
 
   private:
     std::string first_non_finite(const model::ParameterTable& table) const;
@@ -42,6 +50,7 @@ class Optimizer {
     double clip_norm_;
     ops::ParameterSet parameters_;
     model::FlatArray gradients_, m_, v_;
+    HostBuffer host_scalars_;  // sent by queue_begin(), brought back by queue_update()
     DeviceBuffer scalars_buffer_, norms_buffer_;
     Tensor scalars_;         // ops::StepScalars
     Tensor sum_of_squares_;  // f64, one a parameter

@@ -40,6 +40,7 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("recompute", train.recompute, kRecomputeNames,
             "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter, full all but "
             "a layer's input for a quarter more work");
+    v.field("cuda_graph", train.cuda_graph, "on a GPU, launch an update as one graph; same bits without, slower");
     v.field("threads", train.threads, "0: every core available", {.min = 0, .max = 4096});
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
 

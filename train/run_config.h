@@ -26,6 +26,7 @@ struct TrainConfig {
     Dtype dtype = Dtype::bf16;
     Gemm gemm = Gemm::automatic;
     model::Recompute recompute = model::Recompute::none;
+    bool cuda_graph = true;
     int64_t threads = 0;
     int64_t log_every = 1;
 };

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <filesystem>
 #include <fmt/format.h>
-#include <numeric>
 #include <sstream>
 
 #include "base/atomic_file.h"
@@ -75,12 +74,9 @@ Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDi
       optimizer_(context, model_.weights(),
                  {config.optimizer.beta1, config.optimizer.beta2, config.optimizer.eps, config.optimizer.weight_decay},
                  config.optimizer.clip_norm),
-      pass_(context, model_, model::PassKind::forward_backward, config.samples_per_pass(),
-            config.train.sequence_length, config.train.recompute) {
+      step_(context, model_, optimizer_, config),
+      loss_buffer_(context.allocate(sizeof(double))) {
     if (config.train.dtype == Dtype::f16) scaler_.emplace(config.fp16);
-    const int64_t passes = config.train.global_batch / config.samples_per_pass();
-    losses_buffer_ = context.allocate(static_cast<size_t>(passes) * sizeof(double));
-    micro_losses_ = Tensor(losses_buffer_.data(), Dtype::f64, {passes});
     if (data.validation)
         validation_pass_ = std::make_unique<model::Pass>(context, model_, model::PassKind::forward,
                                                          config.samples_per_pass(), config.train.sequence_length);
@@ -175,30 +171,28 @@ RunStatus Trainer::run_steps() {
     return RunStatus::finished;
 }
 
-double Trainer::accumulate_gradients(int64_t step) {
-    const int64_t T = config_.train.sequence_length, B = pass_.batch(), passes = config_.train.global_batch / B;
-    const double targets =
-        static_cast<double>(config_.train.global_batch * model::targets_per_sample(config_.model, T));
-    std::vector<int32_t> windows(static_cast<size_t>(B * (T + 1)));
-    for (int64_t p = 0; p < passes; ++p) {
-        const int64_t first = (step - 1) * config_.train.global_batch + p * B;
-        for (int64_t b = 0; b < B; ++b) sampler_.sample(first + b, windows.data() + b * (T + 1));
-        set_windows(pass_, config_.model, windows);
-        pass_.forward_backward(optimizer_.gradients(), 1.0 / targets, optimizer_.scalars());
-        ops::sum(context_, micro_losses_.slice(0, p, p + 1), pass_.losses());
-    }
-    std::vector<double> losses(static_cast<size_t>(passes));
-    context_.copy_to_host(losses.data(), micro_losses_);
-    return std::accumulate(losses.begin(), losses.end(), 0.0) / targets;
+void Trainer::load_tokens(int64_t step) {
+    const int64_t T = config_.train.sequence_length, batch = config_.train.global_batch;
+    std::vector<int32_t> windows(static_cast<size_t>(batch * (T + 1)));
+    for (int64_t i = 0; i < batch; ++i) sampler_.sample((step - 1) * batch + i, windows.data() + i * (T + 1));
+    step_.load(windows);
+    loaded_step_ = step;
 }
 
 StepMetrics Trainer::train_step(int64_t step) {
     const auto begin = std::chrono::steady_clock::now();
     const int64_t update = step - steps_skipped_;
     const double rate = schedule_.of_update(update), loss_scale = scaler_ ? scaler_->scale() : 1;
-    optimizer_.begin(update, rate, loss_scale);
-    const double loss = accumulate_gradients(step);
-    const StepResult result = optimizer_.step(model_.weights(), micro_losses_);
+    if (loaded_step_ != step) {
+        load_tokens(step);
+        context_.synchronise();
+    }
+    optimizer_.set_scalars(update, rate, loss_scale);
+    step_.run();
+    if (step < config_.train.steps) load_tokens(step + 1);  // while a GPU is at work
+    context_.synchronise();
+    const double loss = step_.loss();
+    const StepResult result = optimizer_.result(model_.weights());
     if (!(scaler_ ? scaler_->update(!result.applied) : result.applied)) fail_non_finite(step, loss, result);
     if (!result.applied) ++steps_skipped_;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -244,9 +238,10 @@ void Trainer::validate(int64_t step) {
         for (int64_t b = 0; b < B; ++b) windows_of.sample(batch * B + b, windows.data() + b * (T + 1));
         set_windows(*validation_pass_, config_.model, windows);
         validation_pass_->forward();
-        ops::sum(context_, micro_losses_.slice(0, 0, 1), validation_pass_->losses());
+        const Tensor sum(loss_buffer_.data(), Dtype::f64, {1});
+        ops::sum(context_, sum, validation_pass_->losses());
         double loss;
-        context_.copy_to_host(&loss, micro_losses_.slice(0, 0, 1));
+        context_.copy_to_host(&loss, sum);
         total += loss;
     }
     const double loss = total / static_cast<double>(batches * B * model::targets_per_sample(config_.model, T));

@@ -17,6 +17,7 @@
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/run_directory.h"
+#include "train/train_step.h"
 
 namespace ballast::train {
 
@@ -67,7 +68,7 @@ class Trainer {
     void warn_of_changes(const RunConfig& saved) const;
     void open_logs();
     StepMetrics train_step(int64_t step);
-    double accumulate_gradients(int64_t step);
+    void load_tokens(int64_t step);
     [[noreturn]] void fail_non_finite(int64_t step, double loss, const StepResult& result);
     void validate(int64_t step);
     void sample(int64_t step);
@@ -82,13 +83,12 @@ class Trainer {
     data::Sampler sampler_;
     model::Transformer model_;
     Optimizer optimizer_;
-    model::Pass pass_;
+    TrainStep step_;
     std::unique_ptr<model::Pass> validation_pass_;
-    DeviceBuffer losses_buffer_;
-    Tensor micro_losses_;  // f64, summed loss of each pass of the step
+    DeviceBuffer loss_buffer_;  // f64, of a validation pass
     std::unique_ptr<JsonLines> metrics_, samples_;
     std::optional<LossScaler> scaler_;  // fp16 only
-    int64_t steps_done_ = 0, steps_skipped_ = 0, last_saved_ = -1;
+    int64_t steps_done_ = 0, steps_skipped_ = 0, last_saved_ = -1, loaded_step_ = 0;
 };
 
 }  // namespace ballast::train

@@ -1,0 +1,84 @@
+#include "train/train_step.h"
+
+#include <numeric>
+
+#include "base/arena.h"
+#include "kernels/phase.h"
+#include "model/sink_tokens.h"
+
+namespace ballast::train {
+namespace {
+
+struct StepMemory {
+    Tensor tokens, losses;
+
+    StepMemory(Arena& arena, const RunConfig& config) {
+        const int64_t passes = config.train.global_batch / config.samples_per_pass();
+        losses = arena.tensor(Dtype::f64, {passes});
+        tokens = arena.tensor(Dtype::i32, {2, passes, config.samples_per_pass() * config.train.sequence_length});
+    }
+};
+
+}  // namespace
+
+size_t TrainStep::bytes(const RunConfig& config) {
+    Arena plan;
+    StepMemory(plan, config);
+    return plan.peak_bytes();
+}
+
+TrainStep::TrainStep(Context& context, model::Transformer& model, Optimizer& optimizer, const RunConfig& config)
+    : context_(context),
+      model_(model),
+      optimizer_(optimizer),
+      length_(config.train.sequence_length),
+      samples_(config.train.global_batch),
+      passes_(samples_ / config.samples_per_pass()),
+      num_targets_(static_cast<double>(samples_ * model::targets_per_sample(config.model, length_))),
+      pass_(context, model, model::PassKind::forward_backward, config.samples_per_pass(), length_,
+            config.train.recompute),
+      buffer_(context.allocate(bytes(config))),
+      host_tokens_(context.device(), 2 * static_cast<size_t>(samples_ * length_) * sizeof(int32_t)),
+      host_losses_(context.device(), static_cast<size_t>(passes_) * sizeof(double)),
+      recording_(
+          context, [this] { queue_work(); }, config.train.cuda_graph) {
+    Arena arena(buffer_.data(), buffer_.bytes());
+    const StepMemory memory(arena, config);
+    tokens_ = memory.tokens;
+    losses_ = memory.losses;
+}
+
+void TrainStep::load(std::span<const int32_t> windows) {
+    const auto T = static_cast<size_t>(length_), count = static_cast<size_t>(samples_);
+    require(windows.size() == count * (T + 1), "a batch of another shape");
+    const std::span<int32_t> host = host_tokens_.as<int32_t>(), ids = host.first(count * T),
+                             targets = host.last(count * T);
+    for (size_t s = 0; s < count; ++s)
+        model::fill_sample(windows.subspan(s * (T + 1), T + 1), model_.config(), ids.subspan(s * T, T),
+                           targets.subspan(s * T, T));
+    context_.queue_copy_from_host(tokens_, host);
+}
+
+void TrainStep::run() { recording_.run(); }
+
+void TrainStep::queue_work() {
+    optimizer_.queue_begin();
+    for (int64_t p = 0; p < passes_; ++p) {
+        const auto of_pass = [&](int64_t which) {
+            return tokens_.slice(0, which, which + 1).slice(1, p, p + 1).view({tokens_.dim(2)});
+        };
+        pass_.use_tokens(of_pass(0), of_pass(1));
+        pass_.forward_backward(optimizer_.gradients(), 1.0 / num_targets_, optimizer_.scalars());
+        ops::sum(context_, losses_.slice(0, p, p + 1), pass_.losses());
+    }
+    const Phase phase(context_, "optimiser");
+    optimizer_.queue_update(model_.weights(), losses_);
+    context_.queue_copy_to_host(host_losses_.as<double>(), losses_);
+}
+
+double TrainStep::loss() const {
+    const auto losses = host_losses_.as<double>();
+    return std::accumulate(losses.begin(), losses.end(), 0.0) / num_targets_;
+}
+
+}  // namespace ballast::train
