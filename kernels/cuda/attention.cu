@@ -1,13 +1,20 @@
-// Attention, the host's side: which kernels run on which shapes.
+// Attention, the host's side: which kernels run on which dtypes and shapes. 16-bit types go to the tensor cores
+// (attention_mma_*.cuh), wider ones to the plain multipliers (attention_fma.cuh).
 
 #include "kernels/cuda/attention_fma.cuh"
+#include "kernels/cuda/attention_mma_forward.cuh"
 
 namespace ballast::cuda {
 namespace {
 
+template <class T>
+inline constexpr bool kOnTensorCores = sizeof(T) == 2;
+
 /// Calls f.template operator()<kDims>() with the smallest tile shape that holds `dims`.
-template <class F>
+template <class T, class F>
 void with_tile_dims(int64_t dims, F&& f) {
+    if constexpr (kOnTensorCores<T>)
+        if (dims <= 32) return f.template operator()<32>();
     if (dims <= 64) return f.template operator()<64>();
     if (dims <= 128) return f.template operator()<128>();
     return f.template operator()<256>();
@@ -29,6 +36,13 @@ void forward(Context& context, const Tensor& out, const Tensor& lse, const Atten
              const AttentionParams& params) {
     using A = Accumulator<T>;
     const AttentionOperands<T> operands(in, params);
+    if constexpr (kOnTensorCores<T>) {
+        using Shape = MmaForward<T, kDims>;
+        launch(attention_mma_forward_kernel<T, kDims>,
+               attention_grid(ceil_div(in.q.dim(1), Shape::kOwn), in.q.dim(2), in.q.dim(0)), Shape::kThreads,
+               Shape::memory().shared(), context.stream(), HeadRows<T>(out), data_of<A>(lse), operands);
+        return;
+    }
     const int64_t tiles = ceil_div(in.q.dim(1), AttentionTile<A, kDims>::kOwn);
     launch(attention_forward_kernel<T, kDims>, attention_grid(tiles, in.q.dim(2), in.q.dim(0)), kAttentionThreads,
            attention_forward_memory<A, kDims>(operands.dims).shared(), context.stream(), HeadRows<T>(out),
@@ -73,7 +87,7 @@ void attention_forward(Context& context, const Tensor& out, const Tensor& lse, c
                        const AttentionParams& params) {
     if (!has_queries(in)) return;
     with_compute_type(in.q.dtype, [&]<class T>(T) {
-        with_tile_dims(in.q.dim(3), [&]<int kDims>() { forward<T, kDims>(context, out, lse, in, params); });
+        with_tile_dims<T>(in.q.dim(3), [&]<int kDims>() { forward<T, kDims>(context, out, lse, in, params); });
     });
 }
 
@@ -85,7 +99,7 @@ void attention_backward(Context& context, const AttentionGradients& gradients, c
         A* delta = static_cast<A*>(scratch.data());
         if (has_queries(in)) start_backward<T>(context, delta, gradients, d_out, out, lse, in, params);
         const AttentionSaved<T> saved{HeadRows<const T>(d_out), data_of<const A>(lse), delta};
-        with_tile_dims(in.q.dim(3), [&]<int kDims>() { backward<T, kDims>(context, gradients, saved, in, params); });
+        with_tile_dims<T>(in.q.dim(3), [&]<int kDims>() { backward<T, kDims>(context, gradients, saved, in, params); });
     });
 }
 

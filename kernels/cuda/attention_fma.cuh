@@ -108,17 +108,11 @@ __global__ void __launch_bounds__(kAttentionThreads)
 
     Tile::combine(board, sum, [](A x, A y) { return x + y; });
     SIMT_UNROLL
-    for (int i = 0; i < kRows; ++i) {  // a row that saw no key and has z = -inf: out = 0, lse = z
-        A weight = 0, total = rules.sink_logit;
-        const A top = maximum[i] < total ? total : maximum[i];
-        if (sum[i] != 0 || top != kMinusInfinity<A>) {
-            const A scale = exp_of(maximum[i] - top), norm = sum[i] * scale + exp_of(rules.sink_logit - top);
-            total = top + log_of(norm);
-            weight = scale / norm;
-        }
-        Tile::scale(o, i, weight);
+    for (int i = 0; i < kRows; ++i) {
+        const RowEnd<A> end = end_of_row(maximum[i], sum[i], rules.sink_logit);
+        Tile::scale(o, i, end.weight);
         if (Tile::row(i) < count && Tile::row_lane() == 0)
-            lse[(b * gridDim.y + h) * rules.steps + t0 + Tile::row(i)] = total;
+            lse[(b * gridDim.y + h) * rules.steps + t0 + Tile::row(i)] = end.lse;
     }
     Tile::store_rows(out.at(b, t0, h), out.row_stride, count, in.dims, out.packed, o);
 }

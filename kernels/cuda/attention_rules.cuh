@@ -26,6 +26,25 @@ struct Range {
     __device__ bool meets(int64_t first, int64_t count) const { return begin < first + count && first < end; }
 };
 
+/// The mask and the bias around a tile in 32 bits: queries and columns are counted from one query and one column of a
+/// part. What is further than 2^30 away stands there.
+struct TileRules {
+    int begin, end;  // query n sees columns [begin + n, end + n)
+    int furthest;    // the column a query stands at is never beyond this one
+    __device__ bool sees(int query, int column) const { return begin + query <= column && column < end + query; }
+    /// Whether one of the queries sees one of the columns, and whether all see all. (Numbers are not 0.)
+    __device__ bool meets(int query, int queries, int column, int columns) const {
+        return begin + query < column + columns && column < end + query + queries - 1;
+    }
+    __device__ bool holds(int query, int queries, int column, int columns) const {
+        return begin + query + queries - 1 <= column && column + columns <= end + query;
+    }
+    /// j - i.
+    __device__ float distance(int query, int column) const {
+        return static_cast<float>(column - min(end - 1 + query, furthest));
+    }
+};
+
 /// Key rows at consecutive positions: row first_row + c stands at position + c.
 struct KeyPart {
     int64_t first_row, rows, position;
@@ -102,15 +121,41 @@ struct HeadRules {
         const int64_t end = part.sinks || span < 0 ? steps : part.position + c + count + span - query_start;
         return {clamp(first, steps), clamp(end, steps)};
     }
+    /// The rules of `part`, counted from query t and column c.
+    __device__ TileRules from(const KeyPart& part, int64_t t, int64_t c) const {
+        constexpr int64_t kFar = int64_t{1} << 30;
+        const auto near = [](int64_t x) { return static_cast<int>(x < -kFar ? -kFar : x < kFar ? x : kFar); };
+        const int64_t zero = part.position + c, i = query_start + t - zero;
+        return {near(part.sinks || span < 0 ? -kFar : i - span), near(i + 1),
+                near(part.sinks ? sink_query_position - zero : kFar)};
+    }
 
-    /// The bias of query t's logit for column c of `part`: -slope (i - j), i being min(i, sink_query_position) for
-    /// sinks.
-    __device__ A bias(const KeyPart& part, int64_t t, int64_t c) const {
-        if (!has_alibi) return A(0);
+    /// From where query t stands to column c of `part`: j - i, i being min(i, sink_query_position) for sinks.
+    __device__ A distance(const KeyPart& part, int64_t t, int64_t c) const {
         const int64_t i = query_start + t, stands = part.sinks && sink_query_position < i ? sink_query_position : i;
-        return alibi_slope * static_cast<A>(part.position + c - stands);
+        return static_cast<A>(part.position + c - stands);
+    }
+    /// The bias of query t's logit for column c of `part`.
+    __device__ A bias(const KeyPart& part, int64_t t, int64_t c) const {
+        return has_alibi ? alibi_slope * distance(part, t, c) : A(0);
     }
 };
+
+/// What a row of the forward pass comes to: the sums times `weight` are its output.
+template <class A>
+struct RowEnd {
+    A weight, lse;
+};
+
+/// `sum` of exp(s - maximum) over the logits s the row sees, with the sink logit joined. A row that saw no key and has
+/// z = -inf: weight 0, lse = z.
+template <class A>
+__device__ __forceinline__ RowEnd<A> end_of_row(A maximum, A sum, A sink_logit) {
+    const A top = maximum < sink_logit ? sink_logit : maximum;
+    if (sum == 0 && top == kMinusInfinity<A>) return {A(0), sink_logit};
+    const A scale = exp_of(maximum - top), norm = sum * scale + exp_of(sink_logit - top);
+    return {scale / norm, top + log_of(norm)};
+}
 
 /// Rows of a strided [B,T,H,D] view with a contiguous last dim.
 template <class T>
@@ -118,6 +163,7 @@ struct HeadRows {
     T* data;
     int64_t batch_stride, row_stride, head_stride;
     bool packed;  // four neighbours can be moved by one instruction, from any multiple of four on
+    bool wide;    // so can 16 bytes of them, from any multiple of 16 bytes on
 
     explicit HeadRows(const Tensor& x)
         : data(static_cast<T*>(x.data)),
@@ -125,7 +171,9 @@ struct HeadRows {
           row_stride(x.stride[1]),
           head_stride(x.stride[2]),
           packed(reinterpret_cast<uintptr_t>(x.data) % (4 * sizeof(T)) == 0 &&
-                 (batch_stride | row_stride | head_stride) % 4 == 0) {}
+                 (batch_stride | row_stride | head_stride) % 4 == 0),
+          wide(reinterpret_cast<uintptr_t>(x.data) % 16 == 0 &&
+               (batch_stride | row_stride | head_stride) % kPackSize<T> == 0) {}
     __device__ T* at(int64_t b, int64_t t, int64_t h) const {
         return data + b * batch_stride + t * row_stride + h * head_stride;
     }

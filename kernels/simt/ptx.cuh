@@ -1,4 +1,4 @@
-// PTX of sm_80 and later behind functions: mma.sync, ldmatrix, cp.async, named barriers. The device side is one asm
+// PTX of sm_80 and later behind functions: ex2, mma.sync, ldmatrix, cp.async, named barriers. The device side is one asm
 // statement each; the host side does the same to the same lanes. tests/simt/ proves the host side against a plain
 // double loop, and scripts/gpu_check.sh one against the other on a GPU.
 #pragma once
@@ -36,6 +36,18 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
         memcpy(&pair, &v, sizeof pair);
     }
     return pair;
+}
+
+/// 2^x by one instruction, to about 2^-22; results below 2^-126 are 0.
+__device__ __forceinline__ float exp2_approximate(float x) {
+#if BALLAST_SIMT_HOST
+    const float y = std::exp2(x);
+    return y < 0x1p-126f ? 0.0f : y;
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
 }
 
 // ---- tensor cores ---------------------------------------------------------------------------------------------------

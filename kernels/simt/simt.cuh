@@ -16,6 +16,7 @@
 
 #define BALLAST_SIMT_HOST 0
 #define SIMT_UNROLL _Pragma("unroll")
+#define SIMT_NO_UNROLL _Pragma("unroll 1")
 /// A static shared array: SIMT_SHARED(float, partials, [8][33]);
 #define SIMT_SHARED(T, name, dims) __shared__ T name dims
 
@@ -35,6 +36,7 @@ struct SharedBytes {
 
 #define BALLAST_SIMT_HOST 1
 #define SIMT_UNROLL
+#define SIMT_NO_UNROLL
 #define SIMT_SHARED(T, name, dims)                                                                \
     using name##_array = T dims;                                                                  \
     static const char name##_key = 0;                                                             \

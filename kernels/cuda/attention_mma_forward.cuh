@@ -1,0 +1,186 @@
+// Attention's forward pass on tensor cores: T bf16 or fp16, any shape with D <= 256, any strides (FlashAttention-2, Dao
+// 2023, arXiv:2307.08691, algorithm 1). The formula is kernels/attention_variant.h's, in powers of two:
+//   s = scale log2(e) q k^T + log2(e) bias;  m' = max(m, s);  p = 2^(s - m');  o = o 2^(m - m') + round(p) v;
+//   l = l 2^(m - m') + sum p;  at the end LSE' = logaddexp(m ln 2 + log l, z), out = o exp(m ln 2 - LSE')
+// (the backward pass: attention_mma_backward.cuh). p is rounded to T for its product, not in the sum; all else is f32.
+// Shapes: q, out T [B,T,H,D]; k, v T [B,S,G,D]; lse f32 [B,H,T]; z f32 [H]. Saved: out and lse. Overwritten: both.
+// Launch map: 128 threads for (tile of kOwn queries, h, b), the last tile first, since it sees the most keys; a warp
+// owns 16 kRowTiles queries and passes over the tiles of kOther keys that none of them sees. Tiles nobody sees are
+// never loaded, and the mask is applied to elements only in tiles that are not wholly visible to a warp. Shared memory:
+// kOwn rows of q, two stages of kOther rows of k and of v: 24, 48, 64 and 96 KiB at D = 32, 64, 128, 256. Work: 4 D
+// operations a visible (query, key). A warp reads 256 / kRowTiles bytes of k or v from shared memory for an mma of 4096
+// operations; at kRowTiles = 1 an A100 multiplies as fast as it reads, so up to D = 128 a warp owns 32 rows.
+// Deterministic: every sum has one owner and one order; no atomics.
+#pragma once
+
+#include "kernels/cuda/attention_mma_tile.cuh"
+
+namespace ballast::cuda {
+
+template <class T, int kDims>
+struct MmaForward {
+    static constexpr int kThreads = 128, kRowTiles = kDims <= 128 ? 2 : 1, kWarpRows = 16 * kRowTiles;
+    static constexpr int kOwn = kThreads / 32 * kWarpRows, kOther = kDims <= 64 ? 64 : 32;
+    static constexpr int kStep = kDims <= 64 ? 32 : 16, kTiles = kStep / 8;  // columns whose products are live
+    static constexpr bool kKeepQueries = kDims <= 64;
+    using Rows = MmaRows<T, kDims, kThreads>;
+    using Queries = MmaOwnRows<T, Rows, kRowTiles, kKeepQueries>;
+    using Products = float[kRowTiles][kTiles][4];
+    using Sums = float[kRowTiles][kDims / 8][4];
+
+    static constexpr simt::SmemPlan memory() {
+        return simt::SmemPlan()
+            .template take<T>(kOwn * kDims, 128)
+            .template take<T>(2 * kOther * kDims, 128)
+            .template take<T>(2 * kOther * kDims, 128);
+    }
+};
+
+/// The running maximum (of logits times log2(e)) and sum of a lane's rows; the sum is of the lane's own columns.
+template <int kRowTiles>
+struct MmaSoftmax {
+    float maximum[kRowTiles][2], sum[kRowTiles][2];
+
+    __device__ MmaSoftmax() {
+        SIMT_UNROLL
+        for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+        for (int e = 0; e < 2; ++e) {
+            maximum[i][e] = kMinusInfinity<float>;
+            sum[i][e] = 0;
+        }
+    }
+
+    /// s becomes 2^(factor s - maximum), factor > 0, after the sums so far have been brought to the new maximum.
+    template <int kTiles, int kSumTiles>
+    __device__ __forceinline__ void weigh(float (&s)[kRowTiles][kTiles][4], float (&o)[kRowTiles][kSumTiles][4],
+                                          float factor) {
+        float decay[kRowTiles][2];
+        bool changed = false;
+        SIMT_UNROLL
+        for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+        for (int e = 0; e < 2; ++e) {
+            float top = kMinusInfinity<float>;
+            SIMT_UNROLL
+            for (int n = 0; n < kTiles; ++n) top = fmaxf(top, fmaxf(s[i][n][2 * e], s[i][n][2 * e + 1]));
+            SIMT_UNROLL
+            for (int lanes = 1; lanes < 4; lanes *= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, lanes));
+            const float before = maximum[i][e], now = fmaxf(before, top * factor);
+            const float base = now == kMinusInfinity<float> ? 0.0f : now;  // nothing seen so far: all weights are 0
+            decay[i][e] = simt::ptx::exp2_approximate(before - base);
+            changed |= before != now;
+            maximum[i][e] = now;
+            float row_sum = 0;
+            SIMT_UNROLL
+            for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
+            for (int x = 2 * e; x < 2 * e + 2; ++x) {
+                s[i][n][x] = simt::ptx::exp2_approximate(s[i][n][x] * factor - base);
+                row_sum += s[i][n][x];
+            }
+            sum[i][e] = sum[i][e] * decay[i][e] + row_sum;
+        }
+        if (!__any_sync(kAllLanes, changed)) return;  // maxima soon stop rising
+        SIMT_UNROLL
+        for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+        for (int n = 0; n < kSumTiles; ++n) SIMT_UNROLL
+        for (int e = 0; e < 4; ++e) o[i][n][e] *= decay[i][e / 2];
+    }
+};
+
+template <class T, int kDims>
+__global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads)
+    attention_mma_forward_kernel(const __grid_constant__ HeadRows<T> out, float* lse,
+                                 const __grid_constant__ AttentionOperands<T> in) {
+    using Shape = MmaForward<T, kDims>;
+    using Rows = typename Shape::Rows;
+    constexpr int kOwn = Shape::kOwn, kOther = Shape::kOther, kStep = Shape::kStep, kTiles = Shape::kTiles;
+    constexpr int kRowTiles = Shape::kRowTiles, kWarpRows = Shape::kWarpRows, kTile = kOther * kDims;
+    simt::Smem smem;
+    T* q_tile = smem.take<T>(kOwn * kDims, 128);
+    T* k_tiles = smem.take<T>(2 * kOther * kDims, 128);
+    T* v_tiles = smem.take<T>(2 * kOther * kDims, 128);
+
+    const int64_t t0 = int64_t{gridDim.x - 1 - blockIdx.x} * kOwn, h = blockIdx.y, b = blockIdx.z, g = h / in.group;
+    const HeadRules<float> rules(in.rules, h);
+    const int count = static_cast<int>(min(int64_t{kOwn}, rules.steps - t0));
+    const int warp_row = static_cast<int>(threadIdx.x / kWarpSize) * kWarpRows;
+    const int warp_count = min(kWarpRows, count - warp_row);
+    const float scale = in.scale * kLog2E, slope = rules.alibi_slope * kLog2E;
+    const bool scale_first = rules.has_alibi || !(scale > 0);
+
+    typename Shape::Queries queries{q_tile, Rows::place_a() + warp_row * kDims, {}};
+    typename Shape::Sums o = {};
+    MmaSoftmax<kRowTiles> softmax;
+    for (const KeyPart& part : in.rules.parts) {
+        const Range tile_sees = rules.visible(part, t0, count);
+        if (tile_sees.empty()) continue;
+        const int columns = static_cast<int>(tile_sees.end - tile_sees.begin);
+        const TileRules near = rules.from(part, t0 + warp_row, tile_sees.begin);
+        const T* k = in.k.at(b, part.first_row + tile_sees.begin, g);
+        const T* v = in.v.at(b, part.first_row + tile_sees.begin, g);
+        const auto load = [&](int tile, int stage) {
+            if (tile == 0) {
+                const HeadRows<const T>& query = in.query_of(part);
+                Rows::template load<kOwn>(q_tile, query, query.at(b, t0, h), count, in.dims);
+            }
+            Rows::template load<kOther>(k_tiles + stage * kTile, in.k, k, columns - tile * kOther, in.dims);
+            Rows::template load<kOther>(v_tiles + stage * kTile, in.v, v, columns - tile * kOther, in.dims);
+            k += kOther * in.k.row_stride;
+            v += kOther * in.v.row_stride;
+        };
+        const auto compute = [&](int tile, int stage) {
+            if (tile == 0) queries.read();
+            if (warp_count <= 0) return;
+            SIMT_NO_UNROLL
+            for (int step = 0; step < kOther; step += kStep) {
+                const int c0 = tile * kOther + step, at = stage * kTile + step * kDims;
+                if (!near.meets(0, warp_count, c0, kStep)) continue;
+                typename Shape::Products s;
+                queries.multiply(s, k_tiles, Rows::place_b() + at);
+                if (scale_first) {
+                    SIMT_UNROLL
+                    for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+                    for (int e = 0; e < 4; ++e) {
+                        const float distance =
+                            near.distance(Rows::lane_row() + i * 16 + e / 2 * 8, c0 + Rows::lane_column() + e % 2);
+                        SIMT_UNROLL
+                        for (int n = 0; n < kTiles; ++n)
+                            s[i][n][e] = s[i][n][e] * scale + slope * (distance + static_cast<float>(n * 8));
+                    }
+                }
+                if (c0 + kStep > columns || !near.holds(0, warp_count, c0, kStep)) {
+                    SIMT_UNROLL
+                    for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+                    for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
+                    for (int e = 0; e < 4; ++e) {
+                        const int column = c0 + Rows::lane_column() + n * 8 + e % 2;
+                        if (column >= columns || !near.sees(Rows::lane_row() + i * 16 + e / 2 * 8, column))
+                            s[i][n][e] = kMinusInfinity<float>;
+                    }
+                }
+                softmax.weigh(s, o, scale_first ? 1.0f : scale);
+                uint32_t p[kRowTiles][kTiles / 2][4];
+                round_weights<T>(p, s);
+                add_weighted<T, Rows>(o, p, v_tiles, Rows::place_a() + at);
+            }
+        };
+        walk_tiles((columns + kOther - 1) / kOther, load, compute);
+    }
+
+    SIMT_UNROLL
+    for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+    for (int e = 0; e < 2; ++e) {
+        float sum = softmax.sum[i][e];
+        SIMT_UNROLL
+        for (int lanes = 1; lanes < 4; lanes *= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
+        const RowEnd<float> end = end_of_row(softmax.maximum[i][e] * kLn2, sum, rules.sink_logit);
+        SIMT_UNROLL
+        for (int n = 0; n < kDims / 8; ++n) SIMT_UNROLL
+        for (int x = 2 * e; x < 2 * e + 2; ++x) o[i][n][x] *= end.weight;
+        const int row = warp_row + Rows::lane_row() + i * 16 + e * 8;
+        if (row < count && Rows::lane_column() == 0) lse[(b * gridDim.y + h) * rules.steps + t0 + row] = end.lse;
+    }
+    __syncwarp();  // the warp's rows of q become the stage of its sums
+    store_sums<T, Rows>(q_tile, warp_row, out, out.at(b, t0, h), count, in.dims, o, 0);
+}
+
+}  // namespace ballast::cuda

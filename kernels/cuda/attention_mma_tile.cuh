@@ -1,0 +1,216 @@
+// The matrix products of attention on tensor cores (mma.sync m16n8k16, sm_80 and later), for 16-bit T with sums in f32.
+//
+// Thread map. A warp owns kRowTiles x 16 consecutive rows (queries, or keys in the pass for dK and dV) and walks over
+// the other ones; rows never leave their warp. With g = lane / 4 and t = lane % 4 a lane holds, of every 16 x 8 tile of
+// products, rows g and g + 8 at columns 2t and 2t + 1: four lanes share a row, and what is a result of one product is,
+// rounded to T, an operand A of the next (weights never pass through shared memory).
+// Shared memory. A tile is rows of kDims elements, zero beyond the head's dims and beyond the rows there are. A row's
+// 16-byte chunks are permuted by an XOR with its index, so that the eight rows an ldmatrix reads at one chunk lie in
+// eight different sixteen-byte banks; so do the rows that the results of a product are put to.
+// Views that are not 16-byte aligned, and the last chunk of a head dim that is no multiple of 8, are moved element by
+// element into the same tiles: correct, and slow.
+#pragma once
+
+#include "kernels/cuda/attention_rules.cuh"
+#include "kernels/simt/ptx.cuh"
+#include "kernels/simt/smem.cuh"
+
+namespace ballast::cuda {
+
+inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
+/// Tiles of rows of T [kDims] in shared memory; blocks of kThreads.
+template <class T, int kDims, int kThreads>
+struct MmaRows {
+    static_assert(sizeof(T) == 2 && kDims % 32 == 0);
+    static constexpr int kChunks = kDims / 8, kSteps = kDims / 16;
+    static constexpr int kRowsAtOnce = kThreads / kChunks;
+
+    __device__ static int lane() { return static_cast<int>(threadIdx.x % kWarpSize); }
+    /// Of the products a lane holds: its first row and first column.
+    __device__ static int lane_row() { return lane() / 4; }
+    __device__ static int lane_column() { return lane() % 4 * 2; }
+
+    /// Where a chunk of a row begins. Rows of 64 bytes take turns at the two halves of the banks.
+    __device__ static int place(int row, int chunk) {
+        return row * kDims + ((chunk ^ (kDims >= 64 ? row & 7 : row >> 1 & 3)) << 3);
+    }
+
+    /// Rows from `first` on to shared memory, `count` of them and zeros up to kRows. All threads; part of the group of
+    /// asynchronous copies that is open.
+    template <int kRows>
+    __device__ __forceinline__ static void load(T* to, const HeadRows<const T>& view, const T* first, int count,
+                                                int dims) {
+        static_assert(kRows % kRowsAtOnce == 0);
+        const int chunk = static_cast<int>(threadIdx.x) % kChunks, d = chunk * 8;
+        const int top = static_cast<int>(threadIdx.x) / kChunks;
+        if (view.wide && (d + 8 <= dims || dims <= d)) {
+            SIMT_UNROLL
+            for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
+                const int row = top + i * kRowsAtOnce;
+                const bool there = row < count && d < dims;
+                simt::ptx::cp_async_16(to + place(row, chunk), there ? first + row * view.row_stride + d : view.data,
+                                       there);
+            }
+        } else {
+            SIMT_NO_UNROLL
+            for (int row = top; row < kRows; row += kRowsAtOnce) {
+                Pack<T, 8> x = {};
+                if (row < count) SIMT_UNROLL
+                for (int e = 0; e < 8; ++e)
+                    if (d + e < dims) x.v[e] = first[row * view.row_stride + d + e];
+                *reinterpret_cast<Pack<T, 8>*>(to + place(row, chunk)) = x;
+            }
+        }
+    }
+
+    // Operands. A lane's place in them is worked out once for rows 0 … 15 of a tile (plus where the tile begins: at a
+    // multiple of eight rows); the permutation makes what is 2^n chunks further an XOR away, so that eight or sixteen
+    // addresses need not be kept in registers.
+
+    /// For rows as an operand A, and for sums over rows.
+    __device__ static int place_a() { return place(lane() / 8 % 2 * 8 + lane() % 8, lane() / 16); }
+    /// For rows as operands B.
+    __device__ static int place_b() { return place(lane() / 16 * 8 + lane() % 8, lane() / 8 % 2); }
+
+    /// Rows `row` … + 15 at dims 16 step … + 15 as an operand A.
+    __device__ __forceinline__ static void operand_a(uint32_t (&a)[4], const T* rows, int place_a, int row, int step) {
+        simt::ptx::ldmatrix_x4<false>(a, rows + (place_a ^ step * 16) + row * kDims);
+    }
+    /// The same as two operands B of eight rows each: products with rows, over dims.
+    __device__ __forceinline__ static void operand_b(uint32_t (&b)[4], const T* rows, int place_b, int row, int step) {
+        simt::ptx::ldmatrix_x4<false>(b, rows + (place_b ^ step * 16) + row * kDims);
+    }
+    /// The same as two operands B of eight dims each: sums over rows.
+    __device__ __forceinline__ static void operand_b_transposed(uint32_t (&b)[4], const T* rows, int place_a, int row,
+                                                                int step) {
+        simt::ptx::ldmatrix_x4<true>(b, rows + (place_a ^ step * 16) + row * kDims);
+    }
+};
+
+/// d += a b for the two operands B that one ldmatrix gives.
+template <class T>
+__device__ __forceinline__ void add_products(float (&low)[4], float (&high)[4], const uint32_t (&a)[4],
+                                             const uint32_t (&b)[4]) {
+    simt::ptx::mma_m16n8k16<T>(low, a, {b[0], b[1]}, low);
+    simt::ptx::mma_m16n8k16<T>(high, a, {b[2], b[3]}, high);
+}
+
+/// A warp's own rows as operands A: kept in registers, or read from shared memory every time.
+template <class T, class Rows, int kRowTiles, bool kKept>
+struct MmaOwnRows {
+    const T* rows;
+    int place;  // of the warp's first row, as an operand A
+    uint32_t kept[kKept ? kRowTiles : 1][kKept ? Rows::kSteps : 1][4];
+
+    /// Once the tile is there.
+    __device__ __forceinline__ void read() {
+        if constexpr (kKept) {
+            SIMT_UNROLL
+            for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+            for (int step = 0; step < Rows::kSteps; ++step) Rows::operand_a(kept[i][step], rows, place, i * 16, step);
+        }
+    }
+
+    /// s[own row][column] = own row · other row `column`, counted from the row whose place as operands B is `at`.
+    template <int kTiles>
+    __device__ __forceinline__ void multiply(float (&s)[kRowTiles][kTiles][4], const T* other, int at) const {
+        SIMT_UNROLL
+        for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+        for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
+        for (int e = 0; e < 4; ++e) s[i][n][e] = 0;
+        SIMT_UNROLL
+        for (int step = 0; step < Rows::kSteps; ++step) {
+            uint32_t a[kRowTiles][4];
+            SIMT_UNROLL
+            for (int i = 0; i < kRowTiles; ++i) {
+                if constexpr (kKept) {
+                    SIMT_UNROLL
+                    for (int e = 0; e < 4; ++e) a[i][e] = kept[i][step][e];
+                } else {
+                    Rows::operand_a(a[i], rows, place, i * 16, step);
+                }
+            }
+            SIMT_UNROLL
+            for (int n = 0; n < kTiles; n += 2) {
+                uint32_t b[4];
+                Rows::operand_b(b, other, at, n * 8, step);
+                SIMT_UNROLL
+                for (int i = 0; i < kRowTiles; ++i) add_products<T>(s[i][n], s[i][n + 1], a[i], b);
+            }
+        }
+    }
+};
+
+/// Weights [own row][column], rounded to T, as operands A.
+template <class T, int kRowTiles, int kTiles>
+__device__ __forceinline__ void round_weights(uint32_t (&a)[kRowTiles][kTiles / 2][4],
+                                              const float (&w)[kRowTiles][kTiles][4]) {
+    SIMT_UNROLL
+    for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+    for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
+    for (int e = 0; e < 2; ++e) a[i][n / 2][n % 2 * 2 + e] = simt::ptx::pack<T>(w[i][n][2 * e], w[i][n][2 * e + 1]);
+}
+
+/// sums[own row][dim] += sum over c of weights[own row][c] values[c][dim]; the place of values[0], as operands of sums
+/// over rows, is `at`.
+template <class T, class Rows, int kRowTiles, int kSteps, int kSumTiles>
+__device__ __forceinline__ void add_weighted(float (&sums)[kRowTiles][kSumTiles][4],
+                                             const uint32_t (&weights)[kRowTiles][kSteps][4], const T* values, int at) {
+    SIMT_UNROLL
+    for (int k = 0; k < kSteps; ++k) SIMT_UNROLL
+    for (int n = 0; n < kSumTiles; n += 2) {
+        uint32_t b[4];
+        Rows::operand_b_transposed(b, values, at, k * 16, n / 2);
+        SIMT_UNROLL
+        for (int i = 0; i < kRowTiles; ++i) add_products<T>(sums[i][n], sums[i][n + 1], weights[i][k], b);
+    }
+}
+
+/// to[own row] = sums, rounded, for own rows < count, at dims from 8 chunk on. `stage` is a tile whose rows from `row`
+/// on, at these dims, the warp has for itself; whole chunks leave it by 16-byte stores.
+template <class T, class Rows, int kRowTiles, int kSumTiles>
+__device__ __forceinline__ void store_sums(T* stage, int row, const HeadRows<T>& view, T* to, int count, int dims,
+                                           const float (&sums)[kRowTiles][kSumTiles][4], int chunk) {
+    SIMT_UNROLL
+    for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+    for (int n = 0; n < kSumTiles; ++n) SIMT_UNROLL
+    for (int e = 0; e < 2; ++e) {
+        const int r = row + i * 16 + e * 8 + Rows::lane_row();
+        *reinterpret_cast<uint32_t*>(stage + Rows::place(r, chunk + n) + Rows::lane_column()) =
+            simt::ptx::pack<T>(sums[i][n][2 * e], sums[i][n][2 * e + 1]);
+    }
+    __syncwarp();
+    SIMT_NO_UNROLL
+    for (int i = Rows::lane(); i < kRowTiles * 16 * kSumTiles; i += static_cast<int>(kWarpSize)) {
+        const int r = row + i / kSumTiles, c = chunk + i % kSumTiles, d = c * 8;
+        if (r >= count || d >= dims) continue;
+        const Pack<T, 8> x = *reinterpret_cast<const Pack<T, 8>*>(stage + Rows::place(r, c));
+        T* p = to + r * view.row_stride + d;
+        if (view.wide && d + 8 <= dims)
+            *reinterpret_cast<Pack<T, 8>*>(p) = x;
+        else
+            SIMT_UNROLL
+        for (int e = 0; e < 8; ++e)
+            if (d + e < dims) p[e] = x.v[e];
+    }
+}
+
+/// Tiles 0 … count - 1 through two stages: load(tile, stage) starts the copies of one while compute(tile, stage) works
+/// on the one before. One barrier a tile: behind it a tile is there, and everybody has left the one before.
+template <class Load, class Compute>
+__device__ __forceinline__ void walk_tiles(int count, Load load, Compute compute) {
+    if (count <= 0) return;
+    __syncthreads();  // what the stages held is not read any more
+    load(0, 0);
+    simt::ptx::cp_async_commit();
+    for (int tile = 0; tile < count; ++tile) {
+        simt::ptx::cp_async_wait<0>();
+        __syncthreads();
+        if (tile + 1 < count) load(tile + 1, (tile + 1) % 2);
+        simt::ptx::cp_async_commit();
+        compute(tile, tile % 2);
+    }
+}
+
+}  // namespace ballast::cuda
