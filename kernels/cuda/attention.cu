@@ -2,6 +2,7 @@
 // (attention_mma_*.cuh), wider ones to the plain multipliers (attention_fma.cuh).
 
 #include "kernels/cuda/attention_fma.cuh"
+#include "kernels/cuda/attention_mma_backward.cuh"
 #include "kernels/cuda/attention_mma_forward.cuh"
 
 namespace ballast::cuda {
@@ -31,40 +32,72 @@ dim3 attention_grid(int64_t tiles, int64_t heads, int64_t batches) {
 
 bool has_queries(const AttentionInputs& in) { return in.q.dim(0) > 0 && in.q.dim(1) > 0 && in.q.dim(2) > 0; }
 
+/// The kernels of one dtype and tile shape: their tiles of own rows, threads and shared memory.
+template <class T, int kDims>
+struct PlainKernels {
+    using A = Accumulator<T>;
+    using Tile = AttentionTile<A, kDims>;
+    static auto forward() { return &attention_forward_kernel<T, kDims>; }
+    static auto d_query() { return &attention_d_query_kernel<T, kDims>; }
+    static auto d_key() { return &attention_d_key_kernel<T, kDims>; }
+    static constexpr int forward_own = Tile::kOwn, d_query_own = Tile::kOwn, d_key_own = Tile::kOwn;
+    static constexpr int forward_threads = kAttentionThreads, d_query_threads = kAttentionThreads,
+                         d_key_threads = kAttentionThreads;
+    static simt::SharedBytes forward_memory(int dims) { return attention_forward_memory<A, kDims>(dims).shared(); }
+    static simt::SharedBytes d_query_memory(int dims) { return attention_backward_memory<A, kDims>(dims).shared(); }
+    static simt::SharedBytes d_key_memory(int dims) { return attention_backward_memory<A, kDims>(dims).shared(); }
+};
+
+template <class T, int kDims>
+struct TensorCoreKernels {
+    using Forward = MmaForward<T, kDims>;
+    using Query = MmaQueryGradient<T, kDims>;
+    using Key = MmaKeyGradient<T, kDims>;
+    static auto forward() { return &attention_mma_forward_kernel<T, kDims>; }
+    static auto d_query() { return &attention_mma_d_query_kernel<T, kDims>; }
+    static auto d_key() { return &attention_mma_d_key_kernel<T, kDims>; }
+    static constexpr int forward_own = Forward::kOwn, d_query_own = Query::kOwn, d_key_own = Key::kOwn;
+    static constexpr int forward_threads = Forward::kThreads, d_query_threads = Query::kThreads,
+                         d_key_threads = Key::kThreads;
+    static simt::SharedBytes forward_memory(int) { return Forward::memory().shared(); }
+    static simt::SharedBytes d_query_memory(int) { return Query::memory().shared(); }
+    static simt::SharedBytes d_key_memory(int) { return Key::memory().shared(); }
+};
+
+/// Not std::conditional_t of the two: only what is used may be instantiated.
+template <class T, int kDims>
+struct KernelsOf : PlainKernels<T, kDims> {};
+template <class T, int kDims>
+requires kOnTensorCores<T>
+struct KernelsOf<T, kDims> : TensorCoreKernels<T, kDims> {
+};
+
 template <class T, int kDims>
 void forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
              const AttentionParams& params) {
-    using A = Accumulator<T>;
+    using Kernels = KernelsOf<T, kDims>;
     const AttentionOperands<T> operands(in, params);
-    if constexpr (kOnTensorCores<T>) {
-        using Shape = MmaForward<T, kDims>;
-        launch(attention_mma_forward_kernel<T, kDims>,
-               attention_grid(ceil_div(in.q.dim(1), Shape::kOwn), in.q.dim(2), in.q.dim(0)), Shape::kThreads,
-               Shape::memory().shared(), context.stream(), HeadRows<T>(out), data_of<A>(lse), operands);
-        return;
-    }
-    const int64_t tiles = ceil_div(in.q.dim(1), AttentionTile<A, kDims>::kOwn);
-    launch(attention_forward_kernel<T, kDims>, attention_grid(tiles, in.q.dim(2), in.q.dim(0)), kAttentionThreads,
-           attention_forward_memory<A, kDims>(operands.dims).shared(), context.stream(), HeadRows<T>(out),
-           data_of<A>(lse), operands);
+    launch(Kernels::forward(), attention_grid(ceil_div(in.q.dim(1), Kernels::forward_own), in.q.dim(2), in.q.dim(0)),
+           Kernels::forward_threads, Kernels::forward_memory(operands.dims), context.stream(), HeadRows<T>(out),
+           data_of<Accumulator<T>>(lse), operands);
 }
 
 template <class T, int kDims>
 void backward(Context& context, const AttentionGradients& gradients, const AttentionSaved<T>& saved,
               const AttentionInputs& in, const AttentionParams& params) {
-    using A = Accumulator<T>;
-    using Tile = AttentionTile<A, kDims>;
+    using Kernels = KernelsOf<T, kDims>;
     const AttentionOperands<T> operands(in, params);
-    const auto shared = attention_backward_memory<A, kDims>(operands.dims).shared();
     if (has_queries(in))
-        launch(attention_d_query_kernel<T, kDims>,
-               attention_grid(ceil_div(in.q.dim(1), Tile::kOwn), in.q.dim(2), in.q.dim(0)), kAttentionThreads, shared,
-               context.stream(), HeadRows<T>(gradients.d_q), HeadRows<T>(gradients.d_sink_query), saved, operands);
-    const KeyPart(&parts)[2] = operands.rules.parts;
-    const int64_t key_tiles = ceil_div(parts[0].rows, Tile::kOwn) + ceil_div(parts[1].rows, Tile::kOwn);
+        launch(Kernels::d_query(),
+               attention_grid(ceil_div(in.q.dim(1), Kernels::d_query_own), in.q.dim(2), in.q.dim(0)),
+               Kernels::d_query_threads, Kernels::d_query_memory(operands.dims), context.stream(),
+               HeadRows<T>(gradients.d_q), HeadRows<T>(gradients.d_sink_query), saved, operands);
+    int64_t key_tiles = 0;
+    for (const KeyPart& part : operands.rules.parts) key_tiles += ceil_div(part.rows, Kernels::d_key_own);
     if (key_tiles > 0 && in.k.dim(0) > 0)
-        launch(attention_d_key_kernel<T, kDims>, attention_grid(key_tiles, in.k.dim(2), in.k.dim(0)), kAttentionThreads,
-               shared, context.stream(), HeadRows<T>(gradients.d_k), HeadRows<T>(gradients.d_v), saved, operands);
+        launch(Kernels::d_key(), attention_grid(key_tiles, in.k.dim(2), in.k.dim(0)), Kernels::d_key_threads,
+               Kernels::d_key_memory(operands.dims), context.stream(), HeadRows<T>(gradients.d_k),
+               HeadRows<T>(gradients.d_v), saved, operands);
 }
 
 /// D = rowsum(d_out * out), and what it gives the sink logit.

@@ -156,13 +156,6 @@ __global__ void attention_sink_logit_kernel(A* d_sink_logit, const A* sink_logit
     if (threadIdx.x == 0) d_sink_logit[h] = static_cast<A>(static_cast<double>(d_sink_logit[h]) - sum);
 }
 
-/// What the backward kernels read besides the operands.
-template <class T>
-struct AttentionSaved {
-    HeadRows<const T> d_out;
-    const Accumulator<T>*lse, *delta;
-};
-
 template <class A, int kDims>
 simt::SmemPlan attention_backward_memory(int dims) {
     using Tile = AttentionTile<A, kDims>;

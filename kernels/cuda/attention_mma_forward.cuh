@@ -26,6 +26,7 @@ struct MmaForward {
     using Rows = MmaRows<T, kDims, kThreads>;
     using Queries = MmaOwnRows<T, Rows, kRowTiles, kKeepQueries>;
     using Products = float[kRowTiles][kTiles][4];
+    using Weights = uint32_t[kRowTiles][kTiles / 2][4];
     using Sums = float[kRowTiles][kDims / 8][4];
 
     static constexpr simt::SmemPlan memory() {
@@ -87,12 +88,12 @@ struct MmaSoftmax {
 };
 
 template <class T, int kDims>
-__global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads)
+__global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads, kMmaBlocks<kDims>)
     attention_mma_forward_kernel(const __grid_constant__ HeadRows<T> out, float* lse,
                                  const __grid_constant__ AttentionOperands<T> in) {
     using Shape = MmaForward<T, kDims>;
     using Rows = typename Shape::Rows;
-    constexpr int kOwn = Shape::kOwn, kOther = Shape::kOther, kStep = Shape::kStep, kTiles = Shape::kTiles;
+    constexpr int kOwn = Shape::kOwn, kOther = Shape::kOther, kStep = Shape::kStep;
     constexpr int kRowTiles = Shape::kRowTiles, kWarpRows = Shape::kWarpRows, kTile = kOther * kDims;
     simt::Smem smem;
     T* q_tile = smem.take<T>(kOwn * kDims, 128);
@@ -104,8 +105,7 @@ __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads)
     const int count = static_cast<int>(min(int64_t{kOwn}, rules.steps - t0));
     const int warp_row = static_cast<int>(threadIdx.x / kWarpSize) * kWarpRows;
     const int warp_count = min(kWarpRows, count - warp_row);
-    const float scale = in.scale * kLog2E, slope = rules.alibi_slope * kLog2E;
-    const bool scale_first = rules.has_alibi || !(scale > 0);
+    const MmaLogits logits(in, rules);
 
     typename Shape::Queries queries{q_tile, Rows::place_a() + warp_row * kDims, {}};
     typename Shape::Sums o = {};
@@ -136,29 +136,11 @@ __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads)
                 if (!near.meets(0, warp_count, c0, kStep)) continue;
                 typename Shape::Products s;
                 queries.multiply(s, k_tiles, Rows::place_b() + at);
-                if (scale_first) {
-                    SIMT_UNROLL
-                    for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
-                    for (int e = 0; e < 4; ++e) {
-                        const float distance =
-                            near.distance(Rows::lane_row() + i * 16 + e / 2 * 8, c0 + Rows::lane_column() + e % 2);
-                        SIMT_UNROLL
-                        for (int n = 0; n < kTiles; ++n)
-                            s[i][n][e] = s[i][n][e] * scale + slope * (distance + static_cast<float>(n * 8));
-                    }
-                }
-                if (c0 + kStep > columns || !near.holds(0, warp_count, c0, kStep)) {
-                    SIMT_UNROLL
-                    for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
-                    for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
-                    for (int e = 0; e < 4; ++e) {
-                        const int column = c0 + Rows::lane_column() + n * 8 + e % 2;
-                        if (column >= columns || !near.sees(Rows::lane_row() + i * 16 + e / 2 * 8, column))
-                            s[i][n][e] = kMinusInfinity<float>;
-                    }
-                }
-                softmax.weigh(s, o, scale_first ? 1.0f : scale);
-                uint32_t p[kRowTiles][kTiles / 2][4];
+                const MmaPlaces<Rows, false> places(0, c0);
+                const float factor = logits.finish(s, near, places);
+                if (c0 + kStep > columns || !near.holds(0, warp_count, c0, kStep)) hide(s, near, places, columns);
+                softmax.weigh(s, o, factor);
+                typename Shape::Weights p;
                 round_weights<T>(p, s);
                 add_weighted<T, Rows>(o, p, v_tiles, Rows::place_a() + at);
             }

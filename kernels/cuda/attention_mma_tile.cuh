@@ -19,6 +19,11 @@ namespace ballast::cuda {
 
 inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
+/// Blocks a multiprocessor is to hold, for ptxas: two leave a thread of 128 all registers it can have. Told nothing
+/// (0), nvcc 13's spills some of the small dims' to fit a third; told a number, it spills some of the large dims'.
+template <int kDims>
+inline constexpr int kMmaBlocks = kDims <= 64 ? 2 : 0;
+
 /// Tiles of rows of T [kDims] in shared memory; blocks of kThreads.
 template <class T, int kDims, int kThreads>
 struct MmaRows {
@@ -119,6 +124,7 @@ struct MmaOwnRows {
         for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
         for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
         for (int e = 0; e < 4; ++e) s[i][n][e] = 0;
+        const int own = kKept ? place : simt::ptx::opaque(place);
         SIMT_UNROLL
         for (int step = 0; step < Rows::kSteps; ++step) {
             uint32_t a[kRowTiles][4];
@@ -128,7 +134,7 @@ struct MmaOwnRows {
                     SIMT_UNROLL
                     for (int e = 0; e < 4; ++e) a[i][e] = kept[i][step][e];
                 } else {
-                    Rows::operand_a(a[i], rows, place, i * 16, step);
+                    Rows::operand_a(a[i], rows, own, i * 16, step);
                 }
             }
             SIMT_UNROLL
@@ -141,6 +147,54 @@ struct MmaOwnRows {
         }
     }
 };
+
+/// Which query and column a lane's product s[i][n][e] belongs to, counted as TileRules counts them. The warp's own rows
+/// begin at `own`, the columns of its products at `other`: queries and columns, or the other way round.
+template <class Rows, bool kOwnKeys>
+struct MmaPlaces {
+    int own, other;
+
+    __device__ MmaPlaces(int first_own, int first_other)
+        : own(first_own + Rows::lane_row()), other(first_other + Rows::lane_column()) {}
+    __device__ int other_of(int n, int e) const { return other + n * 8 + e % 2; }
+    __device__ int query(int i, int n, int e) const { return kOwnKeys ? other_of(n, e) : own + i * 16 + e / 2 * 8; }
+    __device__ int column(int i, int n, int e) const { return kOwnKeys ? own + i * 16 + e / 2 * 8 : other_of(n, e); }
+};
+
+/// What turns products into logits times log2(e).
+struct MmaLogits {
+    float scale, slope;
+    bool apart;  // by a pass of its own: there is a bias, or a scale that would turn maxima around
+
+    template <class T>
+    __device__ MmaLogits(const AttentionOperands<T>& in, const HeadRules<float>& rules)
+        : scale(in.scale * kLog2E), slope(rules.alibi_slope * kLog2E), apart(rules.has_alibi || !(scale > 0)) {}
+
+    /// What is left to multiply s with.
+    template <int kRowTiles, int kTiles, class Places>
+    __device__ __forceinline__ float finish(float (&s)[kRowTiles][kTiles][4], const TileRules& rules,
+                                            const Places& at) const {
+        if (!apart) return scale;
+        SIMT_UNROLL
+        for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+        for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
+        for (int e = 0; e < 4; ++e)
+            s[i][n][e] = s[i][n][e] * scale + slope * rules.distance(at.query(i, n, e), at.column(i, n, e));
+        return 1.0f;
+    }
+};
+
+/// -inf where the query does not see the column, or the other row is not below `others`.
+template <int kRowTiles, int kTiles, class Places>
+__device__ __forceinline__ void hide(float (&s)[kRowTiles][kTiles][4], const TileRules& rules, const Places& at,
+                                     int others) {
+    SIMT_UNROLL
+    for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
+    for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
+    for (int e = 0; e < 4; ++e)
+        if (at.other_of(n, e) >= others || !rules.sees(at.query(i, n, e), at.column(i, n, e)))
+            s[i][n][e] = kMinusInfinity<float>;
+}
 
 /// Weights [own row][column], rounded to T, as operands A.
 template <class T, int kRowTiles, int kTiles>

@@ -203,4 +203,11 @@ struct AttentionOperands {
     }
 };
 
+/// What the backward kernels read besides the operands.
+template <class T>
+struct AttentionSaved {
+    HeadRows<const T> d_out;
+    const Accumulator<T>*lse, *delta;
+};
+
 }  // namespace ballast::cuda

@@ -38,6 +38,15 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
     return pair;
 }
 
+/// x, which the compiler takes for a new value: what is computed from it inside a loop stays there, instead of taking
+/// registers all the way around.
+__device__ __forceinline__ int opaque(int x) {
+#if !BALLAST_SIMT_HOST
+    asm volatile("" : "+r"(x));
+#endif
+    return x;
+}
+
 /// 2^x by one instruction, to about 2^-22; results below 2^-126 are 0.
 __device__ __forceinline__ float exp2_approximate(float x) {
 #if BALLAST_SIMT_HOST
