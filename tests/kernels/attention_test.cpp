@@ -8,8 +8,9 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Forward, weights and backward of one case against the oracle, in one dtype.
-void check_case(AttentionCase x, Dtype dtype, double spread = 1.0) {
+void check_case(AttentionCase x, Dtype dtype, double spread = 1.0, double scale = 1.0) {
     fill(x, dtype, spread);
+    x.scale *= scale;
     INFO(describe(x));
     Context context(test_device(), 2);
     AttentionRun run(x, dtype);
@@ -59,6 +60,34 @@ TEST_CASE("attention: odd lengths and head dims against the oracle") {
         for (int64_t D : {1, 3, 32, 64, 80, 128, 256}) check_case({.B = 1, .T = 65, .S = 65, .H = 2, .G = 2, .D = D}, dtype);
     }
     check_case({.B = 1, .T = 1000, .S = 1000, .H = 1, .G = 1, .D = 16}, Dtype::f32);
+}
+
+TEST_CASE("attention: every tile of head dims in bf16, several tiles of queries and keys, against the oracle") {
+    for (int64_t D : {20, 32, 64, 96, 128, 256}) {
+        AttentionCase x{.B = 1, .T = 140, .S = 140, .H = 2, .G = 1, .D = D, .normaliser = Normaliser::sink_logit};
+        check_case(x, Dtype::bf16);
+        x.sinks = x.key_start = 5;  // windows that begin and end inside tiles, sinks on their own
+        x.span = {37, 70};
+        x.has_sink_query = true;
+        x.sink_query_position = 42;
+        x.alibi = {0.25, 0.03125};
+        check_case(x, Dtype::bf16);
+    }
+    // Many sinks, and more key rows than queries: the cache of a second chunk.
+    AttentionCase chunk{.B = 1, .T = 66, .S = 200, .H = 4, .G = 2, .D = 64, .normaliser = Normaliser::off_by_one};
+    chunk.sinks = 70;
+    chunk.key_start = 100;
+    chunk.query_start = 164;
+    chunk.span = {33, 65, 200, -1};
+    check_case(chunk, Dtype::bf16);
+    chunk.has_sink_query = true;
+    check_case(chunk, Dtype::bf16);
+}
+
+TEST_CASE("attention: a scale that is negative, or zero") {
+    for (double scale : {-1.0, 0.0})
+        for (Dtype dtype : kComputeDtypes)
+            check_case({.B = 1, .T = 70, .S = 70, .H = 2, .G = 2, .D = 16, .normaliser = Normaliser::off_by_one}, dtype, 1.0, scale);
 }
 
 TEST_CASE("attention: large logits against the oracle") {
@@ -200,16 +229,65 @@ TEST_CASE("attention: strided views") {
     if (!(err <= 2e-6)) FAIL("error " << err);
 }
 
+TEST_CASE("attention: views that begin anywhere give the same bits, and nothing beside them is written") {
+    // [B,T,H,D] inside a buffer [B,T,H,D + 3], one element in: no row is aligned to more than an element.
+    struct View {
+        TestTensor buffer;
+        Tensor view;
+        View(const TestTensor& x, int64_t D)
+            : buffer(x.tensor().dtype, {x.tensor().dim(0), x.tensor().dim(1), x.tensor().dim(2), D + 3}),
+              view(buffer.tensor().slice(3, 1, D + 1)) {
+            for (int64_t n = 0; n < x.tensor().numel(); ++n) buffer.put(n / D * (D + 3) + 1 + n % D, x.at(n));
+        }
+        void check(const TestTensor& expected, int64_t D) const {
+            int64_t different = 0, written = 0;
+            for (int64_t n = 0; n < expected.tensor().numel(); ++n)
+                different += !(buffer.at(n / D * (D + 3) + 1 + n % D) == expected.at(n));
+            for (int64_t row = 0; row < expected.tensor().numel() / D; ++row)
+                for (int64_t d : {int64_t{0}, D + 1, D + 2}) written += !std::isnan(buffer.at(row * (D + 3) + d));
+            CHECK(different == 0);
+            CHECK(written == 0);
+        }
+    };
+    for (Dtype dtype : {Dtype::f32, Dtype::bf16})
+        for (int64_t D : {13, 32, 72}) {
+            AttentionCase x{.B = 2, .T = 35, .S = 35, .H = 2, .G = 1, .D = D};
+            x.sinks = x.key_start = 3;
+            x.span = {9, 20};
+            x.has_sink_query = true;
+            fill(x, dtype);
+            INFO(describe(x));
+            Context context(test_device(), 1);
+            AttentionRun run(x, dtype);
+            View q(run.q, D), k(run.k, D), v(run.v, D), sink_query(*run.sink_query, D), d_out(run.d_out, D);
+            View out(run.out, D), d_q(run.d_q, D), d_k(run.d_k, D), d_v(run.d_v, D), d_sink(*run.d_sink_query, D);
+            run.forward(context);
+            run.backward(context);
+            TestTensor lse(Dtype::f32, {x.B, x.H, x.T});
+            const ops::AttentionInputs in{q.view, k.view, v.view, sink_query.view};
+            ops::attention_forward(context, out.view, lse, in, run.params());
+            ops::attention_backward(context, {d_q.view, d_k.view, d_v.view, d_sink.view, {}}, d_out.view, out.view, lse, in,
+                                    run.params());
+            CHECK(lse.bytes() == run.lse.bytes());
+            out.check(run.out, D);
+            d_q.check(run.d_q, D);
+            d_k.check(run.d_k, D);
+            d_v.check(run.d_v, D);
+            d_sink.check(*run.d_sink_query, D);
+        }
+}
+
 TEST_CASE("attention: a NaN in q, k or v reaches the output") {
-    for (int which = 0; which < 3; ++which) {
-        AttentionCase x{.B = 1, .T = 1, .S = 1, .H = 1, .G = 1, .D = 8};
-        fill(x, Dtype::f32);
-        (which == 0 ? x.q : which == 1 ? x.k : x.v)[3] = std::numeric_limits<double>::quiet_NaN();
-        Context context(test_device(), 1);
-        AttentionRun run(x, Dtype::f32);
-        run.forward(context);
-        CHECK(std::isnan(run.out.at(3)));
-    }
+    for (Dtype dtype : {Dtype::f32, Dtype::bf16})
+        for (int which = 0; which < 3; ++which) {
+            AttentionCase x{.B = 1, .T = 1, .S = 1, .H = 1, .G = 1, .D = 8};
+            fill(x, dtype);
+            (which == 0 ? x.q : which == 1 ? x.k : x.v)[3] = std::numeric_limits<double>::quiet_NaN();
+            Context context(test_device(), 1);
+            AttentionRun run(x, dtype);
+            run.forward(context);
+            CHECK(std::isnan(run.out.at(3)));
+        }
 }
 
 TEST_CASE("attention: the same bits for any number of threads") {
