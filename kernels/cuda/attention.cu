@@ -53,6 +53,9 @@ struct TensorCoreKernels {
     using Forward = MmaForward<T, kDims>;
     using Query = MmaQueryGradient<T, kDims>;
     using Key = MmaKeyGradient<T, kDims>;
+    static constexpr size_t kSmallest = 99 << 10;  // what a block may have on sm_86, 89 and 120
+    static_assert(Forward::memory().shared().bytes <= kSmallest && Query::memory().shared().bytes <= kSmallest &&
+                  Key::memory().shared().bytes <= kSmallest);
     static auto forward() { return &attention_mma_forward_kernel<T, kDims>; }
     static auto d_query() { return &attention_mma_d_query_kernel<T, kDims>; }
     static auto d_key() { return &attention_mma_d_key_kernel<T, kDims>; }

@@ -4,21 +4,22 @@
 //   P' = 2^(scale log2(e) q k^T + log2(e) bias - log2(e) LSE');  dP = dO V^T;  dS = P' * (dP - D)
 //   dV = round(P')^T dO;  dK = scale round(dS)^T Q;  dQ = scale round(dS) K
 // P' and dS are rounded to T for their products; all else is f32.
-// Shapes: q and its gradient, d_out T [B,T,H,D]; k, v and theirs T [B,S,G,D]; lse, delta f32 [B,H,T]. Overwritten: all.
+// Shapes: q, d_out and d_q T [B,T,H,D]; k, v and theirs T [B,S,G,D]; lse, delta f32 [B,H,T]. Overwritten: all.
 // Launch map:
 //   dQ        128 threads for (tile of kOwn queries, h, b), the last tile first; walks over the keys they see, which
 //             come in two parts where sinks are treated apart: their sums are d_sink_query where there is one
-//   dK, dV    128 threads (256 at D = 256: two warps a row, half of the dims each) for (tile of kOwn keys of one part,
-//   g,
-//             b); walks over the group's heads and the queries that see the tile
+//   dK, dV    128 threads for (tile of kOwn keys of one part, g, b); walks over the group's heads and the queries that
+//             see the tile. 256 threads at D = 256: two warps have the same keys and half of the dims each
 // Products have the block's own rows as their rows, so that P' and dS are operands A of the next product as they are:
-// no weight passes through shared memory. Tiles nobody sees are never loaded; warps pass over what their rows do not
-// see. Shared memory: two tiles of kOwn rows, two stages of two tiles of kOther rows, and LSE' and D of the queries in
-// the pass over keys. dQ 32, 48, 64, 96 KiB, dK and dV 24, 48, 64, 96 KiB (and up to 1 KiB) at D = 32, 64, 128, 256.
-// Work a visible (query, key): 14 D operations (dQ 6 D, dK and dV 8 D, 10 D of which are needed once P' is not kept),
-// and at D = 256 another 4 D. One pass would take 10 D, but dQ then has many owners: an order between blocks, or T S /
-// kOwn D floats of partial sums written and read. Memory traffic a tile of 64 own rows: 128 rows of the other tensors'
-// D elements. Deterministic: every sum has one owner and one order; no atomics.
+// no weight passes through shared memory. Tiles nobody sees are never loaded; warps pass over what no row of theirs
+// sees, and the mask is applied to elements only where not all is seen.
+// Shared memory: two tiles of kOwn rows, two stages of two tiles of kOther rows, and for dK and dV two stages of LSE'
+// and D of kOther queries: 32, 48, 64, 96 KiB at D = 32, 64, 128, 256, and up to 1 KiB for the latter.
+// Work: 14 D operations a visible (query, key), 6 D for dQ and 8 D for dK and dV (12 D at D = 256, where two warps
+// multiply the same S and dP). Each pass reads T S / kOwn rows of two tensors, 4 D bytes (half of them under a causal
+// mask). A single pass takes 10 D and reads once, but every tile of keys adds to dQ, 8 D bytes of f32 for each of
+// T S / kOwn rows, in an order that blocks must wait for.
+// Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
 
 #include "kernels/cuda/attention_mma_tile.cuh"

@@ -26,8 +26,11 @@ struct Range {
     __device__ bool meets(int64_t first, int64_t count) const { return begin < first + count && first < end; }
 };
 
+/// So many queries or keys can be counted in 32 bits, with room for a tile.
+inline constexpr int64_t kMaxRows = int64_t{1} << 30;
+
 /// The mask and the bias around a tile in 32 bits: queries and columns are counted from one query and one column of a
-/// part. What is further than 2^30 away stands there.
+/// part. What is further than kMaxRows away stands there.
 struct TileRules {
     int begin, end;  // query n sees columns [begin + n, end + n)
     int furthest;    // the column a query stands at is never beyond this one
@@ -71,6 +74,7 @@ struct AttentionRules {
           learned_sink_logit_H(has_learned_sink_logit(params.normaliser) ? data_of<const A>(params.sink_logit_H)
                                                                          : nullptr),
           fixed_sink_logit(learned_sink_logit_H ? A(0) : sink_logit_value<A>(params.normaliser, nullptr, 0)) {
+        require(in.q.dim(1) < kMaxRows && in.k.dim(1) < kMaxRows, "attention over more than 2^30 queries or keys");
         const AttentionMask& mask = params.mask;
         const int64_t keys = in.k.dim(1), sinks = std::min(mask.num_sink_positions, keys);
         const bool gap = keys > sinks && mask.key_start != mask.num_sink_positions;
@@ -123,11 +127,10 @@ struct HeadRules {
     }
     /// The rules of `part`, counted from query t and column c.
     __device__ TileRules from(const KeyPart& part, int64_t t, int64_t c) const {
-        constexpr int64_t kFar = int64_t{1} << 30;
-        const auto near = [](int64_t x) { return static_cast<int>(x < -kFar ? -kFar : x < kFar ? x : kFar); };
+        const auto near = [](int64_t x) { return static_cast<int>(x < -kMaxRows ? -kMaxRows : min(x, kMaxRows)); };
         const int64_t zero = part.position + c, i = query_start + t - zero;
-        return {near(part.sinks || span < 0 ? -kFar : i - span), near(i + 1),
-                near(part.sinks ? sink_query_position - zero : kFar)};
+        return {near(part.sinks || span < 0 ? -kMaxRows : i - span), near(i + 1),
+                near(part.sinks ? sink_query_position - zero : kMaxRows)};
     }
 
     /// From where query t stands to column c of `part`: j - i, i being min(i, sink_query_position) for sinks.

@@ -1,5 +1,5 @@
-// PTX of sm_80 and later behind functions: ex2, mma.sync, ldmatrix, cp.async, named barriers. The device side is one asm
-// statement each; the host side does the same to the same lanes. tests/simt/ proves the host side against a plain
+// PTX of sm_80 and later behind functions: ex2, mma.sync, ldmatrix, cp.async, named barriers. The device side is one
+// asm statement each; the host side does the same to the same lanes. tests/simt/ proves the host side against a plain
 // double loop, and scripts/gpu_check.sh one against the other on a GPU.
 #pragma once
 

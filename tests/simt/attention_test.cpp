@@ -105,7 +105,8 @@ TEST_CASE("attention on tensor cores: no bank conflict at any tile of head dims"
 }
 
 TEST_CASE("attention on tensor cores: every order of threads gives the same bits") {
-    for (const AttentionCase& x : {everything(140, 32), everything(70, 64), everything(70, 128), everything(35, 256), everything(40, 20)}) {
+    for (const AttentionCase& x :
+         {everything(140, 32), everything(70, 64), everything(70, 128), everything(35, 256), everything(40, 20)}) {
         INFO(describe(x));
         const std::string expected = results(x);
         CHECK(results(x) == expected);
