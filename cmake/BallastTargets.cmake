@@ -70,8 +70,26 @@ function(ballast_program name)
   include(${CMAKE_SOURCE_DIR}/${ARG_FOLDER}/libraries.cmake)
 endfunction()
 
+# The tests of test_<name> once more, on a device: "kernels on simt: …", labelled "kernels" and "simt". SPEC is Catch2's.
+function(ballast_tests_on device name)
+  cmake_parse_arguments(ARG "" "SPEC;TITLE" "ENVIRONMENT" ${ARGN})
+  string(REPLACE " " "_" list "${name}_on_${ARG_TITLE}")
+  catch_discover_tests(test_${name} TEST_SPEC "${ARG_SPEC}" ${no_tests} TEST_PREFIX "${name} on ${ARG_TITLE}: " TEST_LIST ${list})
+  # Read by ctest after the list: properties with two values do not get through catch_discover_tests. Fake stacks for a
+  # thousand fibers would make AddressSanitizer five times slower.
+  file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/${list}.cmake
+    "foreach(test IN LISTS ${list})
+       set_tests_properties(\"\${test}\" PROPERTIES LABELS \"${name};${device}\" TIMEOUT 900
+         ENVIRONMENT \"BALLAST_TEST_DEVICE=${device};${ARG_ENVIRONMENT}\"
+         ENVIRONMENT_MODIFICATION ASAN_OPTIONS=string_append::detect_stack_use_after_return=0)
+     endforeach()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${CMAKE_CURRENT_BINARY_DIR}/${list}.cmake)
+endfunction()
+
 # ballast_tests(kernels): test_kernels from tests/kernels/*.cpp; every TEST_CASE is a ctest test labelled "kernels".
-# ON_DEVICES: in a build with a GPU backend the same tests run there too, named "kernels on simt: …", labelled with both.
+# ON_DEVICES: in a build with a GPU backend the same tests run there too. What is tagged [cpu] stays on the CPU; [not_cuda]
+# needs f64 kernels or our fixed-order GEMM, which CUDA does not have. "on strict simt" runs what will run on a GPU as near
+# to one as the executor comes.
 function(ballast_tests name)
   cmake_parse_arguments(ARG "ON_DEVICES" "" "LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*.cpp)
@@ -84,16 +102,15 @@ function(ballast_tests name)
     set(no_tests EXTRA_ARGS -w NoTests)
   endif()
   catch_discover_tests(test_${name} ${no_tests} TEST_PREFIX "${name}: " PROPERTIES LABELS ${name} TIMEOUT 900)
-  if(ARG_ON_DEVICES AND BALLAST_SIMT)
-    catch_discover_tests(test_${name} TEST_SPEC "~[cpu]" ${no_tests} TEST_PREFIX "${name} on simt: " TEST_LIST ${name}_on_simt)
-    # Read by ctest after the list: properties with two values do not get through catch_discover_tests. Fake stacks for a
-    # thousand fibers would make AddressSanitizer five times slower.
-    file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/${name}_on_simt.cmake
-      "foreach(test IN LISTS ${name}_on_simt)
-         set_tests_properties(\"\${test}\" PROPERTIES LABELS \"${name};simt\" TIMEOUT 900
-           ENVIRONMENT BALLAST_TEST_DEVICE=simt
-           ENVIRONMENT_MODIFICATION ASAN_OPTIONS=string_append::detect_stack_use_after_return=0)
-       endforeach()\n")
-    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}_on_simt.cmake)
+  if(NOT ARG_ON_DEVICES)
+    return()
+  endif()
+  if(BALLAST_SIMT)
+    ballast_tests_on(simt ${name} TITLE "simt" SPEC "~[cpu]")
+    if(NOT BALLAST_SANITIZE)
+      ballast_tests_on(simt ${name} TITLE "strict simt" SPEC "~[cpu]~[not_cuda]" ENVIRONMENT BALLAST_SIMT_STRICT=1)
+    endif()
+  elseif(BALLAST_CUDA)
+    ballast_tests_on(cuda ${name} TITLE "cuda" SPEC "~[cpu]~[not_cuda]")
   endif()
 endfunction()

@@ -109,7 +109,7 @@ Context::~Context() = default;
 GpuStream Context::stream() const { return gpu_->stream(); }
 
 size_t Context::available_memory() const {
-    return device_ == Device::cpu ? static_cast<size_t>(memory_size().available) : cuda::available_memory();
+    return device_ == Device::cuda ? cuda::device_memory().available : static_cast<size_t>(memory_size().available);
 }
 
 void Context::copy_to_host(void* host, const Tensor& tensor) const {

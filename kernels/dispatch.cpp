@@ -1,6 +1,7 @@
 // ops:: -> the context's device. Shapes and dtypes are checked here, once for every device.
 #include "kernels/cpu/ops.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/runtime.h"
 #include "kernels/ops.h"
 
 #include <fmt/format.h>
@@ -16,11 +17,30 @@ constexpr bool kHasGpu = true;
 constexpr bool kHasGpu = false;  // cuda:: is declared and nowhere defined
 #endif
 
+/// Tensors for a GPU are in its memory.
+void expect_reachable(const Tensor& tensor) {
+    if (!tensor.empty() && tensor.numel() > 0) require(cuda::is_reachable(tensor.data), "a GPU op on the host's memory");
+}
+void expect_reachable(const AttentionInputs& in) {
+    for (const Tensor* t : {&in.q, &in.k, &in.v, &in.sink_query}) expect_reachable(*t);
+}
+void expect_reachable(const AttentionParams& p) {
+    for (const Tensor* t : {&p.sink_logit_H, &p.alibi_slope_H, &p.mask.span_H}) expect_reachable(*t);
+}
+void expect_reachable(const AttentionGradients& d) {
+    for (const Tensor* t : {&d.d_q, &d.d_k, &d.d_v, &d.d_sink_query, &d.d_sink_logit_H}) expect_reachable(*t);
+}
+template <class NoTensor>
+void expect_reachable(const NoTensor&) {}
+
 /// Calls the implementation for the context's device.
 template <auto cpu_function, auto gpu_function, class Context, class... Arguments>
 auto run(Context& context, const Arguments&... arguments) {
     if constexpr (kHasGpu) {
-        if (context.device() != Device::cpu) return gpu_function(context, arguments...);
+        if (context.device() != Device::cpu) {
+            (expect_reachable(arguments), ...);
+            return gpu_function(context, arguments...);
+        }
     }
     return cpu_function(context, arguments...);
 }

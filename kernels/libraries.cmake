@@ -16,7 +16,7 @@ elseif(BALLAST_CUDA)
   target_sources(ballast_kernels PRIVATE ${gpu_sources} ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_cuda.cpp
     ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_cuda.cpp)
   target_compile_definitions(ballast_kernels PRIVATE BALLAST_CUDA)
-  target_link_libraries(ballast_kernels PUBLIC CUDA::cudart CUDA::cublasLt)
+  target_link_libraries(ballast_kernels PUBLIC CUDA::cudart_static CUDA::cublasLt)
 else()
   target_sources(ballast_kernels PRIVATE ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_none.cpp)
 endif()

@@ -34,7 +34,7 @@ void with_compute_type(Dtype dtype, F&& f) {
         case Dtype::bf16: return f(__nv_bfloat16{});
         case Dtype::f16: return f(__half{});
 #if BALLAST_SIMT_HOST
-        case Dtype::f64: return f(double{});
+        case Dtype::f64: require(!simt::options().strict, "f64 is not for a GPU"); return f(double{});
 #endif
         default: require(false, "a dtype without CUDA kernels");
     }
@@ -44,7 +44,7 @@ void with_accumulation_type(Dtype dtype, F&& f) {
     switch (dtype) {
         case Dtype::f32: return f(float{});
 #if BALLAST_SIMT_HOST
-        case Dtype::f64: return f(double{});
+        case Dtype::f64: require(!simt::options().strict, "f64 is not for a GPU"); return f(double{});
 #endif
         default: require(false, "a dtype without CUDA kernels");
     }

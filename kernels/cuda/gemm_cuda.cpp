@@ -3,6 +3,8 @@
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
+#include <bit>
+
 #include "base/error.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/state_cuda.h"
@@ -89,7 +91,16 @@ class Product {
                 a_transposed,
                 b_transposed,
                 g.accumulate,
-                g.bias != nullptr};
+                g.bias != nullptr,
+                alignment_of(g)};
+    }
+
+    /// What the operands' addresses are all multiples of, at most 256, which cuBLASLt takes for granted if not told.
+    static uint32_t alignment_of(const GemmArguments& g) {
+        uintptr_t bits = 256;
+        for (const void* operand : {g.a.data, g.b.data, static_cast<const void*>(g.c), g.bias})
+            bits |= reinterpret_cast<uintptr_t>(operand);
+        return uint32_t{1} << std::countr_zero(bits);
     }
 
     template <class Value>
@@ -120,6 +131,12 @@ class Product {
         check(cublasLtMatmulPreferenceSetAttribute(preference.get(), CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                                    &reductions, sizeof reductions),
               "choosing an algorithm");
+        for (const auto attribute :
+             {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+              CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+            check(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &shape_.alignment,
+                                                       sizeof shape_.alignment),
+                  "choosing an algorithm");
         cublasLtMatmulHeuristicResult_t found{};
         int count = 0;
         const cublasStatus_t status =

@@ -2,6 +2,8 @@
 
 #include "kernels/cpu/gemm.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/simt/device_memory.h"
+#include "kernels/simt/options.h"
 #include "kernels/simt/queue.h"
 
 namespace ballast::cuda {
@@ -42,6 +44,7 @@ void gemm_of_narrow(Context& context, const GemmArguments& arguments) {
 }
 
 void multiply(Context& context, const GemmArguments& arguments) {
+    const simt::DeviceAccess access;
     const bool empty = arguments.m == 0 || arguments.n == 0 || arguments.k == 0;
     if (empty || !is_narrow(arguments.dtype)) return cpu::gemm_reference(context, arguments);
     if (arguments.dtype == Dtype::bf16) return gemm_of_narrow<bf16>(context, arguments);
@@ -51,6 +54,7 @@ void multiply(Context& context, const GemmArguments& arguments) {
 }  // namespace
 
 void gemm(Context& context, const GemmArguments& arguments) {
+    require(arguments.dtype != Dtype::f64 || !simt::options().strict, "f64 is not for a GPU");
     simt::queue([&context, arguments] { multiply(context, arguments); });
 }
 

@@ -26,8 +26,6 @@ class GpuState {
 };
 std::unique_ptr<GpuState> make_state();
 
-/// Free bytes of the device's memory.
-size_t available_memory();
 /// Recorded work, to be launched again and again.
 class Graph {
   public:
@@ -57,6 +55,28 @@ void queue_copy(void* to, const void* from, size_t bytes, GpuStream stream);
 /// Waits for everything queued on the stream.
 void synchronise(GpuStream stream);
 /// Queued.
+void copy_on_device(void* to, const void* from, size_t bytes, GpuStream stream);
+/// Waits for everything that was queued on any stream.
+void synchronise();
+/// Whether a kernel may be given `p`. On CUDA always true: the GPU finds out itself.
+bool is_reachable(const void* p);
+/// Queued.
 void zero(void* device, size_t bytes, GpuStream stream);
+
+/// The device's own memory; zeros under the executor, which has none.
+struct DeviceMemory {
+    size_t available = 0, total = 0;
+};
+DeviceMemory device_memory();
+
+/// Time as the device sees it, between what was queued before start() and before stop().
+class Stopwatch {
+  public:
+    virtual ~Stopwatch() = default;
+    virtual void start(GpuStream stream) = 0;
+    /// Waits for the end. Seconds.
+    virtual double stop(GpuStream stream) = 0;
+};
+std::unique_ptr<Stopwatch> make_stopwatch();
 
 }  // namespace ballast::cuda

@@ -40,6 +40,27 @@ class CudaGraph : public Graph {
 
 double gibibytes(size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
+class EventStopwatch : public Stopwatch {
+  public:
+    EventStopwatch() {
+        for (cudaEvent_t& event : events_) check(cudaEventCreate(&event), "making an event");
+    }
+    ~EventStopwatch() override {
+        for (cudaEvent_t event : events_) cudaEventDestroy(event);
+    }
+    void start(GpuStream stream) override { check(cudaEventRecord(events_[0], stream), "an event"); }
+    double stop(GpuStream stream) override {
+        check(cudaEventRecord(events_[1], stream), "an event");
+        check(cudaEventSynchronize(events_[1]), "the work before an event");
+        float milliseconds = 0;
+        check(cudaEventElapsedTime(&milliseconds, events_[0], events_[1]), "the time between two events");
+        return static_cast<double>(milliseconds) * 1e-3;
+    }
+
+  private:
+    cudaEvent_t events_[2]{};
+};
+
 }  // namespace
 
 Device built_device() { return Device::cuda; }
@@ -83,12 +104,6 @@ std::string description() {
 
 std::unique_ptr<GpuState> make_state() { return std::make_unique<CudaState>(); }
 
-size_t available_memory() {
-    size_t available = 0, total = 0;
-    check(cudaMemGetInfo(&available, &total), "asking for the free memory");
-    return available;
-}
-
 void* allocate(size_t bytes) {
     void* memory = nullptr;
     if (const cudaError_t error = cudaMalloc(&memory, bytes); error != cudaSuccess) {
@@ -96,9 +111,10 @@ void* allocate(size_t bytes) {
         throw UserError(
             fmt::format("cannot allocate {:.2f} GiB of GPU memory, {:.2f} GiB are free; lower the batch size, the "
                         "sequence length or the model",
-                        gibibytes(bytes), gibibytes(available_memory())));
+                        gibibytes(bytes), gibibytes(device_memory().available)));
     }
     check(cudaMemset(memory, 0, bytes), "clearing memory");
+    synchronise();  // contexts' streams do not wait for the default one
     return memory;
 }
 
@@ -145,6 +161,22 @@ std::unique_ptr<Graph> record(GpuStream stream, const std::function<void()>& wor
 
 void push_range(const char* name) { nvtxRangePushA(name); }
 void pop_range() { nvtxRangePop(); }
+
+void copy_on_device(void* to, const void* from, size_t bytes, GpuStream stream) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "copying on the device");
+}
+
+DeviceMemory device_memory() {
+    DeviceMemory memory;
+    check(cudaMemGetInfo(&memory.available, &memory.total), "asking for free memory");
+    return memory;
+}
+
+std::unique_ptr<Stopwatch> make_stopwatch() { return std::make_unique<EventStopwatch>(); }
+
+void synchronise() { check(cudaDeviceSynchronize(), "the work before a wait"); }
+
+bool is_reachable(const void*) { return true; }
 
 void zero(void* device, size_t bytes, GpuStream stream) {
     check(cudaMemsetAsync(device, 0, bytes, stream), "clearing memory");

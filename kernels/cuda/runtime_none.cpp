@@ -12,7 +12,6 @@ Device built_device() { return Device::cpu; }
 std::string why_unusable() { absent(); }
 std::string description() { absent(); }
 std::unique_ptr<GpuState> make_state() { absent(); }
-size_t available_memory() { absent(); }
 void* allocate(size_t) { absent(); }
 void release(void*) noexcept {}
 void copy_to_host(void*, const void*, size_t, GpuStream) { absent(); }
@@ -24,6 +23,11 @@ void* allocate_host(size_t) { absent(); }
 void release_host(void*) noexcept {}
 void queue_copy(void*, const void*, size_t, GpuStream) { absent(); }
 void synchronise(GpuStream) { absent(); }
+void copy_on_device(void*, const void*, size_t, GpuStream) { absent(); }
+DeviceMemory device_memory() { absent(); }
+std::unique_ptr<Stopwatch> make_stopwatch() { absent(); }
+void synchronise() { absent(); }
+bool is_reachable(const void*) { absent(); }
 void zero(void*, size_t, GpuStream) { absent(); }
 
 }  // namespace ballast::cuda

@@ -1,9 +1,10 @@
-#include <cstdlib>
+#include <chrono>
 #include <cstring>
 
 #include "base/cpu_features.h"
 #include "base/error.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/simt/device_memory.h"
 #include "kernels/simt/queue.h"
 
 namespace ballast::cuda {
@@ -26,6 +27,16 @@ class SimtGraph : public Graph {
     std::vector<std::function<void()>> work_;
 };
 
+class ClockStopwatch : public Stopwatch {
+  public:
+    void start(GpuStream) override { begin_ = Clock::now(); }
+    double stop(GpuStream) override { return std::chrono::duration<double>(Clock::now() - begin_).count(); }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point begin_;
+};
+
 }  // namespace
 
 Device built_device() { return Device::simt; }
@@ -34,26 +45,25 @@ std::string description() { return "the CUDA kernels on the CPU, for tests"; }
 
 std::unique_ptr<GpuState> make_state() { return std::make_unique<SimtState>(); }
 
-size_t available_memory() { return static_cast<size_t>(memory_size().available); }
-
 void* allocate(size_t bytes) {
-    // Not rounded up: AddressSanitizer is to see the end. Launches finish before they return, so nothing waits here.
     simt::forbid_in_recording("allocating");
-    void* memory = nullptr;
-    if (posix_memalign(&memory, 256, bytes) != 0) throw UserError("not enough memory for the SIMT executor");
-    std::memset(memory, 0, bytes);
+    void* memory = simt::allocate_device_memory(bytes);
+    if (memory == nullptr) throw UserError("not enough memory for the SIMT executor");
+    zero(memory, bytes, nullptr);
     return memory;
 }
 
-void release(void* memory) noexcept { std::free(memory); }
+void release(void* memory) noexcept { simt::release_device_memory(memory); }
 
 void copy_to_host(void* host, const void* device, size_t bytes, GpuStream) {
     simt::forbid_in_recording("reading back");
+    const simt::DeviceAccess access(device);
     std::memcpy(host, device, bytes);
 }
 
 void copy_from_host(void* device, const void* host, size_t bytes, GpuStream) {
     simt::forbid_in_recording("a copy that is waited for");
+    const simt::DeviceAccess access(device);
     std::memcpy(device, host, bytes);
 }
 
@@ -61,13 +71,28 @@ void* allocate_host(size_t bytes) { return std::calloc(1, bytes); }
 void release_host(void* memory) noexcept { std::free(memory); }
 
 void queue_copy(void* to, const void* from, size_t bytes, GpuStream) {
-    simt::queue([=] { std::memcpy(to, from, bytes); });
+    simt::queue([=] {
+        const simt::DeviceAccess access;
+        std::memcpy(to, from, bytes);
+    });
 }
 
-void synchronise(GpuStream) { simt::forbid_in_recording("waiting"); }
+void copy_on_device(void* to, const void* from, size_t bytes, GpuStream stream) { queue_copy(to, from, bytes, stream); }
+
+DeviceMemory device_memory() { return {}; }
+
+std::unique_ptr<Stopwatch> make_stopwatch() { return std::make_unique<ClockStopwatch>(); }
+
+void synchronise() { simt::forbid_in_recording("waiting"); }  // launches finish before they return
+void synchronise(GpuStream) { synchronise(); }
+
+bool is_reachable(const void* p) { return simt::is_device_memory(p); }
 
 void zero(void* device, size_t bytes, GpuStream) {
-    simt::queue([=] { std::memset(device, 0, bytes); });
+    simt::queue([=] {
+        const simt::DeviceAccess access(device);
+        std::memset(device, 0, bytes);
+    });
 }
 
 std::unique_ptr<Graph> record(GpuStream, const std::function<void()>& work) {

@@ -15,6 +15,7 @@ struct GemmShape {
     Dtype dtype, c_dtype;
     int64_t m, n, k, a_stride, b_stride;
     bool a_transposed, b_transposed, accumulate, bias;
+    uint32_t alignment;  ///< of every operand's address, in bytes
 
     auto operator<=>(const GemmShape&) const = default;
 };

@@ -233,7 +233,6 @@ T atomicCAS(T* p, std::type_identity_t<T> compare, std::type_identity_t<T> value
 // --------------
 
 #define __expf(x) expf(x)
-#define __exp2f(x) exp2f(x)
 #define __logf(x) logf(x)
 #define __log2f(x) log2f(x)
 #define __sinf(x) sinf(x)

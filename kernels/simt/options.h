@@ -37,10 +37,12 @@ struct Options {
     size_t stack_bytes = size_t{128} << 10;
     size_t shared_memory_limit = size_t{227} << 10;  ///< dynamic, per block: Hopper's
     bool late_copies = true;  ///< asynchronous copies land when they are waited for; false: at once
+    /// What works on the executor only is refused: the host in the device's memory (device_memory.h), kernels in f64.
+    bool strict = false;
 };
 
-/// Process-wide; read at each launch. Starts from BALLAST_SIMT_ORDER (forward | reverse | run_ahead | random) and
-/// BALLAST_SIMT_SEED.
+/// Process-wide; read at each launch. Starts from BALLAST_SIMT_ORDER (forward | reverse | run_ahead | random),
+/// BALLAST_SIMT_SEED and BALLAST_SIMT_STRICT (1); `strict` must not change while device memory is allocated.
 Options& options();
 
 /// The order of that name; Error when there is none.

@@ -47,7 +47,7 @@ void check_case(AttentionCase x, Dtype dtype, double spread = 1.0, double scale 
 TEST_CASE("attention: every normaliser, mask, bias and grouping against the oracle") {
     AttentionCase shape{.B = 2, .T = 63, .S = 63, .D = 8};
     for (const AttentionCase& x : attention_variants(shape))
-        for (Dtype dtype : kComputeDtypes) check_case(x, dtype);
+        for (Dtype dtype : compute_dtypes()) check_case(x, dtype);
 }
 
 TEST_CASE("attention: several tiles of queries and keys under every mask against the oracle") {
@@ -55,7 +55,7 @@ TEST_CASE("attention: several tiles of queries and keys under every mask against
 }
 
 TEST_CASE("attention: odd lengths and head dims against the oracle") {
-    for (Dtype dtype : kComputeDtypes) {
+    for (Dtype dtype : compute_dtypes()) {
         for (int64_t T : {1, 2, 7, 63, 65, 130}) check_case({.B = 1, .T = T, .S = T, .H = 2, .G = 1, .D = 33}, dtype);
         for (int64_t D : {1, 3, 32, 64, 80, 128, 256}) check_case({.B = 1, .T = 65, .S = 65, .H = 2, .G = 2, .D = D}, dtype);
     }
@@ -86,17 +86,17 @@ TEST_CASE("attention: every tile of head dims in bf16, several tiles of queries 
 
 TEST_CASE("attention: a scale that is negative, or zero") {
     for (double scale : {-1.0, 0.0})
-        for (Dtype dtype : kComputeDtypes)
+        for (Dtype dtype : compute_dtypes())
             check_case({.B = 1, .T = 70, .S = 70, .H = 2, .G = 2, .D = 16, .normaliser = Normaliser::off_by_one}, dtype, 1.0, scale);
 }
 
 TEST_CASE("attention: large logits against the oracle") {
-    for (Dtype dtype : {Dtype::f32, Dtype::f64})
+    for (Dtype dtype : computable({Dtype::f32, Dtype::f64}))
         check_case({.B = 1, .T = 65, .S = 65, .H = 2, .G = 2, .D = 32, .normaliser = Normaliser::sink_logit}, dtype, 5.0);
 }
 
 TEST_CASE("attention: keys and queries anywhere in the stream") {
-    for (Dtype dtype : kComputeDtypes) {
+    for (Dtype dtype : compute_dtypes()) {
         // A chunk of 7 queries behind a cache of 4 sinks and 60 recent keys that begin at position 500.
         AttentionCase cached{.B = 2, .T = 7, .S = 64, .H = 2, .G = 1, .D = 16};
         cached.sinks = 4;
@@ -123,7 +123,7 @@ TEST_CASE("attention: keys and queries anywhere in the stream") {
 
 TEST_CASE("attention: rows that see nothing give zero, z, and no NaN") {
     for (Normaliser normaliser : {Normaliser::softmax, Normaliser::off_by_one, Normaliser::sink_logit})
-        for (Dtype dtype : kComputeDtypes) {
+        for (Dtype dtype : compute_dtypes()) {
             AttentionCase x{.B = 1, .T = 9, .S = 5, .H = 2, .G = 2, .D = 8, .normaliser = normaliser};
             x.key_start = 4;  // keys at 4 … 8, queries at 0 … 8: the first four see none
             fill(x, dtype);
@@ -146,7 +146,7 @@ TEST_CASE("attention: rows that see nothing give zero, z, and no NaN") {
         }
 }
 
-TEST_CASE("attention: SoftMax-off-by-one is an explicit zero key and value, and a gated softmax") {
+TEST_CASE("attention: SoftMax-off-by-one is an explicit zero key and value, and a gated softmax", "[not_cuda]") {
     AttentionCase zero_sink{.B = 1, .T = 20, .S = 20, .H = 2, .G = 2, .D = 16, .normaliser = Normaliser::off_by_one};
     fill(zero_sink, Dtype::f64);
     AttentionCase softmax = zero_sink, prepended = zero_sink;
@@ -169,7 +169,7 @@ TEST_CASE("attention: SoftMax-off-by-one is an explicit zero key and value, and 
     check_close("O sigmoid(LSE)", off_by_one.out, gated, 0, 1e-14);
 }
 
-TEST_CASE("attention: finite differences of every input, for every normaliser, mask, bias and grouping") {
+TEST_CASE("attention: finite differences of every input, for every normaliser, mask, bias and grouping", "[not_cuda]") {
     AttentionCase shape{.B = 1, .T = 7, .S = 7, .D = 3};
     for (AttentionCase x : attention_variants(shape)) {
         fill(x, Dtype::f64);
@@ -291,7 +291,7 @@ TEST_CASE("attention: a NaN in q, k or v reaches the output") {
 }
 
 TEST_CASE("attention: the same bits for any number of threads") {
-    for (Dtype dtype : kComputeDtypes) {
+    for (Dtype dtype : compute_dtypes()) {
         AttentionCase x{.B = 2, .T = 130, .S = 130, .H = 4, .G = 2, .D = 24, .normaliser = Normaliser::sink_logit};
         x.sinks = x.key_start = 4;
         x.span = {3, 30, 64, -1};
@@ -307,7 +307,7 @@ TEST_CASE("attention: the same bits for any number of threads") {
     }
 }
 
-TEST_CASE("attention: z = -inf by a learned sink logit is softmax") {
+TEST_CASE("attention: z = -inf by a learned sink logit is softmax", "[not_cuda]") {
     AttentionCase x{.B = 1, .T = 9, .S = 9, .H = 2, .G = 2, .D = 8, .normaliser = Normaliser::sink_logit};
     x.sink_logit = {-kInfinity, -kInfinity};
     fill(x, Dtype::f64);

@@ -6,7 +6,7 @@ using namespace ballast::test;
 TEST_CASE("embedding: rows by id, gradients added in order") {
     const int64_t V = 13, N = 129;
     const auto ids = integers(N, static_cast<int32_t>(V), "ids");
-    for (Dtype dtype : kComputeDtypes)
+    for (Dtype dtype : compute_dtypes())
         for (int64_t C : {1, 63, 65, 200}) {
             const Dtype acc = accumulation_dtype(dtype);
             TestTensor weight(dtype, {V, C}, normal(V * C, "weight")), id({N}, ids), out(dtype, {N, C}),
@@ -31,7 +31,7 @@ TEST_CASE("embedding: rows by id, gradients added in order") {
     });
 }
 
-TEST_CASE("embedding: finite differences of the weight") {
+TEST_CASE("embedding: finite differences of the weight", "[not_cuda]") {
     TestTensor id({4}, {2, 0, 2, 1}), weight(Dtype::f64, {3, 5}, normal(15, "weight")), out(Dtype::f64, {4, 5}),
         d_out(Dtype::f64, {4, 5}, normal(20, "d_out")), d_weight(Dtype::f64, {3, 5}, Values(15, 0.0));
     Context context(test_device(), 1);
@@ -57,7 +57,7 @@ TEST_CASE("embedding: an id outside the vocabulary is an InternalError, or NaN o
 }
 
 TEST_CASE("add: two or three tensors, also in place") {
-    for (Dtype dtype : kComputeDtypes)
+    for (Dtype dtype : compute_dtypes())
         for (int64_t n : {1, 7, 63, 65, 40000}) {
             TestTensor a(dtype, {n}, normal(n, "a")), b(dtype, {n}, normal(n, "b")), c(dtype, {n}, normal(n, "c")), out(dtype, {n});
             Values two = a.get(), three;
@@ -73,8 +73,8 @@ TEST_CASE("add: two or three tensors, also in place") {
 }
 
 TEST_CASE("cast: between all compute dtypes, rounding to nearest even") {
-    for (Dtype from : kComputeDtypes)
-        for (Dtype to : kComputeDtypes)
+    for (Dtype from : compute_dtypes())
+        for (Dtype to : compute_dtypes())
             for (int64_t n : {1, 65, 20000}) {
                 TestTensor in(from, {n}, normal(n, "in", 100.0)), out(to, {n});
                 Context context(test_device(), 2);
@@ -90,8 +90,12 @@ TEST_CASE("cast: bf16 ties, infinities and NaN") {
     TestTensor in(Dtype::f32, {count}, Values(values.begin(), values.end())), out(Dtype::bf16, {count});
     Context context(test_device(), 1);
     ops::cast(context, out, in);
-    for (int64_t i = 0; i < count; ++i)
-        CHECK(static_cast<const bf16*>(out.tensor().data)[i].bits == bf16(values[static_cast<size_t>(i)]).bits);
+    std::string expected;
+    for (const float x : values) {
+        const bf16 narrow(x);
+        expected.append(reinterpret_cast<const char*>(&narrow), sizeof narrow);
+    }
+    CHECK(out.bytes() == expected);
     in.poison();
     ops::cast(context, out, in);
     CHECK(std::isnan(out.at(0)));
@@ -100,7 +104,7 @@ TEST_CASE("cast: bf16 ties, infinities and NaN") {
 
 TEST_CASE("copy: any strides with a contiguous last dimension") {
     const int64_t A = 3, B = 5, C = 7;
-    for (Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f64, Dtype::i32}) {
+    for (Dtype dtype : computable({Dtype::f32, Dtype::bf16, Dtype::f64, Dtype::i32})) {
         TestTensor in(dtype, {A, B, C}, normal(A * B * C, "in", 100.0)), out(dtype, {B, A, C + 2});
         Tensor swapped = in.tensor();  // [B,A,C] view of [A,B,C]
         std::swap(swapped.shape[0], swapped.shape[1]);
@@ -121,7 +125,7 @@ TEST_CASE("copy: any strides with a contiguous last dimension") {
 }
 
 TEST_CASE("sum: in double over fixed blocks") {
-    for (Dtype dtype : {Dtype::f32, Dtype::f64})
+    for (Dtype dtype : computable({Dtype::f32, Dtype::f64}))
         for (int64_t n : {0, 1, 7, 65, 100001}) {
             TestTensor x(dtype, {n}, normal(n, "x")), out(Dtype::f64, {1});
             const Values values = x.get();

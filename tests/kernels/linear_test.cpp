@@ -50,12 +50,12 @@ TEST_CASE("linear: against the oracle, odd shapes, both GEMMs") {
                                 {41, 63, 169}, {1000, 63, 64}};  // 63: see kernels/cpu/onednn.cpp
     for (Gemm gemm : {Gemm::automatic, Gemm::reference}) {
         Context context(test_device(), 2, gemm);
-        for (Dtype dtype : kComputeDtypes)
+        for (Dtype dtype : compute_dtypes())
             for (const auto& [N, I, O] : shapes) {
                 LinearRun run(dtype, N, I, O);
                 check_linear(run, context);
             }
-        for (Dtype dtype : kComputeDtypes) {
+        for (Dtype dtype : compute_dtypes()) {
             if (!is_narrow(dtype)) continue;
             LinearRun wide(dtype, 65, 33, 47, true);
             check_linear(wide, context);
@@ -72,7 +72,7 @@ TEST_CASE("linear: absent bias and gradients are skipped") {
     CHECK(std::isnan(run.d_x.at(0)));
 }
 
-TEST_CASE("linear: finite differences of x, weight and bias") {
+TEST_CASE("linear: finite differences of x, weight and bias", "[not_cuda]") {
     LinearRun run(Dtype::f64, 5, 6, 7);
     Context context(test_device(), 1);
     const auto loss = [&] {
@@ -88,7 +88,7 @@ TEST_CASE("linear: finite differences of x, weight and bias") {
 }
 
 TEST_CASE("linear: the same bits for any number of threads") {
-    for (Dtype dtype : kComputeDtypes)
+    for (Dtype dtype : compute_dtypes())
         check_thread_counts([&](Context& context) {
             LinearRun run(dtype, 515, 130, 190);
             run.forward(context);
@@ -97,7 +97,7 @@ TEST_CASE("linear: the same bits for any number of threads") {
         });
 }
 
-TEST_CASE("linear: the reference GEMM is one fused chain in the order of k") {
+TEST_CASE("linear: the reference GEMM is one fused chain in the order of k", "[not_cuda]") {
     // This is what golden values rest on: the same as a scalar loop with std::fma, bit for bit.
     const int64_t N = 13, I = 300, O = 37;
     LinearRun run(Dtype::f32, N, I, O);

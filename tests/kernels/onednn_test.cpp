@@ -64,14 +64,14 @@ void check_parts(Dtype dtype) {
 
 }  // namespace
 
-TEST_CASE("onednn: parts of larger operands") {
+TEST_CASE("onednn: parts of larger operands", "[cpu]") {
     check_parts(Dtype::f32);
     if (cpu::onednn_has_amx_bf16()) check_parts(Dtype::bf16);
 }
 
-TEST_CASE("onednn: cached products in f32") { check_products(Dtype::f32, Dtype::f32); }
+TEST_CASE("onednn: cached products in f32", "[cpu]") { check_products(Dtype::f32, Dtype::f32); }
 
-TEST_CASE("onednn: bf16 products where the processor has AMX") {
+TEST_CASE("onednn: bf16 products where the processor has AMX", "[cpu]") {
     if (!cpu::onednn_has_amx_bf16()) {
         WARN("no AMX-BF16 here: bf16 operands are widened instead, which the linear tests cover");
         return;

@@ -22,26 +22,26 @@ struct OptimizerRun {
         Values squares = normal(kCount, "v", 0.1);
         for (double& x : squares) x = x * x;
         v.set(squares);
-        scalars = {.learning_rate = 1e-3, .step = 7};
     }
-    Tensor scalars_tensor() { return Tensor(&scalars, Dtype::u8, {static_cast<int64_t>(sizeof scalars)}); }
     void norm(Context& context, double clip) {
-        ops::global_norm(context, scalars_tensor(), sums, gradients, ops::ParameterSet(context, kParameters), losses, clip);
+        ops::global_norm(context, on_device.tensor(Dtype::u8), sums, gradients, ops::ParameterSet(context, kParameters), losses, clip);
+        scalars = on_device.get();
     }
     void step(Context& context) {
         const Tensor narrow = compute.tensor().dtype == acc ? Tensor() : compute.tensor();
-        ops::adamw(context, master, narrow, m, v, gradients, ops::ParameterSet(context, kParameters), scalars_tensor(), {});
+        ops::adamw(context, master, narrow, m, v, gradients, ops::ParameterSet(context, kParameters), on_device.tensor(Dtype::u8), {});
     }
 
     Dtype acc;
     TestTensor master, compute, m, v, gradients, losses, sums;
-    ops::StepScalars scalars;
+    ops::StepScalars scalars{.learning_rate = 1e-3, .step = 7};  // as they were after norm()
+    OnDevice<ops::StepScalars> on_device{scalars};
 };
 
 }  // namespace
 
 TEST_CASE("global_norm: per-parameter sums, norm and DeepSpeed's clip factor") {
-    for (Dtype dtype : kComputeDtypes)
+    for (Dtype dtype : compute_dtypes())
         for (double clip : {0.0, 1.0, 1e6}) {
             OptimizerRun run(dtype);
             Context context(test_device(), 2);
@@ -77,7 +77,7 @@ TEST_CASE("global_norm: NaN or infinity in any gradient or the loss is flagged, 
 }
 
 TEST_CASE("adamw: against a scalar version in double, clipping and decay included") {
-    for (Dtype dtype : kComputeDtypes) {
+    for (Dtype dtype : compute_dtypes()) {
         OptimizerRun run(dtype, 0.3);
         Context context(test_device(), 2);
         run.norm(context, 1.0);
@@ -114,7 +114,7 @@ TEST_CASE("adamw: changes nothing when the step is not finite") {
 }
 
 TEST_CASE("optimizer: a loss scale of a power of two changes neither norm nor update by a bit") {
-    for (Dtype dtype : kComputeDtypes)
+    for (Dtype dtype : compute_dtypes())
         for (double clip : {0.0, 1.0, 1e6})
             for (double scale : {4096.0, 1099511627776.0}) {
                 OptimizerRun plain(dtype, 0.3), scaled(dtype, 0.3 * scale);
@@ -134,7 +134,7 @@ TEST_CASE("optimizer: a loss scale of a power of two changes neither norm nor up
 }
 
 TEST_CASE("optimizer: the same bits for any number of threads") {
-    for (Dtype dtype : kComputeDtypes)
+    for (Dtype dtype : compute_dtypes())
         check_thread_counts([&](Context& context) {
             OptimizerRun run(dtype);
             run.norm(context, 1.0);

@@ -24,7 +24,7 @@ Values rotated(const Values& x, int64_t T, int64_t H, int64_t D, int64_t R, ops:
 }  // namespace
 
 TEST_CASE("rope: table and rotation against the oracle, in place and back") {
-    for (Dtype dtype : kComputeDtypes)
+    for (Dtype dtype : compute_dtypes())
         for (auto [D, R] : {std::pair<int64_t, int64_t>{1, 0}, {3, 2}, {32, 8}, {64, 16}, {80, 20}, {33, 32}, {128, 128}})
             for (ops::Positions positions : {ops::Positions{}, ops::Positions{100}, ops::Positions{95, 99}}) {
                 const int64_t B = 2, T = 7, H = 3;
@@ -47,17 +47,15 @@ TEST_CASE("rope: table and rotation against the oracle, in place and back") {
 TEST_CASE("rope: angles are computed in double at far positions") {
     Context context(test_device(), 2);
     const int64_t P = 1'000'000;
-    std::vector<float> memory(static_cast<size_t>(P) * 4);
-    const Tensor table(memory.data(), Dtype::f32, {P, 4});
+    const TestTensor table(Dtype::f32, {P, 4});
     ops::rope_table(context, table, kBase);
     for (int64_t p : {int64_t{0}, int64_t{65'537}, P - 1}) {
-        const auto row = static_cast<size_t>(p) * 4;
-        CHECK(std::abs(memory[row] - std::cos(static_cast<double>(p))) <= 6e-8);
-        CHECK(std::abs(memory[row + 3] - std::sin(static_cast<double>(p) * 0.01)) <= 6e-8);
+        CHECK(std::abs(table.at(p * 4) - std::cos(static_cast<double>(p))) <= 6e-8);
+        CHECK(std::abs(table.at(p * 4 + 3) - std::sin(static_cast<double>(p) * 0.01)) <= 6e-8);
     }
 }
 
-TEST_CASE("rope: finite differences of x") {
+TEST_CASE("rope: finite differences of x", "[not_cuda]") {
     Context context(test_device(), 1);
     TestTensor table(Dtype::f64, {32, 4}), x(Dtype::f64, {1, 5, 2, 7}, normal(70, "x")), out(Dtype::f64, {1, 5, 2, 7}),
         d_out(Dtype::f64, {1, 5, 2, 7}, normal(70, "d_out")), d_x(Dtype::f64, {1, 5, 2, 7});
@@ -72,7 +70,7 @@ TEST_CASE("rope: finite differences of x") {
 TEST_CASE("qkv_split_rope: head-major split with rotation, and its gradient") {
     const int64_t B = 2, T = 9, H = 3, D = 12, R = 4;
     const ops::Positions positions{5, 11};
-    for (Dtype dtype : kComputeDtypes)
+    for (Dtype dtype : compute_dtypes())
         for (bool rotate : {false, true}) {
             Context context(test_device(), 2);
             TestTensor table(accumulation_dtype(dtype), {16, R});
@@ -98,7 +96,7 @@ TEST_CASE("qkv_split_rope: head-major split with rotation, and its gradient") {
         }
 }
 
-TEST_CASE("qkv_split_rope: finite differences") {
+TEST_CASE("qkv_split_rope: finite differences", "[not_cuda]") {
     const int64_t T = 3, H = 2, D = 6, n = T * H * D;
     Context context(test_device(), 1);
     TestTensor table(Dtype::f64, {8, 4}), qkv(Dtype::f64, {1, T, 3 * H * D}, normal(3 * n, "qkv")), q(Dtype::f64, {1, T, H, D}),

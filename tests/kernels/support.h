@@ -36,14 +36,14 @@ inline std::vector<int32_t> integers(int64_t count, int32_t limit, std::string_v
     return values;
 }
 
-/// Memory of a tensor, contiguous, between two sentinels that the destructor checks. Contents start as NaN (or as an
-/// impossible integer), so an output that is read or left out shows.
+/// Memory of a tensor on the test device, contiguous, between two sentinels that the destructor checks. Contents start as
+/// NaN (or as an impossible integer), so an output that is read or left out shows.
 class TestTensor {
   public:
     TestTensor(Dtype dtype, std::vector<int64_t> shape)
         : numel_(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>())),
-          memory_(kGuard + static_cast<size_t>(numel_) * size_of(dtype) + kGuard, kSentinel) {
-        tensor_.data = memory_.data() + kGuard;
+          memory_(test_device(), kGuard + static_cast<size_t>(numel_) * size_of(dtype) + kGuard) {
+        tensor_.data = static_cast<char*>(memory_.data()) + kGuard;
         tensor_.dtype = dtype;
         tensor_.rank = static_cast<int>(shape.size());
         int64_t step = 1;
@@ -52,13 +52,16 @@ class TestTensor {
             tensor_.stride[d] = step;
             step *= shape[d];
         }
+        const std::vector<unsigned char> sentinels(memory_.bytes(), kSentinel);
+        write_device(memory_.data(), sentinels.data(), sentinels.size());
         poison();
     }
     TestTensor(Dtype dtype, std::vector<int64_t> shape, const Values& values) : TestTensor(dtype, std::move(shape)) {
         set(values);
     }
-    TestTensor(std::vector<int64_t> shape, const std::vector<int32_t>& values) : TestTensor(Dtype::i32, std::move(shape)) {
-        std::memcpy(tensor_.data, values.data(), values.size() * sizeof(int32_t));
+    TestTensor(std::vector<int64_t> shape, const std::vector<int32_t>& values)
+        : TestTensor(Dtype::i32, std::move(shape)) {
+        write_device(tensor_.data, values.data(), values.size() * sizeof(int32_t));
     }
     TestTensor(const TestTensor&) = delete;
     TestTensor& operator=(const TestTensor&) = delete;
@@ -70,54 +73,88 @@ class TestTensor {
     /// Stores `values`, rounded to the dtype.
     void set(const Values& values) {
         REQUIRE(static_cast<int64_t>(values.size()) == numel_);
-        for (int64_t i = 0; i < numel_; ++i) put(i, values[static_cast<size_t>(i)]);
+        std::string stored(values.size() * size(), 0);
+        for (size_t i = 0; i < values.size(); ++i) encode(&stored[i * size()], values[i]);
+        write_device(tensor_.data, stored.data(), stored.size());
     }
     Values get() const {
+        const std::string stored = bytes();
         Values values(static_cast<size_t>(numel_));
-        for (int64_t i = 0; i < numel_; ++i) values[static_cast<size_t>(i)] = at(i);
+        for (size_t i = 0; i < values.size(); ++i) values[i] = decode(&stored[i * size()]);
         return values;
     }
+    /// One element; get() is for many.
     double at(int64_t i) const {
-        switch (tensor_.dtype) {
-            case Dtype::f32: return static_cast<const float*>(tensor_.data)[i];
-            case Dtype::bf16: return static_cast<float>(static_cast<const bf16*>(tensor_.data)[i]);
-            case Dtype::f16: return static_cast<float>(static_cast<const f16*>(tensor_.data)[i]);
-            case Dtype::i32: return static_cast<const int32_t*>(tensor_.data)[i];
-            default: return static_cast<const double*>(tensor_.data)[i];
-        }
+        char stored[sizeof(double)];
+        read_device(stored, place(i), size());
+        return decode(stored);
     }
     void put(int64_t i, double value) {
-        switch (tensor_.dtype) {
-            case Dtype::f32: static_cast<float*>(tensor_.data)[i] = static_cast<float>(value); break;
-            case Dtype::bf16: static_cast<bf16*>(tensor_.data)[i] = bf16(static_cast<float>(value)); break;
-            case Dtype::f16: static_cast<f16*>(tensor_.data)[i] = f16(static_cast<float>(value)); break;
-            case Dtype::i32: static_cast<int32_t*>(tensor_.data)[i] = static_cast<int32_t>(value); break;
-            default: static_cast<double*>(tensor_.data)[i] = value;
-        }
+        char stored[sizeof(double)];
+        encode(stored, value);
+        write_device(place(i), stored, size());
     }
     void poison() {
-        const bool integer = tensor_.dtype == Dtype::i32 || tensor_.dtype == Dtype::u8;
-        if (integer)
-            std::memset(tensor_.data, 0x7f, static_cast<size_t>(numel_) * size_of(tensor_.dtype));
-        else
-            for (int64_t i = 0; i < numel_; ++i) put(i, std::numeric_limits<double>::quiet_NaN());
+        if (tensor_.dtype == Dtype::i32 || tensor_.dtype == Dtype::u8) {
+            const std::string impossible(static_cast<size_t>(numel_) * size(), 0x7f);
+            write_device(tensor_.data, impossible.data(), impossible.size());
+        } else {
+            set(Values(static_cast<size_t>(numel_), std::numeric_limits<double>::quiet_NaN()));
+        }
     }
     std::string bytes() const {
-        return {static_cast<const char*>(tensor_.data), static_cast<size_t>(numel_) * size_of(tensor_.dtype)};
+        std::string stored(static_cast<size_t>(numel_) * size(), 0);
+        read_device(stored.data(), tensor_.data, stored.size());
+        return stored;
     }
 
   private:
     static constexpr size_t kGuard = 64;
     static constexpr unsigned char kSentinel = 0xA5;
 
+    size_t size() const { return size_of(tensor_.dtype); }
+    char* place(int64_t i) const { return static_cast<char*>(tensor_.data) + static_cast<size_t>(i) * size(); }
+    template <class T>
+    static double as(const char* from) {
+        T value;
+        std::memcpy(static_cast<void*>(&value), from, sizeof value);
+        if constexpr (sizeof(T) == 2)  // bf16, f16
+            return static_cast<float>(value);
+        else
+            return value;
+    }
+    double decode(const char* from) const {
+        switch (tensor_.dtype) {
+            case Dtype::f32: return as<float>(from);
+            case Dtype::bf16: return as<bf16>(from);
+            case Dtype::f16: return as<f16>(from);
+            case Dtype::i32: return as<int32_t>(from);
+            default: return as<double>(from);
+        }
+    }
+    template <class T>
+    static void store(char* to, T value) {
+        std::memcpy(to, static_cast<const void*>(&value), sizeof value);
+    }
+    void encode(char* to, double value) const {
+        switch (tensor_.dtype) {
+            case Dtype::f32: return store(to, static_cast<float>(value));
+            case Dtype::bf16: return store(to, bf16(static_cast<float>(value)));
+            case Dtype::f16: return store(to, f16(static_cast<float>(value)));
+            case Dtype::i32: return store(to, static_cast<int32_t>(value));
+            default: return store(to, value);
+        }
+    }
     bool intact() const {
+        std::vector<unsigned char> all(memory_.bytes());
+        read_device(all.data(), memory_.data(), all.size());
         for (size_t i = 0; i < kGuard; ++i)
-            if (memory_[i] != kSentinel || memory_[memory_.size() - 1 - i] != kSentinel) return false;
+            if (all[i] != kSentinel || all[all.size() - 1 - i] != kSentinel) return false;
         return true;
     }
 
     int64_t numel_;
-    std::vector<unsigned char> memory_;
+    DeviceBuffer memory_;
     Tensor tensor_;
 };
 
@@ -198,12 +235,5 @@ inline void check_thread_counts(const std::function<std::string(Context&)>& outp
         CHECK(outputs(context) == expected);
     }
 }
-
-/// Those the tests' device has kernels for: fp16 is for GPUs.
-inline const std::vector<Dtype> kComputeDtypes = [] {
-    std::vector<Dtype> dtypes{Dtype::f32, Dtype::bf16, Dtype::f64};
-    if (test_device() != Device::cpu) dtypes.push_back(Dtype::f16);
-    return dtypes;
-}();
 
 }  // namespace ballast::test

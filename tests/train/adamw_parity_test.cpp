@@ -29,8 +29,8 @@ TEST_CASE("losses, gradient norms and final weights of 20 steps equal PyTorch's"
     model::read_hugging_face_weights(folder, context, model.weights());
     model::Pass pass(context, model, model::PassKind::forward_backward, B, T);
     train::Optimizer optimizer(context, model.weights(), {0.9, 0.95, 1e-8, 0.1}, 1.0);
-    double sum = 0;
-    const Tensor loss(&sum, Dtype::f64, {1});
+    const OnDevice<double> sum(0.0);
+    const Tensor loss = sum.tensor(Dtype::f64);
     for (int64_t step = 1; step <= kSteps; ++step) {
         const auto begin = batches.begin() + (step - 1) * B * T;
         const std::vector<int32_t> ids(begin, begin + B * T);
@@ -43,7 +43,7 @@ TEST_CASE("losses, gradient norms and final weights of 20 steps equal PyTorch's"
         const auto result = optimizer.step(model.weights(), loss);
         const auto at = static_cast<size_t>(step - 1);
         INFO("step " << step);
-        CHECK(sum / (B * (T - 1)) == Approx(losses[at]).epsilon(2e-5));
+        CHECK(sum.get() / (B * (T - 1)) == Approx(losses[at]).epsilon(2e-5));
         CHECK(result.grad_norm == Approx(norms[at]).epsilon(1e-4));
     }
     for (const auto& row : model.weights().table().rows()) {

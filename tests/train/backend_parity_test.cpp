@@ -45,6 +45,10 @@ TEST_CASE("twenty steps on the GPU backend follow the CPU's, and repeat to the b
         WARN("skipped: this build has no GPU backend");
         return;
     }
+    if (gpu == Device::cuda && !cuda::why_unusable().empty()) {
+        WARN("skipped: " << cuda::why_unusable());
+        return;
+    }
     for (const Variant& variant : kVariants) {
         INFO(variant.name);
         RunFixture run;

@@ -1,6 +1,7 @@
 // A small run on real English that fits in a test: tokenizer, token stores and config in a temporary folder.
 #pragma once
 
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -21,7 +22,9 @@ namespace ballast::test {
 
 /// The project's own licence, four times over: real words, always at hand.
 inline std::string sample_text() {
-    const std::string licence = read_file(std::string(BALLAST_SOURCE_DIR) + "/LICENSE");
+    // Programs that were moved to another machine say where their sources are.
+    const char* sources = std::getenv("BALLAST_TEST_SOURCES");
+    const std::string licence = read_file(std::string(sources != nullptr ? sources : BALLAST_SOURCE_DIR) + "/LICENSE");
     std::string text;
     for (int i = 0; i < 4; ++i) text += licence;
     return text;

@@ -205,24 +205,25 @@ TEST_CASE("the optimiser changes nothing when a gradient or the loss is not fini
     };
     const auto before = snapshot(weights.master_flat());
     train::Optimizer optimizer(context, weights, {}, 1.0);
-    double loss = 1.0;
-    const Tensor losses(&loss, Dtype::f64, {1});
+    OnDevice<double> loss(1.0);
+    const Tensor losses = loss.tensor(Dtype::f64);
     const auto& row = weights.table().row(model::Role::mlp_up_weight, 1);
-    float* gradient = optimizer.gradients().of(row).ptr<float>();
+    const Tensor gradient = optimizer.gradients().of(row).view({row.count}).slice(0, 5, 6);
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         optimizer.begin(1, 1e-3);
-        gradient[5] = bad;
+        context.copy_from_host(gradient, &bad);
         const auto result = optimizer.step(weights, losses);
         CHECK_FALSE(result.applied);
         CHECK(result.non_finite_parameter == row.name);
         CHECK(snapshot(weights.master_flat()) == before);
     }
     optimizer.begin(1, 1e-3);
-    gradient[5] = 0.5f;
-    loss = std::numeric_limits<double>::quiet_NaN();
+    const float good = 0.5f;
+    context.copy_from_host(gradient, &good);
+    loss.set(std::numeric_limits<double>::quiet_NaN());
     CHECK_FALSE(optimizer.step(weights, losses).applied);
     CHECK(snapshot(weights.master_flat()) == before);
-    loss = 1.0;
+    loss.set(1.0);
     CHECK(optimizer.step(weights, losses).applied);
     CHECK(snapshot(weights.master_flat()) != before);
 }

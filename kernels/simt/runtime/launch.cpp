@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/simt/device_memory.h"
 #include "kernels/simt/host.h"
 #include "kernels/simt/runtime/executor.h"
 #include "kernels/simt/runtime/sanitizers.h"
@@ -25,6 +26,7 @@ Options& options() {
         Options initial;
         if (const char* order = std::getenv("BALLAST_SIMT_ORDER")) initial.order = order_of(order);
         if (const char* seed = std::getenv("BALLAST_SIMT_SEED")) initial.seed = std::strtoull(seed, nullptr, 10);
+        if (const char* strict = std::getenv("BALLAST_SIMT_STRICT")) initial.strict = *strict == '1';
         return initial;
     }();
     return instance;
@@ -78,6 +80,7 @@ void launch(dim3 grid, dim3 block, SharedBytes shared, void (*kernel)(void*), vo
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535)
         throw Error("launch: a grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " +
                     std::to_string(grid.z) + " blocks");
+    const DeviceAccess access;
     Launch work{grid, block, shared, kernel, arguments};
     const auto threads = static_cast<unsigned>(std::clamp<uint64_t>(options().os_threads, 1, work.blocks()));
     if (threads == 1) {
