@@ -13,3 +13,4 @@ enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 # As a flag: CMake 3.25 does not know what CUDA 13's nvcc calls its dialects.
 string(APPEND CMAKE_CUDA_FLAGS " -std=c++20")
+set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_SOURCE_DIR}/scripts/nvcc_without_spills.sh)

@@ -6,8 +6,8 @@
 #include "base/philox.h"
 #include "kernels/simt/buffer.h"
 #include "tests/catch.h"
-#include "tests/simt/hopper_kernels.cuh"
 #include "tests/simt/orders.h"
+#include "tests/simt/tensor_case.h"
 
 using namespace ballast;
 using namespace ballast::simt;
@@ -15,34 +15,6 @@ using namespace ballast::test;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
-
-/// A tensor with padding between its rows, its boxes, and where one box may be.
-struct Case {
-    TensorLayout layout;
-    size_t elements = 0;  ///< of the memory
-};
-
-Case make_case(int rank, TensorElement element, Swizzle swizzle) {
-    constexpr uint64_t kSizes[] = {0, 5, 3, 4, 2};
-    constexpr uint32_t kBoxes[] = {0, 4, 2, 3, 2};
-    const unsigned bytes = element_bytes(element);
-    Case c;
-    TensorLayout& layout = c.layout;
-    layout.element = element;
-    layout.rank = rank;
-    layout.swizzle = swizzle;
-    layout.box[0] = (swizzle == Swizzle::none ? 48 : swizzle_span(swizzle)) / bytes;
-    layout.size[0] = layout.box[0] + 7;
-    uint64_t stride = (layout.size[0] * bytes + 15) / 16 * 16 + 16;
-    for (size_t i = 1; i < static_cast<size_t>(rank); ++i) {
-        layout.size[i] = kSizes[i];
-        layout.box[i] = kBoxes[i];
-        layout.stride[i - 1] = stride;
-        stride = stride * layout.size[i] + 32;
-    }
-    c.elements = stride / bytes;
-    return c;
-}
 
 /// Where the swizzle puts byte i of a tile, said otherwise than in the executor: rows of the pattern are one span.
 size_t permuted(size_t i, Swizzle swizzle) {
@@ -68,32 +40,10 @@ void for_each_element(const TensorLayout& layout, const int* at, const Visit& vi
     }
 }
 
-template <class T>
-std::vector<T> random_values(size_t count, std::string_view name) {
-    const Philox random(5, name);
-    std::vector<T> values(count);
-    for (size_t i = 0; i < count; ++i) values[i] = static_cast<T>(random.uniform(i) * 60000);
-    return values;
-}
-
-/// Coordinates around every edge of the tensor.
-template <int Rank>
-std::vector<Coordinates<Rank>> places(const TensorLayout& layout) {
-    std::vector<Coordinates<Rank>> all(2 + 8);
-    for (size_t d = 0; d < Rank; ++d) all[1].c[d] = -1 - static_cast<int>(d);
-    const Philox random(17, "places");
-    for (size_t i = 2; i < all.size(); ++i)
-        for (size_t d = 0; d < Rank; ++d) {
-            const double range = static_cast<double>(layout.size[d] + layout.box[d]);
-            all[i].c[d] = static_cast<int>(random.uniform(i * 8 + d) * range) - static_cast<int>(layout.box[d]);
-        }
-    return all;
-}
-
 template <class T, int Rank>
 void check_loads(TensorElement element) {
     for (const Swizzle swizzle : {Swizzle::none, Swizzle::bytes_32, Swizzle::bytes_64, Swizzle::bytes_128}) {
-        Case c = make_case(Rank, element, swizzle);
+        TensorCase c = make_tensor_case(Rank, element, swizzle);
         const auto values = random_values<T>(c.elements, "tensor");
         const Buffer<T> tensor(values);
         c.layout.base = tensor.data();
@@ -104,11 +54,9 @@ void check_loads(TensorElement element) {
                 const T value = i < 0 ? T{} : values[static_cast<size_t>(i)];
                 std::memcpy(&expected[byte], &value, sizeof value);
             });
-            Buffer<char> image(bytes);
-            launch(load_kernel<Rank>, 1, 64, SmemPlan().take<char>(bytes, 1024).shared(), nullptr,
-                   make_tensor_map(c.layout), at, image.data(), bytes);
+            const auto image = run_load<Rank>(c, at);
             CAPTURE(Rank, static_cast<int>(swizzle), std::vector<int>(at.c, at.c + Rank));
-            CHECK(image.values() == expected);
+            CHECK(image == expected);
         }
     }
 }
@@ -116,12 +64,9 @@ void check_loads(TensorElement element) {
 template <class T, int Rank, bool Add>
 void check_stores(TensorElement element) {
     for (const Swizzle swizzle : {Swizzle::none, Swizzle::bytes_32, Swizzle::bytes_64, Swizzle::bytes_128}) {
-        Case c = make_case(Rank, element, swizzle);
+        const TensorCase c = make_tensor_case(Rank, element, swizzle);
         const unsigned bytes = c.layout.box_bytes();
         const auto before = random_values<T>(c.elements, "tensor"), tile = random_values<T>(bytes / sizeof(T), "tile");
-        std::vector<char> tile_bytes(bytes);
-        std::memcpy(tile_bytes.data(), tile.data(), bytes);
-        const Buffer<char> image(tile_bytes);
         for (const auto& at : places<Rank>(c.layout)) {
             constexpr unsigned kBlocks = Add ? 3 : 1;
             auto expected = before;
@@ -131,12 +76,9 @@ void check_stores(TensorElement element) {
                 for (unsigned block = 0; block < kBlocks; ++block)
                     target = Add ? target + tile[byte / sizeof(T)] : tile[byte / sizeof(T)];
             });
-            Buffer<T> tensor(before);
-            c.layout.base = tensor.data();
-            launch(store_kernel<Rank, Add>, kBlocks, 64, SmemPlan().take<char>(bytes, 1024).shared(), nullptr,
-                   make_tensor_map(c.layout), at, image.data(), bytes);
+            const auto tensor = run_store<T, Rank, Add>(c, at, before, tile, kBlocks);
             CAPTURE(Rank, Add, static_cast<int>(swizzle), std::vector<int>(at.c, at.c + Rank));
-            CHECK(tensor.values() == expected);
+            CHECK(tensor == expected);
         }
     }
 }
@@ -209,25 +151,8 @@ TEST_CASE("simt hopper: a GEMM with a loading warp, a multiplying warpgroup and 
             return values;
         };
         const auto a = matrix(kM, 0), b = matrix(kN, 1 << 20);
-        const Buffer<__nv_bfloat16> a_memory(a), b_memory(b);
-        const auto map_of = [&](const void* base, TensorElement element, int rows, int columns, uint32_t box_rows,
-                                uint32_t box_columns, Swizzle swizzle) {
-            const unsigned bytes = element_bytes(element);
-            return make_tensor_map({.base = base,
-                                    .element = element,
-                                    .rank = 2,
-                                    .size = {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
-                                    .stride = {static_cast<uint64_t>(columns) * bytes},
-                                    .box = {box_columns, box_rows},
-                                    .swizzle = swizzle});
-        };
-        const TensorMap a_map = map_of(a_memory.data(), TensorElement::bf16, kM, k, kGemmM, 64, Swizzle::bytes_128);
-        const TensorMap b_map = map_of(b_memory.data(), TensorElement::bf16, kN, k, kGemmN, 64, Swizzle::bytes_128);
         for_each_order([&] {
-            Buffer<float> c(kM * kN);
-            const TensorMap c_map = map_of(c.data(), TensorElement::f32, kM, kN, kGemmM, kGemmN, Swizzle::none);
-            launch(gemm_kernel<3>, dim3(2, 2), 160, gemm_plan(3).shared(), nullptr, a_map, b_map, c_map, k);
-            const auto values = c.values();
+            const auto values = run_gemm(a, b, kM, kN, k);
             double worst = 0;
             for (int row = 0; row < kM; ++row)
                 for (int column = 0; column < kN; ++column) {

@@ -1,12 +1,9 @@
 // wgmma against a plain double loop: every N, both types, A from shared memory and registers, both majors, all
 // swizzles.
-#include <cstring>
 #include <vector>
 
-#include "base/philox.h"
-#include "kernels/simt/buffer.h"
 #include "tests/catch.h"
-#include "tests/simt/hopper_kernels.cuh"
+#include "tests/simt/operand_image.h"
 #include "tests/simt/orders.h"
 
 using namespace ballast;
@@ -15,66 +12,6 @@ using namespace ballast::test;
 using ptx::Major;
 
 namespace {
-
-constexpr Swizzle kSwizzles[] = {Swizzle::none, Swizzle::bytes_32, Swizzle::bytes_64, Swizzle::bytes_128};
-
-template <class T>
-std::vector<T> random_matrix(int rows, int columns, std::string_view name) {
-    const Philox random(11, name);
-    std::vector<T> values(static_cast<size_t>(rows) * static_cast<size_t>(columns));
-    for (size_t i = 0; i < values.size(); ++i) values[i] = T(static_cast<float>(random.normal(i)));
-    return values;
-}
-
-/// A tile of `rows` (of A, or columns of B) x kProductK: an image for shared memory, and its description.
-struct Image {
-    OperandTile tile;
-    std::vector<char> bytes;
-};
-
-/// Where chunk i of 16 bytes goes: rows of span bytes; row r's chunks are permuted by an exclusive or with so many bits
-/// of r that eight rows of 128 bytes, written one after the other, touch each bank once.
-size_t permuted(size_t byte, Swizzle swizzle) {
-    const size_t span = swizzle_span(swizzle), row = byte / span, chunk = byte % span / 16;
-    const size_t by = swizzle == Swizzle::bytes_128  ? row % 8
-                      : swizzle == Swizzle::bytes_64 ? row / 2 % 4
-                      : swizzle == Swizzle::bytes_32 ? row / 4 % 2
-                                                     : 0;
-    return row * span + (chunk ^ by) * 16 + byte % 16;
-}
-
-/// x[mn * row_stride + k * k_stride], laid out.
-template <class T>
-Image image_of(const T* x, size_t row_stride, size_t k_stride, unsigned rows, Major major, Swizzle swizzle) {
-    const unsigned span = swizzle_span(swizzle), per_span = span / 2, k = kProductK;
-    Image image;
-    OperandTile& t = image.tile;
-    t.swizzle = swizzle;
-    const unsigned contiguous = major == Major::k ? k : rows, across = major == Major::k ? rows : k;
-    const unsigned blocks = (contiguous + per_span - 1) / per_span;  // of `across` rows of one span
-    t.bytes = (blocks * across * span + 1023) / 1024 * 1024;
-    if (major == Major::k) {
-        t.stride = 8 * span;
-        t.leading = swizzle == Swizzle::none ? rows * span : 16;
-        t.steps_per_block = swizzle == Swizzle::none ? 1 : span / 32;
-        t.step = 32;
-        t.block = (swizzle == Swizzle::none ? 2 : 1) * rows * span;  // 16 k are two unswizzled blocks
-    } else {
-        t.stride = swizzle == Swizzle::none ? k * span : 8 * span;
-        t.leading = swizzle == Swizzle::none ? 8 * span : k * span;
-        t.steps_per_block = 1;
-        t.step = 0;
-        t.block = 16 * span;
-    }
-    image.bytes.assign(t.bytes, static_cast<char>(0xff));
-    for (unsigned mn = 0; mn < rows; ++mn)
-        for (unsigned j = 0; j < k; ++j) {
-            const unsigned along = major == Major::k ? j : mn, other = major == Major::k ? mn : j;
-            const size_t byte = (along / per_span * across + other) * size_t{span} + along % per_span * 2;
-            std::memcpy(&image.bytes[permuted(byte, swizzle)], x + mn * row_stride + j * k_stride, 2);
-        }
-    return image;
-}
 
 double relative_error(const std::vector<float>& x, const std::vector<double>& reference) {
     double difference = 0, norm = 0;
@@ -99,26 +36,8 @@ void check_product() {
     for (const Swizzle a_swizzle : kSwizzles)
         for (const Swizzle b_swizzle : kSwizzles) {
             if (InRegisters && a_swizzle != Swizzle::none) continue;
-            Image first = image_of(a.data(), kProductK, 1, 64, A, a_swizzle);
-            const Image second = image_of(a.data() + 64 * kProductK, kProductK, 1, 64, A, a_swizzle);
-            first.bytes.insert(first.bytes.end(), second.bytes.begin(), second.bytes.end());
-            const Image columns = image_of(b.data(), 1, N, N, B, b_swizzle);
-            const Buffer<char> a_image(first.bytes), b_image(columns.bytes);
-            const Buffer<T> a_values(a);
-            Buffer<float> d(c);
-            ProductArguments arguments{.d = d.data(),
-                                       .a_image = a_image.data(),
-                                       .b_image = b_image.data(),
-                                       .a = a_values.data(),
-                                       .a_tile = first.tile,
-                                       .b_tile = columns.tile,
-                                       .a_offset = 3 * tile_alignment(a_swizzle)};
-            const unsigned a_end = arguments.a_offset + 2 * first.tile.bytes;
-            arguments.b_offset = (a_end + 1023) / 1024 * 1024 + 5 * tile_alignment(b_swizzle);
-            arguments.shared_bytes = arguments.b_offset + columns.tile.bytes;
-            launch(product_kernel<T, N, A, B, InRegisters>, 1, 256,
-                   SmemPlan().take<char>(arguments.shared_bytes, 1024).shared(), nullptr, arguments);
-            const double error = relative_error(d.values(), reference);
+            const auto d = run_product<T, N, A, B, InRegisters>(a, b, c, a_swizzle, b_swizzle);
+            const double error = relative_error(d, reference);
             CAPTURE(N, A, B, InRegisters, static_cast<int>(a_swizzle), static_cast<int>(b_swizzle), error);
             CHECK(error <= 1e-6);
         }
@@ -172,13 +91,7 @@ TEST_CASE("simt hopper: two groups of products under way, and accumulators as th
             for (size_t k = 0; k < 64; ++k)
                 reference[m * 64 + n] += static_cast<double>(static_cast<float>(product[k])) * at(b, k, n);
     }
-    const Buffer<char> a_image(image_of(a.data(), 64, 1, 64, Major::k, Swizzle::bytes_128).bytes);
-    const Buffer<char> b_image(image_of(b.data(), 1, 64, 64, Major::mn, Swizzle::bytes_128).bytes);
     for_each_order([&] {
-        Buffer<float> y(64 * 64);
-        launch(chained_products_kernel<__nv_bfloat16>, 1, 128,
-               SmemPlan().take<char>(8192, 1024).take<char>(8192, 1024).shared(), nullptr, y.data(), a_image.data(),
-               b_image.data());
-        CHECK(relative_error(y.values(), reference) <= 1e-3);  // products rounded to bf16 may differ in the last bit
+        CHECK(relative_error(run_chained_products(a, b), reference) <= 1e-3);  // rounding to bf16 may differ
     });
 }

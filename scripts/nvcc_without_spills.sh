@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# nvcc_without_spills.sh NVCC ARGUMENTS…: the compiler launcher of CUDA sources (cmake/Cuda.cmake).
+# Compiles, and fails when an attention kernel for heads of 64 or 128 keeps registers in memory on any architecture: there a
+# spill costs more than anything else that can go wrong unnoticed. The plain kernels of attention_fma.cuh may: they are the
+# path to check others against, and some spill a hundred bytes. Other sources are passed on as they are.
+set -euo pipefail
+
+case " $* " in
+  *attention*.cu\ *) ;;
+  *) exec "$@" ;;
+esac
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+code=0
+"$@" -Xptxas -v 2> "$log" || code=$?
+
+# What ptxas says of a kernel:
+#   ptxas info    : Compiling entry function '_Z…' for 'sm_90a'
+#   ptxas info    : Function properties for _Z…
+#       0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+# The rest of standard error goes on.
+grep -vE '^ptxas info|^ +[0-9]+ bytes stack frame|^ *$' "$log" >&2 || true
+[ "$code" = 0 ] || exit "$code"
+
+demangle() { if command -v c++filt >/dev/null; then c++filt; else cat; fi; }
+spills=$(demangle < "$log" | awk '
+  function plain(name) { return name ~ /::attention_(forward|d_query|d_key)_kernel</ }
+  /Compiling entry function/ { split($0, part, "\047"); kernel = part[2]; architecture = part[4] }
+  /bytes spill stores/ && ($5 != "0" || $9 != "0") && kernel ~ /attention.*(<|, |\)|Li)(64|128)(>|,|E)/ && !plain(kernel) {
+    sub(/^void /, "", kernel); sub(/\(.*$/, "", kernel)
+    print "  " kernel " for " architecture ": " $5 " bytes stored, " $9 " loaded"
+  }')
+if [ -n "$spills" ]; then
+  printf 'Attention kernels for heads of 64 or 128 must not spill registers:\n%s\n' "$spills" >&2
+  exit 1
+fi
