@@ -1,204 +1,284 @@
-// Times the ops on the shapes of the quickstart model (4 layers, C 128, 4 heads of 32, F 512, V 1024, 8 × 128 tokens) and
-// of Pythia-160M (C 768, 12 heads of 64, F 3072, V 50304). Beside each figure stands its limit, measured in the same run:
-// the rate of a large square product, and of adding long arrays.
+// Times every op on any backend. Beside each figure stands its limit, measured in the same run: the rate of copying a
+// large buffer, or of a large square product. Shapes: the quickstart's (CPU) and Pythia-160M's (8 x 2048 tokens on a
+// GPU).
 //
-//   bench_ops [threads] [f32|bf16]
-
-#include <fmt/format.h>
-
+//   bench_ops --backend cuda --dtype bf16 --json OUT.json
+#include <CLI/CLI.hpp>
 #include <chrono>
-#include <cstdlib>
-#include <functional>
-#include <memory>
-#include <string>
-#include <vector>
+#include <fmt/format.h>
+#include <iostream>
+#include <nlohmann/json.hpp>
 
+#include "base/json_file.h"
+#include "bench/attention_case.h"
+#include "bench/measure.h"
+#include "kernels/backend.h"
 #include "kernels/ops.h"
 
 namespace {
 
 using namespace ballast;
+using namespace ballast::bench;
 
-/// Best of the runs within about a third of a second: the machine's other work only ever adds time.
-double seconds(const std::function<void()>& run) {
-    using Clock = std::chrono::steady_clock;
-    double best = 1e9;
-    const auto end = Clock::now() + std::chrono::milliseconds(300);
-    do {
-        const auto start = Clock::now();
-        run();
-        best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-    } while (Clock::now() < end);
-    return best;
-}
+struct Settings {
+    std::string backend = "auto", dtype = "bf16", json, only;
+    int threads = 0;
+    double seconds = 0.3, budget = 1e9;
+    bool smoke = false;
+};
+
+/// What an op does at the least: bytes read and written once, and operations.
+struct Work {
+    double bytes = 0, flops = 0;
+};
 
 class Bench {
   public:
-    Bench(int threads, Dtype dtype) : context_(Device::cpu, threads), x_(dtype), acc_(accumulation_dtype(dtype)) {}
+    explicit Bench(const Settings& s)
+        : settings_(s),
+          context_(device_of_backend(s.backend), s.threads),
+          x_(s.dtype == "bf16" ? Dtype::bf16 : Dtype::f32),
+          acc_(accumulation_dtype(x_)),
+          timer_(context_, s.smoke ? 0.0 : s.seconds) {}
 
-    void run() {
-        measure_limits();
-        for (auto [i, o] : {std::pair<int64_t, int64_t>{128, 384}, {128, 128}, {128, 512}, {512, 128}}) linear(1024, i, o);
-        for (auto [i, o] : {std::pair<int64_t, int64_t>{768, 2304}, {768, 768}, {768, 3072}, {3072, 768}}) linear(1024, i, o);
-        attention(8, 128, 4, 32);
-        attention(1, 1024, 12, 64);
-        decode(2048, 12, 64);
-        cross_entropy(1024, 128, 1024);
-        cross_entropy(512, 768, 50304);
-        rows(1024, 128);
-        rows(2048, 768);
-        gelu(1024, 512);
-        gelu(2048, 3072);
-        rope(8, 128, 4, 32);
-        optimiser(1 << 20);
-        optimiser(32 << 20);
+    nlohmann::ordered_json run() {
+        limits_ = measure_limits(context_, x_, settings_.smoke);
+        report_["device"] = device_description(context_);
+        report_["dtype"] = name_of(x_);
+        report_["limits"] = {{"copy_gbytes_per_s", limits_.copy_bytes_per_second * 1e-9},
+                             {"gemm_gflops", limits_.gemm_flops_per_second * 1e-9}};
+        fmt::print("{}\n{} copied at {:.1f} GB/s, products at {:.1f} GFLOP/s\n\n", device_description(context_),
+                   name_of(x_), limits_.copy_bytes_per_second * 1e-9, limits_.gemm_flops_per_second * 1e-9);
+        report_["ops"] = nlohmann::ordered_json::array();
+        report_["attention"] = nlohmann::ordered_json::array();
+        if (settings_.only != "attention") all_ops();
+        if (settings_.only != "ops") all_attention();
+        return report_;
     }
 
   private:
-    Tensor tensor(Dtype dtype, std::initializer_list<int64_t> shape, double spread = 0.5) {
-        Tensor t(nullptr, dtype, shape);
-        buffers_.push_back(context_.allocate(t.bytes()));
-        t.data = buffers_.back().data();
-        if (dtype == Dtype::i32) return t;
-        std::vector<double> values(static_cast<size_t>(t.numel()));
-        uint64_t state = 1;  // any numbers will do, so long as none is special
-        for (double& v : values) {
-            state = state * 6364136223846793005ull + 1442695040888963407ull;
-            v = spread * (static_cast<double>(state >> 11) * 0x1p-53 - 0.5);
+    bool on_gpu() const { return context_.device() == Device::cuda; }
+
+    void all_ops() {
+        if (settings_.smoke) return ops_of({.rows = 24, .C = 16, .H = 2, .V = 48, .parameters = 1 << 10});
+        if (!on_gpu()) {
+            ops_of({.rows = 1024, .C = 128, .H = 4, .V = 1024, .parameters = 1 << 20});
+            ops_of({.rows = 1024, .C = 768, .H = 12, .V = 50304, .parameters = 1 << 25});
+        } else {
+            ops_of({.rows = 8 * 2048, .C = 768, .H = 12, .V = 50304, .parameters = 162'322'944});
         }
-        ops::cast(context_, t, Tensor(values.data(), Dtype::f64, {t.numel()}));
-        return t;
+        decode(2048, 12, 64);
     }
 
-    void measure_limits() {
-        const int64_t n = 1536;
-        const Tensor a = tensor(Dtype::f32, {n, n}), b = tensor(Dtype::f32, {n, n}), c = tensor(Dtype::f32, {n, n});
-        peak_flops_ = 2.0 * n * n * n / seconds([&] { ops::linear_forward(context_, c, a, b, {}); });
-        const int64_t long_n = 16 << 20;
-        const Tensor x = tensor(Dtype::f32, {long_n}), y = tensor(Dtype::f32, {long_n}), z = tensor(Dtype::f32, {long_n});
-        peak_bytes_ = 12.0 * long_n / seconds([&] { ops::add(context_, z, x, y); });
-        fmt::print("{} threads, {}. Limits: {:.1f} GFLOP/s (f32 product of {}), {:.1f} GB/s (a + b of {} MiB)\n\n",
-                   context_.pool().num_threads(), name_of(x_), peak_flops_ * 1e-9, n, peak_bytes_ * 1e-9, long_n >> 18);
-        buffers_.clear();
+    void all_attention() {
+        if (!settings_.smoke && !on_gpu()) {
+            attention({"quickstart", 8, 128, 4, 32}, Normaliser::off_by_one);
+            return attention({"pythia-160m", 1, 1024, 12, 64}, Normaliser::softmax);
+        }
+        for (const AttentionShape& shape : attention_shapes(settings_.smoke))
+            for (const Normaliser normaliser : {Normaliser::softmax, Normaliser::sink_logit})
+                attention(shape, normaliser);
     }
 
-    void print(const std::string& what, double time, double flops, double bytes) {
-        fmt::print("{:<42} {:>10.1f} us", what, time * 1e6);
-        if (flops > 0) fmt::print("  {:>7.1f} GFLOP/s ({:>3.0f} %)", flops / time * 1e-9, 100 * flops / time / peak_flops_);
-        if (bytes > 0) fmt::print("  {:>7.1f} GB/s ({:>3.0f} %)", bytes / time * 1e-9, 100 * bytes / time / peak_bytes_);
-        fmt::print("\n");
+    /// Prints and records one measurement, as a share of whichever limit takes longer.
+    nlohmann::ordered_json record(const std::string& name, const std::string& shape, const Work& work,
+                                  const Timing& time) {
+        const double by_bytes = work.bytes / limits_.copy_bytes_per_second,
+                     by_flops = work.flops / limits_.gemm_flops_per_second;
+        const bool memory = by_bytes > by_flops;
+        const double share = std::max(by_bytes, by_flops) / time.median;
+        fmt::print("{:<28} {:<34} {:>10.1f} us (least {:>10.1f})", name, shape, time.median * 1e6, time.least * 1e6);
+        if (memory)
+            fmt::print("  {:>8.1f} GB/s  ", work.bytes / time.median * 1e-9);
+        else
+            fmt::print("  {:>8.1f} GFLOP/s", work.flops / time.median * 1e-9);
+        fmt::print(" {:>4.0f} % of {}\n", 100 * share, memory ? "copying" : "products");
+        std::cout << std::flush;
+        return {
+            {"name", name},      {"shape", shape},      {"seconds", time.median}, {"least", time.least},
+            {"runs", time.runs}, {"bytes", work.bytes}, {"flops", work.flops},    {"limit", memory ? "copy" : "gemm"},
+            {"share", share}};
+    }
+    void op(const std::string& name, const std::string& shape, const Work& work, const std::function<void()>& run) {
+        if (out_of_time(name)) return;
+        report_["ops"].push_back(record(name, shape, work, timer_(run)));
+    }
+    bool out_of_time(const std::string& name) {
+        if (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count() < settings_.budget)
+            return false;
+        report_["left_out"].push_back(name);
+        return true;
+    }
+
+    struct Shape {
+        int64_t rows, C, H, V, parameters;
+    };
+    void ops_of(const Shape& s) {
+        const int64_t C = s.C;
+        linear(s.rows, C, 3 * C);
+        linear(s.rows, C, C);
+        linear(s.rows, C, 4 * C);
+        linear(s.rows, 4 * C, C);
+        cross_entropy(s.rows, C, s.V);
+        embedding(s.rows, C, s.V);
+        layernorm(s.rows, C);
+        gelu(s.rows, 4 * C);
+        rope(s.rows, s.H, C / s.H);
+        optimiser(s.parameters);
     }
 
     void linear(int64_t N, int64_t I, int64_t O) {
-        const Tensor x = tensor(x_, {N, I}), w = tensor(x_, {O, I}), bias = tensor(x_, {O}), out = tensor(x_, {N, O}),
-                     d_x = tensor(x_, {N, I}), d_w = tensor(acc_, {O, I}), d_bias = tensor(acc_, {O});
+        Tensors t(context_);
+        const Tensor x = t.make(x_, {N, I}), w = t.make(x_, {O, I}), bias = t.make(x_, {O}), out = t.make(x_, {N, O}),
+                     d_x = t.zeros(x_, {N, I}), d_w = t.zeros(acc_, {O, I}), d_bias = t.zeros(acc_, {O});
         const double flops = 2.0 * static_cast<double>(N) * static_cast<double>(I) * static_cast<double>(O);
+        const auto bytes = static_cast<double>(x.bytes() + w.bytes() + out.bytes());
         const std::string shape = fmt::format("{} x {} -> {}", N, I, O);
-        print("linear forward " + shape, seconds([&] { ops::linear_forward(context_, out, x, w, bias); }), flops, 0);
-        print("linear backward " + shape,
-              seconds([&] { ops::linear_backward(context_, d_x, d_w, d_bias, out, x, w); }), 2 * flops, 0);
-        buffers_.clear();
-    }
-
-    void attention(int64_t B, int64_t T, int64_t H, int64_t D) {
-        const auto make = [&] { return tensor(x_, {B, T, H, D}); };
-        const ops::AttentionInputs in{make(), make(), make(), {}};
-        const Tensor out = make(), d_out = make(), d_q = make(), d_k = make(), d_v = make(), lse = tensor(acc_, {B, H, T});
-        ops::AttentionParams params;
-        params.scale = 0.125;
-        params.normaliser = Normaliser::off_by_one;
-        // Two products of 2 T² D / 2 (causal) forward, five backward.
-        const double product = static_cast<double>(B * H) * static_cast<double>(T * T) * static_cast<double>(D);
-        const std::string shape = fmt::format("B {} T {} H {} D {}", B, T, H, D);
-        print("attention forward " + shape, seconds([&] { ops::attention_forward(context_, out, lse, in, params); }), 2 * product, 0);
-        print("attention backward " + shape, seconds([&] {
-                  ops::attention_backward(context_, {d_q, d_k, d_v, {}, {}}, d_out, out, lse, in, params);
-              }), 5 * product, 0);
-        buffers_.clear();
-    }
-
-    void decode(int64_t S, int64_t H, int64_t D) {
-        const Tensor q = tensor(x_, {1, 1, H, D}), k = tensor(x_, {1, S, H, D}), v = tensor(x_, {1, S, H, D}),
-                     out = tensor(x_, {1, 1, H, D}), lse = tensor(acc_, {1, H, 1});
-        ops::AttentionParams params;
-        params.scale = 0.125;
-        params.mask.query_start = S - 1;
-        print(fmt::format("attention decode S {} H {} D {}", S, H, D),
-              seconds([&] { ops::attention_forward(context_, out, lse, {q, k, v, {}}, params); }), 0,
-              static_cast<double>(k.bytes() + v.bytes()));
-        buffers_.clear();
+        op("linear_forward", shape, {bytes, flops}, [&] { ops::linear_forward(context_, out, x, w, bias); });
+        const double backward = static_cast<double>(out.bytes() + 2 * x.bytes() + w.bytes() + 2 * d_w.bytes());
+        op("linear_backward", shape, {backward, 2 * flops},
+           [&] { ops::linear_backward(context_, d_x, d_w, d_bias, out, x, w); });
     }
 
     void cross_entropy(int64_t N, int64_t C, int64_t V) {
-        const Tensor x = tensor(x_, {N, C}), w = tensor(x_, {V, C}), targets = tensor(Dtype::i32, {N}), losses = tensor(acc_, {N}),
-                     d_x = tensor(x_, {N, C}), d_w = tensor(acc_, {V, C});
+        Tensors t(context_);
+        const Tensor x = t.make(x_, {N, C}), w = t.make(x_, {V, C}), targets = t.indices({N}, static_cast<int32_t>(V)),
+                     losses = t.zeros(acc_, {N}), d_x = t.zeros(x_, {N, C}), d_w = t.zeros(acc_, {V, C});
         const double flops = 2.0 * static_cast<double>(N) * static_cast<double>(C) * static_cast<double>(V);
-        print(fmt::format("linear_cross_entropy {} x {} -> {}", N, C, V), seconds([&] {
-                  ops::linear_cross_entropy(context_, losses, d_x, d_w, x, w, targets, 1.0);
-              }), 3 * flops, 0);
-        buffers_.clear();
+        op("linear_cross_entropy", fmt::format("{} x {} -> {}", N, C, V), {0, 3 * flops},
+           [&] { ops::linear_cross_entropy(context_, losses, d_x, d_w, x, w, targets, 1.0 / static_cast<double>(N)); });
     }
 
-    void rows(int64_t N, int64_t C) {
-        const Tensor x = tensor(x_, {N, C}), w = tensor(x_, {C}), b = tensor(x_, {C}), out = tensor(x_, {N, C}),
-                     mean = tensor(acc_, {N}), rstd = tensor(acc_, {N}), d_x = tensor(x_, {N, C}), d_w = tensor(acc_, {C}),
-                     d_b = tensor(acc_, {C});
+    void embedding(int64_t N, int64_t C, int64_t V) {
+        Tensors t(context_);
+        const Tensor w = t.make(x_, {V, C}), ids = t.indices({N}, static_cast<int32_t>(V)), out = t.make(x_, {N, C}),
+                     d_w = t.zeros(acc_, {V, C});
+        const auto bytes = static_cast<double>(out.bytes());
+        const std::string shape = fmt::format("{} of {} x {}", N, V, C);
+        op("embedding_forward", shape, {2 * bytes, 0}, [&] { ops::embedding_forward(context_, out, w, ids); });
+        op("embedding_backward", shape,
+           {bytes + 2 * static_cast<double>(N * C) * static_cast<double>(size_of(acc_)), 0},
+           [&] { ops::embedding_backward(context_, d_w, out, ids); });
+    }
+
+    void layernorm(int64_t N, int64_t C) {
+        Tensors t(context_);
+        const Tensor x = t.make(x_, {N, C}), w = t.make(x_, {C}), b = t.make(x_, {C}), out = t.make(x_, {N, C}),
+                     mean = t.zeros(acc_, {N}), rstd = t.zeros(acc_, {N}), d_x = t.make(x_, {N, C}),
+                     d_w = t.zeros(acc_, {C}), d_b = t.zeros(acc_, {C});
         const auto bytes = static_cast<double>(x.bytes());
         const std::string shape = fmt::format("{} x {}", N, C);
-        print("layernorm forward " + shape,
-              seconds([&] { ops::layernorm_forward(context_, out, mean, rstd, x, w, b, 1e-5); }), 0, 2 * bytes);
-        print("layernorm backward " + shape, seconds([&] {
-                  ops::layernorm_backward(context_, d_x, d_w, d_b, out, x, w, mean, rstd);
-              }), 0, 4 * bytes);
-        print("add of three " + shape, seconds([&] { ops::add(context_, d_x, x, out, d_x); }), 0, 4 * bytes);
-        buffers_.clear();
+        op("layernorm_forward", shape, {2 * bytes, 0},
+           [&] { ops::layernorm_forward(context_, out, mean, rstd, x, w, b, 1e-5); });
+        op("layernorm_backward", shape, {4 * bytes, 0},
+           [&] { ops::layernorm_backward(context_, d_x, d_w, d_b, out, x, w, mean, rstd); });
+        op("add of three", shape, {4 * bytes, 0}, [&] { ops::add(context_, d_x, x, out, d_x); });
     }
 
     void gelu(int64_t N, int64_t F) {
-        const Tensor x = tensor(x_, {N, F}), b = tensor(x_, {F}), out = tensor(x_, {N, F}), d_x = tensor(x_, {N, F}),
-                     d_b = tensor(acc_, {F});
+        Tensors t(context_);
+        const Tensor x = t.make(x_, {N, F}, 4.0), b = t.make(x_, {F}), out = t.make(x_, {N, F}),
+                     d_x = t.zeros(x_, {N, F}), d_b = t.zeros(acc_, {F});
         const auto bytes = static_cast<double>(x.bytes());
         for (auto [kind, name] : {std::pair{ops::Gelu::tanh, "tanh"}, std::pair{ops::Gelu::erf, "erf"}}) {
-            const std::string what = fmt::format("{} {} x {}", name, N, F);
-            print("bias_gelu forward " + what, seconds([&] { ops::bias_gelu_forward(context_, out, x, b, kind); }), 0, 2 * bytes);
-            print("bias_gelu backward " + what,
-                  seconds([&] { ops::bias_gelu_backward(context_, d_x, d_b, out, x, b, kind); }), 0, 3 * bytes);
+            const std::string shape = fmt::format("{}, {} x {}", name, N, F);
+            op("bias_gelu_forward", shape, {2 * bytes, 0}, [&] { ops::bias_gelu_forward(context_, d_x, x, b, kind); });
+            op("bias_gelu_backward", shape, {3 * bytes, 0},
+               [&] { ops::bias_gelu_backward(context_, d_x, d_b, out, x, b, kind); });
         }
-        buffers_.clear();
     }
 
-    void rope(int64_t B, int64_t T, int64_t H, int64_t D) {
-        const Tensor qkv = tensor(x_, {B, T, 3 * H * D}), table = tensor(acc_, {T, D / 4});
-        const auto make = [&] { return tensor(x_, {B, T, H, D}); };
-        const Tensor q = make(), k = make(), v = make();
-        print(fmt::format("qkv_split_rope B {} T {} H {} D {}", B, T, H, D),
-              seconds([&] { ops::qkv_split_rope_forward(context_, q, k, v, qkv, table, {}); }), 0,
-              2 * static_cast<double>(qkv.bytes()));
-        buffers_.clear();
+    void rope(int64_t N, int64_t H, int64_t D) {
+        Tensors t(context_);
+        const int64_t R = std::max<int64_t>(2, D / 4);
+        const Tensor qkv = t.make(x_, {1, N, 3 * H * D}), table = t.make(acc_, {N, R});
+        const auto empty = [&] { return t.zeros(x_, {1, N, H, D}); };
+        const Tensor q = empty(), k = empty(), v = empty();
+        const std::string shape = fmt::format("{} x 3 x {} x {}", N, H, D);
+        const Work work{2 * static_cast<double>(qkv.bytes()), 0};
+        op("qkv_split_rope_forward", shape, work,
+           [&] { ops::qkv_split_rope_forward(context_, q, k, v, qkv, table, {}); });
+        op("qkv_split_rope_backward", shape, work,
+           [&] { ops::qkv_split_rope_backward(context_, qkv, q, k, v, table, {}); });
     }
 
     void optimiser(int64_t P) {
-        const Tensor master = tensor(acc_, {P}), m = tensor(acc_, {P}), v = tensor(acc_, {P}, 0.0), g = tensor(acc_, {P}),
-                     loss = tensor(Dtype::f64, {1}), sums = tensor(Dtype::f64, {1});
-        ops::StepScalars scalars{.learning_rate = 1e-4, .step = 1};
-        const Tensor step(&scalars, Dtype::u8, {static_cast<int64_t>(sizeof scalars)});
+        Tensors t(context_);
+        const Tensor master = t.make(acc_, {P}), compute = x_ == acc_ ? Tensor() : t.zeros(x_, {P}),
+                     m = t.zeros(acc_, {P}), v = t.zeros(acc_, {P}), g = t.make(acc_, {P}),
+                     loss = t.zeros(Dtype::f64, {1}), sums = t.zeros(Dtype::f64, {1}),
+                     step = t.zeros(Dtype::u8, {static_cast<int64_t>(sizeof(ops::StepScalars))});
+        const ops::StepScalars scalars{.learning_rate = 1e-4, .step = 1};
+        context_.copy_from_host(step, &scalars);
         const ops::ParameterSet spans(context_, {{0, P, true}});
         const auto bytes = static_cast<double>(g.bytes());
-        print(fmt::format("global_norm {}", P), seconds([&] { ops::global_norm(context_, step, sums, g, spans, loss, 1.0); }), 0, bytes);
-        print(fmt::format("adamw {}", P), seconds([&] { ops::adamw(context_, master, {}, m, v, g, spans, step, {}); }), 0, 7 * bytes);
-        buffers_.clear();
+        const std::string shape = fmt::format("{} parameters", P);
+        op("global_norm", shape, {bytes, 0}, [&] { ops::global_norm(context_, step, sums, g, spans, loss, 1.0); });
+        op("adamw", shape, {7 * bytes + static_cast<double>(compute.empty() ? 0 : compute.bytes()), 0},
+           [&] { ops::adamw(context_, master, compute, m, v, g, spans, step, {}); });
     }
 
+    void decode(int64_t S, int64_t H, int64_t D) {
+        Tensors t(context_);
+        const Tensor q = t.make(x_, {1, 1, H, D}), k = t.make(x_, {1, S, H, D}), v = t.make(x_, {1, S, H, D}),
+                     out = t.zeros(x_, {1, 1, H, D}), lse = t.zeros(acc_, {1, H, 1});
+        ops::AttentionParams params;
+        params.scale = 0.125;
+        params.mask.query_start = S - 1;
+        op("attention, one query", fmt::format("S {} H {} D {}", S, H, D),
+           {static_cast<double>(k.bytes() + v.bytes()), 0}, [&] {
+               ops::attention_forward(context_, out, lse, {q, k, v, {}}, params);
+           });
+    }
+
+    void attention(const AttentionShape& s, Normaliser normaliser) {
+        const std::string shape = fmt::format("{}: B {} T {} H {} D {}", s.model, s.B, s.T, s.H, s.D);
+        const std::string sink(kNormaliserNames[static_cast<size_t>(normaliser)]);
+        if (out_of_time("attention " + shape + ", " + sink)) return;
+        const AttentionCase x(context_, s, x_, normaliser);
+        const auto add = [&](const char* direction, double flops, const Timing& time) {
+            auto line = record(std::string("attention_") + direction + ", " + sink, shape, {0, flops}, time);
+            line.update({{"model", s.model},
+                         {"B", s.B},
+                         {"T", s.T},
+                         {"H", s.H},
+                         {"D", s.D},
+                         {"direction", direction},
+                         {"normaliser", sink}});
+            report_["attention"].push_back(line);
+        };
+        add("forward", s.forward_flops(), timer_([&] { x.forward(context_); }));
+        add("backward", s.backward_flops(), timer_([&] { x.backward(context_); }));
+    }
+
+    Settings settings_;
     Context context_;
     Dtype x_, acc_;
-    std::vector<DeviceBuffer> buffers_;
-    double peak_flops_ = 1, peak_bytes_ = 1;
+    Timer timer_;
+    Limits limits_;
+    nlohmann::ordered_json report_;
+    std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    const int threads = argc > 1 ? std::atoi(argv[1]) : 0;
-    const bool narrow = argc > 2 && std::string(argv[2]) == "bf16";
-    Bench(threads, narrow ? ballast::Dtype::bf16 : ballast::Dtype::f32).run();
+    Settings s;
+    CLI::App app("Times every op beside the limits measured in the same run");
+    app.add_option("--backend", s.backend, "cpu, cuda, simt or auto")->check(CLI::IsMember(kBackendNames));
+    app.add_option("--dtype", s.dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
+    app.add_option("--threads", s.threads, "0: all");
+    app.add_option("--only", s.only, "ops or attention")->check(CLI::IsMember({"ops", "attention"}));
+    app.add_option("--seconds", s.seconds, "for each measurement");
+    app.add_option("--budget", s.budget, "seconds in all; what does not fit is named in left_out");
+    app.add_option("--json", s.json, "write the figures there");
+    app.add_flag("--smoke", s.smoke, "tiny shapes, one run each: shows that everything works, measures nothing");
+    CLI11_PARSE(app, argc, argv);
+    try {
+        const auto report = Bench(s).run();
+        if (!s.json.empty()) write_json_file(s.json, report);
+    } catch (const std::exception& error) {
+        std::cerr << "bench_ops: " << error.what() << '\n';
+        return 1;
+    }
 }

@@ -1,0 +1,133 @@
+#include "bench/measure.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "kernels/backend.h"
+#include "kernels/ops.h"
+
+namespace ballast::bench {
+namespace {
+
+constexpr int64_t kPattern = 1 << 20;  // as many random values, then they repeat
+
+size_t bytes_of(Dtype dtype, std::initializer_list<int64_t> shape) {
+    size_t bytes = size_of(dtype);
+    for (const int64_t extent : shape) bytes *= static_cast<size_t>(extent);
+    return bytes;
+}
+
+/// A generator of 32 random bits.
+struct Random {
+    uint64_t state = 1;
+    uint32_t next() {
+        state = state * 6364136223846793005ull + 1442695040888963407ull;
+        return static_cast<uint32_t>(state >> 32);
+    }
+    double uniform() { return next() * 0x1p-32; }
+};
+
+template <class T, class Value>
+void fill(std::vector<char>& bytes, const Value& value) {
+    const size_t count = bytes.size() / sizeof(T), fresh = std::min<size_t>(count, kPattern);
+    for (size_t i = 0; i < fresh; ++i) {
+        const T x(value());
+        std::memcpy(&bytes[i * sizeof(T)], static_cast<const void*>(&x), sizeof x);
+    }
+    for (size_t i = fresh; i < count; i += fresh)
+        std::memcpy(&bytes[i * sizeof(T)], bytes.data(), std::min(fresh, count - i) * sizeof(T));
+}
+
+}  // namespace
+
+Tensor Tensors::zeros(Dtype dtype, std::initializer_list<int64_t> shape) {
+    buffers_.push_back(context_.allocate(bytes_of(dtype, shape)));
+    return Tensor(buffers_.back().data(), dtype, shape);
+}
+
+Tensor Tensors::make(Dtype dtype, std::initializer_list<int64_t> shape, double spread) {
+    const Tensor tensor = zeros(dtype, shape);
+    std::vector<char> bytes(tensor.bytes());
+    Random random;
+    const auto value = [&] { return static_cast<float>(spread * (random.uniform() - 0.5)); };
+    switch (dtype) {
+        case Dtype::f32: fill<float>(bytes, value); break;
+        case Dtype::bf16: fill<bf16>(bytes, value); break;
+        case Dtype::f64: fill<double>(bytes, value); break;
+        default: require(false, "random values are floats");
+    }
+    context_.copy_from_host(tensor, bytes.data());
+    return tensor;
+}
+
+Tensor Tensors::indices(std::initializer_list<int64_t> shape, int32_t limit) {
+    const Tensor tensor = zeros(Dtype::i32, shape);
+    std::vector<char> bytes(tensor.bytes());
+    Random random;
+    fill<int32_t>(bytes, [&] { return static_cast<int32_t>(random.next() % static_cast<uint32_t>(limit)); });
+    context_.copy_from_host(tensor, bytes.data());
+    return tensor;
+}
+
+Timer::Timer(Context& context, double seconds) : context_(context), seconds_(seconds) {
+    if (context.device() == Device::cpu) return;
+    stopwatch_ = cuda::make_stopwatch();
+    if (context.device() == Device::cuda)
+        flush_ = context.allocate(size_t{256} << 20);  // several times any level-2 cache
+}
+
+double Timer::once(const std::function<void()>& run) {
+    if (!stopwatch_) {
+        const auto begin = std::chrono::steady_clock::now();
+        run();
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    }
+    if (flush_.bytes() > 0) cuda::zero(flush_.data(), flush_.bytes(), context_.stream());
+    stopwatch_->start(context_.stream());
+    run();
+    return stopwatch_->stop(context_.stream());
+}
+
+Timing Timer::operator()(const std::function<void()>& run) {
+    const double warm_up = once(run);
+    std::vector<double> times;
+    if (warm_up > seconds_) times.push_back(once(run));
+    for (double spent = warm_up;
+         times.empty() || (spent < seconds_ && times.size() < 200) || (times.size() < 3 && warm_up <= seconds_);)
+        spent += times.emplace_back(once(run));
+    std::sort(times.begin(), times.end());
+    return {times[times.size() / 2], times.front(), static_cast<int>(times.size())};
+}
+
+Limits measure_limits(Context& context, Dtype dtype, bool smoke) {
+    Limits limits;
+    const bool gpu = context.device() == Device::cuda;
+    Timer timer(context, smoke ? 0.0 : 0.5);
+    {
+        Tensors tensors(context);
+        const int64_t n = smoke ? 1 << 10 : gpu ? int64_t{1} << 28 : int64_t{1} << 24;  // GPU: 1 GiB each
+        const Tensor from = tensors.make(Dtype::f32, {n}), to = tensors.zeros(Dtype::f32, {n});
+        const Timing time = timer([&] {
+            if (context.device() == Device::cpu)
+                ops::copy(context, to, from);
+            else
+                cuda::copy_on_device(to.data, from.data, from.bytes(), context.stream());
+        });
+        limits.copy_bytes_per_second = 2 * static_cast<double>(from.bytes()) / time.median;
+    }
+    Tensors tensors(context);
+    const int64_t n = smoke ? 32 : gpu ? 8192 : 1536;
+    const Tensor x = tensors.make(dtype, {n, n}), w = tensors.make(dtype, {n, n}), out = tensors.zeros(dtype, {n, n});
+    const Timing time = timer([&] { ops::linear_forward(context, out, x, w, {}); });
+    limits.gemm_flops_per_second = 2.0 * static_cast<double>(n * n * n) / time.median;
+    return limits;
+}
+
+std::string device_description(const Context& context) {
+    for (const BackendInfo& backend : backends())
+        if (backend.name == name_of(context.device())) return backend.name + ": " + backend.details;
+    return std::string(name_of(context.device()));
+}
+
+}  // namespace ballast::bench

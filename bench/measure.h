@@ -1,0 +1,65 @@
+// What the benchmarks share: tensors of random values on the device, and its time for a piece of work.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/context.h"
+#include "kernels/cuda/runtime.h"
+
+namespace ballast::bench {
+
+/// Tensors that live as long as this does. Values are uniform in ±spread/2, the same in every run.
+class Tensors {
+  public:
+    explicit Tensors(Context& context) : context_(context) {}
+    Tensor make(Dtype dtype, std::initializer_list<int64_t> shape, double spread = 1.0);
+    /// i32 values in [0, limit).
+    Tensor indices(std::initializer_list<int64_t> shape, int32_t limit);
+    Tensor zeros(Dtype dtype, std::initializer_list<int64_t> shape);
+
+  private:
+    Context& context_;
+    std::vector<DeviceBuffer> buffers_;
+};
+
+struct Timing {
+    double median = 0, least = 0;  ///< seconds
+    int runs = 0;
+};
+
+/// Times work on a context's device: events on CUDA, a clock elsewhere. On a GPU its level-2 cache is emptied before
+/// every run, which also gives the host time to queue the run's kernels.
+class Timer {
+  public:
+    /// Runs go on for about `seconds`, at least three unless one takes as long.
+    Timer(Context& context, double seconds);
+    Timing operator()(const std::function<void()>& run);
+
+  private:
+    double once(const std::function<void()>& run);
+
+    Context& context_;
+    double seconds_;
+    DeviceBuffer flush_;
+    std::unique_ptr<cuda::Stopwatch> stopwatch_;
+};
+
+/// What everything else is held against, measured in the same run.
+struct Limits {
+    double copy_bytes_per_second = 0;  ///< of a copy from one large buffer to another; bytes read plus bytes written
+    double gemm_flops_per_second = 0;  ///< of a large square product in the dtype asked for
+};
+/// With `smoke` on tiny buffers: the figures then mean nothing.
+Limits measure_limits(Context& context, Dtype dtype, bool smoke);
+
+/// NVIDIA's figure for dense bf16 and fp16 products of an H100 or H200 SXM, what MFU is a share of.
+inline constexpr double kHopperPeak = 989e12;
+
+/// "NVIDIA H100 80GB HBM3, 79 GiB, …" or "cpu".
+std::string device_description(const Context& context);
+
+}  // namespace ballast::bench

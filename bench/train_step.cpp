@@ -1,0 +1,211 @@
+// A training step as `ballast train` takes it, on random tokens: tokens a second, the share of the product rate, MFU.
+//
+//   bench_train_step --shape pythia-160m --dtype bf16 --batch 8 --seq 2048 --backend cuda --json OUT.json
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <fmt/format.h>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/json_file.h"
+#include "bench/measure.h"
+#include "kernels/backend.h"
+#include "model/transformer.h"
+#include "train/memory_plan.h"
+#include "train/optimizer.h"
+
+namespace {
+
+using namespace ballast;
+
+struct Settings {
+    std::string shape = "pythia-160m", dtype = "bf16", backend = "auto", json, configs = "configs";
+    int64_t batch = 8, length = 2048;
+    int threads = 0, steps = 10;
+    double seconds = 20;
+    bool smoke = false;
+};
+
+train::RunConfig config_of(const Settings& s) {
+    const size_t dash = s.shape.find('-');
+    if (dash == std::string::npos) throw UserError("--shape is a family and a size, such as pythia-160m");
+    auto config = train::RunConfig::load(
+        fmt::format("{}/{}/{}.toml", s.configs, s.shape.substr(0, dash), s.shape.substr(dash + 1)), {});
+    if (s.smoke) {
+        config.model.num_layers = 2;
+        config.model.hidden_size = 32;
+        config.model.num_heads = 2;
+        config.model.vocab_size = 128;
+    }
+    config.data.validation = "";
+    config.train.dtype = s.dtype == "bf16" ? Dtype::bf16 : Dtype::f32;
+    config.train.sequence_length = s.length;
+    config.model.max_position_embeddings = std::max(config.model.max_position_embeddings, s.length);
+    config.train.global_batch = config.train.micro_batch = s.batch;
+    return config;
+}
+
+/// The most memory this process has had, from the system; 0 where it does not say.
+size_t peak_host_bytes() {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);)
+        if (line.starts_with("VmHWM:")) return std::strtoull(line.c_str() + 6, nullptr, 10) << 10;
+    return 0;
+}
+
+class Step {
+  public:
+    Step(Context& context, const train::RunConfig& config)
+        : context_(context),
+          model_(context, config.model, config.train.dtype),
+          pass_(context, model_, model::PassKind::forward_backward, config.train.global_batch,
+                config.train.sequence_length),
+          optimizer_((initialise(), context), model_.weights(), {}, 1.0),
+          losses_memory_(context.allocate(sizeof(double))),
+          losses_(losses_memory_.data(), Dtype::f64, {1}),
+          tokens_(config.train.global_batch * config.train.sequence_length) {
+        std::vector<int32_t> ids(static_cast<size_t>(tokens_));
+        uint64_t state = 1;
+        for (int32_t& id : ids) {
+            state = state * 6364136223846793005ull + 1442695040888963407ull;
+            id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(config.model.vocab_size));
+        }
+        std::vector<int32_t> targets(ids.begin() + 1, ids.end());
+        targets.push_back(ids.front());
+        pass_.set_tokens(ids, targets);
+    }
+
+    void gradients() {
+        optimizer_.zero_gradients();
+        pass_.forward_backward(optimizer_.gradients(), 1.0 / static_cast<double>(tokens_));
+        ops::sum(context_, losses_, pass_.losses());
+    }
+    /// Ends with the host knowing the step's outcome.
+    void update() {
+        if (!optimizer_.step(model_.weights(), ++step_, 1e-4, losses_).applied)
+            throw RunError("the step is not finite");
+    }
+    double loss() const {
+        double sum = 0;
+        context_.copy_to_host(&sum, losses_);
+        return sum / static_cast<double>(tokens_);
+    }
+
+  private:
+    void initialise() { model_.weights().initialise(context_, 1234); }
+
+    Context& context_;
+    model::Transformer model_;
+    model::Pass pass_;
+    train::Optimizer optimizer_;
+    DeviceBuffer losses_memory_;
+    Tensor losses_;
+    int64_t tokens_, step_ = 0;
+};
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+}
+
+std::vector<double> step_seconds(Step& step, const Settings& s) {
+    using Clock = std::chrono::steady_clock;
+    std::vector<double> times;
+    const auto end = Clock::now() + std::chrono::duration<double>(s.seconds);
+    do {
+        const auto begin = Clock::now();
+        step.gradients();
+        step.update();
+        times.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    } while (static_cast<int>(times.size()) < s.steps && Clock::now() < end);
+    return times;
+}
+
+/// The share of a step in which the GPU waits for the host's launches. Its work is timed once as it comes and once
+/// behind so much other work that all of it is queued before it begins (a pass is fewer launches than a queue holds);
+/// what the optimiser's copies to and from the host cost shows in the time of the step.
+double launch_gaps(Context& context, Step& step, double step_seconds) {
+    const DeviceBuffer load = context.allocate(size_t{512} << 20);
+    const auto stopwatch = cuda::make_stopwatch();
+    const auto timed = [&](int loads, const auto& work) {
+        cuda::synchronise();
+        for (int i = 0; i < loads; ++i) cuda::zero(load.data(), load.bytes(), context.stream());
+        stopwatch->start(context.stream());
+        work();
+        return stopwatch->stop(context.stream());
+    };
+    const double busy = timed(160, [&] { step.gradients(); }) + timed(0, [&] { step.update(); });
+    return std::max(0.0, 1 - busy / step_seconds);
+}
+
+nlohmann::ordered_json measure(const Settings& s) {
+    Context context(device_of_backend(s.backend), s.threads);
+    const train::RunConfig config = config_of(s);
+    const train::MemoryPlan plan = train::plan_memory(context, config);
+    train::require_fit(plan, available_memory(context.device()));
+    const model::ParameterTable table(config.model);
+    const double flops = model::flops_per_token(config.model, table.num_parameters(), s.length).palm;
+    const bench::Limits limits = bench::measure_limits(context, config.train.dtype, s.smoke);
+
+    const bool gpu = context.device() == Device::cuda;
+    const size_t free_before = gpu ? cuda::device_memory().available : 0;
+    Step step(context, config);
+    for (int warm_up = 0; warm_up < (s.smoke ? 1 : 3); ++warm_up) {
+        step.gradients();
+        step.update();
+    }
+    const double seconds = median(step_seconds(step, s));
+    const double rate = static_cast<double>(s.batch * s.length) / seconds, model_rate = flops * rate;
+    // Nothing is allocated within a step, so what is taken now is the most.
+    const size_t peak = gpu ? free_before - cuda::device_memory().available : peak_host_bytes();
+    nlohmann::ordered_json json{{"shape", s.shape},
+                                {"backend", name_of(context.device())},
+                                {"device", bench::device_description(context)},
+                                {"dtype", s.dtype},
+                                {"batch", s.batch},
+                                {"seq", s.length},
+                                {"parameters", table.num_parameters()},
+                                {"flops_per_token", flops},
+                                {"step_seconds", seconds},
+                                {"tokens_per_s", rate},
+                                {"model_gflops", model_rate * 1e-9},
+                                {"gemm_gflops", limits.gemm_flops_per_second * 1e-9},
+                                {"share", model_rate / limits.gemm_flops_per_second},
+                                {"peak_bytes", peak},
+                                {"planned_bytes", plan.total()},
+                                {"loss", step.loss()}};
+    if (gpu) {
+        json["mfu"] = model_rate / bench::kHopperPeak;
+        json["launch_gaps"] = launch_gaps(context, step, seconds);
+    }
+    return json;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Settings s;
+    CLI::App app("Times a training step on random tokens");
+    app.add_option("--shape", s.shape, "a config: pythia-160m is configs/pythia/160m.toml");
+    app.add_option("--configs", s.configs, "the folder of configs");
+    app.add_option("--dtype", s.dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
+    app.add_option("--backend", s.backend, "cpu, cuda, simt or auto")->check(CLI::IsMember(kBackendNames));
+    app.add_option("--batch", s.batch, "sequences a step, in one pass");
+    app.add_option("--seq", s.length, "tokens a sequence");
+    app.add_option("--threads", s.threads, "0: all");
+    app.add_option("--steps", s.steps, "at most so many are timed");
+    app.add_option("--seconds", s.seconds, "no further step is begun after so long");
+    app.add_option("--json", s.json, "write the figures there");
+    app.add_flag("--smoke", s.smoke, "two layers of 32 channels instead: shows that it works, measures nothing");
+    CLI11_PARSE(app, argc, argv);
+    try {
+        const auto json = measure(s);
+        std::cout << json.dump(2) << '\n';
+        if (!s.json.empty()) write_json_file(s.json, json);
+    } catch (const std::exception& error) {
+        std::cerr << "bench_train_step: " << error.what() << '\n';
+        return dynamic_cast<const UserError*>(&error) != nullptr ? 2 : 1;
+    }
+}
