@@ -4,6 +4,8 @@
 # The build is the one with the SIMT executor, so the CUDA kernels are tested too. Under the sanitizers they are tested one by
 # one, not as whole models.
 #
+# Where nvcc is installed, the CUDA backend is compiled and linked as well, and tested too if there is a GPU.
+#
 #   ./test.sh          the optimised build
 #   ./test.sh --asan   under AddressSanitizer and UndefinedBehaviorSanitizer
 #   ./test.sh --tsan   under ThreadSanitizer
@@ -11,11 +13,12 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
+cuda=0
 case "${1:-}" in
-  "") presets="simt" ;;
+  "") presets="simt" cuda=1 ;;
   --asan) presets="simt-asan" ;;
   --tsan) presets="simt-tsan" ;;
-  --all) presets="simt simt-asan simt-tsan" ;;
+  --all) presets="simt simt-asan simt-tsan" cuda=1 ;;
   -h|--help) sed -n '2,/^set /p' "$0" | grep '^#' | cut -c3-; exit 0 ;;
   *) echo "test: unknown option $1; see ./test.sh --help" >&2; exit 2 ;;
 esac
@@ -26,3 +29,15 @@ for preset in $presets; do
   cmake --build --preset "$preset"
   ctest --preset "$preset"   # ends with the count of tests passed and failed
 done
+
+[ "$cuda" = 1 ] || exit 0
+tests/scripts/gpu_check_test.sh
+if ! command -v nvcc >/dev/null; then
+  echo "test: nvcc is not on the PATH, so the CUDA backend was not compiled"
+  exit 0
+fi
+cmake --preset cuda -DBALLAST_BUILD_BENCHMARKS=ON >/dev/null
+cmake --build --preset cuda
+labels=cuda-build
+if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then labels=cuda; fi   # a part of both labels
+ctest --preset cuda -L "$labels"

@@ -14,7 +14,7 @@
 #include "kernels/backend.h"
 #include "model/transformer.h"
 #include "train/memory_plan.h"
-#include "train/optimizer.h"
+#include "train/train_step.h"
 
 namespace {
 
@@ -40,7 +40,7 @@ train::RunConfig config_of(const Settings& s) {
         config.model.vocab_size = 128;
     }
     config.data.validation = "";
-    config.train.dtype = s.dtype == "bf16" ? Dtype::bf16 : Dtype::f32;
+    config.train.dtype = s.dtype == "bf16" ? Dtype::bf16 : s.dtype == "fp16" ? Dtype::f16 : Dtype::f32;
     config.train.sequence_length = s.length;
     config.model.max_position_embeddings = std::max(config.model.max_position_embeddings, s.length);
     config.train.global_batch = config.train.micro_batch = s.batch;
@@ -55,54 +55,42 @@ size_t peak_host_bytes() {
     return 0;
 }
 
+/// A model and its update, over the same random tokens every time.
 class Step {
   public:
     Step(Context& context, const train::RunConfig& config)
         : context_(context),
           model_(context, config.model, config.train.dtype),
-          pass_(context, model_, model::PassKind::forward_backward, config.train.global_batch,
-                config.train.sequence_length),
-          optimizer_((initialise(), context), model_.weights(), {}, 1.0),
-          losses_memory_(context.allocate(sizeof(double))),
-          losses_(losses_memory_.data(), Dtype::f64, {1}),
-          tokens_(config.train.global_batch * config.train.sequence_length) {
-        std::vector<int32_t> ids(static_cast<size_t>(tokens_));
+          optimizer_((model_.weights().initialise(context, 1234), context), model_.weights(), {}, 1.0),
+          step_(context, model_, optimizer_, config) {
+        std::vector<int32_t> windows(
+            static_cast<size_t>(config.train.global_batch * (config.train.sequence_length + 1)));
         uint64_t state = 1;
-        for (int32_t& id : ids) {
+        for (int32_t& id : windows) {
             state = state * 6364136223846793005ull + 1442695040888963407ull;
             id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(config.model.vocab_size));
         }
-        std::vector<int32_t> targets(ids.begin() + 1, ids.end());
-        targets.push_back(ids.front());
-        pass_.set_tokens(ids, targets);
+        step_.load(windows);
+        context.synchronise();
     }
 
-    void gradients() {
-        optimizer_.zero_gradients();
-        pass_.forward_backward(optimizer_.gradients(), 1.0 / static_cast<double>(tokens_));
-        ops::sum(context_, losses_, pass_.losses());
+    void queue() {
+        optimizer_.set_scalars(++updates_, 1e-4);
+        step_.run();
     }
     /// Ends with the host knowing the step's outcome.
-    void update() {
-        if (!optimizer_.step(model_.weights(), ++step_, 1e-4, losses_).applied)
-            throw RunError("the step is not finite");
+    void finish() {
+        context_.synchronise();
+        if (!optimizer_.result(model_.weights()).applied) throw RunError("the step is not finite");
     }
-    double loss() const {
-        double sum = 0;
-        context_.copy_to_host(&sum, losses_);
-        return sum / static_cast<double>(tokens_);
-    }
+    double loss() const { return step_.loss(); }
 
   private:
-    void initialise() { model_.weights().initialise(context_, 1234); }
-
     Context& context_;
     model::Transformer model_;
-    model::Pass pass_;
     train::Optimizer optimizer_;
-    DeviceBuffer losses_memory_;
-    Tensor losses_;
-    int64_t tokens_, step_ = 0;
+    train::TrainStep step_;
+    int64_t updates_ = 0;
 };
 
 double median(std::vector<double> values) {
@@ -116,27 +104,24 @@ std::vector<double> step_seconds(Step& step, const Settings& s) {
     const auto end = Clock::now() + std::chrono::duration<double>(s.seconds);
     do {
         const auto begin = Clock::now();
-        step.gradients();
-        step.update();
+        step.queue();
+        step.finish();
         times.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
     } while (static_cast<int>(times.size()) < s.steps && Clock::now() < end);
     return times;
 }
 
-/// The share of a step in which the GPU waits for the host's launches. Its work is timed once as it comes and once
-/// behind so much other work that all of it is queued before it begins (a pass is fewer launches than a queue holds);
-/// what the optimiser's copies to and from the host cost shows in the time of the step.
+/// The share of a step in which the GPU waits for the host: between its launches, for the graph's own, for the host to
+/// read the outcome. The work alone is timed behind so much other work that all of it is queued before it begins.
 double launch_gaps(Context& context, Step& step, double step_seconds) {
     const DeviceBuffer load = context.allocate(size_t{512} << 20);
     const auto stopwatch = cuda::make_stopwatch();
-    const auto timed = [&](int loads, const auto& work) {
-        cuda::synchronise();
-        for (int i = 0; i < loads; ++i) cuda::zero(load.data(), load.bytes(), context.stream());
-        stopwatch->start(context.stream());
-        work();
-        return stopwatch->stop(context.stream());
-    };
-    const double busy = timed(160, [&] { step.gradients(); }) + timed(0, [&] { step.update(); });
+    cuda::synchronise();
+    for (int i = 0; i < 160; ++i) cuda::zero(load.data(), load.bytes(), context.stream());
+    stopwatch->start(context.stream());
+    step.queue();
+    const double busy = stopwatch->stop(context.stream());
+    step.finish();
     return std::max(0.0, 1 - busy / step_seconds);
 }
 
@@ -144,7 +129,7 @@ nlohmann::ordered_json measure(const Settings& s) {
     Context context(device_of_backend(s.backend), s.threads);
     const train::RunConfig config = config_of(s);
     const train::MemoryPlan plan = train::plan_memory(context, config);
-    train::require_fit(plan, available_memory(context.device()));
+    train::require_fit(plan, context.device(), context.available_memory());
     const model::ParameterTable table(config.model);
     const double flops = model::flops_per_token(config.model, table.num_parameters(), s.length).palm;
     const bench::Limits limits = bench::measure_limits(context, config.train.dtype, s.smoke);
@@ -153,8 +138,8 @@ nlohmann::ordered_json measure(const Settings& s) {
     const size_t free_before = gpu ? cuda::device_memory().available : 0;
     Step step(context, config);
     for (int warm_up = 0; warm_up < (s.smoke ? 1 : 3); ++warm_up) {
-        step.gradients();
-        step.update();
+        step.queue();
+        step.finish();
     }
     const double seconds = median(step_seconds(step, s));
     const double rate = static_cast<double>(s.batch * s.length) / seconds, model_rate = flops * rate;
@@ -190,7 +175,7 @@ int main(int argc, char** argv) {
     CLI::App app("Times a training step on random tokens");
     app.add_option("--shape", s.shape, "a config: pythia-160m is configs/pythia/160m.toml");
     app.add_option("--configs", s.configs, "the folder of configs");
-    app.add_option("--dtype", s.dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
+    app.add_option("--dtype", s.dtype, "f32, bf16 or fp16")->check(CLI::IsMember({"f32", "bf16", "fp16"}));
     app.add_option("--backend", s.backend, "cpu, cuda, simt or auto")->check(CLI::IsMember(kBackendNames));
     app.add_option("--batch", s.batch, "sequences a step, in one pass");
     app.add_option("--seq", s.length, "tokens a sequence");
