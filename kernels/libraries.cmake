@@ -3,6 +3,8 @@ if(NOT BALLAST_SANITIZE)   # sanitizers: -O1 compiles these files four times as 
   target_compile_options(ballast_kernels PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:-O3>")
 endif()
 
+target_sources(ballast_kernels PRIVATE ${CMAKE_SOURCE_DIR}/kernels/cuda/architectures.cpp)
+
 # The GPU backend: none, or the CUDA sources compiled as C++ for the SIMT executor.
 if(BALLAST_SIMT)
   file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
@@ -15,7 +17,9 @@ elseif(BALLAST_CUDA)
   file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
   target_sources(ballast_kernels PRIVATE ${gpu_sources} ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_cuda.cpp
     ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_cuda.cpp)
-  target_compile_definitions(ballast_kernels PRIVATE BALLAST_CUDA)
+  list(JOIN CMAKE_CUDA_ARCHITECTURES "," architectures)
+  target_compile_definitions(ballast_kernels PRIVATE BALLAST_CUDA
+    "BALLAST_CUDA_ARCHITECTURES=\"${architectures}\"")
   target_link_libraries(ballast_kernels PUBLIC CUDA::cudart_static CUDA::cublasLt)
 else()
   target_sources(ballast_kernels PRIVATE ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_none.cpp)

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "kernels/cuda/architectures.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/state_cuda.h"
 
@@ -88,6 +89,11 @@ std::string why_unusable() {
     if (properties.major < 8)
         return fmt::format("the {} has compute capability {}.{}; the kernels need 8.0 (Ampere) or later",
                            properties.name, properties.major, properties.minor);
+    if (!runs_on(BALLAST_CUDA_ARCHITECTURES, properties.major, properties.minor))
+        return fmt::format("the {} has compute capability {}.{}, and this program was built for {}; build it with "
+                           "-DCMAKE_CUDA_ARCHITECTURES={}{}, or use --backend cpu",
+                           properties.name, properties.major, properties.minor, BALLAST_CUDA_ARCHITECTURES,
+                           properties.major, properties.minor);
     return "";
 }
 
