@@ -21,7 +21,7 @@ struct StrictMode {
 };
 
 /// The signal that ends a process in which the host reads `p`; 0 when it may.
-int signal_of_reading(const int* p) {
+[[maybe_unused]] int signal_of_reading(const int* p) {
     const pid_t child = fork();
     if (child == 0) {
         std::signal(SIGSEGV, SIG_DFL);  // the test framework's own handler would report a failure
