@@ -7,7 +7,7 @@ namespace ballast {
 /// leaving.
 bool interrupted();
 
-/// Catches both signals for its life, then restores what was there. The first sets interrupted() and says so on
+/// Catches both signals for its life, then restores what was there; made by the main thread, the only one to get them. The first sets interrupted() and says so on
 /// standard error; the second ends the process at once, with 128 + the signal's number.
 class InterruptGuard {
   public:

@@ -1,6 +1,7 @@
 #include "base/thread_pool.h"
 
 #include <sched.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <utility>
@@ -61,6 +62,11 @@ void ThreadPool::take_tasks() {
 }
 
 void ThreadPool::worker_loop() {
+    sigset_t signals;  // the main thread's, which has a stack for their handler (interrupt.cpp)
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     uint32_t seen = 0;
     for (;;) {
         wait_while_equal(generation_, seen);

@@ -50,6 +50,18 @@ TEST_CASE("cli: Ctrl-C saves, marks the run and ends with 0, and --resume contin
     }
 }
 
+TEST_CASE("cli: Ctrl-C in the middle of any kernel harms nothing") {
+    const TinyRun run;
+    for (int round = 0; round < 16; ++round) {
+        CAPTURE(round);
+        const std::string name = fmt::format("stopped-{}", round);
+        Process training(long_run(run, name));
+        REQUIRE(training.run_until([&] { return run.metrics_lines(name) >= 1 + round % 5; }));
+        training.signal(SIGINT);
+        REQUIRE(training.wait() == 0);
+    }
+}
+
 TEST_CASE("cli: after kill -9 at random moments --resume ends in the same metrics") {
     const TinyRun run;
     succeed(long_run(run, "whole"));
