@@ -38,8 +38,8 @@ void RunConfig::visit(FieldVisitor& v) {
             "compute type; master weights, moments and gradients are f32; fp16 on a GPU only, see [fp16]");
     v.field("gemm", train.gemm, kGemmNames, "reference: the same bits on every processor, f32 15 % slower, bf16 without AMX");
     v.field("recompute", train.recompute, kRecomputeNames,
-            "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter, full all but "
-            "a layer's input for a quarter more work");
+            "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter of a "
+            "layer's for an eighth more work, full all but its input for a sixth");
     v.field("cuda_graph", train.cuda_graph, "on a GPU, launch an update as one graph; same bits without, slower");
     v.field("threads", train.threads, "0: every core available", {.min = 0, .max = 4096});
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
