@@ -64,13 +64,12 @@ TEST_CASE("linear_cross_entropy: against the oracle, odd shapes, several chunks"
 TEST_CASE("linear_cross_entropy: the loss scale is the device's when the op runs, whatever the factor") {
     for (Dtype dtype : compute_dtypes()) {
         Context context(test_device(), 2);
-        ops::StepScalars scalars;
-        const Tensor on_device(&scalars, Dtype::u8, {static_cast<int64_t>(sizeof scalars)});
+        OnDevice<ops::StepScalars> scalars({});
         for (double scale : {1.0, 64.0, 4096.0}) {
             CrossEntropyRun scaled(dtype, 65, 33, 63), plain(dtype, 65, 33, 63);
-            scalars.loss_scale = scale;
+            scalars.set({.loss_scale = scale});
             ops::linear_cross_entropy(context, scaled.losses, scaled.d_x, scaled.d_weight, scaled.x, scaled.weight,
-                                      scaled.targets, 0.125, on_device);
+                                      scaled.targets, 0.125, scalars.tensor(Dtype::u8));
             plain.run(context, 0.125 * scale);
             CHECK(scaled.losses.bytes() == plain.losses.bytes());
             CHECK(scaled.d_x.bytes() == plain.d_x.bytes());

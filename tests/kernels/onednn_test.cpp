@@ -80,7 +80,7 @@ TEST_CASE("onednn: bf16 products where the processor has AMX", "[cpu]") {
     check_products(Dtype::bf16, Dtype::bf16);
 }
 
-TEST_CASE("onednn: threads that meet a new shape at the same time") {
+TEST_CASE("onednn: threads that meet a new shape at the same time", "[cpu]") {
     constexpr int64_t kShapes = 24, kRows = 8;
     const Values x = normal(kRows * kShapes, "a"), y = normal(kShapes * kRows, "b");
     const TestTensor a(Dtype::f32, {kRows, kShapes}, x), b(Dtype::f32, {kShapes, kRows}, y);

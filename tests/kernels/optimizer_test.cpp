@@ -24,17 +24,19 @@ struct OptimizerRun {
         v.set(squares);
     }
     void norm(Context& context, double clip) {
+        on_device.set(scalars);
         ops::global_norm(context, on_device.tensor(Dtype::u8), sums, gradients, ops::ParameterSet(context, kParameters), losses, clip);
         scalars = on_device.get();
     }
     void step(Context& context) {
         const Tensor narrow = compute.tensor().dtype == acc ? Tensor() : compute.tensor();
+        on_device.set(scalars);
         ops::adamw(context, master, narrow, m, v, gradients, ops::ParameterSet(context, kParameters), on_device.tensor(Dtype::u8), {});
     }
 
     Dtype acc;
     TestTensor master, compute, m, v, gradients, losses, sums;
-    ops::StepScalars scalars{.learning_rate = 1e-3, .step = 7};  // as they were after norm()
+    ops::StepScalars scalars{.learning_rate = 1e-3, .step = 7};  // before norm() and step(), and after norm()
     OnDevice<ops::StepScalars> on_device{scalars};
 };
 
