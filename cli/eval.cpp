@@ -10,12 +10,11 @@
 #include "base/json_file.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "base/safetensors.h"
 #include "cli/commands.h"
-#include "data/corpus.h"
-#include "data/tokenizer.h"
+#include "cli/text_options.h"
 #include "eval/cache_table.h"
 #include "eval/logits.h"
+#include "eval/results_json.h"
 #include "eval/sinks.h"
 #include "eval/streaming.h"
 #include "kernels/backend.h"
@@ -26,87 +25,11 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* kDtypeHelp = "compute type; fp16 on a GPU only";
-
-/// What every evaluation of a text takes.
-struct TextOptions {
-    std::vector<std::string> text;
-    std::string tokenizer, json, dtype = "f32", gemm = "auto", backend = "auto";
-    int64_t max_tokens = 0, threads = 0;
-
-    void add_to(CLI::App* command) {
-        command->add_option("--text", text, "text files (UTF-8), read as one stream")->required();
-        command->add_option("--tokenizer", tokenizer, "tokenizer.json; default: the one beside the model");
-        command->add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
-            ->check(CLI::NonNegativeNumber);
-        add_dtype_option(command, dtype, kDtypeHelp);
-        command
-            ->add_option("--gemm", gemm, "reference: our fixed-order matrix products, the same bits on every processor")
-            ->check(CLI::IsMember({"auto", "reference"}))
-            ->capture_default_str();
-        add_backend_option(command, backend);
-        command->add_option("--threads", threads, "0: every core")->check(CLI::NonNegativeNumber);
-        command->add_option("--json", json, "write the results to this file");
-    }
-    /// Before the work, not after it.
-    void check_outputs() const {
-        if (!json.empty()) require_writable(json);
-    }
-    Context make_context() const {
-        return Context(device_of_backend(backend), static_cast<int>(threads), gemm == "reference" ? Gemm::reference : Gemm::automatic);
-    }
-};
-
-std::vector<uint32_t> read_text(const TextOptions& options, const train::LoadedModel& loaded) {
-    const std::string path = !options.tokenizer.empty() ? options.tokenizer : loaded.tokenizer_path;
-    if (path.empty())
-        throw UserError(fmt::format("{} has no tokenizer.json beside it; name one with --tokenizer", loaded.source));
-    const data::Tokenizer tokenizer = data::Tokenizer::load(path);
-    if (!loaded.tokenizer_hash.empty() && loaded.tokenizer_hash != tokenizer.hash())
-        throw UserError(fmt::format("{} was trained with another tokenizer than {}; name its own with --tokenizer",
-                                    loaded.source, path));
-    data::Corpus corpus(options.text,
-                        {.last_cut = [&](std::string_view piece) { return tokenizer.last_safe_cut(piece); }});
-    data::Encoder encoder(tokenizer);
-    std::vector<uint32_t> tokens;
-    const auto enough = [&] {
-        return options.max_tokens > 0 && static_cast<int64_t>(tokens.size()) >= options.max_tokens;
-    };
-    for (data::TextPiece piece; !enough() && corpus.next(piece);) encoder.encode(piece.text, tokens, piece.offset);
-    if (enough()) tokens.resize(static_cast<size_t>(options.max_tokens));
-    if (tokens.empty())
-        throw UserError(fmt::format("{} is empty; there is nothing to evaluate", fmt::join(options.text, ", ")));
-    return tokens;
-}
-
-ordered_json to_json(const eval::StreamingResult& r) {
-    ordered_json curve = ordered_json::array();
-    for (const auto& point : r.curve)
-        curve.push_back({{"position", point.position}, {"tokens", point.tokens}, {"loss", point.loss}});
-    return {{"policy", r.policy}, {"sinks", r.sinks},           {"cache", r.cache},
-            {"method", r.method}, {"tokens", r.tokens},         {"of_tokens", r.of_tokens},
-            {"loss", r.loss},     {"perplexity", r.perplexity}, {"seconds", r.seconds},
-            {"curve", curve}};
-}
-
-ordered_json to_json(const eval::SinkResult& r) {
-    ordered_json layers = ordered_json::array();
-    for (int64_t l = 0; l < r.layers; ++l) {
-        ordered_json heads = ordered_json::array();
-        for (int64_t h = 0; h < r.heads; ++h) {
-            const auto begin = r.alpha.begin() + (l * r.heads + h) * r.positions;
-            heads.push_back(std::vector<double>(begin, begin + r.positions));
-        }
-        const auto of_layer = [&](const std::vector<double>& values) {
-            return std::vector<double>(values.begin() + l * r.positions, values.begin() + (l + 1) * r.positions);
-        };
-        layers.push_back({{"share", of_layer(r.share)}, {"share_std", of_layer(r.share_std)}, {"alpha", heads}});
-    }
-    return {{"length", r.length},
-            {"sequences", r.sequences},
-            {"epsilon", r.epsilon},
-            {"sink_rate", r.sink_rate},
-            {"layers", layers}};
+/// The text, and where the results go.
+template <class Command>
+void add_text_options(CLI::App* app, Command& command) {
+    command.text.add_to(app)->required();
+    app->add_option("--json", command.json, "write the results to this file");
 }
 
 // ---- streaming ------------------------------------------------------------------------------------------------------
@@ -115,6 +38,7 @@ struct StreamingCommand {
     std::string model, policy = "sink", method = "masked";
     std::vector<int64_t> sinks, caches;
     int64_t chunk = 512, recompute_every = 1;
+    std::string json;
     TextOptions text;
 
     std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config) const {
@@ -141,11 +65,11 @@ struct StreamingCommand {
     }
 
     void run() const {
-        text.check_outputs();
+        if (!json.empty()) require_writable(json);
         Context context = text.make_context();
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const auto& config = loaded.model->config();
-        const eval::TextStream stream = eval::make_text_stream(read_text(text, loaded), config, 0);
+        const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
         const auto length = static_cast<int64_t>(stream.tokens.size());
         if (policy == "dense" && length > config.max_position_embeddings)
             log_warning(fmt::format(
@@ -163,10 +87,10 @@ struct StreamingCommand {
             std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12.4f}\n", result.policy, result.sinks, result.cache,
                                      result.tokens, result.perplexity)
                       << std::flush;
-            results.push_back(to_json(result));
+            results.push_back(eval::to_json(result));
         }
-        if (!text.json.empty())
-            write_json_file(text.json,
+        if (!json.empty())
+            write_json_file(json,
                             ordered_json{{"model", loaded.source}, {"step", loaded.step}, {"results", results}});
     }
 };
@@ -202,7 +126,7 @@ void add_streaming(CLI::App* parent) {
     command->add_option("--every", o->recompute_every, "recompute: score every k-th token")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    o->text.add_to(command);
+    add_text_options(command, *o);
     command->footer(
         "Example:\n  ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024 --json "
         "streaming.json");
@@ -215,19 +139,20 @@ struct TableCommand {
     std::vector<std::string> models;
     std::string method = "masked";
     eval::CacheTableOptions table;
+    std::string json;
     TextOptions text;
 
     void run() {
-        text.check_outputs();
+        if (!json.empty()) require_writable(json);
         table.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
         Context context = text.make_context();
         const InterruptGuard guard;
         std::vector<eval::CacheTableRow> rows;
-        ordered_json json = ordered_json::array();
+        ordered_json models_json = ordered_json::array();
         for (const std::string& path : models) {
             const train::LoadedModel loaded = train::load_model(path, context, dtype_of_option(text.dtype));
             if (table.cache == 0) table.cache = loaded.model->config().max_position_embeddings / 2;
-            const std::vector<uint32_t> tokens = read_text(text, loaded);
+            const std::vector<uint32_t> tokens = text.read(loaded);
             const std::string name = std::filesystem::path(path).lexically_normal().filename().string();
             const auto cells = static_cast<int64_t>(table.sinks.size()) + 2,
                        length = static_cast<int64_t>(tokens.size());
@@ -242,11 +167,14 @@ struct TableCommand {
                                                       }));
             progress.finish();
             ordered_json cells_json = ordered_json::array();
-            for (const auto& cell : rows.back().cells) cells_json.push_back(to_json(cell));
-            json.push_back({{"model", path}, {"results", cells_json}, {"sinks", to_json(rows.back().sinks)}});
+            for (const auto& cell : rows.back().cells) cells_json.push_back(eval::to_json(cell));
+            models_json.push_back({{"model", path},
+                                   {"step", loaded.step},
+                                   {"results", cells_json},
+                                   {"sinks", eval::to_json(rows.back().sinks)}});
         }
         std::cout << eval::format_cache_table(rows);
-        if (!text.json.empty()) write_json_file(text.json, ordered_json{{"cache", table.cache}, {"models", json}});
+        if (!json.empty()) write_json_file(json, ordered_json{{"cache", table.cache}, {"models", models_json}});
     }
 };
 
@@ -268,7 +196,7 @@ void add_table(CLI::App* parent) {
     command->add_option("--method", o->method, "masked or cache")
         ->check(CLI::IsMember({"masked", "cache"}))
         ->capture_default_str();
-    o->text.add_to(command);
+    add_text_options(command, *o);
     command->footer(
         "Example:\n  ballast eval table runs/vanilla runs/zero_sink runs/sink_token --text heldout.txt --cache 64 "
         "--json table.json");
@@ -280,10 +208,11 @@ void add_table(CLI::App* parent) {
 struct SinksCommand {
     std::string model, maps;
     eval::SinkOptions options;
+    std::string json;
     TextOptions text;
 
     void run() {
-        text.check_outputs();
+        if (!json.empty()) require_writable(json);
         options.maps = !maps.empty();
         if (options.maps) require_writable(maps);
         Context context = text.make_context();
@@ -292,7 +221,7 @@ struct SinksCommand {
         if (options.length > positions)
             log_warning(fmt::format("sequences of {} tokens, but the model was trained on {}; expect other attention",
                                     options.length, positions));
-        const eval::SinkResult r = eval::evaluate_sinks(context, *loaded.model, read_text(text, loaded), options);
+        const eval::SinkResult r = eval::evaluate_sinks(context, *loaded.model, text.read(loaded), options);
         std::cout << fmt::format("{} sequences of {} tokens\n", r.sequences, r.length);
         for (int64_t k = 0; k < r.positions; ++k)
             std::cout << fmt::format("Sink_{} (alpha > {}): {:.2f} %\n", k + 1, r.epsilon,
@@ -306,13 +235,11 @@ struct SinksCommand {
             }
             std::cout << '\n';
         }
-        if (!text.json.empty())
-            write_json_file(text.json,
-                            ordered_json{{"model", loaded.source}, {"step", loaded.step}, {"sinks", to_json(r)}});
+        if (!json.empty())
+            write_json_file(json,
+                            ordered_json{{"model", loaded.source}, {"step", loaded.step}, {"sinks", eval::to_json(r)}});
         if (maps.empty()) return;
-        SafetensorsWriter writer(maps);
-        writer.add("attention", Dtype::f32, std::vector<int64_t>{r.layers, r.heads, r.length, r.length}, r.maps.data());
-        writer.commit();
+        eval::write_maps(maps, r);
     }
 };
 
@@ -336,7 +263,7 @@ void add_sinks(CLI::App* parent) {
     command->add_option(
         "--maps", o->maps,
         "write the mean attention map of every head, f32 [layers, heads, length, length], to this safetensors file");
-    o->text.add_to(command);
+    add_text_options(command, *o);
     command->footer(
         "Example:\n  ballast eval sinks runs/160m --text book.txt --json sinks.json --maps maps.safetensors");
     command->callback([o] { o->run(); });
@@ -366,7 +293,7 @@ void add_logits(CLI::App* parent) {
     command->add_option("--out", o->out, "safetensors file to write: logits [B,T,V], loss, grad.<tensor>")->required();
     add_backend_option(command, o->backend);
     command->add_flag("--grads", o->gradients, "also every gradient of the loss");
-    add_dtype_option(command, o->dtype, kDtypeHelp);
+    add_dtype_option(command, o->dtype, kComputeDtypeHelp);
     command->footer(
         "Example:\n  ballast eval logits EleutherAI-pythia-160m --ids ids.safetensors --out out.safetensors --grads");
     command->callback([o] { o->run(); });

@@ -9,6 +9,7 @@
 #include "base/json_file.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
+#include "cli/environment.h"
 #include "kernels/backend.h"
 
 namespace ballast {
@@ -32,24 +33,6 @@ void print_info() {
     fmt::print("threads    {}\n", ThreadPool::available_cores());
     fmt::print("memory     {}, {} available\n", gibibytes(memory.total), gibibytes(memory.available));
     fmt::print("libraries  HDF5 {}, CLI11 {}\n", hdf5_version(), CLI11_VERSION);
-}
-
-nlohmann::ordered_json info_json() {
-    const BuildInfo& build = build_info();
-    const CpuFeatures cpu = cpu_features();
-    const MemorySize memory = memory_size();
-    nlohmann::ordered_json json;
-    json["version"] = build.version;
-    json["commit"] = build.commit;
-    json["compiler"] = build.compiler;
-    json["build_type"] = build.build_type;
-    json["sanitizers"] = build.sanitizers;
-    for (const BackendInfo& backend : backends())
-        json["backends"].push_back({{"name", backend.name}, {"usable", backend.usable}, {"details", backend.details}});
-    json["processor"] = {{"model", cpu.model}, {"units", cpu.describe()}, {"threads", ThreadPool::available_cores()}};
-    json["memory"] = {{"total_bytes", memory.total}, {"available_bytes", memory.available}};
-    json["libraries"] = {{"hdf5", hdf5_version()}, {"cli11", CLI11_VERSION}};
-    return json;
 }
 
 }  // namespace
@@ -82,7 +65,7 @@ void add_info_command(CLI::App& app) {
     command->footer("Example:\n  ballast info --json info.json");
     command->callback([out] {
         print_info();
-        if (!out->empty()) write_json_file(*out, info_json());
+        if (!out->empty()) write_json_file(*out, environment_json());
     });
 }
 

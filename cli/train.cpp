@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/environment.h"
 #include "kernels/backend.h"
 #include "train/memory_plan.h"
 #include "train/trainer.h"
@@ -108,7 +109,12 @@ void train_command(const Options& options) {
     RunDirectory directory(out);
     const InterruptGuard guard;
     std::unique_ptr<Progress> bar;
-    Trainer trainer(context, config, data, directory, make_observer(config, bar));
+    TrainObserver observer = make_observer(config, bar);
+    observer.started = [&, show = observer.started](int64_t first) {
+        write_run_environment(directory.file("environment.json"), context, plan);
+        show(first);
+    };
+    Trainer trainer(context, config, data, directory, observer);
     const StartMode mode = options.resume      ? StartMode::resume
                            : options.overwrite ? StartMode::overwrite
                                                : StartMode::fresh;

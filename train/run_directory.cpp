@@ -61,7 +61,8 @@ bool RunDirectory::has_run() const { return fs::exists(file("status.json")) || !
 
 void RunDirectory::clear() {
     for (int64_t step : checkpoint_steps()) fs::remove(checkpoint_path(step));
-    for (const char* name : {"metrics.jsonl", "samples.jsonl", "status.json"}) fs::remove(file(name));
+    for (const char* name : {"metrics.jsonl", "samples.jsonl", "status.json", "environment.json"}) fs::remove(file(name));
+    fs::remove_all(file("eval"));
 }
 
 void RunDirectory::set_status(RunStatus status, int64_t step) const {

@@ -2,6 +2,8 @@
 //   config.toml      the resolved configuration        tokenizer.json  the tokenizer, copied in
 //   metrics.jsonl    one JSON object a step            samples.jsonl   generated texts
 //   status.json      running, interrupted, finished or failed, and the step
+//   environment.json what the run was last started on
+//   eval/            what was measured on it: table.json, sinks.json, maps.safetensors and the like
 //   checkpoints/step_00001000.h5
 #pragma once
 
@@ -32,7 +34,7 @@ class RunDirectory {
     void create_and_lock();
     /// True when a run was started here.
     bool has_run() const;
-    /// Removes what an earlier run left (checkpoints, metrics, samples, status).
+    /// Removes what an earlier run left (checkpoints, metrics, samples, status, measurements).
     void clear();
 
     void set_status(RunStatus status, int64_t step) const;

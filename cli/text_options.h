@@ -1,0 +1,27 @@
+// Options of commands that run a model over a text.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "kernels/context.h"
+#include "train/load_model.h"
+
+namespace ballast {
+
+inline constexpr const char* kComputeDtypeHelp = "compute type; fp16 on a GPU only";
+
+struct TextOptions {
+    std::vector<std::string> text;
+    std::string tokenizer, dtype = "f32", gemm = "auto", backend = "auto";
+    int64_t max_tokens = 0, threads = 0;
+
+    /// Returns the option --text, for the command to require or not.
+    CLI::Option* add_to(CLI::App* command);
+    Context make_context() const;
+    /// The tokens of the text. UserError when it is empty or the tokenizer is not the model's.
+    std::vector<uint32_t> read(const train::LoadedModel& loaded) const;
+};
+
+}  // namespace ballast

@@ -1,0 +1,47 @@
+#include "eval/results_json.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/safetensors.h"
+
+namespace ballast::eval {
+
+using nlohmann::ordered_json;
+
+ordered_json to_json(const StreamingResult& r) {
+    ordered_json curve = ordered_json::array();
+    for (const auto& point : r.curve)
+        curve.push_back({{"position", point.position}, {"tokens", point.tokens}, {"loss", point.loss}});
+    return {{"policy", r.policy}, {"sinks", r.sinks},           {"cache", r.cache},
+            {"method", r.method}, {"tokens", r.tokens},         {"of_tokens", r.of_tokens},
+            {"loss", r.loss},     {"perplexity", r.perplexity}, {"seconds", r.seconds},
+            {"curve", curve}};
+}
+
+ordered_json to_json(const SinkResult& r) {
+    ordered_json layers = ordered_json::array();
+    for (int64_t l = 0; l < r.layers; ++l) {
+        ordered_json heads = ordered_json::array();
+        for (int64_t h = 0; h < r.heads; ++h) {
+            const auto begin = r.alpha.begin() + (l * r.heads + h) * r.positions;
+            heads.push_back(std::vector<double>(begin, begin + r.positions));
+        }
+        const auto of_layer = [&](const std::vector<double>& values) {
+            return std::vector<double>(values.begin() + l * r.positions, values.begin() + (l + 1) * r.positions);
+        };
+        layers.push_back({{"share", of_layer(r.share)}, {"share_std", of_layer(r.share_std)}, {"alpha", heads}});
+    }
+    return {{"length", r.length},
+            {"sequences", r.sequences},
+            {"epsilon", r.epsilon},
+            {"sink_rate", r.sink_rate},
+            {"layers", layers}};
+}
+
+void write_maps(const std::string& path, const SinkResult& r) {
+    SafetensorsWriter writer(path);
+    writer.add("attention", Dtype::f32, std::vector<int64_t>{r.layers, r.heads, r.length, r.length}, r.maps.data());
+    writer.commit();
+}
+
+}  // namespace ballast::eval
