@@ -67,6 +67,7 @@ void add_commands(CLI::App& app) {
     add_data_command(app);
     add_train_command(app);
     add_eval_command(app);
+    add_report_command(app);
     add_export_command(app);
     add_info_command(app);
 }

@@ -8,7 +8,7 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-const char* const kCommands[] = {"tokenizer", "data", "train", "eval", "export", "info"};
+const char* const kCommands[] = {"tokenizer", "data", "train", "eval", "report", "export", "info"};
 
 }  // namespace
 

@@ -1,0 +1,87 @@
+// ballast report RUN…
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <fmt/format.h>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/text_options.h"
+#include "report/measure.h"
+#include "report/report.h"
+
+namespace ballast {
+namespace {
+
+struct Options {
+    std::vector<std::string> runs, tables;
+    std::string out = "report.html";
+    int64_t cache = 0;
+    TextOptions text;
+};
+
+void measure_missing(const Options& o, const std::vector<report::RunData>& runs) {
+    const auto lacks = [](const report::RunData& run) {
+        return report::missing_evaluations(run.folder, run.evaluations);
+    };
+    if (std::none_of(runs.begin(), runs.end(), [&](const auto& run) { return lacks(run).any(); })) return;
+    const InterruptGuard guard;
+    Context context = o.text.make_context();
+    for (const report::RunData& run : runs)
+        if (const report::Missing missing = lacks(run); missing.any())
+            report::measure(context, run.folder, missing, {o.cache, dtype_of_option(o.text.dtype)},
+                            [&](const train::LoadedModel& loaded) { return o.text.read(loaded); });
+}
+
+/// What the page has no numbers for, and how to get them.
+void say_what_is_missing(const std::vector<report::RunData>& runs) {
+    for (const report::RunData& run : runs) {
+        const report::Missing missing = report::missing_evaluations(run.folder, run.evaluations);
+        if (!missing.any()) continue;
+        log_info(fmt::format("{}: no {} of its newest checkpoint; add --text HELDOUT.txt to measure", run.label,
+                             !missing.attention ? "cache table"
+                             : !missing.cells   ? "attention maps"
+                                                : "cache table and attention maps"));
+    }
+}
+
+void report_command(const Options& o) {
+    require_writable(o.out);
+    std::vector<report::RunData> runs = report::read_runs(o.runs, o.tables);
+    if (!o.text.text.empty()) {
+        measure_missing(o, runs);
+        runs = report::read_runs(o.runs, o.tables);
+    }
+    const std::string page = report::render(runs);
+    write_file(o.out, page);
+    say_what_is_missing(runs);
+    std::cout << fmt::format("{}: {} run{}, {:.0f} kB; open it in a browser\n", o.out, runs.size(),
+                             runs.size() == 1 ? "" : "s", static_cast<double>(page.size()) / 1000);
+}
+
+}  // namespace
+
+void add_report_command(CLI::App& app) {
+    auto o = std::make_shared<Options>();
+    o->text.max_tokens = 20000;  // enough to see every policy's course, a few seconds for a small model
+    CLI::App* command =
+        app.add_subcommand("report", "Runs side by side in one HTML file: curves, tables, attention maps");
+    command->add_option("runs", o->runs, "run folders; one that is still training is fine")->required();
+    command->add_option("-o,--out", o->out, "the file to write")->capture_default_str();
+    command->add_option("--table", o->tables, "results of ballast eval table --json (repeat as needed)")
+        ->allow_extra_args(false);
+    CLI::Option* text = o->text.add_to(command);
+    text->description("held-out text (UTF-8): measures what a run's newest checkpoint lacks and keeps it in RUN/eval");
+    command->add_option("--cache", o->cache, "total positions C of the cache table; default: half the trained context")
+        ->check(CLI::PositiveNumber)
+        ->needs(text);
+    command->footer(
+        "Example:\n  ballast report runs/vanilla runs/zero_sink runs/sink_token --text heldout.txt -o report.html\n"
+        "Shows what is in the run folders, RUN/eval/*.json and RUN/eval/maps.safetensors.");
+    command->callback([o] { report_command(*o); });
+}
+
+}  // namespace ballast

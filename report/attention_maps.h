@@ -1,0 +1,29 @@
+// Attention maps made small enough to stand in a page.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ballast::report {
+
+struct AttentionMaps {
+    int64_t layers = 0, heads = 0, length = 0;
+    std::vector<float> weights;  // [layers, heads, length, length]
+};
+
+/// What `ballast eval sinks --maps` wrote. UserError for any other file.
+AttentionMaps read_attention_maps(const std::string& path);
+
+/// Side of the maps such that `maps` of them fit `bytes`: at most 64, at least 8.
+int64_t map_side(int64_t maps, int64_t bytes);
+
+/// The lower triangles of all maps, layer after layer, row after row, in 8 bits: round(255 sqrt(weight)), which keeps
+/// small weights apart. Where `side` is less than the length, a cell is the attention of the mean query of its rows on
+/// all keys of its columns together, so rows still sum to what they did and a single sink stays visible.
+std::vector<uint8_t> pack_maps(const AttentionMaps& maps, int64_t side);
+
+std::string base64(const std::vector<uint8_t>& bytes);
+
+}  // namespace ballast::report

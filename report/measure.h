@@ -1,0 +1,33 @@
+// Measuring what a report would lack.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "report/evaluations.h"
+#include "train/load_model.h"
+
+namespace ballast::report {
+
+struct Missing {
+    bool cells = false;      // perplexity under each cache policy
+    bool attention = false;  // sink metrics or maps
+    bool any() const { return cells || attention; }
+};
+
+/// What was not measured, or on an older checkpoint than the run's newest. Nothing, for a run without a checkpoint.
+Missing missing_evaluations(const std::string& run, const Evaluations& have);
+
+struct MeasureOptions {
+    int64_t cache = 0;  // total positions; 0: half the trained context
+    Dtype dtype = Dtype::f32;
+};
+
+/// Measures what is missing on the run's newest checkpoint, as `ballast eval table` and `ballast eval sinks --maps` do,
+/// and writes it to the files of RUN/eval. `read_text` gives the tokens for a model.
+void measure(Context& context, const std::string& run, Missing missing, const MeasureOptions& options,
+             const std::function<std::vector<uint32_t>(const train::LoadedModel&)>& read_text);
+
+}  // namespace ballast::report

@@ -1,0 +1,145 @@
+// How much attention the first positions get, and the mean attention map of every head.
+
+const attention = {position: 0};
+
+// Viridis: even steps look even, to every kind of colour vision, on screen and on paper.
+const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
+function viridis(t) {
+  const at = bounded(t, 0, 1) * (VIRIDIS.length - 1), i = Math.min(Math.floor(at), VIRIDIS.length - 2);
+  return VIRIDIS[i].map((c, k) => Math.round(c + (VIRIDIS[i + 1][k] - c) * (at - i)));
+}
+
+/** Layers side by side, runs a little apart so that error bars do not hide one another. */
+function shareSeries(runs) {
+  const apart = Math.min(0.2, 0.02 * Math.max(...runs.map(run => run.sinks.layers.length)));
+  return runs.map((run, i) => ({name: run.label, color: run.color, dash: run.dash, marker: run.marker, dots: true, errors: true,
+    points: run.sinks.layers.map((layer, l) => {
+      const mean = layer.share[attention.position], sd = layer.share_std[attention.position];
+      return [l + (i - (runs.length - 1) / 2) * apart, mean, Math.max(0, mean - sd), mean + sd];
+    })}));
+}
+
+function showShares(host) {
+  const measured = RUNS.filter(run => run.sinks), without = RUNS.filter(run => !run.sinks);
+  if (without.length) host.append(missing(`Sinks not measured: ${without.map(run => run.label).join(", ")}. This measures them`, measureCommand(without)));
+  if (!measured.length) return;
+  const positions = Math.min(...measured.map(run => run.sinks.sink_rate.length)), layers = Math.max(...measured.map(run => run.sinks.layers.length));
+  const chart = lineChart({title: "Share of attention on one of the first positions, by layer", series: () => shareSeries(shownRuns().filter(run => run.sinks)),
+    xLabel: () => "layer", xTicks: () => ticks(0, Math.max(layers - 1, 1), false, Math.min(layers, 12)).filter(Number.isInteger), xFormat: String, xRead: x => String(Math.round(x)),
+    yLabel: "share of attention", yTick: x => `${Number((100 * x).toFixed(1))} %`, yFormat: x => `${(100 * x).toFixed(1)} %`, zero: true, inset: 14, height: 280});
+  const tokens = RUNS.filter(run => run.sink_tokens);
+  host.append(el("div", {class: "controls"},
+      choice("position", Array.from({length: positions}, (_, k) => [k, String(k + 1)]), 0, k => { attention.position = k; chart.chart.draw(); })),
+    chart,
+    el("p", {class: "soft"}, `Mean over the queries that can see the position, over heads and ${whole(measured[0].sinks.sequences)} sequences of ${whole(measured[0].sinks.length)} tokens; bars are one standard deviation over the layer's heads. `,
+      tokens.length ? `Position 1 is a learned sink token in ${tokens.map(run => run.label).join(", ")}, a word of the text elsewhere.` : ""));
+  onRedraw(() => chart.chart.draw());
+}
+
+/** Bytes of one map's lower triangle. */
+function mapBytes(run, layer, head) {
+  const {side, heads} = run.maps, size = side * (side + 1) / 2;
+  run.mapData ??= Uint8Array.from(atob(run.maps.data), c => c.charCodeAt(0));
+  return run.mapData.subarray((layer * heads + head) * size, (layer * heads + head + 1) * size);
+}
+const weightAt = (bytes, i, j) => j > i ? 0 : (bytes[i * (i + 1) / 2 + j] / 255) ** 2;
+
+function drawMap(canvas, run, layer, head) {
+  const {side} = run.maps, data = mapBytes(run, layer, head), context = canvas.getContext("2d");
+  canvas.width = canvas.height = side;
+  const image = context.createImageData(side, side);
+  for (let i = 0, at = 0; i < side; ++i)
+    for (let j = 0; j <= i; ++j, ++at) image.data.set([...viridis(data[at] / 255), 255], 4 * (i * side + j));
+  context.putImageData(image, 0, 0);
+}
+
+function colourScale() {
+  const canvas = el("canvas", {width: 190, height: 1}), context = canvas.getContext("2d");
+  for (let x = 0; x < 190; ++x) { context.fillStyle = `rgb(${viridis(x / 189)})`; context.fillRect(x, 0, 1, 1); }
+  return el("div", {class: "scale"}, "0", canvas, "1", el("span", {}, "attention weight; colours go with its square root (the middle is 0.25), the same in every map"));
+}
+
+/** Layers down, heads across; a press enlarges. */
+function mapGrid(run, open) {
+  const {layers, heads} = run.maps;
+  const grid = el("div", {class: "maps", role: "group", "aria-label": `attention maps of ${run.label}`, style: `grid-template-columns:22px repeat(${heads},minmax(0,80px))`});
+  grid.append(el("span", {}, ""), ...Array.from({length: heads}, (_, h) => el("span", {}, `H${h}`)));
+  for (let l = 0; l < layers; ++l) {
+    grid.append(el("span", {}, `L${l}`));
+    for (let h = 0; h < heads; ++h) {
+      const canvas = el("canvas");
+      drawMap(canvas, run, l, h);
+      grid.append(el("button", {type: "button", tabindex: l + h ? -1 : 0, "aria-label": `layer ${l}, head ${h}: enlarge`, title: `layer ${l}, head ${h}`, onclick: () => open(l, h)}, canvas));
+    }
+  }
+  const buttons = [...grid.querySelectorAll("button")];
+  grid.addEventListener("keydown", event => {  // one stop of the tab key; arrows go from head to head
+    const step = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: heads, ArrowUp: -heads}[event.key], next = buttons[buttons.indexOf(document.activeElement) + step];
+    if (!step || !next) return;
+    event.preventDefault();
+    document.activeElement.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+  return el("div", {}, el("h3", {}, runName(run)), grid);
+}
+
+/** One head of every run, large, read under the pointer. */
+function mapDialog() {
+  const title = el("h3"), maps = el("div", {class: "large"});
+  const dialog = el("dialog", {"aria-label": "attention map"},
+    el("div", {class: "controls"}, title,
+      el("button", {type: "button", onclick: () => move(0, -1)}, "← head"), el("button", {type: "button", onclick: () => move(0, 1)}, "head →"),
+      el("button", {type: "button", onclick: () => move(-1, 0)}, "↑ layer"), el("button", {type: "button", onclick: () => move(1, 0)}, "layer ↓"),
+      el("button", {type: "button", onclick: () => dialog.close()}, "Close")), colourScale(), maps);
+  let at = {layer: 0, head: 0}, runs = [];
+  const move = (layers, heads) => show(bounded(at.layer + layers, 0, Math.max(...runs.map(run => run.maps.layers)) - 1), bounded(at.head + heads, 0, Math.max(...runs.map(run => run.maps.heads)) - 1));
+  function panel(run) {
+    if (at.layer >= run.maps.layers || at.head >= run.maps.heads) return el("div", {}, el("h3", {}, runName(run)), missing("has no such head"));
+    const canvas = el("canvas"), reading = el("p", {class: "soft"}, "\u00a0");
+    drawMap(canvas, run, at.layer, at.head);
+    canvas.read = (x, y) => { reading.textContent = readMap(run, at, x, y); };
+    canvas.addEventListener("pointermove", event => {
+      const box = canvas.getBoundingClientRect();
+      for (const other of maps.querySelectorAll("canvas")) other.read((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    });
+    return el("div", {}, el("h3", {}, runName(run)), canvas, el("p", {class: "soft"}, "key position →, query position ↓"), reading);
+  }
+  function show(layer, head) {
+    at = {layer, head};
+    runs = shownRuns().filter(run => run.maps);
+    title.textContent = `Layer ${layer}, head ${head}`;
+    maps.replaceChildren(...runs.map(panel));
+    for (const canvas of maps.querySelectorAll("canvas")) canvas.read(0, 0.999);
+    if (!dialog.open) dialog.showModal();
+  }
+  dialog.addEventListener("keydown", event => {
+    const step = {ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0]}[event.key];
+    if (step) { event.preventDefault(); move(...step); }
+  });
+  dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
+  document.body.append(dialog);
+  return show;
+}
+function readMap(run, at, x, y) {
+  const {side, length} = run.maps, i = bounded(Math.floor(y * side), 0, side - 1), j = bounded(Math.floor(x * side), 0, side - 1);
+  const span = b => { const from = Math.floor(b * length / side) + 1, to = Math.floor((b + 1) * length / side); return from === to ? String(from) : `${from}–${to}`; };
+  return j > i ? `query ${span(i)} cannot see key ${span(j)}` : `query ${span(i)} → key ${span(j)}: ${(100 * weightAt(mapBytes(run, at.layer, at.head), i, j)).toFixed(1)} %`;
+}
+
+function showAttention() {
+  const host = section("attention"), mapped = RUNS.filter(run => run.maps), without = RUNS.filter(run => !run.maps);
+  showShares(host);
+  if (without.length) host.append(missing(`No attention maps: ${without.map(run => run.label).join(", ")}. This makes them`, measureCommand(without)));
+  if (!mapped.length) return;
+  const open = mapDialog(), grids = el("div", {class: "runmaps"});
+  const pooled = mapped.find(run => run.maps.side < run.maps.length);
+  host.append(el("h3", {style: "margin-top:22px"}, "Mean attention map of every head"),
+    el("p", {class: "soft"}, "Layers down, heads across; in a map rows are queries and columns keys, so a bright left edge is a sink. Press a map to enlarge it and to see the same head of every run.",
+      pooled ? ` Maps of ${pooled.maps.length} positions are drawn as ${pooled.maps.side} × ${pooled.maps.side}: a cell is the attention of a mean query on all of its keys.` : ""),
+    colourScale(), grids);
+  onRedraw(() => {  // drawn once, shown or hidden
+    if (!grids.children.length) grids.append(...mapped.map(run => mapGrid(run, open)));
+    mapped.forEach((run, i) => { grids.children[i].hidden = !run.shown; });
+  });
+}

@@ -1,0 +1,94 @@
+#include "report/report.h"
+
+#include <chrono>
+#include <filesystem>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/build_info.h"
+#include "base/error.h"
+#include "report/attention_maps.h"
+#include "report/page.h"
+#include "report/run_labels.h"
+
+namespace ballast::report {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int64_t kMapsBytes = 2'400'000;  // of all runs; base64 makes 3.2 MB of them
+
+ordered_json config_json(const std::vector<RunData>& runs) {
+    std::vector<ConfigFields> configs;
+    for (const RunData& run : runs) configs.push_back(run.config);
+    ordered_json rows = ordered_json::array();
+    for (const ConfigRow& row : compare_configs(configs)) {
+        ordered_json values = ordered_json::array();
+        for (const auto& value : row.values) values.push_back(value ? ordered_json(*value) : ordered_json());
+        rows.push_back({{"field", row.field}, {"values", values}, {"differs", row.differs}});
+    }
+    return rows;
+}
+
+/// The run's maps, when it has any; what is wrong with them becomes a note.
+std::optional<AttentionMaps> maps_of(const RunData& run, ordered_json& notes) {
+    const std::string path = (std::filesystem::path(run.folder) / kMapsFile).string();
+    if (!std::filesystem::exists(path)) return std::nullopt;
+    try {
+        return read_attention_maps(path);
+    } catch (const UserError& error) {
+        notes.push_back(error.what());
+        return std::nullopt;
+    }
+}
+
+void add_maps(const std::vector<RunData>& runs, ordered_json& json) {
+    std::vector<std::optional<AttentionMaps>> all;
+    int64_t count = 0;
+    for (size_t i = 0; i < runs.size(); ++i) {
+        all.push_back(maps_of(runs[i], json[i]["notes"]));
+        if (all.back()) count += all.back()->layers * all.back()->heads;
+    }
+    const int64_t largest = map_side(count, kMapsBytes);
+    for (size_t i = 0; i < runs.size(); ++i) {
+        if (!all[i]) continue;
+        const int64_t side = std::min(largest, all[i]->length);
+        json[i]["maps"] = {{"layers", all[i]->layers},
+                           {"heads", all[i]->heads},
+                           {"length", all[i]->length},
+                           {"side", side},
+                           {"data", base64(pack_maps(*all[i], side))}};
+    }
+}
+
+std::string title_of(const std::vector<RunData>& runs) {
+    std::vector<std::string> labels;
+    for (const RunData& run : runs) labels.push_back(run.label);
+    return fmt::format("{}: Ballast report", fmt::join(labels, ", "));
+}
+
+}  // namespace
+
+std::vector<RunData> read_runs(const std::vector<std::string>& folders, const std::vector<std::string>& tables) {
+    const std::vector<std::string> labels = run_labels(folders);
+    std::vector<RunData> runs;
+    for (size_t i = 0; i < folders.size(); ++i) runs.push_back(read_run(folders[i], labels[i], tables));
+    return runs;
+}
+
+std::string render(const std::vector<RunData>& runs) {
+    ordered_json json = ordered_json::array();
+    for (const RunData& run : runs) json.push_back(to_json(run));
+    add_maps(runs, json);
+    const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+    return make_page(title_of(runs), {{"created", fmt::format("{:%Y-%m-%d %H:%M}", fmt::localtime(now))},
+                                      {"version", build_info().version},
+                                      {"commit", build_info().commit},
+                                      {"most_points", kMostPoints},
+                                      {"runs", json},
+                                      {"config", config_json(runs)}});
+}
+
+}  // namespace ballast::report

@@ -1,0 +1,197 @@
+// Names, configurations, escaping, maps, and the page as a whole.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "base/config_toml.h"
+#include "base/safetensors.h"
+#include "report/attention_maps.h"
+#include "report/config_differences.h"
+#include "report/page.h"
+#include "report/report.h"
+#include "report/run_labels.h"
+#include "tests/base/message_of.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/catch.h"
+#include "train/run_config.h"
+
+using namespace ballast;
+using namespace ballast::report;
+using namespace ballast::test;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+/// A folder with as little of a run as makes one.
+std::string make_run(const TemporaryFolder& folder, const std::string& name, const std::string& metrics = "") {
+    const std::string run = folder / name;
+    std::filesystem::create_directories(run + "/eval");
+    write_file(run + "/metrics.jsonl", metrics);
+    return run;
+}
+
+/// The data in a page, as its script reads them.
+nlohmann::json data_of(const std::string& page) {
+    const std::string open = "<script type=\"application/json\" id=\"data\">";
+    const size_t begin = page.find(open) + open.size();
+    return nlohmann::json::parse(page.substr(begin, page.find("</script>", begin) - begin));
+}
+
+const char* const kSinks = R"({"length":4,"sequences":2,"epsilon":0.3,"sink_rate":[0.5],)"
+                           R"("layers":[{"share":[0.25],"share_std":[0.125],"alpha":[[0.25]]}]})";
+const char* const kCells =
+    R"([{"policy":"sink","sinks":1,"cache":64,"method":"masked","tokens":9,"of_tokens":9,"loss":1,)"
+    R"("perplexity":2.5,"seconds":1,"curve":[{"position":0,"tokens":9,"loss":1.0}]}])";
+
+}  // namespace
+
+TEST_CASE("runs are told apart by as much of their path as it takes") {
+    const TemporaryFolder folder;
+    const std::string a = make_run(folder, "x/vanilla"), b = make_run(folder, "y/vanilla"),
+                      c = make_run(folder, "y/other");
+    CHECK(run_labels({a, c}) == std::vector<std::string>{"vanilla", "other"});
+    CHECK(run_labels({a, b, c}) == std::vector<std::string>{"x/vanilla", "y/vanilla", "other"});
+    CHECK(run_labels({a + "/"}) == std::vector<std::string>{"vanilla"});
+}
+
+TEST_CASE("folders that are no runs are refused by name") {
+    const TemporaryFolder folder;
+    const std::string run = make_run(folder, "run");
+    std::filesystem::create_directories(folder / "empty");
+    CHECK_THAT(message_of([&] { run_labels({folder / "none"}); }), ContainsSubstring("no run at"));
+    CHECK_THAT(message_of([&] { run_labels({run + "/metrics.jsonl"}); }), ContainsSubstring("no run at"));
+    CHECK_THAT(message_of([&] { run_labels({folder / "empty"}); }), ContainsSubstring("holds no run"));
+    CHECK_THAT(message_of([&] { run_labels({run, run + "/../run"}); }), ContainsSubstring("given twice"));
+}
+
+TEST_CASE("configurations are compared field by field") {
+    train::RunConfig one, two;
+    two.model.num_sink_tokens = 1;
+    two.sample.prompt = "a = b # c";
+    const auto rows =
+        compare_configs({config_fields(to_toml(one)), config_fields(to_toml(two) + "[new]\nfield = 1\n")});
+    std::vector<std::string> differing;
+    for (const ConfigRow& row : rows)
+        if (row.differs) differing.push_back(row.field);
+    CHECK(differing == std::vector<std::string>{"model.num_sink_tokens", "sample.prompt", "new.field"});
+    CHECK(rows.size() == config_fields(to_toml(one)).size() + 1);
+    CHECK_FALSE(rows.back().values[0].has_value());
+    CHECK(rows.back().values[1] == "1");
+}
+
+TEST_CASE("a field that only a later run has joins its section") {
+    const auto rows =
+        compare_configs({config_fields("[a]\nx = 1\n[b]\ny = 2"), config_fields("[a]\nz = 3\n# w = 4\nnothing\n")});
+    REQUIRE(rows.size() == 3);
+    CHECK(rows[0].field == "a.x");
+    CHECK(rows[1].field == "a.z");
+    CHECK(rows[2].field == "b.y");
+}
+
+TEST_CASE("text cannot leave its place in the page") {
+    CHECK(html_escaped("<a href='x'>\"&\"</a>") == "&lt;a href=&#39;x&#39;&gt;&quot;&amp;&quot;&lt;/a&gt;");
+    const std::string hostile = "</script><script>alert(1)</script><!-- & \xff";
+    const std::string json = script_json({{"text", hostile}});
+    for (const char* part : {"<", ">", "&", "\xff"}) CHECK(json.find(part) == std::string::npos);
+    CHECK(nlohmann::json::parse(json)["text"].get<std::string>().starts_with(
+        "</script><script>alert(1)</script><!-- & "));
+}
+
+TEST_CASE("samples are cut at a character's end") {
+    CHECK(shortened("short", 10) == "short");
+    CHECK(shortened("aé", 2) == "a…");
+    CHECK(shortened("aéb", 3) == "aé…");
+}
+
+TEST_CASE("maps become small and stay true") {
+    AttentionMaps maps{1, 1, 4, {1, 0, 0, 0, 0.5f, 0.5f, 0, 0, 0.2f, 0.2f, 0.6f, 0, 0.25f, 0.25f, 0.25f, 0.25f}};
+    const auto whole = pack_maps(maps, 4);
+    REQUIRE(whole.size() == 10);
+    CHECK(whole[0] == 255);
+    CHECK(whole[1] == 180);  // sqrt(0.5)
+    const auto half = pack_maps(maps, 2);
+    REQUIRE(half.size() == 3);
+    const auto weight = [](uint8_t byte) { return byte / 255.0 * byte / 255.0; };
+    CHECK(weight(half[0]) == Approx(1).epsilon(0.01));
+    CHECK(weight(half[1]) == Approx(0.45).epsilon(0.01));
+    CHECK(weight(half[1]) + weight(half[2]) == Approx(1).epsilon(0.01));  // a row's sum is kept
+    maps.weights[0] = std::numeric_limits<float>::quiet_NaN();
+    CHECK(pack_maps(maps, 4)[0] == 0);
+    CHECK(map_side(48, 2'400'000) == 64);
+    const int64_t side = map_side(4 * 24 * 16, 2'400'000);
+    CHECK(side < 64);
+    CHECK(4 * 24 * 16 * side * (side + 1) / 2 <= 2'400'000);
+    CHECK(base64({}) == "");
+    CHECK(base64({'M'}) == "TQ==");
+    CHECK(base64({'M', 'a'}) == "TWE=");
+    CHECK(base64({'M', 'a', 'n', 0xff}) == "TWFu/w==");
+}
+
+TEST_CASE("a page of whatever lies in a run's folder") {
+    const TemporaryFolder folder;
+    const std::string run = make_run(folder, "<b>run", "{\"step\":1,\"loss\":7.5,\"tokens\":10}\n{\"step\":2,\"lo");
+    write_file(run + "/samples.jsonl",
+               "{\"step\":1,\"prompt\":\"p\",\"text\":\"</script>\"}\nnot json\n{\"text\":5}\n");
+    write_file(run + "/config.toml", "[model]\nhidden_size = \"many\"\n");
+    write_file(run + "/status.json", "[]");
+    write_file(run + "/environment.json", "{");
+    write_file(run + "/eval/b.json", std::string("{\"model\":\"m\",\"step\":3,\"sinks\":") + kSinks + "}");
+    write_file(run + "/eval/a.json", "{\"model\":\"m\",\"results\":[{\"policy\":5}]}");
+    write_file(run + "/eval/c.json", "{\"loss\":");
+    write_file(run + "/eval/maps.safetensors", "nonsense");
+    const std::string page = render(read_runs({run}, {}));
+    const auto data = data_of(page)["runs"][0];
+    CHECK_THAT(page, ContainsSubstring("<title>&lt;b&gt;run: Ballast report</title>"));
+    CHECK(data["label"] == "<b>run");
+    CHECK(data["metrics"]["lines"] == 1);
+    CHECK(data["samples"]["list"][0]["text"] == "</script>");
+    CHECK(data["samples"]["total"] == 1);
+    CHECK(data["sinks"]["sink_rate"][0] == 0.5);
+    CHECK(data["notes"].size() == 3);  // a.json, c.json, the maps
+    CHECK_FALSE(data.contains("parameters"));
+    for (const char* outside : {"src=", "href=", "@import", "fetch("}) CHECK(page.find(outside) == std::string::npos);
+}
+
+TEST_CASE("a table that was named must be one, and gives each run its rows") {
+    const TemporaryFolder folder;
+    const std::string a = make_run(folder, "a"), b = make_run(folder, "b"), table = folder / "table.json";
+    const auto model = [](const std::string& path) {
+        return "{\"model\":\"" + path + "\",\"results\":" + kCells + ",\"sinks\":" + kSinks + "}";
+    };
+    write_file(table, "{\"cache\":64,\"models\":[" + model(a) + "," + model("elsewhere/b") + "]}");
+    const auto runs = read_runs({a, b}, {table});
+    for (const auto& run : runs) {
+        CHECK(run.evaluations.cells[0]["perplexity"] == 2.5);
+        CHECK(run.evaluations.sinks["length"] == 4);
+    }
+    for (const char* text :
+         {"{}", "[]", "5", "{\"models\":3}", "{\"models\":[{}]}", "{\"models\":[{\"model\":\"a\",\"results\":[1]}]}"}) {
+        CAPTURE(text);
+        write_file(table, text);
+        CHECK_THAT(message_of([&] { read_runs({a}, {table}); }), ContainsSubstring("ballast eval table"));
+    }
+    write_file(table, "{");
+    CHECK_THAT(message_of([&] { read_runs({a}, {table}); }), ContainsSubstring("not valid JSON"));
+    CHECK_THAT(message_of([&] { read_runs({a}, {folder / "none.json"}); }), ContainsSubstring("No such file"));
+}
+
+TEST_CASE("maps go through the file of eval sinks, of any other a note is made") {
+    const TemporaryFolder folder;
+    const std::string run = make_run(folder, "run");
+    const auto write = [&](std::vector<int64_t> shape, const std::string& name = "attention") {
+        const std::vector<float> weights(2 * 3 * 100 * 100, 0.01f);
+        SafetensorsWriter writer(run + "/eval/maps.safetensors");
+        writer.add(name, Dtype::f32, shape, weights.data());
+        writer.commit();
+        return data_of(render(read_runs({run}, {})))["runs"][0];
+    };
+    const auto good = write({2, 3, 100, 100});
+    CHECK(good["maps"]["side"] == 64);
+    CHECK(good["maps"]["length"] == 100);
+    CHECK(good["maps"]["data"].get<std::string>().size() == (6 * 64 * 65 / 2 + 2) / 3 * 4);
+    for (const auto& bad :
+         {write({2, 3, 100, 99}), write({6, 100, 100}), write({1, 1, 1, 1}, "other"), write({0, 3, 4, 4})}) {
+        CHECK_FALSE(bad.contains("maps"));
+        CHECK(bad["notes"].size() == 1);
+    }
+}
