@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# From raw text to a streaming-perplexity table: installs what is missing, builds, trains the same small model three ways
-# and compares them under every cache policy. Run it again to reuse what is done; Ctrl-C stops it and the next run resumes.
+# From raw text to a streaming-perplexity table and a page of plots: installs what is missing, builds, trains the same small
+# model three ways and compares them under every cache policy. Run it again to reuse what is done; Ctrl-C stops it and the next
+# run resumes.
 #
 #   ./quickstart.sh [TEXT_OR_DIR] [--short] [--out DIR]
 #
@@ -91,5 +92,9 @@ What a model this small can show: within 2.5 million tokens a fixed sink token d
 plain model gives its first position, and the zero sink takes it away. What it cannot: the collapse of large models without
 their sinks (perplexity 1000 and more); here losing the sink costs less than one per cent. See docs/results/quickstart.md.
 END
-printf '\nDone in %s s. Everything is in %s; try:\n  ./ballast eval streaming %s/sink_token --text %s/text/heldout --cache 32,64\n' \
+
+stage "report"
+"$ballast" report "$out/vanilla" "$out/zero_sink" "$out/sink_token" --table "$out/table.json" --text "$out/text/heldout" \
+  --gemm reference --max-tokens "$evaluated" -o "$out/report.html"
+printf '\nDone in %s s. Look at %s/report.html in a browser (curves, the table, attention maps); or try:\n  ./ballast eval streaming %s/sink_token --text %s/text/heldout --cache 32,64\n' \
   "$(($(date +%s) - started))" "$out" "$out" "$out"

@@ -15,9 +15,9 @@ fs::path run_folder(const std::string& folder) {
     std::error_code error;
     if (!fs::is_directory(folder, error))
         throw UserError(fmt::format("no run at {}; give the folder that ballast train --out wrote", folder));
-    for (const char* name : {"metrics.jsonl", "config.toml", "status.json"})
+    for (const char* name : {"metrics.jsonl", "status.json"})
         if (fs::exists(fs::path(folder) / name, error)) return fs::canonical(folder);
-    throw UserError(fmt::format("{} holds no run: neither metrics.jsonl nor config.toml", folder));
+    throw UserError(fmt::format("{} holds no run: neither metrics.jsonl nor status.json", folder));
 }
 
 /// The last `parts` components of an absolute path.

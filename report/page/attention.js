@@ -103,7 +103,7 @@ function mapDialog() {
       const box = canvas.getBoundingClientRect();
       for (const other of maps.querySelectorAll("canvas")) other.read((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
     });
-    return el("div", {}, el("h3", {}, runName(run)), canvas, el("p", {class: "soft"}, "key position →, query position ↓"), reading);
+    return el("div", {}, el("h3", {}, runName(run)), canvas, el("p", {class: "soft"}, `keys →, queries ↓. A query gives key ${readSpan(run, 0)} ${(100 * firstColumn(run, at)).toFixed(1)} % on average.`), reading);
   }
   function show(layer, head) {
     at = {layer, head};
@@ -121,9 +121,20 @@ function mapDialog() {
   document.body.append(dialog);
   return show;
 }
+/** Which positions a row or column stands for. */
+function readSpan({maps: {side, length}}, bucket) {
+  const from = Math.floor(bucket * length / side) + 1, to = Math.floor((bucket + 1) * length / side);
+  return from === to ? String(from) : `${from}–${to}`;
+}
+function firstColumn(run, at) {
+  const {side} = run.maps, data = mapBytes(run, at.layer, at.head);
+  let sum = 0;
+  for (let i = 0; i < side; ++i) sum += weightAt(data, i, 0);
+  return sum / side;
+}
 function readMap(run, at, x, y) {
-  const {side, length} = run.maps, i = bounded(Math.floor(y * side), 0, side - 1), j = bounded(Math.floor(x * side), 0, side - 1);
-  const span = b => { const from = Math.floor(b * length / side) + 1, to = Math.floor((b + 1) * length / side); return from === to ? String(from) : `${from}–${to}`; };
+  const {side} = run.maps, i = bounded(Math.floor(y * side), 0, side - 1), j = bounded(Math.floor(x * side), 0, side - 1);
+  const span = bucket => readSpan(run, bucket);
   return j > i ? `query ${span(i)} cannot see key ${span(j)}` : `query ${span(i)} → key ${span(j)}: ${(100 * weightAt(mapBytes(run, at.layer, at.head), i, j)).toFixed(1)} %`;
 }
 

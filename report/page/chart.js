@@ -179,7 +179,10 @@ function lineChart(options) {
       from = null;
       if (start !== null && Math.abs(state.x(to) - state.x(start)) > 8) group.zoom([start, to].sort((a, b) => a - b));
     });
-    drawing.addEventListener("pointerleave", () => { from = null; group.point(null); });
+    drawing.addEventListener("pointerleave", event => {
+      from = null;
+      if (event.pointerType !== "touch") group.point(null);  // a finger that is lifted leaves its reading
+    });
     drawing.addEventListener("dblclick", () => group.zoom(null));
     drawing.addEventListener("blur", () => group.point(null));
     drawing.addEventListener("keydown", event => {

@@ -1,6 +1,6 @@
 // Loss, validation loss, gradient norm, learning rate and speed against steps or tokens.
 
-const training = {axis: "step", smoothing: 0.8, log: false, group: plotGroup()};
+const training = {axis: "step", smoothing: 0.8, log: false, reference: null, group: plotGroup()};
 
 /** TensorBoard's smoothing: an exponential mean, corrected for its start. Gaps stay gaps. */
 function smoothed(points, weight) {
@@ -13,38 +13,50 @@ function smoothed(points, weight) {
   });
 }
 
-function metricSeries(run, name) {
-  const {metrics} = run, values = metrics.series[name], xs = metrics[training.axis];
-  if (!values) return null;
-  const points = values.mean.map((y, i) => values.min ? [xs[i], y, values.min[i], values.max[i]] : [xs[i], y]).filter(p => p[0] !== null);
-  const series = {name: run.label, color: run.color, dash: run.dash, points};
-  if (training.smoothing > 0) {
-    series.points = smoothed(points, training.smoothing);
-    if (!values.min) series.raw = points;
-  }
-  return series;
+/** [x, y] or [x, mean, least, greatest] of one of a run's metrics. */
+function metricPoints(run, name) {
+  const {metrics} = run, values = name === "validation" ? metrics.validation : metrics.series[name];
+  const xs = (name === "validation" ? metrics.validation : metrics)[training.axis];
+  return (values?.mean ?? []).map((y, i) => values.min ? [xs[i], y, values.min[i], values.max[i]] : [xs[i], y]).filter(p => p[0] !== null);
+}
+/** Losses less the reference run's at the same place: runs that see the same data differ by far less than their noise. */
+function lossPoints(run, name) {
+  const points = metricPoints(run, name);
+  if (training.reference === null) return points;
+  const reference = metricPoints(RUNS[training.reference], name), apart = points.length > 1 ? (last(points)[0] - points[0][0]) / (points.length - 1) : 0;
+  if (!reference.length) return [];
+  return points.map(([x, y]) => {
+    const [rx, ry] = reference[nearest(reference, x)];
+    return [x, y === null || ry === null || Math.abs(rx - x) > apart / 2 ? null : y - ry];
+  });
+}
+
+const look = run => ({name: run.label, color: run.color, dash: run.dash});
+function metricSeries(run, points) {
+  if (!training.smoothing) return {...look(run), points};
+  return {...look(run), points: smoothed(points, training.smoothing), raw: points[0]?.length > 2 ? null : points};
 }
 function validationSeries(run) {
-  const {validation} = run.metrics, xs = validation[training.axis];
-  return {name: run.label, color: run.color, dash: run.dash, marker: run.marker, dots: validation.mean.length <= 60,
-    points: validation.mean.map((y, i) => [xs[i], y]).filter(p => p[0] !== null)};
+  const points = lossPoints(run, "validation");
+  return {...look(run), marker: run.marker, dots: points.length <= 60, points};
 }
 
-const perplexity = loss => loss === null ? "–" : `${figures(loss)} (perplexity ${figures(Math.exp(loss))})`;
+const perplexity = loss => training.reference !== null ? figures(loss) : loss === null ? "–" : `${figures(loss)} (perplexity ${figures(Math.exp(loss))})`;
 
 function trainingPlots() {
-  const metric = name => () => shownRuns().map(run => metricSeries(run, name)).filter(Boolean);
+  const metric = name => () => shownRuns().map(run => metricSeries(run, metricPoints(run, name)));
+  const absolute = () => training.log && training.reference === null;  // differences have no logarithm
   const plots = [
-    {title: "Loss", yLabel: "nats per token", series: metric("loss")},
-    {title: "Validation loss", yLabel: "nats per token", yFormat: perplexity, empty: "no validation yet",
+    {title: "Loss", yLabel: "nats per token", log: absolute, series: () => shownRuns().map(run => metricSeries(run, lossPoints(run, "loss")))},
+    {title: "Validation loss", yLabel: "nats per token", log: absolute, yFormat: perplexity, empty: "no validation yet",
       series: () => shownRuns().map(validationSeries)},
     {title: "Gradient norm", yLabel: "L2, before clipping", series: metric("grad_norm")},
-    {title: "Learning rate", yLabel: "of the update", series: metric("lr"), yTick: x => figures(x, 2)},
+    {title: "Learning rate", yLabel: "of the update", series: () => shownRuns().map(run => ({...look(run), points: metricPoints(run, "lr")})), yTick: x => figures(x, 2)},
     {title: "Speed", yLabel: "tokens per second", series: metric("tokens_per_second"), yFormat: whole, zero: true},
   ];
   if (RUNS.some(run => run.metrics.series.loss_scale))
     plots.push({title: "Loss scale (fp16)", yLabel: "factor", series: metric("loss_scale"), yFormat: whole});
-  return plots.map(plot => lineChart({...plot, group: training.group, zoomable: true, log: () => training.log,
+  return plots.map(plot => lineChart({group: training.group, zoomable: true, log: () => training.log, ...plot,
     xLabel: () => training.axis === "step" ? "steps" : "tokens", xName: () => training.axis === "step" ? "step" : "tokens"}));
 }
 
@@ -60,6 +72,10 @@ function trainingControls(draw) {
   return el("div", {class: "controls"},
     choice("against", [["step", "steps"], ["tokens", "tokens"]], training.axis, axis => { training.axis = axis; training.group.zoom(null); }),
     el("label", {}, "smoothing", slider, value),
+    RUNS.length < 2 ? null : el("label", {}, "losses", el("select", {onchange: event => {
+      training.reference = event.target.value === "" ? null : Number(event.target.value);
+      draw();
+    }}, el("option", {value: ""}, "as they are"), RUNS.map(run => el("option", {value: run.index}, `minus ${run.label}'s`)))),
     checkbox("log scale", training.log, on => { training.log = on; draw(); }), reset,
     el("span", {class: "soft"}, "drag to zoom, double-click for the whole"));
 }

@@ -189,6 +189,10 @@ class Checks:
         before = run(path)
         run("document.querySelector('#training input[type=checkbox]').click()")
         self.check(run(path) != before, "the log scale changes the lines")
+        run("(() => { const s = document.querySelector('#training select'); s.value = '0'; s.dispatchEvent(new Event('change')); })()")
+        flat = run(path).replace("M", "L").split("L")[1:]
+        self.check(len({point.split(",")[1] for point in flat}) == 1, "a run minus itself is nothing")
+        run("(() => { const s = document.querySelector('#training select'); s.value = ''; s.dispatchEvent(new Event('change')); })()")
         run("[...document.querySelectorAll('#training .choice button')].find(b => b.textContent === 'tokens').click()")
         self.check("tokens" in run("document.querySelector('#training figure svg').textContent"), "steps give way to tokens")
         run("document.querySelector('#training figure svg').focus()")
@@ -223,10 +227,10 @@ class Checks:
         self.check("drawn as 1,000 points" in run("document.querySelector('#training').innerText"), "the page says that it shows buckets")
 
 
-def look(browser, page, shots):
+def look(browser, page, shots, known):
     checks = Checks(browser)
     browser.open(page, 1280)
-    for part in (checks.marks, checks.hover, checks.content, checks.attention, checks.controls):
+    for part in (checks.marks, checks.hover, checks.content, checks.attention, checks.controls) if known else ():
         part()
     for name, width, dark, media in (("light", 1280, False, ""), ("dark", 1280, True, ""), ("phone", 390, False, ""), ("print", 760, False, "print")):
         browser.open(page, width, dark, media)
@@ -258,9 +262,8 @@ def main():
         subprocess.run([options.ballast, "report", *(str(folder / "runs" / name) for name in names), "-o", str(page)], check=True)
         browser = Browser(program, folder / "profile")
         try:
-            if options.page:
-                page = Path(options.page).resolve()
-            return 1 if look(browser, page, options.screenshots) else 0
+            shown = Path(options.page).resolve() if options.page else page
+            return 1 if look(browser, shown, options.screenshots, known=shown == page) else 0
         finally:
             browser.close()
 

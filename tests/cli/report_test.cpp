@@ -1,0 +1,97 @@
+// `ballast report` on runs as they are found: finished, training, damaged, named twice.
+#include "tests/cli/program.h"
+
+using namespace ballast;
+using namespace ballast::test;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+nlohmann::json data_of(const std::string& path) {
+    const std::string page = read_file(path), open = "<script type=\"application/json\" id=\"data\">";
+    const size_t begin = page.find(open) + open.size();
+    return nlohmann::json::parse(page.substr(begin, page.find("</script>", begin) - begin));
+}
+
+std::string with_text(const TinyRun& run) { return " --cache 16 --max-tokens 300 --threads 1 --text " + run.file("text.txt"); }
+
+}  // namespace
+
+TEST_CASE("cli: a report measures what is missing, once") {
+    const TinyRun run;
+    succeed(run.train("a"));
+    const std::string report = "report " + run.file("a") + " -o " + run.file("report.html");
+    const Outcome bare = ballast_with(report);
+    CHECK(bare.code == 0);
+    CHECK_THAT(bare.err, ContainsSubstring("--text HELDOUT.txt"));
+    CHECK(data_of(run.file("report.html"))["runs"][0]["cells"].empty());
+
+    succeed(report + with_text(run));
+    const auto data = data_of(run.file("report.html"))["runs"][0];
+    CHECK(data["metrics"]["lines"] == 12);
+    CHECK(data["cells"].size() == 6);  // 0+16, 1+15, 2+14, 4+12, dense, recompute
+    CHECK(data["cells_step"] == 12);
+    CHECK(data["sinks"]["layers"].size() == 2);
+    CHECK(data["maps"]["heads"] == 2);
+    CHECK(data["environment"]["run"]["backend"] == "cpu");
+    CHECK(data["parameters"]["total"].get<int64_t>() > 10000);
+
+    const auto measured = std::filesystem::last_write_time(run.file("a/eval/table.json"));
+    const Outcome again = ballast_with(report + with_text(run));
+    CHECK(again.err.empty());
+    CHECK(std::filesystem::last_write_time(run.file("a/eval/table.json")) == measured);
+
+    succeed(run.train("a", "--resume --set train.steps=14"));  // a newer checkpoint: measured again
+    succeed(report + with_text(run));
+    CHECK(data_of(run.file("report.html"))["runs"][0]["cells_step"] == 14);
+    CHECK(leftovers(run.folder.path()).empty());
+
+    succeed(run.train("a", "--overwrite"));
+    CHECK_FALSE(std::filesystem::exists(run.file("a/eval")));
+}
+
+TEST_CASE("cli: a report takes the tables of eval table") {
+    const TinyRun run;
+    succeed(run.train("a"));
+    succeed(run.train("b", "--set model.num_sink_tokens=1"));
+    succeed("eval table " + run.file("a") + " " + run.file("b") + " --json " + run.file("table.json") + with_text(run));
+    succeed("report " + run.file("a") + " " + run.file("b") + " --table " + run.file("table.json") + " -o " +
+            run.file("report.html"));
+    const auto data = data_of(run.file("report.html"));
+    const auto table = run.json("table.json")["models"];
+    for (size_t i = 0; i < 2; ++i) {
+        CHECK(data["runs"][i]["cells"][0]["perplexity"] == table[i]["results"][0]["perplexity"]);
+        CHECK(data["runs"][i]["cells_step"] == 12);
+    }
+    size_t differing = 0;
+    for (const auto& row : data["config"]) differing += row["differs"] == true;
+    CHECK(differing == 2);  // the number of sink tokens, and the first one's id
+}
+
+TEST_CASE("cli: a report while the run trains") {
+    const TinyRun run;
+    Process training(run.train("run", "--set train.steps=100000"));
+    REQUIRE(training.run_until([&] { return run.metrics_lines("run") >= 20; }));
+    succeed("report " + run.file("run") + " -o " + run.file("report.html"));
+    const auto data = data_of(run.file("report.html"))["runs"][0];
+    CHECK(data["status"]["status"] == "running");
+    CHECK(data["metrics"]["lines"].get<int64_t>() >= 20);
+    CHECK(data["metrics"]["ignored"] == 0);
+}
+
+TEST_CASE("cli: what cannot be reported is refused before anything is measured or written") {
+    const TinyRun run;
+    succeed(run.train("run"));
+    const std::string out = " -o " + run.file("report.html"), good = "report " + run.file("run");
+    refuse("report" + out, {"runs"});
+    refuse("report " + run.file("none") + out, {"no run at", "none"});
+    refuse("report " + run.folder.path() + out, {"holds no run"});
+    refuse(good + " " + run.file("run/") + out, {"given twice"});
+    refuse(good + " -o " + run.file("no/such/report.html") + with_text(run), {"no/such/report.html"});
+    refuse(good + " --table " + run.file("none.json") + out, {"none.json"});
+    refuse(good + " --table " + run.file("run/status.json") + out, {"is not a table"});
+    refuse(good + " --cache 16" + out, {"--text"});
+    refuse(good + " --text " + run.file("none.txt") + out, {"none.txt"});
+    CHECK_FALSE(std::filesystem::exists(run.file("report.html")));
+    CHECK(leftovers(run.folder.path()).empty());
+}
