@@ -4,10 +4,26 @@
 #include "kernels/simt/tma.cuh"
 #include "kernels/simt/wgmma.cuh"
 
+/// Whether this pass of the compiler has these instructions. The body of a kernel made of them stands under
+/// #if SIMT_SM90A, since nvcc compiles it for every architecture.
+#if BALLAST_SIMT_HOST || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define SIMT_SM90A 1
+#else
+#define SIMT_SM90A 0
+#endif
+
 namespace ballast::simt::ptx {
 
-/// Which warpgroup of the block the calling thread is in.
-__device__ __forceinline__ int warpgroup() { return static_cast<int>(threadIdx.x) / kWarpgroup; }
+/// Which warpgroup of the block the calling warp is in; all of the warp is here. From lane 0, so that ptxas knows that
+/// branches on it do not part the warp: it makes wgmma wait for each other in branches that might.
+__device__ __forceinline__ int warpgroup(SIMT_WHERE_ONLY) {
+    const int group = static_cast<int>(threadIdx.x) / kWarpgroup;
+#if BALLAST_SIMT_HOST
+    return __shfl_sync(~0u, group, 0, 32, where);
+#else
+    return __shfl_sync(~0u, group, 0);
+#endif
+}
 
 /// True for one lane of the warp, which must be here as a whole. Under the executor it is the lowest.
 __device__ __forceinline__ bool elect_one(SIMT_WHERE_ONLY) {

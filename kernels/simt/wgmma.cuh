@@ -98,6 +98,18 @@ __device__ __forceinline__ void pin_registers(float (&d)[Registers]) {
 #endif
 }
 
+/// The same of operands A, once they are written: a product reads its registers until the wait.
+template <int Steps>
+__device__ __forceinline__ void pin_registers(uint32_t (&a)[Steps][4]) {
+#if BALLAST_SIMT_HOST
+    static_cast<void>(a);
+#else
+    SIMT_UNROLL
+    for (int step = 0; step < Steps; ++step) SIMT_UNROLL
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[step][i])::"memory");
+#endif
+}
+
 // ---- products -------------------------------------------------------------------------------------------------------
 
 /// Before the first product, and between a touch of d or A's registers and the next product that uses them.

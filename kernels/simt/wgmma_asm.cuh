@@ -1,5 +1,5 @@
 // The asm statements of wgmma.cuh, which says what they do. Operands of an asm statement are numbered and N changes
-// their number, so that the text for each N comes out of one macro; it knows N of 8, 16, 32, 64, 96, 128, 192 and 256.
+// their number, so that the text for each N comes out of one macro; it knows N of 8, 16, 32, 48, 64, 96, 128, 192 and 256.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -11,9 +11,8 @@
 #define SIMT_TEXT_4 "%0, %1, %2, %3"
 #define SIMT_TEXT_8 SIMT_TEXT_4 ", %4, %5, %6, %7"
 #define SIMT_TEXT_16 SIMT_TEXT_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
-#define SIMT_TEXT_32 \
-    SIMT_TEXT_16     \
-    ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define SIMT_TEXT_24 SIMT_TEXT_16 ", %16, %17, %18, %19, %20, %21, %22, %23"
+#define SIMT_TEXT_32 SIMT_TEXT_24 ", %24, %25, %26, %27, %28, %29, %30, %31"
 #define SIMT_TEXT_48 \
     SIMT_TEXT_32     \
     ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
@@ -33,6 +32,7 @@
 #define SIMT_DATA_4 SIMT_4(0)
 #define SIMT_DATA_8 SIMT_4(0), SIMT_4(4)
 #define SIMT_DATA_16 SIMT_16(0)
+#define SIMT_DATA_24 SIMT_DATA_16, SIMT_4(16), SIMT_4(20)
 #define SIMT_DATA_32 SIMT_DATA_16, SIMT_16(16)
 #define SIMT_DATA_48 SIMT_DATA_32, SIMT_16(32)
 #define SIMT_DATA_64 SIMT_DATA_48, SIMT_16(48)
@@ -58,8 +58,8 @@
 namespace ballast::simt::ptx::detail {
 
 template <int Registers>
-inline constexpr bool kHasWgmma = Registers == 4 || Registers == 8 || Registers == 16 || Registers == 32 ||
-                                  Registers == 48 || Registers == 64 || Registers == 96 || Registers == 128;
+inline constexpr bool kHasWgmma = Registers == 4 || Registers == 8 || Registers == 16 || Registers == 24 ||
+                                  Registers == 32 || Registers == 48 || Registers == 64 || Registers == 96 || Registers == 128;
 
 template <class T, bool AIsMnMajor, bool BIsMnMajor, int Registers>
 __device__ __forceinline__ void wgmma_shared(float (&d)[Registers], uint64_t a, uint64_t b, bool accumulate) {
@@ -68,6 +68,7 @@ __device__ __forceinline__ void wgmma_shared(float (&d)[Registers], uint64_t a, 
     SIMT_WGMMA(8, 4, "%4", "%5", "%6", "%7, %8")
     SIMT_WGMMA(16, 8, "%8", "%9", "%10", "%11, %12")
     SIMT_WGMMA(32, 16, "%16", "%17", "%18", "%19, %20")
+    SIMT_WGMMA(48, 24, "%24", "%25", "%26", "%27, %28")
     SIMT_WGMMA(64, 32, "%32", "%33", "%34", "%35, %36")
     SIMT_WGMMA(96, 48, "%48", "%49", "%50", "%51, %52")
     SIMT_WGMMA(128, 64, "%64", "%65", "%66", "%67, %68")
@@ -85,6 +86,7 @@ __device__ __forceinline__ void wgmma_registers(float (&d)[Registers], const uin
     SIMT_WGMMA(8, 4, "{%4, %5, %6, %7}", "%8", "%9", "%10")
     SIMT_WGMMA(16, 8, "{%8, %9, %10, %11}", "%12", "%13", "%14")
     SIMT_WGMMA(32, 16, "{%16, %17, %18, %19}", "%20", "%21", "%22")
+    SIMT_WGMMA(48, 24, "{%24, %25, %26, %27}", "%28", "%29", "%30")
     SIMT_WGMMA(64, 32, "{%32, %33, %34, %35}", "%36", "%37", "%38")
     SIMT_WGMMA(96, 48, "{%48, %49, %50, %51}", "%52", "%53", "%54")
     SIMT_WGMMA(128, 64, "{%64, %65, %66, %67}", "%68", "%69", "%70")
@@ -103,6 +105,8 @@ __device__ __forceinline__ void wgmma_registers(float (&d)[Registers], const uin
 #undef SIMT_DATA_8
 #undef SIMT_TEXT_16
 #undef SIMT_DATA_16
+#undef SIMT_TEXT_24
+#undef SIMT_DATA_24
 #undef SIMT_TEXT_32
 #undef SIMT_DATA_32
 #undef SIMT_TEXT_48

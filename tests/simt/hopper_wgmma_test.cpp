@@ -63,6 +63,7 @@ TEST_CASE("simt hopper: wgmma of narrow tiles, all majors and swizzles, A in sha
 }
 
 TEST_CASE("simt hopper: wgmma of middle-sized tiles") {
+    check_products<__nv_bfloat16, 48>();
     check_products<__nv_bfloat16, 64>();
     check_products<__nv_bfloat16, 96>();
     check_products<__half, 64>();
