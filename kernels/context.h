@@ -33,6 +33,11 @@ class GpuState;
 /// with a fixed order of additions, whose bits are the same on every processor (golden values, f64).
 enum class Gemm { automatic, reference };
 
+/// Which kernels a GPU's attention runs on for 16-bit types; what a choice cannot take runs on mma.sync. `mma`:
+/// mma.sync, sm_80 and later. `wgmma`: TMA and wgmma, on sm_90a only. `automatic`: mma.sync, until those of sm_90a have
+/// been checked and timed on hardware.
+enum class AttentionKernels { automatic, mma, wgmma };
+
 /// Memory owned on the context's device, aligned to 64 bytes (transparent huge pages asked for when large).
 class DeviceBuffer {
   public:
@@ -115,6 +120,8 @@ class Context {
 
     Device device() const { return device_; }
     Gemm gemm() const { return gemm_; }
+    AttentionKernels attention_kernels() const { return attention_kernels_; }
+    void set_attention_kernels(AttentionKernels kernels) { attention_kernels_ = kernels; }
     ThreadPool& pool() { return pool_; }
     Scratch& scratch() { return scratch_; }
     /// What the GPU backend keeps for this context; only on a GPU.
@@ -148,6 +155,7 @@ class Context {
 
     Device device_;
     Gemm gemm_;
+    AttentionKernels attention_kernels_ = AttentionKernels::automatic;
     ThreadPool pool_;
     std::unique_ptr<cuda::GpuState> gpu_;  // before the memory: it outlives what is queued
     Scratch scratch_;

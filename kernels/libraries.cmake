@@ -20,6 +20,9 @@ elseif(BALLAST_CUDA)
   list(JOIN CMAKE_CUDA_ARCHITECTURES "," architectures)
   target_compile_definitions(ballast_kernels PRIVATE BALLAST_CUDA
     "BALLAST_CUDA_ARCHITECTURES=\"${architectures}\"")
+  if(CMAKE_CUDA_ARCHITECTURES MATCHES "90a")   # else a Hopper GPU runs kernels in which wgmma's are empty
+    target_compile_definitions(ballast_kernels PRIVATE BALLAST_SM90A)
+  endif()
   target_link_libraries(ballast_kernels PUBLIC CUDA::cudart_static CUDA::cublasLt)
 else()
   target_sources(ballast_kernels PRIVATE ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_none.cpp)

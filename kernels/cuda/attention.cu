@@ -1,9 +1,11 @@
 // Attention, the host's side: which kernels run on which dtypes and shapes. 16-bit types go to the tensor cores
-// (attention_mma_*.cuh), wider ones to the plain multipliers (attention_fma.cuh).
+// (attention_mma_*.cuh, or attention_wgmma_*.cuh where the context asks for it), wider ones to the plain multipliers
+// (attention_fma.cuh).
 
 #include "kernels/cuda/attention_fma.cuh"
 #include "kernels/cuda/attention_mma_backward.cuh"
 #include "kernels/cuda/attention_mma_forward.cuh"
+#include "kernels/cuda/attention_wgmma.h"
 
 namespace ballast::cuda {
 namespace {
@@ -21,13 +23,9 @@ void with_tile_dims(int64_t dims, F&& f) {
     return f.template operator()<256>();
 }
 
-/// Blocks for tiles x heads x batches.
-dim3 attention_grid(int64_t tiles, int64_t heads, int64_t batches) {
-    dim3 grid = grid_of(tiles, 1);
-    require(heads <= 65535 && batches <= 65535, "attention of more than 65535 heads or batches");
-    grid.y = static_cast<unsigned>(heads);
-    grid.z = static_cast<unsigned>(batches);
-    return grid;
+/// `automatic` is mma.sync everywhere: the kernels of sm_90a have not run on hardware yet.
+bool wants_wgmma(const Context& context) {
+    return context.attention_kernels() == AttentionKernels::wgmma && has_wgmma_attention();
 }
 
 bool has_queries(const AttentionInputs& in) { return in.q.dim(0) > 0 && in.q.dim(1) > 0 && in.q.dim(2) > 0; }
@@ -122,6 +120,7 @@ void start_backward(Context& context, Accumulator<T>* delta, const AttentionGrad
 void attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
                        const AttentionParams& params) {
     if (!has_queries(in)) return;
+    if (wants_wgmma(context) && wgmma_attention_forward(context, out, lse, in, params)) return;
     with_compute_type(in.q.dtype, [&]<class T>(T) {
         with_tile_dims<T>(in.q.dim(3), [&]<int kDims>() { forward<T, kDims>(context, out, lse, in, params); });
     });
@@ -134,6 +133,9 @@ void attention_backward(Context& context, const AttentionGradients& gradients, c
         const Scratch::Block scratch(context.scratch(), cuda::attention_backward_scratch_bytes(context, in));
         A* delta = static_cast<A*>(scratch.data());
         if (has_queries(in)) start_backward<T>(context, delta, gradients, d_out, out, lse, in, params);
+        if constexpr (kOnTensorCores<T>)
+            if (wants_wgmma(context) && wgmma_attention_backward(context, gradients, d_out, lse, delta, in, params))
+                return;
         const AttentionSaved<T> saved{HeadRows<const T>(d_out), data_of<const A>(lse), delta};
         with_tile_dims<T>(in.q.dim(3), [&]<int kDims>() { backward<T, kDims>(context, gradients, saved, in, params); });
     });

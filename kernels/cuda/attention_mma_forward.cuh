@@ -13,7 +13,7 @@
 // Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
 
-#include "kernels/cuda/attention_mma_tile.cuh"
+#include "kernels/cuda/attention_softmax.cuh"
 
 namespace ballast::cuda {
 
@@ -34,56 +34,6 @@ struct MmaForward {
             .template take<T>(kOwn * kDims, 128)
             .template take<T>(2 * kOther * kDims, 128)
             .template take<T>(2 * kOther * kDims, 128);
-    }
-};
-
-/// The running maximum (of logits times log2(e)) and sum of a lane's rows; the sum is of the lane's own columns.
-template <int kRowTiles>
-struct MmaSoftmax {
-    float maximum[kRowTiles][2], sum[kRowTiles][2];
-
-    __device__ MmaSoftmax() {
-        SIMT_UNROLL
-        for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
-        for (int e = 0; e < 2; ++e) {
-            maximum[i][e] = kMinusInfinity<float>;
-            sum[i][e] = 0;
-        }
-    }
-
-    /// s becomes 2^(factor s - maximum), factor > 0, after the sums so far have been brought to the new maximum.
-    template <int kTiles, int kSumTiles>
-    __device__ __forceinline__ void weigh(float (&s)[kRowTiles][kTiles][4], float (&o)[kRowTiles][kSumTiles][4],
-                                          float factor) {
-        float decay[kRowTiles][2];
-        bool changed = false;
-        SIMT_UNROLL
-        for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
-        for (int e = 0; e < 2; ++e) {
-            float top = kMinusInfinity<float>;
-            SIMT_UNROLL
-            for (int n = 0; n < kTiles; ++n) top = fmaxf(top, fmaxf(s[i][n][2 * e], s[i][n][2 * e + 1]));
-            SIMT_UNROLL
-            for (int lanes = 1; lanes < 4; lanes *= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, lanes));
-            const float before = maximum[i][e], now = fmaxf(before, top * factor);
-            const float base = now == kMinusInfinity<float> ? 0.0f : now;  // nothing seen so far: all weights are 0
-            decay[i][e] = simt::ptx::exp2_approximate(before - base);
-            changed |= before != now;
-            maximum[i][e] = now;
-            float row_sum = 0;
-            SIMT_UNROLL
-            for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
-            for (int x = 2 * e; x < 2 * e + 2; ++x) {
-                s[i][n][x] = simt::ptx::exp2_approximate(s[i][n][x] * factor - base);
-                row_sum += s[i][n][x];
-            }
-            sum[i][e] = sum[i][e] * decay[i][e] + row_sum;
-        }
-        if (!__any_sync(kAllLanes, changed)) return;  // maxima soon stop rising
-        SIMT_UNROLL
-        for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
-        for (int n = 0; n < kSumTiles; ++n) SIMT_UNROLL
-        for (int e = 0; e < 4; ++e) o[i][n][e] *= decay[i][e / 2];
     }
 };
 
@@ -109,7 +59,8 @@ __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads, kMmaBlocks<kDi
 
     typename Shape::Queries queries{q_tile, Rows::place_a() + warp_row * kDims, {}};
     typename Shape::Sums o = {};
-    MmaSoftmax<kRowTiles> softmax;
+    using Softmax = MmaSoftmax<kRowTiles>;
+    Softmax softmax;
     for (const KeyPart& part : in.rules.parts) {
         const Range tile_sees = rules.visible(part, t0, count);
         if (tile_sees.empty()) continue;
@@ -139,7 +90,8 @@ __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads, kMmaBlocks<kDi
                 const MmaPlaces<Rows, false> places(0, c0);
                 const float factor = logits.finish(s, near, places);
                 if (c0 + kStep > columns || !near.holds(0, warp_count, c0, kStep)) hide(s, near, places, columns);
-                softmax.weigh(s, o, factor);
+                typename Softmax::Decay decay;
+                if (softmax.weigh(s, factor, decay)) Softmax::apply(decay, o);
                 typename Shape::Weights p;
                 round_weights<T>(p, s);
                 add_weighted<T, Rows>(o, p, v_tiles, Rows::place_a() + at);
@@ -148,19 +100,9 @@ __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads, kMmaBlocks<kDi
         walk_tiles((columns + kOther - 1) / kOther, load, compute);
     }
 
-    SIMT_UNROLL
-    for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
-    for (int e = 0; e < 2; ++e) {
-        float sum = softmax.sum[i][e];
-        SIMT_UNROLL
-        for (int lanes = 1; lanes < 4; lanes *= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
-        const RowEnd<float> end = end_of_row(softmax.maximum[i][e] * kLn2, sum, rules.sink_logit);
-        SIMT_UNROLL
-        for (int n = 0; n < kDims / 8; ++n) SIMT_UNROLL
-        for (int x = 2 * e; x < 2 * e + 2; ++x) o[i][n][x] *= end.weight;
-        const int row = warp_row + Rows::lane_row() + i * 16 + e * 8;
-        if (row < count && Rows::lane_column() == 0) lse[(b * gridDim.y + h) * rules.steps + t0 + row] = end.lse;
-    }
+    softmax.template finish<Rows>(o, rules.sink_logit, warp_row, [&](int row, float value) {
+        if (row < count) lse[(b * gridDim.y + h) * rules.steps + t0 + row] = value;
+    });
     __syncwarp();  // the warp's rows of q become the stage of its sums
     store_sums<T, Rows>(q_tile, warp_row, out, out.at(b, t0, h), count, in.dims, o, 0);
 }

@@ -182,6 +182,15 @@ struct HeadRows {
     }
 };
 
+/// Blocks for tiles x heads x batches.
+inline dim3 attention_grid(int64_t tiles, int64_t heads, int64_t batches) {
+    dim3 grid = grid_of(tiles, 1);
+    require(heads <= 65535 && batches <= 65535, "attention of more than 65535 heads or batches");
+    grid.y = static_cast<unsigned>(heads);
+    grid.z = static_cast<unsigned>(batches);
+    return grid;
+}
+
 /// What every attention kernel reads.
 template <class T>
 struct AttentionOperands {

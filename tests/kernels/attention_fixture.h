@@ -23,6 +23,18 @@ inline void fill(AttentionCase& x, Dtype dtype, double spread = 1.0) {
     }
 }
 
+/// The kernels that a case is tested on: those the device starts with and, where they have an effect, all it has.
+inline std::vector<AttentionKernels> kernels_for(const AttentionCase& x, Dtype dtype) {
+    const bool choice = test_device() != Device::cpu && is_narrow(dtype) && x.D > 32 && x.D <= 128;
+    if (!choice) return {AttentionKernels::automatic};
+    return {AttentionKernels::mma, AttentionKernels::wgmma};
+}
+
+inline const char* name_of(AttentionKernels kernels) {
+    constexpr const char* kNames[] = {"automatic", "mma", "wgmma"};
+    return kNames[static_cast<int>(kernels)];
+}
+
 /// The tensors of one case in one dtype, and the ops on them.
 class AttentionRun {
   public:

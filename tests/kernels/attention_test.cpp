@@ -7,19 +7,9 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Forward, weights and backward of one case against the oracle, in one dtype.
-void check_case(AttentionCase x, Dtype dtype, double spread = 1.0, double scale = 1.0) {
-    fill(x, dtype, spread);
-    x.scale *= scale;
-    INFO(describe(x));
-    Context context(test_device(), 2);
-    AttentionRun run(x, dtype);
-    run.forward(context);
-    run.measure(context);
-    run.backward(context);
-    const AttentionResult expected = reference_attention(x);
-    std::optional<AttentionResult> naive;
-    if (is_narrow(dtype)) naive = reference_attention(x, dtype);
+/// Everything a run gave against the oracle; narrow types may be off by twice what a naive computation in them is.
+void check_run(const AttentionRun& run, Dtype dtype, double spread,
+               const AttentionResult& expected, const std::optional<AttentionResult>& naive) {
     // Logits of size ~spread² carry the rounding of float; lse and gradients inherit it.
     const double f32 = 1e-5 * std::max(1.0, spread * spread);
     const auto check = [&](const char* name, const TestTensor& tensor, Values AttentionResult::*member) {
@@ -39,6 +29,25 @@ void check_case(AttentionCase x, Dtype dtype, double spread = 1.0, double scale 
         Values sum = expected.d_sink_logit;
         for (double& value : sum) value += 1.0;  // it accumulates
         check_close("d_sink_logit", *run.d_sink_logit, sum, is_narrow(dtype) ? 1e-2 : 1e-5);
+    }
+}
+
+/// Forward, weights and backward of one case against the oracle, in one dtype.
+void check_case(AttentionCase x, Dtype dtype, double spread = 1.0, double scale = 1.0) {
+    fill(x, dtype, spread);
+    x.scale *= scale;
+    const AttentionResult expected = reference_attention(x);
+    std::optional<AttentionResult> naive;
+    if (is_narrow(dtype)) naive = reference_attention(x, dtype);
+    for (AttentionKernels kernels : kernels_for(x, dtype)) {
+        INFO(describe(x) << " on " << name_of(kernels));
+        Context context(test_device(), 2);
+        context.set_attention_kernels(kernels);
+        AttentionRun run(x, dtype);
+        run.forward(context);
+        run.measure(context);
+        run.backward(context);
+        check_run(run, dtype, spread, expected, naive);
     }
 }
 
@@ -82,6 +91,23 @@ TEST_CASE("attention: every tile of head dims in bf16, several tiles of queries 
     check_case(chunk, Dtype::bf16);
     chunk.has_sink_query = true;
     check_case(chunk, Dtype::bf16);
+}
+
+TEST_CASE("attention: every normaliser, mask, bias and grouping on every kernel of 16-bit types, several tiles") {
+    if (test_device() == Device::cpu) return;  // it has no choice of kernels
+    for (const AttentionCase& x : attention_variants({.B = 1, .T = 33, .S = 33, .D = 64})) check_case(x, Dtype::bf16);
+    for (const AttentionCase& x : attention_variants({.B = 1, .T = 145, .S = 145, .D = 64}))
+        if (x.normaliser == Normaliser::sink_logit) check_case(x, Dtype::bf16);
+    for (const AttentionCase& x : attention_variants({.B = 1, .T = 131, .S = 131, .D = 128}))
+        if (x.normaliser == Normaliser::off_by_one && x.has_sink_query) check_case(x, Dtype::f16);
+    for (double scale : {-1.0, 0.0})
+        check_case({.B = 1, .T = 70, .S = 70, .H = 2, .G = 2, .D = 64, .normaliser = Normaliser::off_by_one}, Dtype::bf16,
+                   1.0, scale);
+    AttentionCase apart{.B = 1, .T = 300, .S = 140, .H = 2, .G = 1, .D = 64};  // most queries see a few keys, or none
+    apart.key_start = 130;
+    apart.span = {20, 5};
+    apart.normaliser = Normaliser::off_by_one;
+    check_case(apart, Dtype::bf16);
 }
 
 TEST_CASE("attention: a scale that is negative, or zero") {

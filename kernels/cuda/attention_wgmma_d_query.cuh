@@ -1,0 +1,241 @@
+// Attention's gradient of queries with TMA and wgmma (sm_90a): T bf16 or fp16, D <= 128, any shape, views whose base
+// and strides are multiples of 16 bytes. Maths as in attention_mma_backward.cuh, which says why there are two passes:
+//   P' = 2^(scale log2(e) q k^T + log2(e) bias - log2(e) LSE');  dP = dO V^T;  dS = P' * (dP - D)
+//   dQ = scale round(dS) K
+// Forward: attention_wgmma_forward.cuh. dS is rounded to T for its product; all else is f32.
+// Shapes: q, d_out, d_q, d_sink_query T [B,T,H,D]; k, v T [B,S,G,D]; lse, delta f32 [B,H,T]. Overwritten: d_q and
+// d_sink_query.
+// Launch map: one block for (tile of kOwn queries, h, b), the last tile first. Warpgroup 0 loads: one thread issues
+// TMA; the other two, with 64 queries each, walk over the tiles of kOther keys that a query of the block sees, [sinks |
+// the rest] one after the other; a group passes over a tile that none of its own queries sees, and the mask is applied
+// to elements only in tiles that are not wholly visible to a warp. Where sinks have a query of their own, the sums of
+// their part are d_sink_query.
+// Shared memory: two tiles of kOwn rows of q (the sinks' query and the rest's), one of dO, kStages tiles of kOther rows
+// of k and of v: 112 KiB at D = 64, 192 KiB at D = 128.
+// Barriers. full[stage]: one arrival and the bytes of a tile of k and of v; each group waits for it. empty[stage]: an
+// arrival of each multiplying warp once its products with the tile are complete (or it passes over it); the loading
+// thread waits for it. A full barrier for each q tile and for dO, used once. Named barriers 1 and 2: the warps of one
+// group, before a q tile becomes the stage of its sums. A group does not wait for the other.
+// A group's step n: issue q k_n^T and dO v_n^T; wait for the first, and with it for dQ's product of step n - 1; P'
+// while the second is under way; wait; dS; issue dS k_n.
+// Masked keys of a loaded tile have weight 0: keys and values must be finite where a tile holds them.
+// Work: 6 D operations a visible (query, key). Deterministic: every sum has one owner and one order; no atomics.
+#pragma once
+
+#include "kernels/cuda/attention_mma_backward.cuh"
+#include "kernels/cuda/attention_wgmma_tile.cuh"
+
+namespace ballast::cuda {
+
+template <class T, int kDims>
+struct WgmmaQueryGradient {
+    static constexpr int kGroups = 2, kRegisters = 240, kLoadingRegisters = 24;
+    static constexpr int kThreads = (1 + kGroups) * simt::ptx::kWarpgroup;
+    // Columns whose two products are live beside the sums: 64 + 64 + 32 registers at D = 64, 48 + 48 + 64 at D = 128.
+    static constexpr int kOwn = kGroups * kGroupRows, kOther = kDims <= 64 ? 128 : 96, kTiles = kOther / 8, kStages = 2;
+    using Tile = WgmmaTile<T, kDims>;
+    using Rows = MmaRows<T, kDims, simt::ptx::kWarpgroup>;
+    using Pipeline = WgmmaPipeline<kStages>;
+
+    static constexpr simt::SmemPlan memory() {
+        simt::SmemPlan plan;
+        for (int elements : {2 * kOwn * kDims, kOwn * kDims, kStages * kOther * kDims, kStages * kOther * kDims})
+            plan = plan.take<T>(static_cast<size_t>(elements), 1024);
+        return plan.template take<Mbarrier>(3 + Pipeline::kBarriers);
+    }
+    __device__ static int tiles(const Range& range) {
+        return range.empty() ? 0 : static_cast<int>((range.end - range.begin + kOther - 1) / kOther);
+    }
+};
+
+template <class T, int kDims>
+struct WgmmaQueryGradientBlock {
+    using Shape = WgmmaQueryGradient<T, kDims>;
+    using Tile = typename Shape::Tile;
+    using Rows = typename Shape::Rows;
+    using Pipeline = typename Shape::Pipeline;
+    static constexpr int kOwn = Shape::kOwn, kOther = Shape::kOther, kTile = kOther * kDims, kTiles = Shape::kTiles;
+
+    T *q_tiles, *d_o_tile, *k_tiles, *v_tiles;
+    Mbarrier *q_full, *d_o_full;
+    Pipeline pipeline;
+    int64_t t0, h, b;
+    HeadRules<float> rules;
+    int count;
+
+    __device__ WgmmaQueryGradientBlock(simt::Smem& smem, const AttentionOperands<T>& in)
+        : q_tiles(smem.take<T>(2 * kOwn * kDims, 1024)),
+          d_o_tile(smem.take<T>(kOwn * kDims, 1024)),
+          k_tiles(smem.take<T>(Shape::kStages * kTile, 1024)),
+          v_tiles(smem.take<T>(Shape::kStages * kTile, 1024)),
+          q_full(smem.take<Mbarrier>(3 + Pipeline::kBarriers)),
+          d_o_full(q_full + 2),
+          pipeline{q_full + 3},
+          t0(int64_t{gridDim.x - 1 - blockIdx.x} * kOwn),
+          h(blockIdx.y),
+          b(blockIdx.z),
+          rules(in.rules, h),
+          count(static_cast<int>(min(int64_t{kOwn}, rules.steps - t0))) {}
+
+    __device__ T* key_tile(unsigned n) const { return k_tiles + Pipeline::stage(n) * kTile; }
+    __device__ T* value_tile(unsigned n) const { return v_tiles + Pipeline::stage(n) * kTile; }
+
+    __device__ void init_barriers() const {
+        for (int i = 0; i < 3; ++i) simt::ptx::mbarrier_init(q_full + i, 1);
+        pipeline.init(1, 4 * Shape::kGroups);
+        simt::ptx::mbarrier_init_fence();
+    }
+
+    __device__ __forceinline__ void load_own(T* to, const simt::TensorMap& map, Mbarrier* full) const {
+        simt::ptx::mbarrier_arrive_expect(full, Tile::template kBytes<kOwn>);
+        for (int group = 0; group < Shape::kGroups; ++group)
+            Tile::template load<kGroupRows>(to + group * kGroupRows * kDims, map,
+                                            static_cast<int>(t0) + group * kGroupRows, static_cast<int>(h),
+                                            static_cast<int>(b), full);
+    }
+
+    /// The loading thread.
+    __device__ __forceinline__ void load(const WgmmaGradientMaps& maps, const AttentionOperands<T>& in) const {
+        const int batch = static_cast<int>(b), kv_head = static_cast<int>(h / in.group);
+        unsigned n = 0;
+        for (int i = 0; i < 2; ++i) {
+            const KeyPart& part = in.rules.parts[i];
+            const Range sees = rules.visible(part, t0, count);
+            const int tiles = Shape::tiles(sees);
+            if (tiles == 0) continue;
+            if (n == 0 || in.sink_query.data != nullptr) {
+                const bool sinks = part.sinks && in.sink_query.data != nullptr;
+                load_own(q_tiles + i * kOwn * kDims, sinks ? maps.sink_query : maps.q, q_full + i);
+            }
+            if (n == 0) load_own(d_o_tile, maps.d_out, d_o_full);
+            int row = static_cast<int>(part.first_row + sees.begin);
+            for (int tile = 0; tile < tiles; ++tile, ++n, row += kOther) {
+                pipeline.begin(n, 2 * Tile::template kBytes<kOther>);
+                Tile::template load<kOther>(key_tile(n), maps.k, row, kv_head, batch, pipeline.full(n));
+                Tile::template load<kOther>(value_tile(n), maps.v, row, kv_head, batch, pipeline.full(n));
+            }
+        }
+    }
+
+    /// A multiplying group.
+    __device__ __forceinline__ void multiply(int group, const HeadRows<T>& d_q, const HeadRows<T>& d_sink_query,
+                                             const AttentionSaved<T>& saved, const AttentionOperands<T>& in) const {
+        const int group_row = group * kGroupRows, warp = static_cast<int>(threadIdx.x / kWarpSize) % 4;
+        const int warp_row = group_row + warp * 16;
+        const int group_count = min(kGroupRows, count - group_row), warp_count = min(16, count - warp_row);
+        const MmaLogits logits(in, rules);
+        float lse[2], delta[2];
+        SIMT_UNROLL
+        for (int e = 0; e < 2; ++e) {
+            const int row = warp_row + Rows::lane_row() + e * 8;
+            const int64_t n = (b * gridDim.y + h) * rules.steps + t0 + row;
+            lse[e] = row < count ? lse_as_power(saved.lse[n]) : 0.0f;
+            delta[e] = row < count ? saved.delta[n] : 0.0f;
+        }
+
+        const T* d_o = d_o_tile + group_row * kDims;
+        float s[1][kTiles][4], d_p[1][kTiles][4], sums[1][kDims / 8][4] = {};
+        uint32_t d_s[1][kTiles / 2][4];
+        unsigned n = 0, last = 0;
+        bool pending = false;  // the product of tile `last` with d_s is under way
+        const auto finish_pending = [&] {
+            simt::ptx::wgmma_wait<0>();
+            simt::ptx::pin_registers(flat(sums));
+            pipeline.release(last);
+            pending = false;
+        };
+        int q_part = 0;
+        for (int i = 0; i < 2; ++i) {
+            const KeyPart& part = in.rules.parts[i];
+            const Range sees = rules.visible(part, t0, count);
+            const int tiles = Shape::tiles(sees), columns = static_cast<int>(sees.end - sees.begin);
+            if (tiles > 0 && (n == 0 || in.sink_query.data != nullptr)) {
+                simt::ptx::mbarrier_wait(q_full + i, 0);
+                q_part = i;
+            }
+            if (tiles > 0 && n == 0) simt::ptx::mbarrier_wait(d_o_full, 0);
+            const T* q = q_tiles + (q_part * kOwn + group_row) * kDims;
+            const TileRules of_group = rules.from(part, t0 + group_row, sees.begin);
+            const TileRules near = rules.from(part, t0 + warp_row, sees.begin);
+            SIMT_NO_UNROLL
+            for (int tile = 0; tile < tiles; ++tile, ++n) {
+                const int c0 = tile * kOther;
+                pipeline.wait(n);
+                if (group_count <= 0 || !of_group.meets(0, group_count, c0, kOther)) {
+                    if (pending) finish_pending();
+                    pipeline.release(n);
+                    continue;
+                }
+                simt::ptx::pin_registers(flat(s));
+                simt::ptx::pin_registers(flat(d_p));
+                simt::ptx::wgmma_fence();
+                Tile::template multiply<kOther>(s, q, key_tile(n));
+                simt::ptx::wgmma_commit();
+                Tile::template multiply<kOther>(d_p, d_o, value_tile(n));
+                simt::ptx::wgmma_commit();
+                simt::ptx::wgmma_wait<1>();
+                simt::ptx::pin_registers(flat(s));
+                if (pending) pipeline.release(last);
+                const MmaPlaces<Rows, false> places(0, c0);
+                const float factor = logits.finish(s, near, places);
+                if (c0 + kOther > columns || !near.holds(0, warp_count, c0, kOther)) hide(s, near, places, columns);
+                SIMT_UNROLL
+                for (int t = 0; t < kTiles; ++t) SIMT_UNROLL
+                for (int e = 0; e < 4; ++e) s[0][t][e] = simt::ptx::exp2_approximate(s[0][t][e] * factor - lse[e / 2]);
+                simt::ptx::wgmma_wait<0>();
+                simt::ptx::pin_registers(flat(d_p));
+                SIMT_UNROLL
+                for (int t = 0; t < kTiles; ++t) SIMT_UNROLL
+                for (int e = 0; e < 4; ++e) s[0][t][e] *= d_p[0][t][e] - delta[e / 2];
+                round_weights<T>(d_s, s);
+                simt::ptx::pin_registers(flat(sums));
+                simt::ptx::pin_registers(d_s[0]);
+                simt::ptx::wgmma_fence();
+                Tile::template add_weighted<kOther>(sums, d_s, key_tile(n));
+                simt::ptx::wgmma_commit();
+                last = n;
+                pending = true;
+            }
+            if (pending) finish_pending();
+            simt::ptx::wgmma_wait<0>();  // of nothing; ptxas does not know, and would put one of its own
+
+            const HeadRows<T>& to = part.sinks ? d_sink_query : d_q;
+            if (to.data == nullptr) continue;  // sinks without a query of their own: they add to d_q
+            scale_sums(sums, in.scale);
+            group_barrier<0>(group);  // its rows of the part's q become the stage of its sums
+            store_sums<T, Rows>(q_tiles + (i * kOwn + group_row) * kDims, warp * 16, to, to.at(b, t0 + group_row, h),
+                                group_count, in.dims, sums, 0);
+            SIMT_UNROLL
+            for (int t = 0; t < kDims / 8; ++t) SIMT_UNROLL
+            for (int e = 0; e < 4; ++e) sums[0][t][e] = 0;
+        }
+    }
+};
+
+template <class T, int kDims>
+__global__ void __launch_bounds__(WgmmaQueryGradient<T, kDims>::kThreads, 1)
+    attention_wgmma_d_query_kernel(const __grid_constant__ HeadRows<T> d_q,
+                                   const __grid_constant__ HeadRows<T> d_sink_query,
+                                   const __grid_constant__ WgmmaGradientMaps maps,
+                                   const __grid_constant__ AttentionSaved<T> saved,
+                                   const __grid_constant__ AttentionOperands<T> in) {
+#if SIMT_SM90A
+    using Shape = WgmmaQueryGradient<T, kDims>;
+    simt::Smem smem;
+    const WgmmaQueryGradientBlock<T, kDims> block(smem, in);
+    if (threadIdx.x == 0) block.init_barriers();
+    __syncthreads();
+    const int group = simt::ptx::warpgroup();
+    if (group == 0) {
+        simt::ptx::give_back_registers<Shape::kLoadingRegisters>();
+        if (threadIdx.x == 0) block.load(maps, in);
+    } else {
+        simt::ptx::take_registers<Shape::kRegisters>();
+        block.multiply(group - 1, d_q, d_sink_query, saved, in);
+    }
+#else
+    __trap();  // never launched there
+#endif
+}
+
+}  // namespace ballast::cuda

@@ -1,0 +1,139 @@
+// What the attention kernels of sm_90a share: tiles that TMA brings and wgmma multiplies, the pipeline of mbarriers
+// they come through, and the turns that warpgroups take at the tensor cores.
+//
+// A tile is rows of kDims elements, zero beyond the head's dims and beyond the rows of the tensor; it lies in shared
+// memory as kDims / 64 spans of rows of 128 bytes with their chunks permuted, which is what a TMA box of 64 dims writes
+// and what wgmma reads, as rows (k-major) or as columns (mn-major) of an operand.
+// wgmma's accumulators lie, in each warp of 16 rows, as the m16n8 tiles of mma.sync do: maps of rows and columns, masks
+// and the softmax are those of attention_mma_tile.cuh with one row tile a warp.
+#pragma once
+
+#include "kernels/cuda/attention_mma_tile.cuh"
+#include "kernels/simt/hopper.cuh"
+
+namespace ballast::cuda {
+
+using simt::ptx::Mbarrier;
+
+inline constexpr int kGroupRows = 64;  // rows of a warpgroup's product
+
+/// A warp's products, as wgmma's accumulators.
+template <int kTiles>
+__device__ __forceinline__ float (&flat(float (&s)[1][kTiles][4]))[4 * kTiles] {
+    return reinterpret_cast<float(&)[4 * kTiles]>(s);
+}
+
+template <class T, int kDims>
+struct WgmmaTile {
+    static_assert(sizeof(T) == 2 && kDims % 64 == 0);
+    static constexpr simt::Swizzle kSwizzle = simt::Swizzle::bytes_128;
+    static constexpr int kSpan = 64, kSpans = kDims / kSpan;
+    static constexpr unsigned kRowBytes = simt::swizzle_span(kSwizzle);
+
+    template <int kRows>
+    static constexpr unsigned kBytes = kRows* kDims * sizeof(T);
+
+    /// Starts the copy of kRows rows of one head, from `row` on. The map is of boxes of kSpan x kRows.
+    template <int kRows>
+    __device__ __forceinline__ static void load(T* to, const simt::TensorMap& map, int row, int head, int batch,
+                                                Mbarrier* full) {
+        SIMT_UNROLL
+        for (int i = 0; i < kSpans; ++i)
+            simt::ptx::tma_load<4>(to + i * kRows * kSpan, map, {i * kSpan, row, head, batch}, full);
+    }
+
+    /// Issues s[own row][other row] = own row · other row, for tiles of kGroupRows and kOther rows.
+    template <int kOther>
+    __device__ __forceinline__ static void multiply(float (&s)[1][kOther / 8][4], const T* own, const T* other) {
+        const uint64_t a = simt::ptx::k_major_descriptor(own, kSwizzle);
+        const uint64_t b = simt::ptx::k_major_descriptor(other, kSwizzle);
+        SIMT_UNROLL
+        for (unsigned step = 0; step < kDims / 16; ++step)
+            simt::ptx::wgmma<T>(flat(s), simt::ptx::advance(a, step / 4 * kGroupRows * kRowBytes + step % 4 * 32),
+                                simt::ptx::advance(b, step / 4 * kOther * kRowBytes + step % 4 * 32), step > 0);
+    }
+
+    /// Issues sums[own row][dim] += sum over c of weights[own row][c] values[c][dim], c < kOther.
+    template <int kOther>
+    __device__ __forceinline__ static void add_weighted(float (&sums)[1][kDims / 8][4],
+                                                        const uint32_t (&weights)[1][kOther / 16][4], const T* values) {
+        const uint64_t b = simt::ptx::mn_major_descriptor(values, kSwizzle, kOther);
+        SIMT_UNROLL
+        for (unsigned step = 0; step < kOther / 16; ++step)
+            simt::ptx::wgmma<T, simt::ptx::Major::mn>(flat(sums), weights[0][step],
+                                                      simt::ptx::advance(b, step * 16 * kRowBytes), true);
+    }
+};
+
+/// What a backward pass loads, by boxes of 64 dims, and of as many rows as the pass has in a tile of queries or keys.
+struct WgmmaGradientMaps {
+    simt::TensorMap q, sink_query, d_out, k, v;
+};
+
+/// sums *= factor.
+template <int kTiles>
+__device__ __forceinline__ void scale_sums(float (&sums)[1][kTiles][4], float factor) {
+    SIMT_UNROLL
+    for (int n = 0; n < kTiles; ++n) SIMT_UNROLL
+    for (int e = 0; e < 4; ++e) sums[0][n][e] *= factor;
+}
+
+/// Tiles 0, 1, 2, … through kStages places in shared memory. One thread fills; every warp that reads releases.
+template <int kStages>
+struct WgmmaPipeline {
+    static constexpr int kBarriers = 2 * kStages;
+    Mbarrier* barriers;  // full, then empty
+
+    __device__ __forceinline__ static unsigned stage(unsigned tile) { return tile % kStages; }
+    __device__ __forceinline__ static unsigned parity(unsigned tile) { return tile / kStages % 2; }
+    __device__ __forceinline__ Mbarrier* full(unsigned tile) const { return barriers + stage(tile); }
+    __device__ __forceinline__ Mbarrier* empty(unsigned tile) const { return barriers + kStages + stage(tile); }
+
+    /// By one thread.
+    __device__ void init(unsigned filling_arrivals, unsigned reading_warps) const {
+        for (unsigned i = 0; i < kStages; ++i) {
+            simt::ptx::mbarrier_init(full(i), filling_arrivals);
+            simt::ptx::mbarrier_init(empty(i), reading_warps);
+        }
+    }
+    /// Waits for the tile's place.
+    __device__ __forceinline__ void wait_empty(unsigned tile) const {
+        simt::ptx::mbarrier_wait(empty(tile), parity(tile) ^ 1);
+    }
+    /// The same, by the thread that issues TMA; the tile will be so many bytes.
+    __device__ __forceinline__ void begin(unsigned tile, unsigned bytes) const {
+        wait_empty(tile);
+        simt::ptx::mbarrier_arrive_expect(full(tile), bytes);
+    }
+    __device__ __forceinline__ void wait(unsigned tile) const { simt::ptx::mbarrier_wait(full(tile), parity(tile)); }
+    /// By a warp that has read the tile, or does not want it; in either case it has waited for it.
+    __device__ __forceinline__ void release(unsigned tile) const {
+        __syncwarp();  // no lane is still waiting: it would sleep through the phase
+        if (threadIdx.x % kWarpSize == 0) simt::ptx::mbarrier_arrive(empty(tile));
+    }
+};
+
+/// Ping-pong: warpgroups issue products in turn, so that the tensor cores work for one while the others are busy with
+/// their softmax (FlashAttention-3, section 3.1). Named barriers 1 … kGroups: the group's turn.
+template <int kGroups>
+struct WgmmaTurns {
+    int group;
+    unsigned last;  // tile
+
+    __device__ __forceinline__ void wait(unsigned tile) const {
+        if (tile == 0 && group == 0) return;
+        simt::ptx::named_barrier_wait(1 + group, 2 * simt::ptx::kWarpgroup);
+    }
+    __device__ __forceinline__ void pass(unsigned tile) const {
+        if (tile == last && group == kGroups - 1) return;
+        simt::ptx::named_barrier_arrive(1 + (group + 1) % kGroups, 2 * simt::ptx::kWarpgroup);
+    }
+};
+
+/// A barrier of the warps of one of the groups, numbered after those of kTurns turns.
+template <int kTurns>
+__device__ __forceinline__ void group_barrier(int group) {
+    simt::ptx::named_barrier_wait(1 + kTurns + group, simt::ptx::kWarpgroup);
+}
+
+}  // namespace ballast::cuda
