@@ -236,8 +236,13 @@ class Bench {
         const std::string sink(kNormaliserNames[static_cast<size_t>(normaliser)]);
         if (out_of_time("attention " + shape + ", " + sink)) return;
         const AttentionCase x(context_, s, x_, normaliser);
-        const auto add = [&](const char* direction, double flops, const Timing& time) {
-            auto line = record(std::string("attention_") + direction + ", " + sink, shape, {0, flops}, time);
+        const auto add = [&](const char* direction, double flops, const auto& run) {
+            auto line = record(std::string("attention_") + direction + ", " + sink, shape, {0, flops}, timer_(run));
+            if (context_.device() != Device::cpu) {  // what a GPU other than sm_90a cannot run, the same kernels again
+                context_.set_attention_kernels(AttentionKernels::wgmma);
+                line["wgmma_seconds"] = timer_(run).median;
+                context_.set_attention_kernels(AttentionKernels::automatic);
+            }
             line.update({{"model", s.model},
                          {"B", s.B},
                          {"T", s.T},
@@ -247,8 +252,8 @@ class Bench {
                          {"normaliser", sink}});
             report_["attention"].push_back(line);
         };
-        add("forward", s.forward_flops(), timer_([&] { x.forward(context_); }));
-        add("backward", s.backward_flops(), timer_([&] { x.backward(context_); }));
+        add("forward", s.forward_flops(), [&] { x.forward(context_); });
+        add("backward", s.backward_flops(), [&] { x.backward(context_); });
     }
 
     Settings settings_;
