@@ -1,6 +1,6 @@
 // How much attention the first positions get, and the mean attention map of every head.
 
-const attention = {position: 0};
+const attention = {position: 0, root: 2};  // root: of a weight, for its colour
 
 // Viridis: even steps look even, to every kind of colour vision, on screen and on paper.
 const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
@@ -26,7 +26,7 @@ function showShares(host) {
   const positions = Math.min(...measured.map(run => run.sinks.sink_rate.length)), layers = Math.max(...measured.map(run => run.sinks.layers.length));
   const chart = lineChart({title: "Share of attention on one of the first positions, by layer", series: () => shareSeries(shownRuns().filter(run => run.sinks)),
     xLabel: () => "layer", xTicks: () => ticks(0, Math.max(layers - 1, 1), false, Math.min(layers, 12)).filter(Number.isInteger), xFormat: String, xRead: x => String(Math.round(x)),
-    yLabel: "share of attention", yTick: x => `${Number((100 * x).toFixed(1))} %`, yFormat: x => `${(100 * x).toFixed(1)} %`, zero: true, inset: 14, height: 280});
+    yLabel: "share of attention", yTick: x => `${Number((100 * x).toFixed(1))} %`, yFormat: x => `${(100 * x).toFixed(1)} %`, zero: true, inset: 14, height: 280, wide: true});
   const tokens = RUNS.filter(run => run.sink_tokens);
   host.append(el("div", {class: "controls"},
       choice("position", Array.from({length: positions}, (_, k) => [k, String(k + 1)]), 0, k => { attention.position = k; chart.chart.draw(); })),
@@ -49,14 +49,18 @@ function drawMap(canvas, run, layer, head) {
   canvas.width = canvas.height = side;
   const image = context.createImageData(side, side);
   for (let i = 0, at = 0; i < side; ++i)
-    for (let j = 0; j <= i; ++j, ++at) image.data.set([...viridis(data[at] / 255), 255], 4 * (i * side + j));
+    for (let j = 0; j <= i; ++j, ++at) image.data.set([...viridis((data[at] / 255) ** (2 / attention.root)), 255], 4 * (i * side + j));
   context.putImageData(image, 0, 0);
+  canvas.repaint = () => drawMap(canvas, run, layer, head);
 }
 
 function colourScale() {
   const canvas = el("canvas", {width: 190, height: 1}), context = canvas.getContext("2d");
   for (let x = 0; x < 190; ++x) { context.fillStyle = `rgb(${viridis(x / 189)})`; context.fillRect(x, 0, 1, 1); }
-  return el("div", {class: "scale"}, "0", canvas, "1", el("span", {}, "attention weight; colours go with its square root (the middle is 0.25), the same in every map"));
+  const text = el("span");
+  canvas.repaint = () => { text.textContent = `attention weight, the same colours in every map; the middle is ${figures(0.5 ** attention.root, 2)}`; };
+  canvas.repaint();
+  return el("div", {class: "scale"}, "0", canvas, "1", text);
 }
 
 /** Layers down, heads across; a press enlarges. */
@@ -148,7 +152,10 @@ function showAttention() {
   host.append(el("h3", {style: "margin-top:22px"}, "Mean attention map of every head"),
     el("p", {class: "soft"}, "Layers down, heads across; in a map rows are queries and columns keys, so a bright left edge is a sink. Press a map to enlarge it and to see the same head of every run.",
       pooled ? ` Maps of ${pooled.maps.length} positions are drawn as ${pooled.maps.side} × ${pooled.maps.side}: a cell is the attention of a mean query on all of its keys.` : ""),
-    colourScale(), grids);
+    el("div", {class: "controls"}, choice("colours by", [[2, "square root"], [4, "fourth root, for small weights"]], attention.root, root => {
+      attention.root = root;
+      for (const canvas of document.querySelectorAll("canvas")) canvas.repaint();
+    })), colourScale(), grids);
   onRedraw(() => {  // drawn once, shown or hidden
     if (!grids.children.length) grids.append(...mapped.map(run => mapGrid(run, open)));
     mapped.forEach((run, i) => { grids.children[i].hidden = !run.shown; });

@@ -93,7 +93,7 @@ function nearest(points, x) {
 function lineChart(options) {
   const group = options.group || plotGroup();
   const host = el("div"), tip = el("div", {class: "tip", hidden: "", role: "status", "aria-live": "polite"});
-  const figure = el("figure", {}, el("h3", {}, options.title), host, tip);
+  const figure = el("figure", {class: options.wide ? "wide" : null}, el("h3", {}, options.title), host, tip);
   let state = null;  // of the last drawing
 
   function draw() {

@@ -84,5 +84,5 @@ function showMachine() {
   const of = el("div");
   host.append(of);
   onRedraw(() => of.replaceChildren(...shownRuns().map((run, i) => el("details", i === 0 ? {open: ""} : {},
-    el("summary", {}, runName(run)), el("div", {class: "columns"}, parameterTable(run), el("div", {}, memoryTable(run), environmentTable(run)))))));
+    el("summary", {}, runName(run)), el("div", {class: "columns wide"}, parameterTable(run), el("div", {}, memoryTable(run), environmentTable(run)))))));
 }

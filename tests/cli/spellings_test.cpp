@@ -156,7 +156,7 @@ TEST_CASE("cli: eval table, sinks and logits write the documented keys") {
     succeed("eval table " + run.file("run") + text + "--max-tokens 100 --cache 16 --sinks 0,2 --every 4");
     const json table = run.json("out.json");
     CHECK(keys_of(table) == Keys{"cache", "models"});
-    CHECK(keys_of(table["models"][0]) == Keys{"model", "results", "sinks"});
+    CHECK(keys_of(table["models"][0]) == Keys{"model", "results", "sinks", "step"});
     CHECK(table["models"][0]["results"].size() == 4);  // 0 + C, 2 + (C - 2), dense, recompute
 
     succeed("eval sinks " + run.file("run") + text + "--length 16 --sequences 2 --maps " +

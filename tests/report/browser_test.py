@@ -58,6 +58,8 @@ class Browser:
                 if "error" in reply:
                     raise RuntimeError(f"{method}: {reply['error']}")
                 return reply["result"]
+            if reply.get("method") == "Page.javascriptDialogOpening":  # would wait for a person
+                raise RuntimeError(f"text of a run became script: {reply['params']}")
             self.events.append(reply)
 
     def receive(self):
