@@ -21,7 +21,7 @@ inline constexpr size_t kMostPoints = 1000;
 inline constexpr size_t kMostSamples = 40;
 inline constexpr size_t kLongestSample = 4000;  // bytes
 
-/// Reads the run's folder, what of it is there. `maps_bytes` is what its attention maps may take.
+/// Reads the run's folder, what of it is there; `tables` as in read_evaluations.
 RunData read_run(const std::string& folder, const std::string& label, const std::vector<std::string>& tables);
 
 /// Everything but the configuration and the maps.

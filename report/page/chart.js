@@ -147,15 +147,11 @@ function lineChart(options) {
     for (const {s, p} of rows)
       if (p[1] !== null && Number.isFinite(state.y(p[1]))) state.overlay.append(svg("circle", {cx: state.x(p[0]), cy: state.y(p[1]), r: 4, fill: s.color}));
     const format = options.yFormat || figures;
-    const more = (s, p) => {
-      const range = p.length < 4 || p[2] === null ? "" : s.errors ? ` ± ${format(p[3] - p[1])}` : `, ${format(p[2])} … ${format(p[3])}`;
-      return range + (p.length > 4 ? `, smoothed ${format(p[1])}` : "");
-    };
+    const spread = (s, p) => !own || p.length < 4 || p[2] === null ? "" : s.errors ? ` ± ${format(p[3] - p[1])}` : `  ${format(p[2])} … ${format(p[3])}`;
     tip.replaceChildren(el("div", {class: "soft"}, `${options.xName?.() || options.xLabel()} ${(options.xRead || whole)(shownX)}`),
-      ...rows.map(({s, p}) => el("div", {}, swatch(s.color), `${s.name}  `, el("b", {}, format(p[4] ?? p[1])), more(s, p))));
-    const left = px / state.width * host.clientWidth;
-    tip.style.left = left < host.clientWidth / 2 ? `${left + 26}px` : "auto";
-    tip.style.right = left < host.clientWidth / 2 ? "auto" : `${host.clientWidth - left + 26}px`;
+      ...rows.map(({s, p}) => el("div", {}, swatch(s.color), `${s.name}  `, el("b", {}, format(p[4] ?? p[1])), spread(s, p))));
+    const left = host.offsetLeft + px / state.width * host.clientWidth, room = figure.clientWidth - tip.offsetWidth - 4;
+    tip.style.left = `${bounded(left < figure.clientWidth / 2 ? left + 12 : left - tip.offsetWidth - 12, 4, Math.max(room, 4))}px`;
   }
 
   function listen(drawing) {

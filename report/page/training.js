@@ -51,7 +51,7 @@ function trainingPlots() {
     {title: "Validation loss", yLabel: "nats per token", log: absolute, yFormat: perplexity, empty: "no validation yet",
       series: () => shownRuns().map(validationSeries)},
     {title: "Gradient norm", yLabel: "L2, before clipping", series: metric("grad_norm")},
-    {title: "Learning rate", yLabel: "of the update", series: () => shownRuns().map(run => ({...look(run), points: metricPoints(run, "lr")})), yTick: x => figures(x, 2)},
+    {title: "Learning rate", yLabel: "of the update", series: () => shownRuns().map(run => ({...look(run), points: metricPoints(run, "lr").map(p => p.slice(0, 2))})), yTick: x => figures(x, 2)},
     {title: "Speed", yLabel: "tokens per second", series: metric("tokens_per_second"), yFormat: whole, zero: true},
   ];
   if (RUNS.some(run => run.metrics.series.loss_scale))

@@ -13,7 +13,9 @@ nlohmann::json data_of(const std::string& path) {
     return nlohmann::json::parse(page.substr(begin, page.find("</script>", begin) - begin));
 }
 
-std::string with_text(const TinyRun& run) { return " --cache 16 --max-tokens 300 --threads 1 --text " + run.file("text.txt"); }
+std::string with_text(const TinyRun& run) {
+    return " --cache 16 --max-tokens 300 --threads 1 --text " + run.file("text.txt");
+}
 
 }  // namespace
 

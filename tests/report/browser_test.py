@@ -176,6 +176,9 @@ class Checks:
             self.browser.move(box[0] + box[2] * 0.5, box[1] + box[3] * 0.4)
             tip = self.tip(title)
             self.check(tip.count("\n") >= 3 and "step" in tip and "NaN" not in tip, f"hover over {title} reads: {tip!r}")
+            outside = self.browser.run("""[...document.querySelectorAll('.tip:not([hidden])')].filter(t => { const a = t.getBoundingClientRect(), b = t.parentNode.getBoundingClientRect();
+                return a.left < b.left || a.right > b.right; }).length""")
+            self.check(outside == 0, "readings stay inside their plots")
             cursors = self.browser.run("document.querySelectorAll('#training .cursor').length")
             self.check(cursors == 5, f"the cursor stands in all {cursors} plots of the group")
 
