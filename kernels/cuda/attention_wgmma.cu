@@ -9,7 +9,9 @@ namespace {
 
 /// Whether TMA takes boxes of rows of a [B,T,H,D] view.
 bool is_for_tma(const Tensor& x) {
-    const auto is_multiple = [&](int64_t elements) { return elements > 0 && elements * 2 % 16 == 0; };
+    const auto is_multiple = [&](int64_t elements) {
+        return elements > 0 && elements < int64_t{1} << 39 && elements % 8 == 0;
+    };
     if (x.numel() == 0 || reinterpret_cast<uintptr_t>(x.data) % 16 != 0) return false;
     for (size_t i = 0; i < 3; ++i)
         if (x.shape[i] > 1 && !is_multiple(x.stride[i])) return false;
@@ -21,7 +23,9 @@ template <class T>
 simt::TensorMap map_of(const Tensor& x, int rows) {
     const auto size = [&](size_t i) { return static_cast<uint64_t>(x.shape[i]); };
     // Nobody steps along a dimension of size 1; its stride may be anything, and has to look right.
-    const auto stride = [&](size_t i) { return x.shape[i] > 1 ? static_cast<uint64_t>(x.stride[i]) * sizeof(T) : 16; };
+    const auto stride = [&](size_t i) {
+        return x.shape[i] > 1 ? static_cast<uint64_t>(x.stride[i]) * sizeof(T) : (size(3) * sizeof(T) + 15) / 16 * 16;
+    };
     return simt::make_tensor_map(
         {.base = x.data,
          .element = std::is_same_v<T, __half> ? simt::TensorElement::fp16 : simt::TensorElement::bf16,

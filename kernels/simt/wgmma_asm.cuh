@@ -1,5 +1,6 @@
 // The asm statements of wgmma.cuh, which says what they do. Operands of an asm statement are numbered and N changes
-// their number, so that the text for each N comes out of one macro; it knows N of 8, 16, 32, 48, 64, 96, 128, 192 and 256.
+// their number, so that the text for each N comes out of one macro; it knows N of 8, 16, 32, 48, 64, 96, 128, 192 and
+// 256.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -58,8 +59,9 @@
 namespace ballast::simt::ptx::detail {
 
 template <int Registers>
-inline constexpr bool kHasWgmma = Registers == 4 || Registers == 8 || Registers == 16 || Registers == 24 ||
-                                  Registers == 32 || Registers == 48 || Registers == 64 || Registers == 96 || Registers == 128;
+inline constexpr bool kHasWgmma =
+    Registers == 4 || Registers == 8 || Registers == 16 || Registers == 24 || Registers == 32 || Registers == 48 ||
+    Registers == 64 || Registers == 96 || Registers == 128;
 
 template <class T, bool AIsMnMajor, bool BIsMnMajor, int Registers>
 __device__ __forceinline__ void wgmma_shared(float (&d)[Registers], uint64_t a, uint64_t b, bool accumulate) {
