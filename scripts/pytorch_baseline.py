@@ -2,14 +2,18 @@
 """The yardstick for bench_ops and bench_train_step: the same model, step and attention in PyTorch.
 
     pytorch_baseline.py --json OUT.json [--batches 8,16,32,64] [--seq 2048] [--budget SECONDS] [--smoke]
+    pytorch_baseline.py --device cpu --shape 70m --batches 2 --seq 1024 --dtype f32 --threads 2
 
-Model: GPT-NeoX as Pythia-160M is (parallel residual, rotary over a quarter of each head, untied head). Step: bf16 autocast over
-f32 weights, scaled_dot_product_attention, cross-entropy, clipping to norm 1, fused AdamW; all of it under torch.compile. Prints
-JSON to standard output when no --json is given. Exit code 4 when torch, or a GPU it can use, is missing.
+Model: GPT-NeoX as Pythia is (parallel residual, rotary over a quarter of each head, untied head). Step: bf16 autocast over f32
+weights (or f32), scaled_dot_product_attention, cross-entropy, clipping to norm 1, fused AdamW; on a GPU all of it under
+torch.compile, on a CPU eager, which is faster there. On a CPU page faults on temporaries cost PyTorch up to half its speed unless
+the allocator keeps memory and takes huge pages, so it is run again under GLIBC_TUNABLES that make it do both. Prints JSON to
+standard output when no --json is given. Exit code 4 when torch, or a GPU it can use, is missing.
 """
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -23,6 +27,9 @@ except ImportError:
     sys.exit(4)
 
 PEAK = 989e12  # dense bf16 of an H100 or H200 SXM
+SHAPES = {"14m": dict(layers=6, c=128, heads=4), "70m": dict(layers=6, c=512, heads=8), "160m": dict(layers=12, c=768, heads=12),
+          "410m": dict(layers=24, c=1024, heads=16)}
+ALLOCATOR = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:glibc.malloc.arena_max=1"
 
 
 def rotate(x, cos, sin, dims):
@@ -87,17 +94,17 @@ def synchronise(device):
         torch.cuda.synchronize()
 
 
-def time_steps(batch, length, device, smoke, seconds):
-    shape = dict(layers=2, c=32, heads=2, vocabulary=128, length=length) if smoke else dict(length=length)
+def time_steps(name, batch, length, device, dtype, smoke, seconds):
+    shape = dict(layers=2, c=32, heads=2, vocabulary=128, length=length) if smoke else dict(SHAPES[name], length=length)
     torch.manual_seed(1234)
     model = NeoX(**shape).to(device)
     flops = flops_per_token(model, len(model.layers), model.embed_in.weight.shape[1], length)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=device == "cuda")
-    compiled = model if smoke else torch.compile(model)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    compiled = torch.compile(model) if device == "cuda" else model
     ids = torch.randint(model.embed_in.weight.shape[0], (batch, length + 1), device=device)
 
     def step():
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == "bf16"):
             loss = compiled(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -118,8 +125,8 @@ def time_steps(batch, length, device, smoke, seconds):
         times.append(time.perf_counter() - start)
     step_seconds = statistics.median(times)
     rate = batch * length / step_seconds
-    result = {"batch": batch, "seq": length, "flops_per_token": flops, "step_seconds": step_seconds, "tokens_per_s": rate,
-              "model_gflops": flops * rate * 1e-9, "warm_up_seconds": warm_up, "loss": float(loss)}
+    result = {"shape": name, "dtype": dtype, "batch": batch, "seq": length, "flops_per_token": flops, "step_seconds": step_seconds, "tokens_per_s": rate,
+              "model_gflops": flops * rate * 1e-9, "warm_up_seconds": warm_up, "loss": float(loss.detach())}
     if device == "cuda":
         result["mfu"] = flops * rate / PEAK
         result["peak_bytes"] = torch.cuda.max_memory_allocated()
@@ -174,12 +181,22 @@ def main():
     parser.add_argument("--batches", default="8,16,32,64")
     parser.add_argument("--seq", type=int, default=2048)
     parser.add_argument("--budget", type=float, default=1e9, help="seconds in all; what does not fit is left out")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--shape", choices=SHAPES, default="160m")
+    parser.add_argument("--dtype", choices=("bf16", "f32"), default="bf16")
+    parser.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes on the CPU: shows that it works")
     options = parser.parse_args()
-    if not options.smoke and not torch.cuda.is_available():
-        print("pytorch_baseline: torch finds no GPU", file=sys.stderr)
+    device = "cpu" if options.smoke else options.device
+    if device == "cuda" and not torch.cuda.is_available():
+        print("pytorch_baseline: torch finds no GPU; --device cpu times a CPU", file=sys.stderr)
         return 4
-    device = "cpu" if options.smoke else "cuda"
+    if device == "cpu":
+        if "GLIBC_TUNABLES" not in os.environ:
+            os.environ["GLIBC_TUNABLES"] = ALLOCATOR
+            os.execv(sys.executable, [sys.executable, *sys.argv])
+        if options.threads:
+            torch.set_num_threads(options.threads)
     deadline = time.monotonic() + options.budget
     torch.set_float32_matmul_precision("high")
     report = {"torch": torch.__version__, "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
@@ -192,14 +209,16 @@ def main():
                 file.write(text + "\n")
         return text
 
-    report["attention"] = time_attention(device, options.smoke, deadline - 0.6 * options.budget)
-    save()
+    if device == "cuda" or options.smoke:
+        report["attention"] = time_attention(device, options.smoke, deadline - 0.6 * options.budget)
+        save()
     for batch in [2] if options.smoke else [int(b) for b in options.batches.split(",")]:
         if time.monotonic() > deadline:
             report["left_out"].append(f"step of {batch} x {options.seq}")
             continue
         try:
-            report["steps"].append(time_steps(batch, 32 if options.smoke else options.seq, device, options.smoke, 5))
+            length, seconds = 32 if options.smoke else options.seq, 5 if device == "cuda" else 20
+            report["steps"].append(time_steps(options.shape, batch, length, device, options.dtype, options.smoke, seconds))
         except torch.OutOfMemoryError as error:
             report["steps"].append({"batch": batch, "seq": options.seq, "error": "out of memory: " + str(error).split(".")[0]})
         if device == "cuda":
