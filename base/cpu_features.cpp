@@ -94,6 +94,7 @@ std::string CpuFeatures::describe() const {
 CpuFeatures parse_cpu_features(std::string_view cpuinfo) {
     CpuFeatures features;
     features.model = value_of(cpuinfo, "model name");
+    features.vendor = value_of(cpuinfo, "vendor_id");
     const std::string_view x86 = value_of(cpuinfo, "flags"), arm = value_of(cpuinfo, "Features");
     std::istringstream words(std::string(x86.empty() ? arm : x86));
     const std::vector<std::string> flags{std::istream_iterator<std::string>(words), {}};

@@ -10,6 +10,7 @@ namespace ballast {
 
 struct CpuFeatures {
     std::string model;  // "AMD EPYC 9554 64-Core Processor"; the architecture when the system does not say
+    std::string vendor;  // "AuthenticAMD", "GenuineIntel"; empty when the system does not say
     bool avx2 = false;
     bool avx512 = false;  // F, BW, DQ and VL, what our kernels and oneDNN ask for
     bool avx512_bf16 = false;

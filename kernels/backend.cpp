@@ -10,10 +10,17 @@
 namespace ballast {
 
 std::vector<BackendInfo> backends() {
-    const char* bf16 = cpu::onednn_has_amx_bf16() ? "on AMX" : "widened to f32";
+    const auto bf16 = [] {
+        switch (cpu::onednn_bf16_units()) {
+            case cpu::Bf16Units::amx: return "on AMX";
+            case cpu::Bf16Units::avx512_bf16: return "on AVX512-BF16";
+            case cpu::Bf16Units::none: break;
+        }
+        return "widened to f32";
+    };
     std::vector<BackendInfo> all{{"cpu", true,
                                   fmt::format("kernels for {}, matrix products by oneDNN {}, bf16 products {}",
-                                              simd_target_name(), cpu::onednn_version(), bf16)}};
+                                              simd_target_name(), cpu::onednn_version(), bf16())}};
     if (const Device gpu = cuda::built_device(); gpu != Device::cpu) {
         const std::string obstacle = cuda::why_unusable();
         all.push_back({std::string(name_of(gpu)), obstacle.empty(), obstacle.empty() ? cuda::description() : obstacle});

@@ -29,7 +29,7 @@ namespace cuda {
 class GpuState;
 }
 
-/// Which GEMM the CPU kernels use. `automatic`: oneDNN, bf16 only where AMX makes it pay. `reference`: our plain GEMM
+/// Which GEMM the CPU kernels use. `automatic`: oneDNN, bf16 only where it is faster. `reference`: our plain GEMM
 /// with a fixed order of additions, whose bits are the same on every processor (golden values, f64).
 enum class Gemm { automatic, reference };
 

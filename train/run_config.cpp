@@ -36,7 +36,7 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("data_seed", train.data_seed, "of the sample order", {.min = 0, .max = 4294967295.0});
     v.field("dtype", train.dtype, kComputeDtypeNames,
             "compute type; master weights, moments and gradients are f32; fp16 on a GPU only, see [fp16]");
-    v.field("gemm", train.gemm, kGemmNames, "reference: the same bits on every processor, f32 15 % slower, bf16 without AMX");
+    v.field("gemm", train.gemm, kGemmNames, "reference: the same bits on every processor, f32 15 % slower, bf16 in f32");
     v.field("recompute", train.recompute, kRecomputeNames,
             "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter of a "
             "layer's for an eighth more work, full all but its input for a sixth");

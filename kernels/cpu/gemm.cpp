@@ -67,7 +67,9 @@ void bf16_block(const GemmArguments& g, const Block& block) {
 
 }  // namespace
 
-bool native_bf16(const Context& context) { return context.gemm() == Gemm::automatic && onednn_has_amx_bf16(); }
+bool native_bf16(const Context& context) { 
+    return context.gemm() == Gemm::automatic && onednn_bf16_units() != Bf16Units::none;
+}
 
 void gemm(Context& context, const GemmArguments& arguments) {
     if (arguments.m == 0 || arguments.n == 0) return;

@@ -6,8 +6,8 @@
 
 namespace ballast::cpu {
 
-/// True when bf16 products should be computed as such: Gemm::automatic on a processor with AMX-BF16. Elsewhere operands
-/// are widened to f32 first (AVX512-BF16's dot products run at half the rate of f32).
+/// True when bf16 products should be computed as such: Gemm::automatic on a processor where that is faster
+/// (Bf16Units). Elsewhere operands are widened to f32 first.
 bool native_bf16(const Context&);
 
 /// `dtype` is f32, f64, or bf16 where native_bf16(). oneDNN for f32 and bf16 under Gemm::automatic, gemm_reference for all else.

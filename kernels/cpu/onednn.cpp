@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/cpu_features.h"
 #include "base/error.h"
 
 namespace ballast::cpu {
@@ -37,6 +38,11 @@ dnnl::memory::data_type data_type(Dtype dtype) {
 
 bool uses_amx(const dnnl::matmul::primitive_desc& description) {
     return std::strstr(description.impl_info_str(), "amx") != nullptr;
+}
+
+bool has_fast_bf16_dot_products() {
+    const CpuFeatures cpu = cpu_features();
+    return cpu.avx512_bf16 && cpu.vendor == "AuthenticAMD";
 }
 
 /// The primitive of one shape with its operands' descriptions.
@@ -142,14 +148,16 @@ void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const
     stream.wait();
 }
 
-bool onednn_has_amx_bf16() {
+Bf16Units onednn_bf16_units() {
     // What oneDNN would pick says more than the processor's flags: the kernel may withhold the tile state.
-    static const bool answer = [] {
+    static const Bf16Units answer = [] {
         try {
             const Matmul probe({Dtype::bf16, Dtype::bf16, 128, 128, 128, 128, 1, 128, 1, 128, false, false});
-            return uses_amx(probe.description);
+            if (uses_amx(probe.description)) return Bf16Units::amx;
+            const bool dot_products = std::strstr(probe.description.impl_info_str(), "avx512_core_bf16") != nullptr;
+            return dot_products && has_fast_bf16_dot_products() ? Bf16Units::avx512_bf16 : Bf16Units::none;
         } catch (const dnnl::error&) {
-            return false;  // no bf16 at all
+            return Bf16Units::none;  // no bf16 at all
         }
     }();
     return answer;

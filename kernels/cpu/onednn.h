@@ -24,8 +24,10 @@ struct MatmulShape {
 };
 void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const void* bias, void* c);
 
-/// Whether this processor multiplies bf16 matrices on AMX tiles (and the operating system lets us).
-bool onednn_has_amx_bf16();
+/// Units on which oneDNN multiplies bf16 matrices faster than f32 ones, as far as the operating system lets it. AMX tiles
+/// do; AVX512-BF16's dot products do on AMD's processors (Zen 4: twice f32's rate), on Intel's they run at half of it.
+enum class Bf16Units { none, amx, avx512_bf16 };
+Bf16Units onednn_bf16_units();
 
 /// "2.6.3": the library loaded, not the headers compiled against.
 std::string onednn_version();

@@ -13,8 +13,9 @@ using namespace ballast;
 
 TEST_CASE("processor: units come from the kernel's list of flags") {
     const CpuFeatures sapphire = parse_cpu_features(
-        "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Platinum 8481C\n"
+        "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) Platinum 8481C\n"
         "flags\t\t: fpu fma avx avx2 avx512f avx512dq avx512bw avx512vl avx512_bf16 amx_bf16 amx_tile amx_int8\n");
+    CHECK(sapphire.vendor == "GenuineIntel");
     CHECK(sapphire.model == "Intel(R) Xeon(R) Platinum 8481C");
     CHECK(sapphire.describe() == "AVX2, AVX-512, AVX512-BF16, AMX-BF16");
     CHECK(parse_cpu_features("flags : avx2 fma avx512f avx512_bf16\n").describe() == "AVX2");  // only a part of AVX-512

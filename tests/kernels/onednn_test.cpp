@@ -1,4 +1,4 @@
-// The wrapper around oneDNN itself. bf16 products run only where the processor has AMX; the same code runs in f32 here.
+// The wrapper around oneDNN itself. bf16 products run only where the processor has units for them; the same code runs in f32 here.
 #include "kernels/cpu/onednn.h"
 
 #include <array>
@@ -66,14 +66,14 @@ void check_parts(Dtype dtype) {
 
 TEST_CASE("onednn: parts of larger operands", "[cpu]") {
     check_parts(Dtype::f32);
-    if (cpu::onednn_has_amx_bf16()) check_parts(Dtype::bf16);
+    if (cpu::onednn_bf16_units() != cpu::Bf16Units::none) check_parts(Dtype::bf16);
 }
 
 TEST_CASE("onednn: cached products in f32", "[cpu]") { check_products(Dtype::f32, Dtype::f32); }
 
-TEST_CASE("onednn: bf16 products where the processor has AMX", "[cpu]") {
-    if (!cpu::onednn_has_amx_bf16()) {
-        WARN("no AMX-BF16 here: bf16 operands are widened instead, which the linear tests cover");
+TEST_CASE("onednn: bf16 products where the processor has units for them", "[cpu]") {
+    if (cpu::onednn_bf16_units() == cpu::Bf16Units::none) {
+        WARN("no fast bf16 here: bf16 operands are widened instead, which the linear tests cover");
         return;
     }
     check_products(Dtype::bf16, Dtype::f32);
