@@ -65,6 +65,20 @@ void bf16_block(const GemmArguments& g, const Block& block) {
                   const_cast<char*>(offset(g.c, c_dtype, block.row * g.n + block.column)));
 }
 
+void multiply(const GemmArguments& g, const Block& block) {
+    if (g.dtype == Dtype::bf16)
+        bf16_block(g, block);
+    else
+        sgemm_block(g, block);
+}
+
+/// Whether our own product is taken. oneDNN's sgemm loses half its speed and more where A lies by columns a power of two
+/// apart, which is what most weight gradients are (docs/log.md); ours copies A first.
+bool is_ours(const Context& context, const GemmArguments& g) {
+    const bool weight_gradient = g.dtype == Dtype::f32 && g.a.column != 1;
+    return g.dtype == Dtype::f64 || context.gemm() == Gemm::reference || g.k == 0 || weight_gradient;
+}
+
 }  // namespace
 
 bool native_bf16(const Context& context) { 
@@ -73,21 +87,20 @@ bool native_bf16(const Context& context) {
 
 void gemm(Context& context, const GemmArguments& arguments) {
     if (arguments.m == 0 || arguments.n == 0) return;
-    // oneDNN's sgemm loses half its speed and more where A lies by columns a power of two apart, which is what most
-    // weight gradients are (docs/log.md); ours copies A first.
-    const bool weight_gradient = arguments.dtype == Dtype::f32 && arguments.a.column != 1;
-    if (arguments.dtype == Dtype::f64 || context.gemm() == Gemm::reference || arguments.k == 0 || weight_gradient)
-        return gemm_reference(context, arguments);
+    if (is_ours(context, arguments)) return gemm_reference(context, arguments);
     const BlockSize size = block_size(arguments.m, arguments.n, arguments.k);
     const Blocks down{arguments.m, size.rows}, across{arguments.n, size.columns};
     context.pool().parallel_for(down.size() * across.size(), [&](int64_t task) {
         const int64_t i = task / across.size(), j = task % across.size();
-        const Block block{down.begin(i), across.begin(j), down.end(i) - down.begin(i), across.end(j) - across.begin(j)};
-        if (arguments.dtype == Dtype::bf16)
-            bf16_block(arguments, block);
-        else
-            sgemm_block(arguments, block);
+        multiply(arguments,
+                 {down.begin(i), across.begin(j), down.end(i) - down.begin(i), across.end(j) - across.begin(j)});
     });
+}
+
+void gemm_on_this_thread(const Context& context, const GemmArguments& arguments) {
+    if (arguments.m == 0 || arguments.n == 0) return;
+    if (is_ours(context, arguments)) return gemm_reference_on_this_thread(arguments);
+    multiply(arguments, {0, 0, arguments.m, arguments.n});
 }
 
 }  // namespace ballast::cpu

@@ -82,16 +82,19 @@ template <class A> class ReferenceTask {
     A *c_, *b_, *a_;
 };
 
-void gemm_reference(Context& context, const GemmArguments& arguments) {
+void gemm_reference(ThreadPool* pool, const GemmArguments& arguments) {
     with_accumulation_type(arguments.dtype, [&]<class A>(A) {
         using Task = ReferenceTask<A>;
         // High blocks copy less, low ones feed more threads; an element's chain of additions is the same in any.
-        const int64_t across = ceil_div(arguments.n, Task::kColumns), wanted = 4 * context.pool().num_threads();
+        const int64_t across = ceil_div(arguments.n, Task::kColumns), wanted = pool ? 4 * pool->num_threads() : 1;
         int64_t rows = Task::kMaxRows;
         while (rows > Task::kMinRows && across * ceil_div(arguments.m, rows) < wanted) rows /= 2;
-        context.pool().parallel_for(across * ceil_div(arguments.m, rows), [&](int64_t i) HWY_ATTR {
+        const int64_t tasks = across * ceil_div(arguments.m, rows);
+        const auto task = [&](int64_t i) HWY_ATTR {
             Task(arguments, i / across * rows, rows, i % across * Task::kColumns).run();
-        });
+        };
+        if (pool != nullptr) return pool->parallel_for(tasks, task);
+        for (int64_t i = 0; i < tasks; ++i) task(i);
     });
 }
 
@@ -104,7 +107,11 @@ namespace ballast::cpu {
 HWY_EXPORT(gemm_reference);
 
 void gemm_reference(Context& context, const GemmArguments& arguments) {
-    HWY_DYNAMIC_DISPATCH(gemm_reference)(context, arguments);
+    HWY_DYNAMIC_DISPATCH(gemm_reference)(&context.pool(), arguments);
+}
+
+void gemm_reference_on_this_thread(const GemmArguments& arguments) {
+    HWY_DYNAMIC_DISPATCH(gemm_reference)(nullptr, arguments);
 }
 
 }  // namespace ballast::cpu

@@ -1,3 +1,12 @@
+// The vocabulary's side: logits, losses and their gradients, by chunks of rows and, inside, by tiles of logits that
+// never leave the cache of the thread that makes them. A tile leaves e = exp(logit - its row's maximum in the block)
+// behind, in the dtype of the products, and every row's maximum and sum of e. Once a row's blocks are all there, its
+// loss is known and
+//   gradient = e exp(block's maximum - row's maximum) / row's sum - [target]
+// is made in place, block by block of the vocabulary, and both its products are taken while the block is in the cache.
+// So memory sees each exponential written once and read once, in bf16 where products are bf16; f32 logits that lie in
+// memory are read and written seven times. d_x is the sum of what groups of blocks give: their number is a matter of
+// the shape.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/linear_cross_entropy.cpp"
 #include "kernels/cpu/targets.h"
@@ -7,52 +16,204 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/math-inl.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/tile_memory.h"
+
+// Once for all targets.
+#ifndef BALLAST_KERNELS_CPU_CROSS_ENTROPY_CHUNK
+#define BALLAST_KERNELS_CPU_CROSS_ENTROPY_CHUNK
+namespace ballast::cpu {
+
+/// Rows of a block are a little apart, lest they fall on each other in the cache.
+inline constexpr int64_t kTileRows = 64, kBlockColumns = 1024, kBlockStride = kBlockColumns + 32;
+
+/// One chunk of rows of linear_cross_entropy. R rows of the chunk, V vocabulary, C channels, K blocks of the
+/// vocabulary.
+struct CrossEntropyChunk {
+    Tensor x_RC, weight_VC;  // in the products' dtype
+    const int32_t* targets;  // [R]
+    void* exponentials;      // [K,R,kBlockStride] in the products' dtype, then the gradients; null in evaluation
+    void *maxima, *sums;     // acc [K,R] of a row in a block; after the losses, maxima are the factors of the gradients
+    void* target_logits;     // acc [R], after the losses the gradients at the targets
+    void* losses;            // acc [R]
+    void* partial_d_x;       // acc [groups,R,C]
+    int64_t blocks_per_group;
+
+    int64_t rows() const { return x_RC.dim(0); }
+    int64_t vocabulary() const { return weight_VC.dim(0); }
+    int64_t channels() const { return x_RC.dim(1); }
+    Blocks blocks() const { return {vocabulary(), kBlockColumns}; }
+    Blocks groups() const { return {blocks().size(), blocks_per_group}; }
+    template <class T>
+    T* exponentials_at(int64_t block, int64_t row) const {
+        return exponentials == nullptr ? nullptr
+                                       : static_cast<T*>(exponentials) + (block * rows() + row) * kBlockStride;
+    }
+};
+
+}  // namespace ballast::cpu
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
-/// The loss of one row of logits, -log softmax(logits)[target]; with `gradient` the logits become
-/// scale * (softmax(logits) - one_hot(target)). A row with a negative target has neither.
-template <class A> A cross_entropy_row(A* logits, int64_t vocabulary, int32_t target, bool gradient, A scale) {
-    if (target < 0) {
-        if (gradient) std::memset(logits, 0, static_cast<size_t>(vocabulary) * sizeof(A));
-        return A(0);
-    }
-    require(target < vocabulary, "a target is outside the vocabulary");
+/// sum of exp(logits[i] - maximum), the exponentials going to `out` unless it is null.
+template <class A, class T>
+A exponentials_of_row(const A* logits, int64_t count, A maximum, T* out) {
     const hn::ScalableTag<A> d;
-    const A target_logit = logits[target];
-    auto maxima = hn::Set(d, target_logit);
-    for_vectors(d, vocabulary, [&](int64_t i, auto lanes) HWY_ATTR {
-        maxima = hn::Max(maxima, first_or(d, load(d, logits + i, lanes), maxima, lanes));
-    });
-    const A maximum = hn::GetLane(hn::MaxOfLanes(d, maxima));
     const auto shift = hn::Set(d, maximum);
-    const A sum = reduce_sum<A>(vocabulary, [&](int64_t i, auto lanes) HWY_ATTR {
+    return reduce_sum<A>(count, [&](int64_t i, auto lanes) HWY_ATTR {
         const auto e = exp(d, hn::Sub(load(d, logits + i, lanes), shift));
-        if (gradient) store(e, d, logits + i, lanes);
+        if (out != nullptr) store(e, d, out + i, lanes);
         return e;
     });
-    if (gradient) {
-        const auto factor = hn::Set(d, scale / sum);
-        for_vectors(d, vocabulary, [&](int64_t i, auto lanes) HWY_ATTR {
-            store(hn::Mul(load(d, logits + i, lanes), factor), d, logits + i, lanes);
-        });
-        logits[target] -= scale;
-    }
-    return log_of(sum) + (maximum - target_logit);
 }
 
-void cross_entropy_rows(Context& context, const Tensor& losses, const Tensor& logits, const Tensor& targets, int64_t first_row,
-                        bool gradient, double scale) {
-    with_accumulation_type(logits.dtype, [&]<class A>(A) {
-        const int64_t vocabulary = logits.dim(1);
-        const Blocks blocks = row_blocks(logits.dim(0), vocabulary);
-        A* rows = logits.ptr<A>();
-        A* loss = losses.ptr<A>() + first_row;
-        const int32_t* target = targets.ptr<int32_t>() + first_row;
-        context.pool().parallel_for(blocks.size(), [&](int64_t block) HWY_ATTR {
-            for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n)
-                loss[n] = cross_entropy_row(rows + n * vocabulary, vocabulary, target[n], gradient, static_cast<A>(scale));
+template <class A>
+A maximum_of_row(const A* logits, int64_t count) {
+    const hn::ScalableTag<A> d;
+    auto maxima = hn::Set(d, logits[0]);
+    for_vectors(d, count, [&](int64_t i, auto lanes) HWY_ATTR {
+        maxima = hn::Max(maxima, first_or(d, load(d, logits + i, lanes), maxima, lanes));
+    });
+    return hn::GetLane(hn::MaxOfLanes(d, maxima));
+}
+
+/// Logits of rows [first, first + count) in one block of the vocabulary, and what they leave behind.
+template <class A, class T>
+void tile_of_logits(Context& context, const CrossEntropyChunk& chunk, int64_t first, int64_t count, int64_t block) {
+    const int64_t R = chunk.rows(), C = chunk.channels();
+    const int64_t column = chunk.blocks().begin(block), columns = chunk.blocks().end(block) - column;
+    OuterTileMemory memory(OuterTileMemory::padded(sizeof(A) * kTileRows * kBlockColumns));
+    A* logits = memory.take<A>(kTileRows * kBlockColumns);
+    gemm_on_this_thread(context, {.dtype = chunk.x_RC.dtype,
+                                  .m = count,
+                                  .n = columns,
+                                  .k = C,
+                                  .a = {chunk.x_RC.ptr<T>() + first * C, C, 1},
+                                  .b = {chunk.weight_VC.ptr<T>() + column * C, 1, C},
+                                  .c = logits});
+    for (int64_t r = first; r < first + count; ++r, logits += columns) {
+        const int32_t target = chunk.targets[r];
+        if (target < 0) continue;
+        if (target >= column && target < column + columns)
+            static_cast<A*>(chunk.target_logits)[r] = logits[target - column];
+        const A maximum = maximum_of_row(logits, columns);
+        static_cast<A*>(chunk.maxima)[block * R + r] = maximum;
+        static_cast<A*>(chunk.sums)[block * R + r] =
+            exponentials_of_row(logits, columns, maximum, chunk.exponentials_at<T>(block, r));
+    }
+}
+
+/// The loss of row r from its blocks, and the factors of its gradients.
+template <class A>
+void finish_row(const CrossEntropyChunk& chunk, int64_t r, A scale) {
+    const int64_t R = chunk.rows(), blocks = chunk.blocks().size();
+    A *maxima = static_cast<A*>(chunk.maxima), *target = static_cast<A*>(chunk.target_logits) + r;
+    A& loss = static_cast<A*>(chunk.losses)[r];
+    if (chunk.targets[r] < 0) {
+        loss = 0;
+        return;
+    }
+    A maximum = maxima[r], sum = 0;
+    for (int64_t b = 1; b < blocks; ++b) maximum = std::max(maximum, maxima[b * R + r]);
+    for (int64_t b = 0; b < blocks; ++b) {
+        A& factor = maxima[b * R + r];
+        factor = exp_of(factor - maximum);
+        sum += static_cast<const A*>(chunk.sums)[b * R + r] * factor;
+    }
+    loss = log_of(sum) + (maximum - *target);
+    const A factor = scale / sum;
+    for (int64_t b = 0; b < blocks; ++b) maxima[b * R + r] *= factor;
+    *target = exp_of(*target - maximum) * factor - scale;
+}
+
+/// Turns the exponentials of one block of the vocabulary into gradients of the logits.
+template <class A, class T>
+void gradients_of_block(const CrossEntropyChunk& chunk, int64_t block) {
+    const hn::ScalableTag<A> d;
+    const int64_t R = chunk.rows(), column = chunk.blocks().begin(block), columns = chunk.blocks().end(block) - column;
+    for (int64_t r = 0; r < R; ++r) {
+        T* row = chunk.exponentials_at<T>(block, r);
+        const int64_t target = chunk.targets[r];
+        if (target < 0) {
+            std::memset(static_cast<void*>(row), 0, static_cast<size_t>(columns) * sizeof(T));
+            continue;
+        }
+        const auto factor = hn::Set(d, static_cast<const A*>(chunk.maxima)[block * R + r]);
+        for_vectors(d, columns, [&](int64_t i, auto lanes) HWY_ATTR {
+            store(hn::Mul(load(d, row + i, lanes), factor), d, row + i, lanes);
+        });
+        if (target >= column && target < column + columns)
+            row[target - column] = T(static_cast<const A*>(chunk.target_logits)[r]);
+    }
+}
+
+/// Gradients of the weight and of x from one group of blocks.
+template <class A, class T>
+void backward_of_group(Context& context, const CrossEntropyChunk& chunk, A* d_weight, int64_t group) {
+    const int64_t R = chunk.rows(), C = chunk.channels();
+    const Blocks blocks = chunk.blocks(), groups = chunk.groups();
+    for (int64_t block = groups.begin(group); block < groups.end(group); ++block) {
+        gradients_of_block<A, T>(chunk, block);
+        const T* gradients = chunk.exponentials_at<T>(block, 0);
+        const int64_t column = blocks.begin(block), columns = blocks.end(block) - column;
+        gemm_on_this_thread(context, {.dtype = chunk.x_RC.dtype,
+                                      .m = columns,
+                                      .n = C,
+                                      .k = R,
+                                      .a = {gradients, 1, kBlockStride},
+                                      .b = {chunk.x_RC.data, C, 1},
+                                      .c = d_weight + column * C,
+                                      .accumulate = true});
+        gemm_on_this_thread(context, {.dtype = chunk.x_RC.dtype,
+                                      .m = R,
+                                      .n = C,
+                                      .k = columns,
+                                      .a = {gradients, kBlockStride, 1},
+                                      .b = {chunk.weight_VC.ptr<T>() + column * C, C, 1},
+                                      .c = static_cast<A*>(chunk.partial_d_x) + group * R * C,
+                                      .accumulate = block > groups.begin(group)});
+    }
+}
+
+/// d_x = what the groups gave, in their order.
+template <class A, class T>
+void sum_of_groups(Context& context, const CrossEntropyChunk& chunk, T* d_x) {
+    const hn::ScalableTag<A> d;
+    const int64_t count = chunk.rows() * chunk.channels(), groups = chunk.groups().size();
+    const A* parts = static_cast<const A*>(chunk.partial_d_x);
+    const Blocks pieces{count, kTaskElements};
+    context.pool().parallel_for(pieces.size(), [&](int64_t piece) HWY_ATTR {
+        const int64_t begin = pieces.begin(piece);
+        for_vectors(d, pieces.end(piece) - begin, [&](int64_t i, auto lanes) HWY_ATTR {
+            auto sum = load(d, parts + begin + i, lanes);
+            for (int64_t g = 1; g < groups; ++g) sum = hn::Add(sum, load(d, parts + g * count + begin + i, lanes));
+            store(sum, d, d_x + begin + i, lanes);
+        });
+    });
+}
+
+/// The losses of a chunk and, unless this is an evaluation, the gradients of x and of the weight.
+void cross_entropy_chunk(Context& context, const CrossEntropyChunk& chunk, const Tensor& d_x, const Tensor& d_weight,
+                         double scale) {
+    with_compute_type(chunk.x_RC.dtype, [&]<class T>(T) {
+        using A = Accumulator<T>;
+        const int64_t R = chunk.rows(), V = chunk.vocabulary();
+        for (int64_t r = 0; r < R; ++r) require(chunk.targets[r] < V, "a target is outside the vocabulary");
+        const Blocks tiles{R, kTileRows}, blocks = chunk.blocks();
+        // A block's tiles follow each other: its part of the weight stays in the cache.
+        context.pool().parallel_for(tiles.size() * blocks.size(), [&](int64_t task) HWY_ATTR {
+            const int64_t tile = task % tiles.size();
+            tile_of_logits<A, T>(context, chunk, tiles.begin(tile), tiles.end(tile) - tiles.begin(tile),
+                                 task / tiles.size());
+        });
+        for (int64_t r = 0; r < R; ++r) finish_row<A>(chunk, r, static_cast<A>(scale));
+        if (chunk.exponentials == nullptr) return;
+        context.pool().parallel_for(chunk.groups().size(), [&](int64_t group) HWY_ATTR {
+            backward_of_group<A, T>(context, chunk, d_weight.ptr<A>(), group);
+        });
+        with_compute_type(d_x.dtype, [&]<class X>(X) {
+            if constexpr (std::is_same_v<Accumulator<X>, A>) sum_of_groups<A>(context, chunk, d_x.ptr<X>());
         });
     });
 }
@@ -63,77 +224,83 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ballast::cpu {
 
-HWY_EXPORT(cross_entropy_rows);
+HWY_EXPORT(cross_entropy_chunk);
 
 namespace {
 
-/// Rows whose logits are held at once: about 4 MiB of them, but enough rows to earn a pass over a large weight matrix.
-int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
-    constexpr int64_t kElements = 1 << 20, kAtLeast = 256;
-    return std::min(rows, std::max(kAtLeast, kElements / vocabulary));
+/// Rows whose gradients are held at once: about 8 MiB of them, but enough rows to earn a pass over a large weight
+/// matrix and its gradient.
+int64_t chunk_rows(int64_t rows, int64_t vocabulary, Dtype product) {
+    constexpr int64_t kBytes = 8 << 20, kAtLeastBytes = 1 << 10;
+    const auto size = static_cast<int64_t>(size_of(product));
+    return std::min(rows, std::max(kAtLeastBytes, kBytes / vocabulary) / size);
 }
+
+/// Groups of blocks are the tasks of the backward pass: enough of them, but not so many that adding up their d_x costs.
+int64_t blocks_per_group(int64_t blocks, int64_t rows, int64_t channels) {
+    constexpr int64_t kElements = 8 << 20, kAtLeast = 4, kAtMost = 32;
+    return ceil_div(blocks, std::clamp(kElements / (rows * channels), kAtLeast, kAtMost));
+}
+
+/// How a call goes about it, and its scratch memory.
+struct Plan {
+    int64_t chunk, blocks, group;
+    Dtype product;
+    size_t weight, x, exponentials, statistics, targets, d_x;
+
+    Plan(const Context& context, Dtype dtype, int64_t rows, int64_t vocabulary, int64_t channels)
+        : product(product_dtype(context, dtype)) {
+        const Dtype acc = accumulation_dtype(dtype);
+        chunk = chunk_rows(rows, vocabulary, product);
+        blocks = ceil_div(vocabulary, kBlockColumns);
+        group = blocks_per_group(blocks, chunk, channels);
+        const auto bytes = [](int64_t count, Dtype type) {
+            return ScratchCarver::padded(static_cast<size_t>(count) * size_of(type));
+        };
+        weight = converted_bytes(dtype, product, vocabulary * channels);
+        x = converted_bytes(dtype, product, chunk * channels);
+        exponentials = bytes(blocks * chunk * kBlockStride, product);
+        statistics = bytes(blocks * chunk, acc);
+        targets = bytes(chunk, acc);
+        d_x = bytes(ceil_div(blocks, group) * chunk * channels, acc);
+    }
+    size_t total() const { return weight + x + exponentials + 2 * statistics + targets + d_x; }
+};
 
 }  // namespace
 
 size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary,
                                           int64_t channels) {
-    const int64_t chunk = chunk_rows(rows, vocabulary);
-    const Dtype acc = accumulation_dtype(x), product = product_dtype(context, x);
-    return ScratchCarver::padded(static_cast<size_t>(chunk * vocabulary) * size_of(acc)) +
-           converted_bytes(x, product, vocabulary * channels) + converted_bytes(x, product, chunk * channels) +
-           converted_bytes(acc, product, chunk * vocabulary) + converted_bytes(x, acc, chunk * channels);
+    return Plan(context, x, rows, vocabulary, channels).total();
 }
 
 void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
                           const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_factor,
                           const Tensor& scalars) {
     const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.dim(0);
-    const int64_t chunk = chunk_rows(rows, vocabulary);
-    const Dtype acc = accumulation_dtype(x.dtype), product = product_dtype(context, x.dtype);
-    const size_t bytes = linear_cross_entropy_scratch_bytes(context, x.dtype, rows, vocabulary, channels);
-    const Scratch::Block block(context.scratch(), bytes);
-    ScratchCarver whole(block.data(), bytes);
-    void* logits_data = whole.take(static_cast<size_t>(chunk * vocabulary) * size_of(acc));
-    const Tensor w = converted(context, weight, product, whole);
+    const Plan plan(context, x.dtype, rows, vocabulary, channels);
+    const Scratch::Block block(context.scratch(), plan.total());
+    ScratchCarver whole(block.data(), plan.total());
+    const Tensor w = converted(context, weight, plan.product, whole);
     const double scale =
         loss_factor * (scalars.empty() ? 1.0 : static_cast<const StepScalars*>(scalars.data)->loss_scale);
 
-    for (int64_t first = 0; first < rows; first += chunk) {
+    for (int64_t first = 0; first < rows; first += plan.chunk) {
         ScratchCarver scratch = whole;
-        const int64_t count = std::min(chunk, rows - first);
-        const Tensor x_chunk = converted(context, x.slice(0, first, first + count), product, scratch);
-        const Tensor logits(logits_data, acc, {count, vocabulary});
-        gemm(context, {.dtype = product,
-                       .m = count,
-                       .n = vocabulary,
-                       .k = channels,
-                       .a = {x_chunk.data, channels, 1},
-                       .b = {w.data, 1, channels},
-                       .c = logits_data});
-        HWY_DYNAMIC_DISPATCH(cross_entropy_rows)(context, losses, logits, targets, first, !d_x.empty(), scale);
-        if (d_x.empty()) continue;
-
-        const Tensor gradient = converted(context, logits, product, scratch);
-        const Tensor d_x_out = d_x.slice(0, first, first + count);
-        Tensor d_x_chunk = d_x_out;
-        d_x_chunk.dtype = acc;
-        if (d_x.dtype != acc) d_x_chunk.data = scratch.take(d_x_chunk.bytes());
-        gemm(context, {.dtype = product,
-                       .m = count,
-                       .n = channels,
-                       .k = vocabulary,
-                       .a = {gradient.data, vocabulary, 1},
-                       .b = {w.data, channels, 1},
-                       .c = d_x_chunk.data});
-        if (d_x.dtype != acc) cast(context, d_x_out, d_x_chunk);
-        gemm(context, {.dtype = product,
-                       .m = vocabulary,
-                       .n = channels,
-                       .k = count,
-                       .a = {gradient.data, 1, vocabulary},
-                       .b = {x_chunk.data, channels, 1},
-                       .c = d_weight.data,
-                       .accumulate = true});
+        const int64_t count = std::min(plan.chunk, rows - first);
+        const CrossEntropyChunk chunk{
+            .x_RC = converted(context, x.slice(0, first, first + count), plan.product, scratch),
+            .weight_VC = w,
+            .targets = targets.ptr<int32_t>() + first,
+            .exponentials = d_x.empty() ? nullptr : scratch.take(plan.exponentials),
+            .maxima = scratch.take(plan.statistics),
+            .sums = scratch.take(plan.statistics),
+            .target_logits = scratch.take(plan.targets),
+            .losses = losses.slice(0, first, first + count).data,
+            .partial_d_x = d_x.empty() ? nullptr : scratch.take(plan.d_x),
+            .blocks_per_group = plan.group};
+        const Tensor d_x_chunk = d_x.empty() ? d_x : d_x.slice(0, first, first + count);
+        HWY_DYNAMIC_DISPATCH(cross_entropy_chunk)(context, chunk, d_x_chunk, d_weight, scale);
     }
 }
 

@@ -9,11 +9,12 @@
 
 namespace ballast::cpu {
 
-/// Hands out aligned pieces of this thread's buffer. Only one may be in use per thread at a time.
-class TileMemory {
+/// Hands out aligned pieces of this thread's buffer. Only one of a level may be in use per thread at a time; level 1 is
+/// for tasks that call others.
+template <int level> class TileMemoryOf {
   public:
     /// `bytes` covers everything that will be taken, each piece rounded up to kAlignment.
-    explicit TileMemory(size_t bytes) {
+    explicit TileMemoryOf(size_t bytes) {
         if (bytes > buffer_.bytes) {
             buffer_.data.reset(std::aligned_alloc(kAlignment, padded(bytes)));
             buffer_.bytes = buffer_.data ? padded(bytes) : 0;
@@ -43,5 +44,7 @@ class TileMemory {
     static inline thread_local Buffer buffer_;
     std::byte* next_;
 };
+using TileMemory = TileMemoryOf<0>;
+using OuterTileMemory = TileMemoryOf<1>;
 
 }  // namespace ballast::cpu
