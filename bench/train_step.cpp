@@ -1,16 +1,22 @@
-// A training step as `ballast train` takes it, on random tokens: tokens a second, the share of the product rate, MFU.
+// A training step as `ballast train` takes it, on random tokens: tokens a second, memory beside the plan, and the share
+// of the rate at which this machine multiplies matrices. On a CPU that is the rate of the model's own products, each by
+// the best library at hand; on a GPU that of a large square product, and MFU.
 //
+//   bench_train_step --shape pythia-160m --dtype bf16 --batch 1 --seq 1024 --threads 2 --json OUT.json
 //   bench_train_step --shape pythia-160m --dtype bf16 --batch 8 --seq 2048 --backend cuda --json OUT.json
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <fmt/format.h>
 #include <fstream>
+#include <functional>
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/json_file.h"
 #include "bench/measure.h"
+#include "bench/model_products.h"
 #include "kernels/backend.h"
 #include "model/transformer.h"
 #include "train/memory_plan.h"
@@ -71,12 +77,18 @@ class Step {
             id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(config.model.vocab_size));
         }
         step_.load(windows);
+        losses_ = Tensor(loss_.data(), Dtype::f64, {1});
         context.synchronise();
     }
 
     void queue() {
         optimizer_.set_scalars(++updates_, 1e-4);
         step_.run();
+    }
+    /// The update alone: norm and AdamW.
+    void queue_update() {
+        optimizer_.queue_update(model_.weights(), losses_);
+        context_.synchronise();
     }
     /// Ends with the host knowing the step's outcome.
     void finish() {
@@ -90,6 +102,8 @@ class Step {
     model::Transformer model_;
     train::Optimizer optimizer_;
     train::TrainStep step_;
+    DeviceBuffer loss_ = context_.allocate(sizeof(double));
+    Tensor losses_;  // a loss of 0 for an update without a pass
     int64_t updates_ = 0;
 };
 
@@ -98,17 +112,17 @@ double median(std::vector<double> values) {
     return values[values.size() / 2];
 }
 
-std::vector<double> step_seconds(Step& step, const Settings& s) {
+/// The median of at most `runs` times of `run`, none begun after `seconds`.
+double median_seconds(int runs, double seconds, const std::function<void()>& run) {
     using Clock = std::chrono::steady_clock;
     std::vector<double> times;
-    const auto end = Clock::now() + std::chrono::duration<double>(s.seconds);
+    const auto end = Clock::now() + std::chrono::duration<double>(seconds);
     do {
         const auto begin = Clock::now();
-        step.queue();
-        step.finish();
+        run();
         times.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
-    } while (static_cast<int>(times.size()) < s.steps && Clock::now() < end);
-    return times;
+    } while (static_cast<int>(times.size()) < runs && Clock::now() < end);
+    return median(times);
 }
 
 /// The share of a step in which the GPU waits for the host: between its launches, for the graph's own, for the host to
@@ -125,45 +139,87 @@ double launch_gaps(Context& context, Step& step, double step_seconds) {
     return std::max(0.0, 1 - busy / step_seconds);
 }
 
+/// Bytes of a parameter's weights, gradient and moments in all the copies that are kept.
+double bytes_per_parameter(const train::MemoryPlan& plan, int64_t parameters) {
+    return static_cast<double>(plan.master_weights + plan.compute_weights + plan.gradients + plan.moments) /
+           static_cast<double>(parameters);
+}
+
+nlohmann::ordered_json products_json(const std::vector<bench::MeasuredProduct>& measured) {
+    auto json = nlohmann::ordered_json::array();
+    constexpr const char* kKinds[] = {"forward", "d_x", "d_weight"};
+    for (const auto& [product, library, seconds] : measured)
+        json.push_back({{"layer", product.layer},
+                        {"pass", kKinds[static_cast<size_t>(product.kind)]},
+                        {"rows", product.rows},
+                        {"outputs", product.outputs},
+                        {"inputs", product.inputs},
+                        {"count", product.count},
+                        {"library", library},
+                        {"gflops", product.flops() / seconds * 1e-9}});
+    return json;
+}
+
 nlohmann::ordered_json measure(const Settings& s) {
     Context context(device_of_backend(s.backend), s.threads);
     const train::RunConfig config = config_of(s);
     const train::MemoryPlan plan = train::plan_memory(context, config);
     train::require_fit(plan, context.device(), context.available_memory());
     const model::ParameterTable table(config.model);
-    const double flops = model::flops_per_token(config.model, table.num_parameters(), s.length).palm;
-    const bench::Limits limits = bench::measure_limits(context, config.train.dtype, s.smoke);
+    const model::FlopsPerToken flops = model::flops_per_token(config.model, table.num_parameters(), s.length);
+    const bool gpu = context.device() != Device::cpu;
 
-    const bool gpu = context.device() == Device::cuda;
-    const size_t free_before = gpu ? cuda::device_memory().available : 0;
-    Step step(context, config);
-    for (int warm_up = 0; warm_up < (s.smoke ? 1 : 3); ++warm_up) {
-        step.queue();
-        step.finish();
-    }
-    const double seconds = median(step_seconds(step, s));
-    const double rate = static_cast<double>(s.batch * s.length) / seconds, model_rate = flops * rate;
+    const size_t baseline = gpu ? 0 : peak_host_bytes();
+    const size_t free_before = context.device() == Device::cuda ? cuda::device_memory().available : 0;
+    auto step = std::make_unique<Step>(context, config);
+    const auto whole = [&] {
+        step->queue();
+        step->finish();
+    };
+    for (int warm_up = 0; warm_up < (s.smoke ? 1 : 3); ++warm_up) whole();
+    const double seconds = median_seconds(s.steps, s.seconds, whole);
+    const double update = median_seconds(5, 2, [&] { step->queue_update(); });
     // Nothing is allocated within a step, so what is taken now is the most.
-    const size_t peak = gpu ? free_before - cuda::device_memory().available : peak_host_bytes();
+    const size_t peak = gpu ? free_before - (free_before ? cuda::device_memory().available : 0) : peak_host_bytes();
+    const double tokens = static_cast<double>(s.batch * s.length), loss = step->loss();
+    const double gaps = context.device() == Device::cuda ? launch_gaps(context, *step, seconds) : 0;
+    step.reset();  // the products need the memory
+
+    std::vector<bench::MeasuredProduct> products;
+    if (!gpu)
+        products = bench::measure_products(context, bench::products_of_step(config.model, s.batch * s.length),
+                                           config.train.dtype);
+    const double gemm_rate = gpu ? bench::measure_limits(context, config.train.dtype, s.smoke).gemm_flops_per_second
+                                 : bench::weighted_rate(products);
+    // A CPU's share counts the attention that a causal kernel computes; MFU, as everybody's, the whole square.
+    const double model_rate = (gpu ? flops.palm : flops.causal) * tokens / seconds;
     nlohmann::ordered_json json{{"shape", s.shape},
                                 {"backend", name_of(context.device())},
                                 {"device", bench::device_description(context)},
+                                {"threads", context.pool().num_threads()},
                                 {"dtype", s.dtype},
                                 {"batch", s.batch},
                                 {"seq", s.length},
                                 {"parameters", table.num_parameters()},
-                                {"flops_per_token", flops},
+                                {"flops_per_token", gpu ? flops.palm : flops.causal},
                                 {"step_seconds", seconds},
-                                {"tokens_per_s", rate},
+                                {"optimiser_seconds", update},
+                                {"tokens_per_s", tokens / seconds},
+                                {"tokens_per_s_without_optimiser", tokens / (seconds - update)},
                                 {"model_gflops", model_rate * 1e-9},
-                                {"gemm_gflops", limits.gemm_flops_per_second * 1e-9},
-                                {"share", model_rate / limits.gemm_flops_per_second},
+                                {"gemm_gflops", gemm_rate * 1e-9},
+                                {"share", model_rate / gemm_rate},
+                                {"share_without_optimiser", model_rate / gemm_rate * seconds / (seconds - update)},
+                                {"baseline_bytes", baseline},
                                 {"peak_bytes", peak},
                                 {"planned_bytes", plan.total()},
-                                {"loss", step.loss()}};
-    if (gpu) {
+                                {"bytes_per_parameter", bytes_per_parameter(plan, table.num_parameters())},
+                                {"loss", loss}};
+    for (const auto& [name, bytes] : plan.parts()) json["plan"][name] = bytes;
+    if (!gpu) json["products"] = products_json(products);
+    if (context.device() == Device::cuda) {
         json["mfu"] = model_rate / bench::kHopperPeak;
-        json["launch_gaps"] = launch_gaps(context, step, seconds);
+        json["launch_gaps"] = gaps;
     }
     return json;
 }
