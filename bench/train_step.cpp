@@ -10,13 +10,12 @@
 #include <fmt/format.h>
 #include <fstream>
 #include <functional>
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "base/json_file.h"
 #include "bench/measure.h"
 #include "bench/model_products.h"
+#include "bench/program.h"
 #include "kernels/backend.h"
 #include "model/transformer.h"
 #include "train/memory_plan.h"
@@ -35,10 +34,7 @@ struct Settings {
 };
 
 train::RunConfig config_of(const Settings& s) {
-    const size_t dash = s.shape.find('-');
-    if (dash == std::string::npos) throw UserError("--shape is a family and a size, such as pythia-160m");
-    auto config = train::RunConfig::load(
-        fmt::format("{}/{}/{}.toml", s.configs, s.shape.substr(0, dash), s.shape.substr(dash + 1)), {});
+    auto config = bench::config_of_shape(s.configs, s.shape);
     if (s.smoke) {
         config.model.num_layers = 2;
         config.model.hidden_size = 32;
@@ -46,7 +42,7 @@ train::RunConfig config_of(const Settings& s) {
         config.model.vocab_size = 128;
     }
     config.data.validation = "";
-    config.train.dtype = s.dtype == "bf16" ? Dtype::bf16 : s.dtype == "fp16" ? Dtype::f16 : Dtype::f32;
+    config.train.dtype = bench::dtype_of_option(s.dtype);
     config.train.sequence_length = s.length;
     config.model.max_position_embeddings = std::max(config.model.max_position_embeddings, s.length);
     config.train.global_batch = config.train.micro_batch = s.batch;
@@ -241,12 +237,5 @@ int main(int argc, char** argv) {
     app.add_option("--json", s.json, "write the figures there");
     app.add_flag("--smoke", s.smoke, "two layers of 32 channels instead: shows that it works, measures nothing");
     CLI11_PARSE(app, argc, argv);
-    try {
-        const auto json = measure(s);
-        std::cout << json.dump(2) << '\n';
-        if (!s.json.empty()) write_json_file(s.json, json);
-    } catch (const std::exception& error) {
-        std::cerr << "bench_train_step: " << error.what() << '\n';
-        return dynamic_cast<const UserError*>(&error) != nullptr ? 2 : 1;
-    }
+    return bench::run_and_report("bench_train_step", s.json, [&] { return measure(s); });
 }

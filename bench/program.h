@@ -1,0 +1,23 @@
+// What the benchmarks' main functions share: models by name, figures to the terminal and to a file, exit codes.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "train/run_config.h"
+
+namespace ballast::bench {
+
+/// "pythia-160m" is `configs`/pythia/160m.toml. UserError when there is none.
+train::RunConfig config_of_shape(const std::string& configs, const std::string& shape);
+
+/// f32, bf16 or fp16.
+Dtype dtype_of_option(const std::string& name);
+
+/// Prints what `measure` returns and writes it to `json_path` unless that is empty. Returns the exit code: 2 for the
+/// user's mistake, 1 for ours, each with a line of what was wrong.
+int run_and_report(const char* program, const std::string& json_path,
+                   const std::function<nlohmann::ordered_json()>& measure);
+
+}  // namespace ballast::bench

@@ -1,0 +1,131 @@
+// Streaming evaluation as one masked pass, beside plain prefill of the same tokens in the same run and the literal
+// cache.
+//
+//   bench_streaming --shape pythia-160m --dtype f32 --sinks 4 --window 1020 --threads 2 --json OUT.json
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <fmt/format.h>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "bench/measure.h"
+#include "bench/program.h"
+#include "infer/decoder.h"
+#include "infer/masked_stream.h"
+#include "kernels/backend.h"
+
+namespace {
+
+using namespace ballast;
+
+struct Settings {
+    std::string shape = "pythia-160m", dtype = "f32", backend = "auto", json, configs = "configs";
+    int64_t sinks = 4, window = 1020, tokens = 8192, literal_tokens = 128;
+    int threads = 0;
+};
+
+double seconds_of(const std::function<void()>& run) {
+    const auto begin = std::chrono::steady_clock::now();
+    run();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary) {
+    std::vector<int32_t> tokens(static_cast<size_t>(count));
+    uint64_t state = 1;
+    for (int32_t& id : tokens) {
+        state = state * 6364136223846793005ull + 1442695040888963407ull;
+        id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(vocabulary));
+    }
+    return tokens;
+}
+
+/// Losses of sequences of `length` tokens, one pass each: what a plain evaluation does.
+double prefill_rate(Context& context, model::Transformer& model, const std::vector<int32_t>& tokens, int64_t length) {
+    model::Pass pass(context, model, model::PassKind::forward, 1, length);
+    const auto size = static_cast<size_t>(length);
+    int64_t done = 0;
+    const auto run = [&](size_t at) {
+        pass.set_tokens(std::span(tokens).subspan(at, size), std::span(tokens).subspan(at + 1, size));
+        pass.forward();
+        context.read_floats(pass.losses());
+    };
+    run(0);
+    const double seconds = seconds_of([&] {
+        for (size_t at = 0; at + size < tokens.size(); at += size, done += length) run(at);
+    });
+    return static_cast<double>(done) / seconds;
+}
+
+/// Tokens a second of the masked pass once the cache is full.
+double masked_rate(Context& context, model::Transformer& model, const std::vector<int32_t>& tokens,
+                   const infer::CachePolicy& policy, int64_t chunk) {
+    infer::MaskedStream stream(context, model, policy, chunk);
+    std::vector<float> losses;
+    const std::span<const int32_t> all(tokens);
+    const auto full = static_cast<size_t>(2 * chunk);
+    stream.feed(all.first(full), all.subspan(1, full), losses);
+    const size_t rest = (all.size() - 1 - full) / static_cast<size_t>(chunk) * static_cast<size_t>(chunk);
+    const double seconds =
+        seconds_of([&] { stream.feed(all.subspan(full, rest), all.subspan(full + 1, rest), losses); });
+    return static_cast<double>(rest) / seconds;
+}
+
+/// Tokens a second of the literal cache, one token at a time, once it is full.
+double literal_rate(Context& context, model::Transformer& model, const std::vector<int32_t>& tokens,
+                    const infer::CachePolicy& policy, int64_t count) {
+    infer::Decoder decoder(context, model, policy, static_cast<int64_t>(tokens.size()));
+    const auto full = static_cast<size_t>(policy.capacity());
+    decoder.feed(std::span(tokens).first(full));
+    const double seconds = seconds_of([&] {
+        for (size_t i = full; i < full + static_cast<size_t>(count); ++i) {
+            decoder.feed({&tokens[i], 1});
+            decoder.loss(tokens[i + 1]);
+        }
+    });
+    return static_cast<double>(count) / seconds;
+}
+
+nlohmann::ordered_json measure(const Settings& s) {
+    Context context(device_of_backend(s.backend), s.threads);
+    train::RunConfig config = bench::config_of_shape(s.configs, s.shape);
+    const infer::CachePolicy policy = infer::CachePolicy::sink(s.sinks, s.window);
+    const int64_t length = policy.capacity();
+    config.model.max_position_embeddings = std::max(config.model.max_position_embeddings, length);
+    model::Transformer model(context, config.model, bench::dtype_of_option(s.dtype));
+    model.weights().initialise(context, 1234);
+    const auto tokens = random_tokens(std::max(s.tokens, 4 * length) + 1, config.model.vocab_size);
+
+    const double prefill = prefill_rate(context, model, tokens, length);
+    const double masked = masked_rate(context, model, tokens, policy, length);
+    const double literal = literal_rate(context, model, tokens, policy, s.literal_tokens);
+    return {{"shape", s.shape},
+            {"dtype", s.dtype},
+            {"device", bench::device_description(context)},
+            {"threads", context.pool().num_threads()},
+            {"cache", fmt::format("{}+{}", s.sinks, s.window)},
+            {"prefill_tokens_per_s", prefill},
+            {"masked_tokens_per_s", masked},
+            {"literal_tokens_per_s", literal},
+            {"masked_share_of_prefill", masked / prefill},
+            {"masked_over_literal", masked / literal}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Settings s;
+    CLI::App app("Times streaming evaluation beside plain prefill");
+    app.add_option("--shape", s.shape, "a config: pythia-160m is configs/pythia/160m.toml");
+    app.add_option("--configs", s.configs, "the folder of configs");
+    app.add_option("--dtype", s.dtype, "f32, bf16 or fp16")->check(CLI::IsMember({"f32", "bf16", "fp16"}));
+    app.add_option("--backend", s.backend, "cpu, cuda, simt or auto")->check(CLI::IsMember(kBackendNames));
+    app.add_option("--sinks", s.sinks, "positions always kept")->check(CLI::NonNegativeNumber);
+    app.add_option("--window", s.window, "recent positions kept")->check(CLI::PositiveNumber);
+    app.add_option("--tokens", s.tokens, "length of the stream, at least four caches");
+    app.add_option("--literal-tokens", s.literal_tokens, "tokens the literal cache is timed over");
+    app.add_option("--threads", s.threads, "0: all");
+    app.add_option("--json", s.json, "write the figures there");
+    CLI11_PARSE(app, argc, argv);
+    return bench::run_and_report("bench_streaming", s.json, [&] { return measure(s); });
+}
