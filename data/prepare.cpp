@@ -24,15 +24,17 @@ class ParallelEncoder {
         for (int i = 0; i < pool.num_threads(); ++i) encoders_.emplace_back(tokenizer, policy);
     }
 
-    /// The ids of each piece.
-    std::vector<std::vector<uint32_t>> encode(const std::vector<TextPiece>& batch) {
-        std::vector<std::vector<uint32_t>> ids(batch.size());
+    /// The ids of each piece, until the next call: their memory is used again.
+    std::span<const std::vector<uint32_t>> encode(const std::vector<TextPiece>& batch) {
+        if (ids_.size() < batch.size()) ids_.resize(batch.size());
         std::atomic<size_t> next{0};
         pool_.parallel_for(static_cast<int64_t>(encoders_.size()), [&](int64_t lane) {
-            for (size_t i; (i = next.fetch_add(1)) < batch.size();)
-                encode_piece(encoders_[static_cast<size_t>(lane)], batch[i], ids[i]);
+            for (size_t i; (i = next.fetch_add(1)) < batch.size();) {
+                ids_[i].clear();
+                encode_piece(encoders_[static_cast<size_t>(lane)], batch[i], ids_[i]);
+            }
         });
-        return ids;
+        return {ids_.data(), batch.size()};
     }
 
   private:
@@ -46,6 +48,7 @@ class ParallelEncoder {
 
     ThreadPool& pool_;
     std::vector<Encoder> encoders_;
+    std::vector<std::vector<uint32_t>> ids_;
 };
 
 /// The tokens of all documents and where each ends, on disk.

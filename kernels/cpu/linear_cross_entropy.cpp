@@ -24,7 +24,7 @@
 namespace ballast::cpu {
 
 /// Rows of a block are a little apart, lest they fall on each other in the cache.
-inline constexpr int64_t kTileRows = 64, kBlockColumns = 1024, kBlockStride = kBlockColumns + 32;
+inline constexpr int64_t kTileRows = 128, kBlockColumns = 1024, kBlockStride = kBlockColumns + 32;
 
 /// One chunk of rows of linear_cross_entropy. R rows of the chunk, V vocabulary, C channels, K blocks of the
 /// vocabulary.
