@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "kernels/backend.h"
 #include "kernels/ops.h"
@@ -122,6 +124,13 @@ Limits measure_limits(Context& context, Dtype dtype, bool smoke) {
     const Timing time = timer([&] { ops::linear_forward(context, out, x, w, {}); });
     limits.gemm_flops_per_second = 2.0 * static_cast<double>(n * n * n) / time.median;
     return limits;
+}
+
+size_t peak_host_bytes() {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);)
+        if (line.starts_with("VmHWM:")) return std::strtoull(line.c_str() + 6, nullptr, 10) << 10;
+    return 0;
 }
 
 std::string device_description(const Context& context) {

@@ -59,6 +59,9 @@ Limits measure_limits(Context& context, Dtype dtype, bool smoke);
 /// NVIDIA's figure for dense bf16 and fp16 products of an H100 or H200 SXM, what MFU is a share of.
 inline constexpr double kHopperPeak = 989e12;
 
+/// The most memory this process has had, from the system; 0 where it does not say.
+size_t peak_host_bytes();
+
 /// "NVIDIA H100 80GB HBM3, 79 GiB, …" or "cpu".
 std::string device_description(const Context& context);
 

@@ -1,5 +1,6 @@
 // Streaming evaluation as one masked pass, beside plain prefill of the same tokens in the same run and the literal
-// cache.
+// cache. Memory: the stream's buffers have the same size for any length; the process holds 4 bytes a token for its ids
+// and 4 for its loss.
 //
 //   bench_streaming --shape pythia-160m --dtype f32 --sinks 4 --window 1020 --threads 2 --json OUT.json
 #include <CLI/CLI.hpp>
@@ -41,12 +42,12 @@ std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary) {
 }
 
 /// Losses of sequences of `length` tokens, one pass each: what a plain evaluation does.
-double prefill_rate(Context& context, model::Transformer& model, const std::vector<int32_t>& tokens, int64_t length) {
+double prefill_rate(Context& context, model::Transformer& model, std::span<const int32_t> tokens, int64_t length) {
     model::Pass pass(context, model, model::PassKind::forward, 1, length);
     const auto size = static_cast<size_t>(length);
     int64_t done = 0;
     const auto run = [&](size_t at) {
-        pass.set_tokens(std::span(tokens).subspan(at, size), std::span(tokens).subspan(at + 1, size));
+        pass.set_tokens(tokens.subspan(at, size), tokens.subspan(at + 1, size));
         pass.forward();
         context.read_floats(pass.losses());
     };
@@ -57,9 +58,13 @@ double prefill_rate(Context& context, model::Transformer& model, const std::vect
     return static_cast<double>(done) / seconds;
 }
 
-/// Tokens a second of the masked pass once the cache is full.
-double masked_rate(Context& context, model::Transformer& model, const std::vector<int32_t>& tokens,
-                   const infer::CachePolicy& policy, int64_t chunk) {
+struct MaskedRun {
+    double rate;          // tokens a second once the cache is full
+    size_t stream_bytes;  // its buffers, which do not grow
+};
+
+MaskedRun masked_run(Context& context, model::Transformer& model, const std::vector<int32_t>& tokens,
+                     const infer::CachePolicy& policy, int64_t chunk) {
     infer::MaskedStream stream(context, model, policy, chunk);
     std::vector<float> losses;
     const std::span<const int32_t> all(tokens);
@@ -68,7 +73,7 @@ double masked_rate(Context& context, model::Transformer& model, const std::vecto
     const size_t rest = (all.size() - 1 - full) / static_cast<size_t>(chunk) * static_cast<size_t>(chunk);
     const double seconds =
         seconds_of([&] { stream.feed(all.subspan(full, rest), all.subspan(full + 1, rest), losses); });
-    return static_cast<double>(rest) / seconds;
+    return {static_cast<double>(rest) / seconds, stream.memory_bytes()};
 }
 
 /// Tokens a second of the literal cache, one token at a time, once it is full.
@@ -96,19 +101,23 @@ nlohmann::ordered_json measure(const Settings& s) {
     model.weights().initialise(context, 1234);
     const auto tokens = random_tokens(std::max(s.tokens, 4 * length) + 1, config.model.vocab_size);
 
-    const double prefill = prefill_rate(context, model, tokens, length);
-    const double masked = masked_rate(context, model, tokens, policy, length);
+    const size_t beginning = std::min(tokens.size(), static_cast<size_t>(8 * length) + 1);
+    const double prefill = prefill_rate(context, model, std::span(tokens).first(beginning), length);
+    const auto [masked, stream_bytes] = masked_run(context, model, tokens, policy, length);
     const double literal = literal_rate(context, model, tokens, policy, s.literal_tokens);
     return {{"shape", s.shape},
             {"dtype", s.dtype},
             {"device", bench::device_description(context)},
             {"threads", context.pool().num_threads()},
+            {"tokens", tokens.size() - 1},
             {"cache", fmt::format("{}+{}", s.sinks, s.window)},
             {"prefill_tokens_per_s", prefill},
             {"masked_tokens_per_s", masked},
             {"literal_tokens_per_s", literal},
             {"masked_share_of_prefill", masked / prefill},
-            {"masked_over_literal", masked / literal}};
+            {"masked_over_literal", masked / literal},
+            {"stream_bytes", stream_bytes},
+            {"peak_bytes", bench::peak_host_bytes()}};
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <fmt/format.h>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -47,14 +46,6 @@ train::RunConfig config_of(const Settings& s) {
     config.model.max_position_embeddings = std::max(config.model.max_position_embeddings, s.length);
     config.train.global_batch = config.train.micro_batch = s.batch;
     return config;
-}
-
-/// The most memory this process has had, from the system; 0 where it does not say.
-size_t peak_host_bytes() {
-    std::ifstream status("/proc/self/status");
-    for (std::string line; std::getline(status, line);)
-        if (line.starts_with("VmHWM:")) return std::strtoull(line.c_str() + 6, nullptr, 10) << 10;
-    return 0;
 }
 
 /// A model and its update, over the same random tokens every time.
@@ -165,7 +156,7 @@ nlohmann::ordered_json measure(const Settings& s) {
     const model::FlopsPerToken flops = model::flops_per_token(config.model, table.num_parameters(), s.length);
     const bool gpu = context.device() != Device::cpu;
 
-    const size_t baseline = gpu ? 0 : peak_host_bytes();
+    const size_t baseline = gpu ? 0 : bench::peak_host_bytes();
     const size_t free_before = context.device() == Device::cuda ? cuda::device_memory().available : 0;
     auto step = std::make_unique<Step>(context, config);
     const auto whole = [&] {
@@ -176,7 +167,8 @@ nlohmann::ordered_json measure(const Settings& s) {
     const double seconds = median_seconds(s.steps, s.seconds, whole);
     const double update = median_seconds(5, 2, [&] { step->queue_update(); });
     // Nothing is allocated within a step, so what is taken now is the most.
-    const size_t peak = gpu ? free_before - (free_before ? cuda::device_memory().available : 0) : peak_host_bytes();
+    const size_t peak =
+        gpu ? free_before - (free_before ? cuda::device_memory().available : 0) : bench::peak_host_bytes();
     const double tokens = static_cast<double>(s.batch * s.length), loss = step->loss();
     const double gaps = context.device() == Device::cuda ? launch_gaps(context, *step, seconds) : 0;
     step.reset();  // the products need the memory
