@@ -1,7 +1,6 @@
 #include "base/config_toml.h"
 
 #include <fmt/format.h>
-#include <toml++/toml.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,11 +8,11 @@
 #include <filesystem>
 #include <map>
 #include <optional>
-#include <sstream>
 
 #include "base/atomic_file.h"
 #include "base/edit_distance.h"
 #include "base/error.h"
+#include "base/toml_text.h"
 
 namespace ballast {
 namespace {
@@ -25,21 +24,12 @@ struct Setting {
     std::optional<std::string> word;  // an override's text as typed
 };
 
-toml::table parse(std::string_view text, const std::string& source) {
-    try {
-        return toml::parse(text, source);
-    } catch (const toml::parse_error& error) {
-        throw UserError(
-            fmt::format("{}:{}: not valid TOML: {}", source, error.source().begin.line, error.description()));
-    }
-}
-
 /// All settings by dotted key; later ones replace earlier ones.
 class Settings {
   public:
     void add_file(const std::string& path);
-    void add_text(std::string_view text, const std::string& source) { collect(keep(parse(text, source)), "", source); }
-    void add_override(const std::string& text);
+    void add_text(std::string_view text, const std::string& source) { collect(keep(parse_toml(text, source)), "", source); }
+    void add_override(const ConfigOverride& override);
 
     const Setting* find(const std::string& key) const {
         const auto found = values_.find(key);
@@ -66,7 +56,7 @@ void Settings::add_file(const std::string& path) {
             fmt::format("{} extends itself by way of {}; break the circle", path, open_files_.back().string()));
     }
     open_files_.push_back(canonical);
-    toml::table document = parse(read_file(path), path);
+    toml::table document = parse_toml(read_file(path), path);
     if (const toml::node* base = document.get("extends")) {
         const auto name = base->value<std::string>();
         if (!name) throw UserError(fmt::format("{}:{}: extends must name a file", path, base->source().begin.line));
@@ -77,10 +67,11 @@ void Settings::add_file(const std::string& path) {
     collect(keep(std::move(document)), "", path);
 }
 
-void Settings::add_override(const std::string& text) {
+void Settings::add_override(const ConfigOverride& override) {
+    const std::string& text = override.text;
     const size_t equals = text.find('=');
     if (equals == std::string::npos || equals == 0) {
-        throw UserError(fmt::format("--set {}: write it as section.key=value", text));
+        throw UserError(fmt::format("{}: write it as section.key=value", override.place));
     }
     const std::string key = text.substr(0, equals), word = text.substr(equals + 1);
     toml::table document;
@@ -91,13 +82,13 @@ void Settings::add_override(const std::string& text) {
     }
     // Text that is no TOML value, or smuggles in a second line, is a bare word.
     if (document.size() != 1) document.insert_or_assign("v", word);
-    values_[key] = {keep(std::move(document)).get("v"), "--set " + text, word};
+    values_[key] = {keep(std::move(document)).get("v"), override.place, word};
 }
 
 void Settings::collect(const toml::table& table, const std::string& prefix, const std::string& source) {
     for (const auto& [name, node] : table) {
         const std::string key = prefix + std::string(name.str());
-        const std::string place = fmt::format("{}:{}", source, node.source().begin.line);
+        const std::string place = place_of(node, source);
         if (const toml::table* inner = node.as_table()) {
             sections_[key] = place;
             collect(*inner, key + ".", source);
@@ -129,13 +120,6 @@ void Settings::check_known(std::span<const std::string_view> keys) const {
         if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
         throw UserError(fmt::format("{}: unknown key {}{}", setting.place, key, suggest(key, keys)));
     }
-}
-
-std::string text_of(const toml::node& node) {
-    if (const auto* number = node.as_floating_point()) return fmt::format("{}", number->get());
-    std::ostringstream out;
-    node.visit([&](const auto& value) { out << value; });
-    return out.str();
 }
 
 std::string bounds_text(Bounds bounds) {
@@ -186,7 +170,7 @@ class Assign {
 
   private:
     [[noreturn]] void refuse(const toml::node& node, std::string_view wanted) const {
-        throw UserError(fmt::format("{}: {} = {} must be {}", setting_.place, key_, text_of(node), wanted));
+        throw UserError(fmt::format("{}: {} = {} must be {}", setting_.place, key_, toml_text(node), wanted));
     }
 
     template <class T>
@@ -251,11 +235,17 @@ void apply_settings(const Settings& settings, const VisitFields& visit) {
 
 }  // namespace
 
+std::vector<ConfigOverride> overrides_of_options(std::span<const std::string> settings) {
+    std::vector<ConfigOverride> overrides;
+    for (const std::string& text : settings) overrides.push_back({text, "--set " + text});
+    return overrides;
+}
+
 void config_detail::load_file(const VisitFields& visit, const std::string& path,
-                              std::span<const std::string> overrides) {
+                              std::span<const ConfigOverride> overrides) {
     Settings settings;
     if (!path.empty()) settings.add_file(path);
-    for (const std::string& text : overrides) settings.add_override(text);
+    for (const ConfigOverride& override : overrides) settings.add_override(override);
     apply_settings(settings, visit);
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/config_visitor.h"
 
@@ -13,8 +14,19 @@ namespace ballast {
 
 using VisitFields = std::function<void(FieldVisitor&)>;
 
+/// A field's value from elsewhere than the configuration's own file.
+struct ConfigOverride {
+    std::string text;   // "section.key=value": the value as in TOML, or a bare word
+    std::string place;  // where it was written, for messages: "--set …" or "sweep.toml:7"
+
+    std::string key() const { return text.substr(0, text.find('=')); }
+};
+
+/// What --set was given.
+std::vector<ConfigOverride> overrides_of_options(std::span<const std::string> settings);
+
 namespace config_detail {
-void load_file(const VisitFields& visit, const std::string& path, std::span<const std::string> overrides);
+void load_file(const VisitFields& visit, const std::string& path, std::span<const ConfigOverride> overrides);
 void load_text(const VisitFields& visit, std::string_view text, const std::string& source);
 std::string toml_text(const VisitFields& visit);
 std::string table_text(const VisitFields& visit, const VisitFields& defaults);
@@ -27,12 +39,17 @@ VisitFields fields_of(Config& config) {
 }  // namespace config_detail
 
 /// Sets the fields named in the file; the others keep their values. `extends = "other.toml"` at the top (relative to
-/// the file) is loaded first, and so on up the chain. Then come the overrides, "section.key=value": the value as in
-/// TOML, or a bare word. With an empty `path` there are only overrides. An unknown key, a value of the wrong type or
+/// the file) is loaded first, and so on up the chain. Then come the overrides. With an empty `path` there are only overrides. An unknown key, a value of the wrong type or
 /// out of bounds, a circle of files: UserError naming file, line, key and what would be right.
 template <class Config>
-void load_toml(Config& config, const std::string& path, std::span<const std::string> overrides = {}) {
+void load_toml(Config& config, const std::string& path, std::span<const ConfigOverride> overrides) {
     config_detail::load_file(config_detail::fields_of(config), path, overrides);
+}
+
+/// The same with overrides as --set takes them.
+template <class Config>
+void load_toml(Config& config, const std::string& path, std::span<const std::string> settings = {}) {
+    load_toml(config, path, std::span<const ConfigOverride>(overrides_of_options(settings)));
 }
 
 /// The same from memory, without `extends`; `source` stands for the file in messages.

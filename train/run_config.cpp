@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 
-#include "base/config_toml.h"
+#include "base/error.h"
 
 namespace ballast::train {
 namespace {
@@ -85,8 +85,12 @@ void RunConfig::visit(FieldVisitor& v) {
 }
 
 RunConfig RunConfig::load(const std::string& path, const std::vector<std::string>& settings) {
+    return load_with(path, overrides_of_options(settings));
+}
+
+RunConfig RunConfig::load_with(const std::string& path, std::span<const ConfigOverride> overrides) {
     RunConfig config;
-    load_toml(config, path, settings);
+    load_toml(config, path, overrides);
     for (std::string* file : {&config.data.train, &config.data.validation, &config.data.tokenizer})
         if (!file->empty()) *file = std::filesystem::absolute(*file).lexically_normal().string();
     return config;

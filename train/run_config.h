@@ -1,9 +1,11 @@
 // Everything a training run is made of, as in its TOML file.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/config_toml.h"
 #include "model/transformer.h"
 #include "train/loss_scaler.h"
 #include "train/schedule.h"
@@ -81,6 +83,8 @@ struct RunConfig {
     /// Loads a TOML file with `extends`, then applies `a.b=value` settings. Paths in [data] are relative to the current
     /// folder and become absolute.
     static RunConfig load(const std::string& path, const std::vector<std::string>& settings);
+    /// The same with overrides from wherever they were written.
+    static RunConfig load_with(const std::string& path, std::span<const ConfigOverride> overrides);
 };
 
 }  // namespace ballast::train

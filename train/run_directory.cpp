@@ -1,9 +1,5 @@
 #include "train/run_directory.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -22,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::array<std::string_view, 4> kStatusNames{"running", "interrupted", "finished", "failed"};
-constexpr std::string_view kPrefix = "step_", kSuffix = ".h5";
+constexpr std::string_view kPrefix = "step_", kSuffix = ".h5", kLock = ".lock";
 
 std::optional<int64_t> step_of(const std::string& name) {
     if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) return std::nullopt;
@@ -35,10 +31,6 @@ std::optional<int64_t> step_of(const std::string& name) {
 
 }  // namespace
 
-RunDirectory::~RunDirectory() {
-    if (lock_ >= 0) ::close(lock_);
-}
-
 std::string RunDirectory::file(std::string_view name) const { return (fs::path(path_) / name).string(); }
 
 std::string RunDirectory::checkpoint_path(int64_t step) const {
@@ -49,13 +41,13 @@ void RunDirectory::create_and_lock() {
     std::error_code error;
     fs::create_directories(file("checkpoints"), error);
     if (error) throw UserError(fmt::format("cannot create the run folder {}: {}", path_, error.message()));
-    const std::string lock = file(".lock");
-    lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (lock_ < 0) throw_errno("open", lock);
-    if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
+    lock_ = FileLock::take(file(kLock));
+    if (!lock_)
         throw UserError(fmt::format("another process is training in {}; wait for it or choose another --out", path_));
     for (const std::string& folder : {path_, file("checkpoints")}) remove_abandoned_temporaries(folder);
 }
+
+bool RunDirectory::in_use() const { return FileLock::held(file(kLock)); }
 
 bool RunDirectory::has_run() const { return fs::exists(file("status.json")) || !checkpoint_steps().empty(); }
 

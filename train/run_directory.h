@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file_lock.h"
+
 namespace ballast::train {
 
 enum class RunStatus { running, interrupted, finished, failed };
@@ -22,7 +24,6 @@ class RunDirectory {
   public:
     /// Only names the folder; nothing is read or made.
     explicit RunDirectory(std::string path) : path_(std::move(path)) {}
-    ~RunDirectory();
     RunDirectory(const RunDirectory&) = delete;
     RunDirectory& operator=(const RunDirectory&) = delete;
 
@@ -32,6 +33,8 @@ class RunDirectory {
 
     /// Makes the folder, holds it for this process and removes what a killed one left unfinished. UserError when another process is training in it.
     void create_and_lock();
+    /// True while a process trains here.
+    bool in_use() const;
     /// True when a run was started here.
     bool has_run() const;
     /// Removes what an earlier run left (checkpoints, metrics, samples, status, measurements).
@@ -50,7 +53,7 @@ class RunDirectory {
 
   private:
     std::string path_;
-    int lock_ = -1;
+    std::optional<FileLock> lock_;
 };
 
 }  // namespace ballast::train

@@ -1,0 +1,68 @@
+#include "base/child_process.h"
+
+#include <csignal>
+#include <cstdlib>
+#include <fmt/format.h>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/file_lock.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/catch.h"
+
+using namespace ballast;
+using namespace std::chrono_literals;
+
+TEST_CASE("child process: both outputs go to the log's end, and the exit code comes back") {
+    const test::TemporaryFolder folder;
+    write_file(folder / "log", "before\n");
+    ChildProcess process({"/bin/sh", "-c", "echo out; echo err >&2; cat; exit 3"}, folder / "log");
+    const auto status = process.wait_for(10s);
+    REQUIRE(status);
+    CHECK(status->code == 3);
+    CHECK(status->signal == 0);
+    CHECK_FALSE(status->ok());
+    CHECK(read_file(folder / "log") == "before\nout\nerr\n");
+}
+
+TEST_CASE("child process: signals reach it, and it does not outlive us") {
+    const test::TemporaryFolder folder;
+    ChildProcess process({"/bin/sleep", "60"}, folder / "log");
+    CHECK_FALSE(process.wait_for(10ms));
+    process.signal(SIGINT);
+    const auto status = process.wait_for(10s);
+    REQUIRE(status);
+    CHECK(status->signal == SIGINT);
+    { const ChildProcess left({"/bin/sleep", "60"}, folder / "log"); }  // returns at once
+}
+
+TEST_CASE("child process: a program that is not there is an error, not an exit code") {
+    const test::TemporaryFolder folder;
+    CHECK_THROWS_AS(ChildProcess({"/no/such/program"}, folder / "log"), UserError);
+}
+
+TEST_CASE("child process: a shell reads quoted words back as they were") {
+    const test::TemporaryFolder folder;
+    const std::vector<std::string> words{"plain", "",  "two words",  "it's", "a\"b",     "$HOME `x` \\",
+                                         "*",     "~", "a;b&c|d<e>", "#no",  "new\nline"};
+    std::string wanted;
+    for (const std::string& word : words) wanted += "[" + word + "]";
+    const std::string command = "printf '[%s]' " + shell_command(words) + " > " + shell_quoted(folder / "out");
+    REQUIRE(std::system(command.c_str()) == 0);
+    CHECK(read_file(folder / "out") == wanted);
+    CHECK(shell_quoted("train.seed=1") == "train.seed=1");
+    CHECK(shell_quoted("~/x") == "'~/x'");
+}
+
+TEST_CASE("file lock: one holder, seen by others, gone with it") {
+    const test::TemporaryFolder folder;
+    CHECK_FALSE(FileLock::held(folder / "lock"));
+    {
+        const auto lock = FileLock::take(folder / "lock");
+        REQUIRE(lock);
+        CHECK(FileLock::held(folder / "lock"));
+        CHECK_FALSE(FileLock::take(folder / "lock"));
+    }
+    CHECK_FALSE(FileLock::held(folder / "lock"));
+    CHECK(FileLock::take(folder / "lock"));
+}
