@@ -7,10 +7,7 @@
 namespace ballast::eval {
 namespace {
 
-std::string column_name(const StreamingResult& cell) {
-    if (cell.policy == "dense" || cell.policy == "recompute") return cell.policy;
-    return fmt::format("{}+{}", cell.sinks, cell.cache - cell.sinks);
-}
+std::string column_name(const StreamingResult& cell) { return eval::column_name(cell.policy, cell.sinks, cell.cache); }
 
 bool is_subset(const StreamingResult& cell) { return cell.tokens < cell.of_tokens; }
 
@@ -46,6 +43,11 @@ std::string subset_notes(const std::vector<CacheTableRow>& rows) {
 }
 
 }  // namespace
+
+std::string column_name(const std::string& policy, int64_t sinks, int64_t cache) {
+    if (policy == "dense" || policy == "recompute") return policy;
+    return fmt::format("{}+{}", sinks, cache - sinks);
+}
 
 double perplexity_on_subset(const StreamingResult& cell, const StreamingResult& subset) {
     require(cell.losses.size() == subset.losses.size(), "cells of different texts");

@@ -31,6 +31,9 @@ CacheTableRow evaluate_cache_table(Context& context, const std::string& name, mo
                                    const std::vector<uint32_t>& text, const CacheTableOptions& options,
                                    const CacheTableProgress& progress);
 
+/// "4+60", "dense", "recompute": a column of the table, from a result's policy, sinks and cache.
+std::string column_name(const std::string& policy, int64_t sinks, int64_t cache);
+
 /// Mean perplexity of `cell` over the tokens that `subset` scored.
 double perplexity_on_subset(const StreamingResult& cell, const StreamingResult& subset);
 
