@@ -68,6 +68,7 @@ void add_commands(CLI::App& app) {
     add_train_command(app);
     add_eval_command(app);
     add_report_command(app);
+    add_watch_command(app);
     add_sweep_command(app);
     add_export_command(app);
     add_info_command(app);

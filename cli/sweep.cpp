@@ -230,13 +230,8 @@ class SweepCommand {
     void write_report(const SweepOutcome& outcome) const {
         constexpr size_t kMostRuns = 8;  // the page's colours
         std::vector<std::string> shown;
-        std::vector<std::string> variants;
-        const bool all = outcome.trained.size() <= kMostRuns;
-        for (const size_t i : outcome.trained) {
-            const bool first = std::find(variants.begin(), variants.end(), cells_[i].variant) == variants.end();
-            if (first) variants.push_back(cells_[i].variant);
-            if ((all || first) && shown.size() < kMostRuns) shown.push_back(folders_[i]);
-        }
+        for (const size_t i : runs_to_show(cells_, outcome.trained, kMostRuns)) shown.push_back(folders_[i]);
+        const bool all = shown.size() == outcome.trained.size();
         const std::string path = (fs::path(options_.out) / "report.html").string();
         write_file(path, report::render(report::read_runs(shown, {})));
         std::cout << fmt::format("{}: {} of {} runs{}; table.md and table.json beside it\n", path, shown.size(),

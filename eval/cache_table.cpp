@@ -4,6 +4,8 @@
 #include <cmath>
 #include <fmt/format.h>
 
+#include "base/columns.h"
+
 namespace ballast::eval {
 namespace {
 
@@ -15,20 +17,6 @@ std::string perplexity_text(const StreamingResult& cell) {
     const std::string number =
         cell.perplexity < 1e4 ? fmt::format("{:.2f}", cell.perplexity) : fmt::format("{:.3g}", cell.perplexity);
     return number + (is_subset(cell) ? "*" : "");
-}
-
-/// Cells right-aligned under their heads, the first column left-aligned.
-std::string align(const std::vector<std::vector<std::string>>& lines) {
-    std::vector<size_t> widths(lines.front().size(), 0);
-    for (const auto& line : lines)
-        for (size_t c = 0; c < line.size(); ++c) widths[c] = std::max(widths[c], line[c].size());
-    std::string out;
-    for (const auto& line : lines) {
-        out += fmt::format("{:<{}}", line[0], widths[0]);
-        for (size_t c = 1; c < line.size(); ++c) out += fmt::format("  {:>{}}", line[c], widths[c]);
-        out += '\n';
-    }
-    return out;
 }
 
 std::string subset_notes(const std::vector<CacheTableRow>& rows) {
@@ -101,7 +89,7 @@ std::string format_cache_table(const std::vector<CacheTableRow>& rows) {
         for (int64_t l = 0; l < row.sinks.layers; ++l)
             share.push_back(fmt::format("{:.3f}", row.sinks.share[static_cast<size_t>(l * row.sinks.positions)]));
     }
-    return align(perplexities) + subset_notes(rows) + "\n" + align(shares);
+    return align_columns(perplexities) + subset_notes(rows) + "\n" + align_columns(shares);
 }
 
 }  // namespace ballast::eval

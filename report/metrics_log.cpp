@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace ballast::report {
 namespace {
@@ -17,65 +18,68 @@ double number(const json& line, std::string_view name) {
     return found != line.end() && found->is_number() ? found->get<double>() : kMissing;
 }
 
-class Parser {
-  public:
-    Parser() { log_.values.resize(kMetricNames.size()); }
+/// What a repeated step replaces.
+template <class Drop>
+void cut(const std::vector<double>& steps, double step, const Drop& drop) {
+    while (!steps.empty() && steps.back() >= step) drop();
+}
 
-    void line(std::string_view text) {
-        if (text.empty()) return;
-        const json value = json::parse(text, nullptr, false);
-        const double step = value.is_object() ? number(value, "step") : kMissing;
-        if (!(step >= 0))
-            ++log_.lines_ignored;
-        else if (value.contains(kMetricNames.front()))
-            add_step(step, value);
-        else if (value.contains("validation_loss"))
-            add_validation(step, number(value, "validation_loss"));
-        else
-            ++log_.lines_ignored;
-    }
-    MetricsLog finish() { return std::move(log_); }
+void add_step(MetricsLog& log, double step, const json& value) {
+    cut(log.step, step, [&] {
+        log.step.pop_back(), log.tokens.pop_back();
+        for (auto& metric : log.values) metric.pop_back();
+    });
+    log.step.push_back(step);
+    log.tokens.push_back(number(value, "tokens"));
+    for (size_t i = 0; i < kMetricNames.size(); ++i) log.values[i].push_back(number(value, kMetricNames[i]));
+    const double seconds = number(value, "seconds");
+    if (seconds > 0) log.seconds += seconds;
+    log.skipped_steps += value.value("skipped", json()) == json(true);
+}
 
-  private:
-    void add_step(double step, const json& value) {
-        cut(log_.step, step, [&] {
-            log_.step.pop_back(), log_.tokens.pop_back();
-            for (auto& metric : log_.values) metric.pop_back();
-        });
-        log_.step.push_back(step);
-        log_.tokens.push_back(number(value, "tokens"));
-        for (size_t i = 0; i < kMetricNames.size(); ++i) log_.values[i].push_back(number(value, kMetricNames[i]));
-        const double seconds = number(value, "seconds");
-        if (seconds > 0) log_.seconds += seconds;
-        log_.skipped_steps += value.value("skipped", json()) == json(true);
-    }
-    void add_validation(double step, double loss) {
-        cut(log_.validation_step, step, [&] {
-            log_.validation_step.pop_back(), log_.validation_tokens.pop_back(), log_.validation_loss.pop_back();
-        });
-        log_.validation_step.push_back(step);
-        log_.validation_tokens.push_back(log_.tokens.empty() ? kMissing : log_.tokens.back());
-        log_.validation_loss.push_back(loss);
-    }
-    /// What a repeated step replaces.
-    template <class Drop>
-    static void cut(const std::vector<double>& steps, double step, const Drop& drop) {
-        while (!steps.empty() && steps.back() >= step) drop();
-    }
-
-    MetricsLog log_;
-};
+void add_validation(MetricsLog& log, double step, double loss) {
+    cut(log.validation_step, step, [&] {
+        log.validation_step.pop_back(), log.validation_tokens.pop_back(), log.validation_loss.pop_back();
+    });
+    log.validation_step.push_back(step);
+    log.validation_tokens.push_back(log.tokens.empty() ? kMissing : log.tokens.back());
+    log.validation_loss.push_back(loss);
+}
 
 }  // namespace
 
-MetricsLog parse_metrics(std::string_view text) {
-    Parser parser;
-    for (size_t at = 0;;) {
-        const size_t end = text.find('\n', at);
-        if (end == std::string_view::npos) return parser.finish();
-        parser.line(text.substr(at, end - at));
-        at = end + 1;
+MetricsParser::MetricsParser() { log_.values.resize(kMetricNames.size()); }
+
+void MetricsParser::line(std::string_view text) {
+    if (text.empty()) return;
+    const json value = json::parse(text, nullptr, false);
+    const double step = value.is_object() ? number(value, "step") : kMissing;
+    if (!(step >= 0))
+        ++log_.lines_ignored;
+    else if (value.contains(kMetricNames.front()))
+        add_step(log_, step, value);
+    else if (value.contains("validation_loss"))
+        add_validation(log_, step, number(value, "validation_loss"));
+    else
+        ++log_.lines_ignored;
+}
+
+void MetricsParser::feed(std::string_view text) {
+    for (size_t end; (end = text.find('\n')) != std::string_view::npos; text.remove_prefix(end + 1)) {
+        if (rest_.empty()) {
+            line(text.substr(0, end));
+        } else {
+            rest_ += text.substr(0, end);
+            line(std::exchange(rest_, {}));
+        }
     }
+    rest_ += text;
+}
+
+MetricsLog parse_metrics(std::string_view text) {
+    MetricsParser parser;
+    parser.feed(text);
+    return parser.log();
 }
 
 std::vector<size_t> bucket_ends(size_t count, size_t limit) {

@@ -27,6 +27,20 @@ struct MetricsLog {
 /// hold.
 MetricsLog parse_metrics(std::string_view text);
 
+/// The same piece by piece, for a file that grows: feed() takes the next bytes, wherever they end.
+class MetricsParser {
+  public:
+    MetricsParser();
+    void feed(std::string_view text);
+    const MetricsLog& log() const { return log_; }
+
+  private:
+    void line(std::string_view text);
+
+    MetricsLog log_;
+    std::string rest_;  // of a line whose end has not come yet
+};
+
 /// Values in buckets, so that a long run stays small and its spikes stay visible.
 struct Buckets {
     std::vector<double> mean, min, max;  // over the finite values of a bucket; NaN where it has none

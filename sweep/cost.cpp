@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
-#include "sweep/columns.h"
+#include "base/columns.h"
 #include "train/checkpoint.h"
 
 namespace ballast::sweep {

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "sweep/columns.h"
+#include "base/columns.h"
 
 namespace ballast::sweep {
 namespace {
@@ -110,6 +110,16 @@ std::optional<size_t> best_row(const Summary& summary, size_t column) {
         if (!best || value->mean < summary.rows[*best].values[column]->mean) best = r;
     }
     return candidates > 1 ? best : std::nullopt;
+}
+
+std::vector<size_t> runs_to_show(const std::vector<Cell>& cells, const std::vector<size_t>& trained, size_t most) {
+    if (trained.size() <= most) return trained;
+    std::vector<size_t> shown;
+    for (const size_t i : trained) {
+        const auto same = [&](size_t other) { return cells[other].variant == cells[i].variant; };
+        if (shown.size() < most && std::none_of(shown.begin(), shown.end(), same)) shown.push_back(i);
+    }
+    return shown;
 }
 
 std::string to_markdown(const Summary& summary) {

@@ -59,6 +59,10 @@ Summary summarise(const std::vector<CellFigures>& figures, int64_t cells);
 /// Row of the best mean of a column; none when there is nothing to choose.
 std::optional<size_t> best_row(const Summary& summary, size_t column);
 
+/// Of `trained` cells (numbers into `cells`) those a page of at most `most` runs shows: all, or else the first seed of
+/// each variant.
+std::vector<size_t> runs_to_show(const std::vector<Cell>& cells, const std::vector<size_t>& trained, size_t most);
+
 /// Markdown that reads well in a terminal: a table a group, the best of a column bold.
 std::string to_markdown(const Summary& summary);
 nlohmann::ordered_json to_json(const Summary& summary);

@@ -66,6 +66,12 @@ TEST_CASE("cli: a sweep goes on past a failed cell, and only trains and measures
     CHECK(leftovers(tiny.file("out")).empty());
 
     succeed(tiny.measured("out", "--set train.threads=2"));  // which changes no result
+    CHECK(fs::last_write_time(tiny.file("out/" + kCells[0] + "/eval/table.json")) == measured);
+    std::string file = read_file(tiny.file("sweep.toml"));
+    file.replace(file.find("cache = 16"), 10, "cache = 8");
+    write_file(tiny.file("sweep.toml"), file);
+    CHECK_THAT(succeed(tiny.measured("out")), ContainsSubstring(" 4+4 ") && !ContainsSubstring(" 4+12 "));
+
     refuse(tiny.measured("out", "--set optimizer.weight_decay=0.2"),
            {"cell plain,seed=1 (and 3 other cells) was trained under another configuration",
             "optimizer.weight_decay = 0.1 there, 0.2 here", "choose another --out"});

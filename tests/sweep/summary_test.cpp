@@ -101,3 +101,12 @@ TEST_CASE("summary: figures come from a run's files") {
     CHECK(values["Sink_1 %"] == 25);
     CHECK(have.notes.size() == 2);
 }
+
+TEST_CASE("summary: a page shows all runs, or one seed of each variant, and never more than it holds") {
+    std::vector<Cell> cells(6);
+    for (size_t i = 0; i < 6; ++i) cells[i].variant = std::string(1, "abcabc"[i]);
+    using Numbers = std::vector<size_t>;
+    CHECK(runs_to_show(cells, {0, 1, 3, 4}, 4) == Numbers{0, 1, 3, 4});
+    CHECK(runs_to_show(cells, {1, 2, 3, 4, 5}, 4) == Numbers{1, 2, 3});  // a's first seed is missing
+    CHECK(runs_to_show(cells, {0, 1, 2, 3, 4, 5}, 2) == Numbers{0, 1});
+}

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace ballast::sweep {
+namespace ballast {
 
 /// Characters of UTF-8 text, which is what a terminal's columns hold of ours.
 size_t columns_of(const std::string& text);
@@ -15,4 +15,4 @@ std::string align_columns(const std::vector<std::vector<std::string>>& lines);
 /// The same as a Markdown table, which reads well as it stands.
 std::string markdown_table(const std::vector<std::vector<std::string>>& lines);
 
-}  // namespace ballast::sweep
+}  // namespace ballast

@@ -1,8 +1,8 @@
-#include "sweep/columns.h"
+#include "base/columns.h"
 
 #include <algorithm>
 
-namespace ballast::sweep {
+namespace ballast {
 namespace {
 
 std::vector<size_t> widths_of(const std::vector<std::vector<std::string>>& lines) {
@@ -51,4 +51,4 @@ std::string markdown_table(const std::vector<std::vector<std::string>>& lines) {
     return out;
 }
 
-}  // namespace ballast::sweep
+}  // namespace ballast

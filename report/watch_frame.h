@@ -1,0 +1,29 @@
+// What `ballast watch` shows: runs while they train.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "report/metrics_log.h"
+
+namespace ballast::report {
+
+struct WatchedRun {
+    std::string label, state;  // "running", "not there yet", …
+    int64_t steps = 0;         // of the whole run; 0: not known
+    MetricsLog log;
+};
+
+struct FrameSize {
+    int columns = 80, rows = 24;
+    bool colour = false;
+};
+
+/// A table of the runs, their losses over steps (o: validation), and, where there is room, tokens a second, learning
+/// rate and gradient norm. At most `rows` lines of at most `columns` characters, escape codes aside.
+std::vector<std::string> draw_frame(const std::vector<WatchedRun>& runs, const FrameSize& size);
+
+/// Seconds until the last step at the pace of the newest ones; negative when there is no telling.
+double seconds_left(const WatchedRun& run);
+
+}  // namespace ballast::report
