@@ -1,5 +1,5 @@
 // `ballast sweep`: all cells, what is there already, what fails, what is interrupted, what is refused.
-#include "tests/cli/program.h"
+#include "tests/cli/terminal.h"
 
 using namespace ballast;
 using namespace ballast::test;
@@ -10,12 +10,14 @@ namespace {
 
 struct TinySweep : TinyRun {
     explicit TinySweep(int steps = 6) {
-        write_file(file("sweep.toml"),
-                   fmt::format("base = \"config.toml\"\n[set]\ntrain.steps = {}\n[grid]\ntrain.seed = [1, 2]\n"
-                               "[[variant]]\nname = \"plain\"\n"
-                               "[[variant]]\nname = \"sinks\"\nset.model.num_sink_tokens = 2\n"
-                               "[evaluate]\ncache = 16\nmax_tokens = 200\n",
-                               steps));
+        write_file(
+            file("sweep.toml"),
+            fmt::format(
+                "base = \"config.toml\"\n[set]\ntrain.steps = {}\ncheckpoint.every = 100\n[grid]\ntrain.seed = [1, 2]\n"
+                "[[variant]]\nname = \"plain\"\n"
+                "[[variant]]\nname = \"sinks\"\nset.model.num_sink_tokens = 2\n"
+                "[evaluate]\ncache = 16\nmax_tokens = 200\n",
+                steps));
     }
 
     std::string sweep(const std::string& out, const std::string& more = "") const {
@@ -138,11 +140,23 @@ TEST_CASE("cli: a sweep says what it will take, and what is wrong, before anythi
     CHECK_FALSE(fs::exists(tiny.file("out")));
     refuse("sweep", {"sweep"});
     refuse("sweep " + tiny.file("none.toml"), {"none.toml"});
-    refuse(tiny.sweep("out", "--set train.seed=3"), {"the sweep varies train.seed", "sweep.toml:5"});
+    refuse(tiny.sweep("out", "--set train.seed=3"), {"the sweep varies train.seed", "sweep.toml:6"});
     refuse(tiny.sweep("out", "--set data.train=none.h5"), {"none.h5"});
     refuse(tiny.sweep("out", "--text none.txt"), {"no text at none.txt"});
     refuse(tiny.sweep("out", "--dry-run --print"), {"--dry-run"});
     write_file(tiny.file("sweep.toml"), "base = \"config.toml\"\n[grid]\nmodel.num_sink_tokens = [0, 99]\n");
     refuse(tiny.sweep("out"), {"sweep.toml:3", "num_sink_tokens=99", "leaves no room"});
     CHECK_FALSE(fs::exists(tiny.file("out")));
+}
+
+TEST_CASE("cli: a terminal's Ctrl-C reaches a sweep's cell once: it saves") {
+    const TinySweep tiny(100000);
+    // Steps long enough for a second signal to come before the first has had its effect.
+    Terminal terminal({"sweep", tiny.file("sweep.toml"), "--out", tiny.file("out"), "--set", "train.global_batch=512"});
+    REQUIRE(terminal.shows("cell 1/4 plain,seed=1"));
+    terminal.type('\x03');
+    CHECK(terminal.shows("interrupted; continue with: ballast sweep"));
+    CHECK(terminal.wait() == 0);
+    CHECK(tiny.status("out/" + kCells[0]) == "interrupted");
+    CHECK_FALSE(fs::exists(tiny.file("out/" + kCells[1])));
 }
