@@ -71,7 +71,7 @@ class SweepCommand {
             require_memory(context);
             require_disk(statuses_, costs_, free_disk(), options_.out);
         }
-        constexpr double kSeconds = 5;
+        constexpr double kSeconds = 3;
         const int timed = time_steps(context, cells_, statuses_, costs_, kSeconds);
         std::cout << format_cost(cells_, statuses_, costs_, timed) << std::flush;
         if (interrupted()) throw RunError("interrupted before anything was trained");

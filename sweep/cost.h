@@ -28,7 +28,7 @@ CellCost cost_of(const Context& context, const Cell& cell, const CellStatus& sta
 /// Checkpoints in the folder after a whole run.
 int64_t checkpoints_kept(const train::CheckpointConfig& config, int64_t steps);
 
-/// Times a few updates of the costliest cell that is to train, at most `limit` seconds beside the first, and gives all
+/// Times some updates of the costliest cell that is to train, at most `limit` seconds beside the first, and gives all
 /// of them their seconds by their FLOPs. Returns how many updates were timed; 0 when one would take too long to try,
 /// and then no cell has a time.
 int time_steps(Context& context, const std::vector<Cell>& cells, const std::vector<CellStatus>& statuses,

@@ -10,7 +10,7 @@ namespace ballast::sweep {
 namespace {
 
 constexpr double kLargestTrial = 5e12;  // FLOPs of an update that is tried on a CPU: some 25 s on two cores
-constexpr int kMostUpdates = 5;
+constexpr int kMostUpdates = 40;
 
 double flops_of_update(const Cell& cell, const CellCost& cost) {
     const auto& train = cell.config.train;
