@@ -28,7 +28,9 @@ struct Setting {
 class Settings {
   public:
     void add_file(const std::string& path);
-    void add_text(std::string_view text, const std::string& source) { collect(keep(parse_toml(text, source)), "", source); }
+    void add_text(std::string_view text, const std::string& source) {
+        collect(keep(parse_toml(text, source)), "", source);
+    }
     void add_override(const ConfigOverride& override);
 
     const Setting* find(const std::string& key) const {

@@ -39,8 +39,9 @@ VisitFields fields_of(Config& config) {
 }  // namespace config_detail
 
 /// Sets the fields named in the file; the others keep their values. `extends = "other.toml"` at the top (relative to
-/// the file) is loaded first, and so on up the chain. Then come the overrides. With an empty `path` there are only overrides. An unknown key, a value of the wrong type or
-/// out of bounds, a circle of files: UserError naming file, line, key and what would be right.
+/// the file) is loaded first, and so on up the chain. Then come the overrides. With an empty `path` there are only
+/// overrides. An unknown key, a value of the wrong type or out of bounds, a circle of files: UserError naming file,
+/// line, key and what would be right.
 template <class Config>
 void load_toml(Config& config, const std::string& path, std::span<const ConfigOverride> overrides) {
     config_detail::load_file(config_detail::fields_of(config), path, overrides);

@@ -38,9 +38,8 @@ void add_step(MetricsLog& log, double step, const json& value) {
 }
 
 void add_validation(MetricsLog& log, double step, double loss) {
-    cut(log.validation_step, step, [&] {
-        log.validation_step.pop_back(), log.validation_tokens.pop_back(), log.validation_loss.pop_back();
-    });
+    cut(log.validation_step, step,
+        [&] { log.validation_step.pop_back(), log.validation_tokens.pop_back(), log.validation_loss.pop_back(); });
     log.validation_step.push_back(step);
     log.validation_tokens.push_back(log.tokens.empty() ? kMissing : log.tokens.back());
     log.validation_loss.push_back(loss);

@@ -9,7 +9,7 @@
 
 namespace ballast::test {
 
-/// `ballast ARGUMENTS` on a terminal of its own, as the leader of its session.
+/// `ballast ARGUMENTS` on a terminal of its own, which is its controlling one.
 class Terminal {
   public:
     explicit Terminal(const std::vector<std::string>& arguments)
