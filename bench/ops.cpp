@@ -122,7 +122,7 @@ class Bench {
         cross_entropy(s.rows, C, s.V);
         embedding(s.rows, C, s.V);
         layernorm(s.rows, C);
-        gelu(s.rows, 4 * C);
+        mlp(s.rows, C, 4 * C);
         rope(s.rows, s.H, C / s.H);
         optimiser(s.parameters);
     }
@@ -175,16 +175,23 @@ class Bench {
         op("add of three", shape, {4 * bytes, 0}, [&] { ops::add(context_, d_x, x, out, d_x); });
     }
 
-    void gelu(int64_t N, int64_t F) {
+    /// On CUDA the tanh kind is an epilogue of the products and the erf kind a pass of its own: the difference is what
+    /// the epilogues are worth.
+    void mlp(int64_t N, int64_t C, int64_t F) {
         Tensors t(context_);
-        const Tensor x = t.make(x_, {N, F}, 4.0), b = t.make(x_, {F}), out = t.make(x_, {N, F}),
-                     d_x = t.zeros(x_, {N, F}), d_b = t.zeros(acc_, {F});
-        const auto bytes = static_cast<double>(x.bytes());
+        const Tensor x = t.make(x_, {N, C}), up = t.make(x_, {F, C}), b = t.make(x_, {F}), pre = t.zeros(x_, {N, F}),
+                     hidden = t.zeros(x_, {N, F}), d_out = t.make(x_, {N, C}), down = t.make(x_, {C, F}),
+                     d_pre = t.zeros(x_, {N, F}), d_down = t.zeros(acc_, {C, F}), d_bias = t.zeros(acc_, {C});
+        const double flops = 2.0 * static_cast<double>(N) * static_cast<double>(C) * static_cast<double>(F);
+        const auto bytes = static_cast<double>(x.bytes() + up.bytes() + 2 * pre.bytes());
+        const double backward =
+            static_cast<double>(2 * d_out.bytes() + down.bytes() + 3 * pre.bytes() + 2 * d_down.bytes());
         for (auto [kind, name] : {std::pair{ops::Gelu::tanh, "tanh"}, std::pair{ops::Gelu::erf, "erf"}}) {
-            const std::string shape = fmt::format("{}, {} x {}", name, N, F);
-            op("bias_gelu_forward", shape, {2 * bytes, 0}, [&] { ops::bias_gelu_forward(context_, d_x, x, b, kind); });
-            op("bias_gelu_backward", shape, {3 * bytes, 0},
-               [&] { ops::bias_gelu_backward(context_, d_x, d_b, out, x, b, kind); });
+            const std::string shape = fmt::format("{}, {} x {} x {}", name, N, C, F);
+            op("linear_gelu_forward", shape, {bytes, flops},
+               [&] { ops::linear_gelu_forward(context_, hidden, pre, x, up, b, kind); });
+            op("gelu_linear_backward", shape, {backward, 2 * flops},
+               [&] { ops::gelu_linear_backward(context_, d_pre, d_down, d_bias, d_out, hidden, pre, down, kind); });
         }
     }
 

@@ -202,25 +202,31 @@ size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64
     return run<cpu::linear_scratch_bytes, cuda::linear_scratch_bytes>(context, x, rows, outputs, inputs);
 }
 
-void bias_gelu_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& bias, Gelu kind) {
+void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre, const Tensor& x, const Tensor& weight,
+                         const Tensor& bias, Gelu kind) {
     expect_compute(x.dtype);
-    const int64_t N = x.dim(0), F = x.dim(1);
-    expect_dense(x, "x", x.dtype, {N, F});
-    expect_dense(out, "out", x.dtype, {N, F});
+    const int64_t N = x.dim(0), I = x.dim(1), F = weight.dim(0);
+    expect_dense(x, "x", x.dtype, {N, I});
+    expect_dense(weight, "weight", x.dtype, {F, I});
     expect_dense(bias, "bias", x.dtype, {F});
-    run<cpu::bias_gelu_forward, cuda::bias_gelu_forward>(context, out, x, bias, kind);
+    expect_dense(pre, "pre", x.dtype, {N, F});
+    expect_dense(out, "out", x.dtype, {N, F});
+    run<cpu::linear_gelu_forward, cuda::linear_gelu_forward>(context, out, pre, x, weight, bias, kind);
 }
 
-void bias_gelu_backward(Context& context, const Tensor& d_x, const Tensor& d_bias, const Tensor& d_out, const Tensor& x,
-                        const Tensor& bias, Gelu kind) {
-    expect_compute(x.dtype);
-    const int64_t N = x.dim(0), F = x.dim(1);
-    expect_dense(x, "x", x.dtype, {N, F});
-    expect_dense(d_x, "d_x", x.dtype, {N, F});
-    expect_dense(d_out, "d_out", x.dtype, {N, F});
-    expect_dense(bias, "bias", x.dtype, {F});
-    expect_dense(d_bias, "d_bias", accumulation_dtype(x.dtype), {F});
-    run<cpu::bias_gelu_backward, cuda::bias_gelu_backward>(context, d_x, d_bias, d_out, x, bias, kind);
+void gelu_linear_backward(Context& context, const Tensor& d_pre, const Tensor& d_weight, const Tensor& d_bias,
+                          const Tensor& d_out, const Tensor& hidden, const Tensor& pre, const Tensor& weight, Gelu kind) {
+    expect_compute(pre.dtype);
+    const Dtype acc = accumulation_dtype(pre.dtype);
+    const int64_t N = pre.dim(0), F = pre.dim(1), O = weight.dim(0);
+    for (const auto& [tensor, name] : {std::pair{&pre, "pre"}, {&hidden, "hidden"}, {&d_pre, "d_pre"}})
+        expect_dense(*tensor, name, pre.dtype, {N, F});
+    expect_dense(d_out, "d_out", pre.dtype, {N, O});
+    expect_dense(weight, "weight", pre.dtype, {O, F});
+    expect_dense(d_weight, "d_weight", acc, {O, F});
+    expect_dense(d_bias, "d_bias", acc, {O});
+    run<cpu::gelu_linear_backward, cuda::gelu_linear_backward>(context, d_pre, d_weight, d_bias, d_out, hidden, pre, weight,
+                                                               kind);
 }
 
 void rope_table(Context& context, const Tensor& table, double base) {

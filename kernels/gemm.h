@@ -13,6 +13,17 @@ struct Matrix {
     int64_t row, column;
 };
 
+/// What becomes of an element s of the product before it is stored. With gelu the bias joins the finished sum.
+enum class Epilogue {
+    none,         ///< C = s
+    gelu_tanh,    ///< aux = u = s + bias, C = gelu(u): u rounded to aux's dtype, before or after gelu, as suits the
+                  ///< device
+    gelu_erf,     ///< the same with the other gelu (kernels/ops.h)
+    d_gelu_tanh,  ///< C = s gelu'(aux)
+    d_gelu_erf,
+};
+constexpr bool is_gelu(Epilogue e) { return e == Epilogue::gelu_tanh || e == Epilogue::gelu_erf; }
+
 /// C[m × n] = (or +=) A[m × k] B[k × n] (+ bias[n] on every row, only when not accumulating). C is row-major, its rows
 /// n elements apart. A, B and bias have `dtype`; C is in the accumulation dtype, or like A and B when `narrow_c`. The k
 /// products of an element are never shared out, so bits do not depend on the number of threads.
@@ -24,6 +35,9 @@ struct GemmArguments {
     bool accumulate = false;
     const void* bias = nullptr;
     bool narrow_c = false;
+    Epilogue epilogue = Epilogue::none;  // only when not accumulating
+    void* aux = nullptr;                 // [m × n] like C, in aux_dtype; d_gelu reads it, gelu writes it
+    Dtype aux_dtype = Dtype::f32;
 };
 
 }  // namespace ballast

@@ -59,17 +59,22 @@ Dtype product_dtype(const Context&, Dtype x);
 /// Scratch of one forward or backward call on these shapes.
 size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs);
 
-// ---- Bias + GELU ----------------------------------------------------------------------------------------------------
+// ---- Linear + GELU ---------------------------------------------------------------------------------------------------
 
 /// `tanh`: 0.5 u (1 + tanh(sqrt(2/pi) (u + 0.044715 u^3))), what Pythia was trained with (bias_gelu_fusion).
 /// `erf`: 0.5 u (1 + erf(u / sqrt 2)), what its Hugging Face config says.
 enum class Gelu { tanh, erf };
 
-/// out = gelu(x + bias). x, out x [N,F] (out may be x), bias x [F].
-void bias_gelu_forward(Context&, const Tensor& out_NF, const Tensor& x_NF, const Tensor& bias_F, Gelu kind);
-/// d_x = d_out * gelu'(x + bias) (d_x may be d_out); d_bias += its column sums, acc [F].
-void bias_gelu_backward(Context&, const Tensor& d_x_NF, const Tensor& d_bias_F, const Tensor& d_out_NF,
-                        const Tensor& x_NF, const Tensor& bias_F, Gelu kind);
+/// pre = u = x weight^T + bias, out = gelu(u). x x [N,I], weight x [F,I], bias x [F]; out, pre x [N,F]. Narrow x: pre is
+/// u rounded, and out comes from u before or after its rounding, as suits the device.
+void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, const Tensor& x_NI,
+                         const Tensor& weight_FI, const Tensor& bias_F, Gelu kind);
+/// Back through out = hidden weight^T + bias and hidden = gelu(pre): d_pre = (d_out weight) gelu'(pre); d_weight +=
+/// d_out^T hidden; d_bias += column sums of d_out. d_out x [N,O]; hidden, pre, d_pre x [N,F]; weight x [O,F]; d_weight
+/// acc [O,F]; d_bias acc [O]. Scratch of both: linear_scratch_bytes() of the layer.
+void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weight_OF, const Tensor& d_bias_O,
+                          const Tensor& d_out_NO, const Tensor& hidden_NF, const Tensor& pre_NF,
+                          const Tensor& weight_OF, Gelu kind);
 
 // ---- Rotary position embedding --------------------------------------------------------------------------------------
 

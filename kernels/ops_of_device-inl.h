@@ -27,9 +27,11 @@ void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, 
 Dtype product_dtype(const Context&, Dtype x);
 size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs);
 
-void bias_gelu_forward(Context&, const Tensor& out_NF, const Tensor& x_NF, const Tensor& bias_F, Gelu kind);
-void bias_gelu_backward(Context&, const Tensor& d_x_NF, const Tensor& d_bias_F, const Tensor& d_out_NF,
-                        const Tensor& x_NF, const Tensor& bias_F, Gelu kind);
+void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, const Tensor& x_NI,
+                         const Tensor& weight_FI, const Tensor& bias_F, Gelu kind);
+void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weight_OF, const Tensor& d_bias_O,
+                          const Tensor& d_out_NO, const Tensor& hidden_NF, const Tensor& pre_NF,
+                          const Tensor& weight_OF, Gelu kind);
 
 void rope_table(Context&, const Tensor& table_PR, double base);
 void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, Positions positions);

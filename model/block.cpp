@@ -110,8 +110,7 @@ void block_activations_forward(Context& ctx, const ModelConfig& config, const La
     const Tensor& mlp_in = config.parallel_residual ? x : a.middle;
     ops::layernorm_forward(ctx, a.ln2_out, a.ln2_mean, a.ln2_rstd, mlp_in, p.post_attention_layernorm_weight,
                            p.post_attention_layernorm_bias, config.layer_norm_eps);
-    ops::linear_forward(ctx, a.mlp_pre, a.ln2_out, p.mlp_up_weight, Tensor{});
-    ops::bias_gelu_forward(ctx, a.mlp_gelu, a.mlp_pre, p.mlp_up_bias, config.hidden_act);
+    ops::linear_gelu_forward(ctx, a.mlp_gelu, a.mlp_pre, a.ln2_out, p.mlp_up_weight, p.mlp_up_bias, config.hidden_act);
 }
 
 void block_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerActivations& a,
@@ -136,9 +135,9 @@ void block_backward(Context& ctx, const ModelConfig& config, const LayerParamete
                                 g.d_ln2_out, mlp_in, p.post_attention_layernorm_weight, a.ln2_mean, a.ln2_rstd);
     };
 
-    ops::linear_backward(ctx, g.d_mlp, d.mlp_down_weight, d.mlp_down_bias, d_x, a.mlp_gelu, p.mlp_down_weight);
-    ops::bias_gelu_backward(ctx, g.d_mlp, d.mlp_up_bias, g.d_mlp, a.mlp_pre, p.mlp_up_bias, config.hidden_act);
-    ops::linear_backward(ctx, g.d_ln2_out, d.mlp_up_weight, Tensor{}, g.d_mlp, a.ln2_out, p.mlp_up_weight);
+    ops::gelu_linear_backward(ctx, g.d_mlp, d.mlp_down_weight, d.mlp_down_bias, d_x, a.mlp_gelu, a.mlp_pre,
+                              p.mlp_down_weight, config.hidden_act);
+    ops::linear_backward(ctx, g.d_ln2_out, d.mlp_up_weight, d.mlp_up_bias, g.d_mlp, a.ln2_out, p.mlp_up_weight);
     if (!config.parallel_residual) backward_through_ln2();  // d_x is now dL/du
 
     ops::linear_backward(ctx, g.d_attention_out.view({N, C}), d.attention_dense_weight, d.attention_dense_bias, d_x,

@@ -38,7 +38,7 @@ struct LayerActivations {
     Tensor attention_out, lse;           // [B,T,H,D], acc [B,H,T]
     Tensor middle;                       // [N,C] u of the sequential residual; absent when parallel
     Tensor ln2_out, ln2_mean, ln2_rstd;
-    Tensor mlp_pre;   // [N,F] before bias and GELU
+    Tensor mlp_pre;   // [N,F] what GELU is taken of, bias included
     Tensor mlp_gelu;  // [N,F]
 
     LayerActivations() = default;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/cpu/common.h"
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/onednn.h"
 
 namespace ballast::cpu {
@@ -88,17 +89,20 @@ bool native_bf16(const Context& context) {
 void gemm(Context& context, const GemmArguments& arguments) {
     if (arguments.m == 0 || arguments.n == 0) return;
     if (is_ours(context, arguments)) return gemm_reference(context, arguments);
+    const GemmArguments product = before_epilogue(arguments);
     const BlockSize size = block_size(arguments.m, arguments.n, arguments.k);
     const Blocks down{arguments.m, size.rows}, across{arguments.n, size.columns};
     context.pool().parallel_for(down.size() * across.size(), [&](int64_t task) {
         const int64_t i = task / across.size(), j = task % across.size();
-        multiply(arguments,
-                 {down.begin(i), across.begin(j), down.end(i) - down.begin(i), across.end(j) - across.begin(j)});
+        const Block block{down.begin(i), across.begin(j), down.end(i) - down.begin(i), across.end(j) - across.begin(j)};
+        multiply(product, block);
+        apply_epilogue(arguments, block.row, block.column, block.rows, block.columns);
     });
 }
 
 void gemm_on_this_thread(const Context& context, const GemmArguments& arguments) {
     if (arguments.m == 0 || arguments.n == 0) return;
+    require(arguments.epilogue == Epilogue::none, "a task does what comes after its product itself");
     if (is_ours(context, arguments)) return gemm_reference_on_this_thread(arguments);
     multiply(arguments, {0, 0, arguments.m, arguments.n});
 }

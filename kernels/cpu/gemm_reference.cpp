@@ -3,6 +3,7 @@
 #include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>
 
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/tile-inl.h"
 #include "kernels/cpu/tile_memory.h"
@@ -90,8 +91,12 @@ void gemm_reference(ThreadPool* pool, const GemmArguments& arguments) {
         int64_t rows = Task::kMaxRows;
         while (rows > Task::kMinRows && across * ceil_div(arguments.m, rows) < wanted) rows /= 2;
         const int64_t tasks = across * ceil_div(arguments.m, rows);
+        const GemmArguments product = before_epilogue(arguments);
         const auto task = [&](int64_t i) HWY_ATTR {
-            Task(arguments, i / across * rows, rows, i % across * Task::kColumns).run();
+            const int64_t row = i / across * rows, column = i % across * Task::kColumns;
+            Task(product, row, rows, column).run();
+            apply_epilogue(arguments, row, column, std::min(rows, arguments.m - row),
+                           std::min(Task::kColumns, arguments.n - column));
         };
         if (pool != nullptr) return pool->parallel_for(tasks, task);
         for (int64_t i = 0; i < tasks; ++i) task(i);

@@ -69,29 +69,15 @@ size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64
     return x_bytes + weight_bytes + out_bytes + std::max(bias_bytes, x_bytes) + bias_sums;
 }
 
-namespace {
+ProductOutput::ProductOutput(const Tensor& out, Dtype product, ScratchCarver& scratch) : out_(out), c_(out) {
+    if (out.dtype != Dtype::bf16 || product == Dtype::bf16) return;
+    c_.dtype = Dtype::f32;
+    c_.data = scratch.take(c_.bytes());
+}
 
-/// C of a product is in the accumulation dtype or, where the products are native bf16, in bf16. Anything else goes
-/// through scratch memory and finish().
-class ProductOutput {
-  public:
-    ProductOutput(const Tensor& out, Dtype product, ScratchCarver& scratch) : out_(out), c_(out) {
-        if (out.dtype != Dtype::bf16 || product == Dtype::bf16) return;
-        c_.dtype = Dtype::f32;
-        c_.data = scratch.take(c_.bytes());
-    }
-    void* data() const { return c_.data; }
-    bool narrow() const { return c_.dtype == Dtype::bf16; }
-    void finish(Context& context) const {
-        if (c_.data != out_.data) cast(context, out_, c_);
-    }
-
-  private:
-    const Tensor& out_;
-    Tensor c_;
-};
-
-}  // namespace
+void ProductOutput::finish(Context& context) const {
+    if (c_.data != out_.data) cast(context, out_, c_);
+}
 
 void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);

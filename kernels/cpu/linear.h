@@ -1,4 +1,4 @@
-// What linear and linear_cross_entropy share: operands brought into the dtype the products run in.
+// What linear layers and linear_cross_entropy share: operands and results in the dtype the products run in.
 #pragma once
 
 #include "kernels/context.h"
@@ -25,5 +25,19 @@ class ScratchCarver {
 Tensor converted(Context&, const Tensor& x, Dtype dtype, ScratchCarver& scratch);
 /// What converted() takes from the scratch memory for `count` elements.
 size_t converted_bytes(Dtype from, Dtype to, int64_t count);
+
+/// C of a product is in the accumulation dtype or, where the products are native bf16, in bf16. Anything else goes
+/// through scratch memory and finish().
+class ProductOutput {
+  public:
+    ProductOutput(const Tensor& out, Dtype product, ScratchCarver& scratch);
+    void* data() const { return c_.data; }
+    bool narrow() const { return c_.dtype == Dtype::bf16; }
+    void finish(Context& context) const;
+
+  private:
+    const Tensor& out_;
+    Tensor c_;
+};
 
 }  // namespace ballast::cpu

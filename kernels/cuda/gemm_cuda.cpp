@@ -58,10 +58,15 @@ class Product {
         check(cublasLtMatmulDescCreate(description_.put(), CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
         set(CUBLASLT_MATMUL_DESC_TRANSA, shape_.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
         set(CUBLASLT_MATMUL_DESC_TRANSB, shape_.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+        set(CUBLASLT_MATMUL_DESC_EPILOGUE, cublas_epilogue(shape_));
         if (shape_.bias) {
-            set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
             set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
             set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, cuda_type(g.dtype));
+        }
+        if (shape_.epilogue != Epilogue::none) {
+            set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g.aux);  // the heuristic looks at its alignment
+            set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, g.n);
+            set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, cuda_type(g.aux_dtype));
         }
         lay_out(first_, g.dtype, g.n, g.k, shape_.b_transposed, shape_.b_stride);
         lay_out(second_, g.dtype, g.k, g.m, shape_.a_transposed, shape_.a_stride);
@@ -70,12 +75,16 @@ class Product {
               "describing a matrix");
     }
 
-    void run(CudaState& state, const GemmArguments& g) {
+    /// False where cuBLASLt has no algorithm.
+    bool run(CudaState& state, const GemmArguments& g) {
+        const CudaState::Algorithm& chosen = algorithm(state);
+        if (!chosen) return false;
         const float one = 1, beta = g.accumulate ? 1 : 0;
         check(cublasLtMatmul(state.cublas(), description_.get(), &one, g.b.data, first_.get(), g.a.data, second_.get(),
-                             &beta, g.c, result_.get(), g.c, result_.get(), &algorithm(state), state.workspace(),
+                             &beta, g.c, result_.get(), g.c, result_.get(), &*chosen, state.workspace(),
                              CudaState::kWorkspaceBytes, state.stream()),
               "a product");
+        return true;
     }
 
   private:
@@ -92,15 +101,27 @@ class Product {
                 b_transposed,
                 g.accumulate,
                 g.bias != nullptr,
+                g.epilogue,
                 alignment_of(g)};
     }
 
     /// What the operands' addresses are all multiples of, at most 256, which cuBLASLt takes for granted if not told.
     static uint32_t alignment_of(const GemmArguments& g) {
         uintptr_t bits = 256;
-        for (const void* operand : {g.a.data, g.b.data, static_cast<const void*>(g.c), g.bias})
+        for (const void* operand :
+             {g.a.data, g.b.data, static_cast<const void*>(g.c), g.bias, static_cast<const void*>(g.aux)})
             bits |= reinterpret_cast<uintptr_t>(operand);
         return uint32_t{1} << std::countr_zero(bits);
+    }
+
+    /// Bias gradients are not among them: BGRAD overwrites in the result's type, ours accumulate in f32
+    /// (column_sums.cuh).
+    static cublasLtEpilogue_t cublas_epilogue(const GemmShape& shape) {
+        switch (shape.epilogue) {
+            case Epilogue::gelu_tanh: return shape.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+            case Epilogue::d_gelu_tanh: return CUBLASLT_EPILOGUE_DGELU;
+            default: return shape.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+        }
     }
 
     template <class Value>
@@ -117,7 +138,7 @@ class Product {
               "describing a matrix");
     }
 
-    const cublasLtMatmulAlgo_t& algorithm(CudaState& state) {
+    const CudaState::Algorithm& algorithm(CudaState& state) {
         if (const auto known = state.algorithms().find(shape_); known != state.algorithms().end()) return known->second;
         Preference preference;
         check(cublasLtMatmulPreferenceCreate(preference.put()), "choosing an algorithm");
@@ -142,10 +163,10 @@ class Product {
         const cublasStatus_t status =
             cublasLtMatmulAlgoGetHeuristic(state.cublas(), description_.get(), first_.get(), second_.get(),
                                            result_.get(), result_.get(), preference.get(), 1, &found, &count);
-        if (status != CUBLAS_STATUS_SUCCESS || count == 0)
-            throw RunError(fmt::format("cuBLASLt has no algorithm for a {} x {} x {} product of {}", shape_.m, shape_.n,
-                                       shape_.k, name_of(shape_.dtype)));
-        return state.algorithms().emplace(shape_, found.algo).first->second;
+        const bool exists = status == CUBLAS_STATUS_SUCCESS && count > 0 && found.state == CUBLAS_STATUS_SUCCESS;
+        return state.algorithms()
+            .emplace(shape_, exists ? CudaState::Algorithm(found.algo) : std::nullopt)
+            .first->second;
     }
 
     GemmShape shape_;
@@ -168,10 +189,19 @@ CudaState::~CudaState() {
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
-void gemm(Context& context, const GemmArguments& arguments) {
-    if (arguments.m == 0 || arguments.n == 0) return;
-    require(arguments.k > 0, "an empty product");
-    Product(arguments).run(static_cast<CudaState&>(context.gpu()), arguments);
+void gemm(Context& context, const GemmArguments& g) {
+    if (g.m == 0 || g.n == 0) return;
+    require(g.k > 0, "an empty product");
+    require(g.epilogue == Epilogue::none, "an epilogue that may not exist");
+    if (!Product(g).run(static_cast<CudaState&>(context.gpu()), g))
+        throw RunError(
+            fmt::format("cuBLASLt has no algorithm for a {} x {} x {} product of {}", g.m, g.n, g.k, name_of(g.dtype)));
+}
+
+bool gemm_with_epilogue(Context& context, const GemmArguments& g) {
+    if (!has_fusable_epilogue(g) || g.m == 0 || g.n == 0) return false;
+    require(g.k > 0 && !g.accumulate, "an epilogue ends a product");
+    return Product(g).run(static_cast<CudaState&>(context.gpu()), g);
 }
 
 }  // namespace ballast::cuda

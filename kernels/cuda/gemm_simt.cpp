@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "kernels/cpu/gemm.h"
@@ -19,13 +20,18 @@ std::vector<float> widened(const Matrix& matrix, int64_t rows, int64_t columns) 
     return values;
 }
 
+template <class T>
+void narrow(T* to, const std::vector<float>& from) {
+    std::transform(from.begin(), from.end(), to, [](float x) { return T(x); });
+}
+
 /// A product of T, which is bf16 or f16: operands are widened, so every sum is in f32, and the result rounded once.
 template <class T>
 void gemm_of_narrow(Context& context, const GemmArguments& arguments) {
     GemmArguments wide = arguments;
     const std::vector<float> a = widened<T>(arguments.a, arguments.m, arguments.k),
                              b = widened<T>(arguments.b, arguments.k, arguments.n);
-    std::vector<float> bias, c;
+    std::vector<float> bias, c, aux;
     wide.dtype = Dtype::f32;
     wide.narrow_c = false;
     wide.a.data = a.data();
@@ -39,8 +45,15 @@ void gemm_of_narrow(Context& context, const GemmArguments& arguments) {
         c.resize(static_cast<size_t>(arguments.m * arguments.n));
         wide.c = c.data();
     }
+    if (arguments.epilogue != Epilogue::none) {
+        aux = is_gelu(arguments.epilogue) ? std::vector<float>(c.size())
+                                          : widened<T>({arguments.aux, arguments.n, 1}, arguments.m, arguments.n);
+        wide.aux = aux.data();
+        wide.aux_dtype = Dtype::f32;
+    }
     cpu::gemm_reference(context, wide);
-    for (size_t i = 0; i < c.size(); ++i) static_cast<T*>(arguments.c)[i] = T(c[i]);
+    narrow(static_cast<T*>(arguments.c), c);
+    if (is_gelu(arguments.epilogue)) narrow(static_cast<T*>(arguments.aux), aux);
 }
 
 void multiply(Context& context, const GemmArguments& arguments) {
@@ -51,11 +64,22 @@ void multiply(Context& context, const GemmArguments& arguments) {
     gemm_of_narrow<f16>(context, arguments);
 }
 
+void queue_product(Context& context, const GemmArguments& arguments) {
+    require(arguments.dtype != Dtype::f64 || !simt::options().strict, "f64 is not for a GPU");
+    simt::queue([&context, arguments] { multiply(context, arguments); });
+}
+
 }  // namespace
 
 void gemm(Context& context, const GemmArguments& arguments) {
-    require(arguments.dtype != Dtype::f64 || !simt::options().strict, "f64 is not for a GPU");
-    simt::queue([&context, arguments] { multiply(context, arguments); });
+    require(arguments.epilogue == Epilogue::none, "an epilogue that may not exist");
+    queue_product(context, arguments);
+}
+
+bool gemm_with_epilogue(Context& context, const GemmArguments& arguments) {
+    const bool fusable = has_fusable_epilogue(arguments);
+    if (fusable) queue_product(context, arguments);
+    return fusable;
 }
 
 }  // namespace ballast::cuda

@@ -5,8 +5,10 @@
 
 #include <compare>
 #include <map>
+#include <optional>
 
 #include "kernels/cuda/runtime.h"
+#include "kernels/gemm.h"
 
 namespace ballast::cuda {
 
@@ -15,6 +17,7 @@ struct GemmShape {
     Dtype dtype, c_dtype;
     int64_t m, n, k, a_stride, b_stride;
     bool a_transposed, b_transposed, accumulate, bias;
+    Epilogue epilogue;
     uint32_t alignment;  ///< of every operand's address, in bytes
 
     auto operator<=>(const GemmShape&) const = default;
@@ -32,14 +35,15 @@ class CudaState : public GpuState {
     GpuStream stream() const override { return stream_; }
     cublasLtHandle_t cublas() const { return cublas_; }
     void* workspace() const { return workspace_; }
-    /// Chosen once for each shape.
-    std::map<GemmShape, cublasLtMatmulAlgo_t>& algorithms() { return algorithms_; }
+    /// Chosen once for each shape; empty where cuBLASLt has none.
+    using Algorithm = std::optional<cublasLtMatmulAlgo_t>;
+    std::map<GemmShape, Algorithm>& algorithms() { return algorithms_; }
 
   private:
     GpuStream stream_ = nullptr;
     cublasLtHandle_t cublas_ = nullptr;
     void* workspace_ = nullptr;
-    std::map<GemmShape, cublasLtMatmulAlgo_t> algorithms_;
+    std::map<GemmShape, Algorithm> algorithms_;
 };
 
 }  // namespace ballast::cuda

@@ -149,6 +149,8 @@ TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
     CHECK_THROWS_AS(ops::linear_forward(context, a, c, a, {}), InternalError);
     CHECK_THROWS_AS(ops::linear_forward(context, a, a, a, c), InternalError);
     CHECK_THROWS_AS(ops::layernorm_forward(context, a, row, row, c, row, row, 1e-5), InternalError);
-    CHECK_THROWS_AS(ops::bias_gelu_forward(context, a, a.tensor().slice(1, 0, 2), row, ops::Gelu::erf), InternalError);
+    CHECK_THROWS_AS(ops::linear_gelu_forward(context, a, c, a, a, row, ops::Gelu::erf), InternalError);
+    CHECK_THROWS_AS(ops::gelu_linear_backward(context, a, a, row, a, a, a.tensor().slice(1, 0, 2), a, ops::Gelu::erf),
+                    InternalError);
     CHECK_THROWS_AS(ops::sum(context, row, a), InternalError);
 }

@@ -129,10 +129,10 @@ TEST_CASE("fp16 column sums and embedding gradients beyond 65504") {
     if (!has_fp16()) return;
     const int64_t N = 300, C = 33;
     Context context(test_device(), 1);
-    TestTensor x(Dtype::f16, {N, C}, Values(N * C, 8.0)), bias(Dtype::f16, {C}, Values(C, 0.0)),
-        d_out(Dtype::f16, {N, C}, Values(N * C, 1000.0)), d_x(Dtype::f16, {N, C}),
-        d_bias(Dtype::f32, {C}, Values(C, 0.0));
-    ops::bias_gelu_backward(context, d_x, d_bias, d_out, x, bias, ops::Gelu::erf);
+    TestTensor pre(Dtype::f16, {N, 1}, Values(N, 8.0)), weight(Dtype::f16, {C, 1}, Values(C, 0.0)),
+        d_out(Dtype::f16, {N, C}, Values(N * C, 1000.0)), d_pre(Dtype::f16, {N, 1}),
+        d_layer(Dtype::f32, {C, 1}, Values(C, 0.0)), d_bias(Dtype::f32, {C}, Values(C, 0.0));
+    ops::gelu_linear_backward(context, d_pre, d_layer, d_bias, d_out, pre, pre, weight, ops::Gelu::erf);
     check_error("d_bias", d_bias, Values(C, N * 1000.0), 1e-6);
 
     TestTensor ids({N}, std::vector<int32_t>(N, 1)), d_weight(Dtype::f32, {2, C}, Values(2 * C, 0.0));
