@@ -123,6 +123,7 @@ class Bench {
         embedding(s.rows, C, s.V);
         layernorm(s.rows, C);
         mlp(s.rows, C, 4 * C);
+        swiglu(s.rows, 4 * C);
         rope(s.rows, s.H, C / s.H);
         optimiser(s.parameters);
     }
@@ -172,6 +173,9 @@ class Bench {
            [&] { ops::layernorm_forward(context_, out, mean, rstd, x, w, b, 1e-5); });
         op("layernorm_backward", shape, {4 * bytes, 0},
            [&] { ops::layernorm_backward(context_, d_x, d_w, d_b, out, x, w, mean, rstd); });
+        op("rmsnorm_forward", shape, {2 * bytes, 0}, [&] { ops::rmsnorm_forward(context_, out, rstd, x, w, 1e-5); });
+        op("rmsnorm_backward", shape, {4 * bytes, 0},
+           [&] { ops::rmsnorm_backward(context_, d_x, d_w, out, x, w, rstd); });
         op("add of three", shape, {4 * bytes, 0}, [&] { ops::add(context_, d_x, x, out, d_x); });
     }
 
@@ -193,6 +197,16 @@ class Bench {
             op("gelu_linear_backward", shape, {backward, 2 * flops},
                [&] { ops::gelu_linear_backward(context_, d_pre, d_down, d_bias, d_out, hidden, pre, down, kind); });
         }
+    }
+
+    void swiglu(int64_t N, int64_t F) {
+        Tensors t(context_);
+        const Tensor gate_up = t.make(x_, {N, 2 * F}, 4.0), out = t.make(x_, {N, F}),
+                     d_gate_up = t.zeros(x_, {N, 2 * F});
+        const auto bytes = static_cast<double>(out.bytes());
+        const std::string shape = fmt::format("{} x {}", N, F);
+        op("swiglu_forward", shape, {3 * bytes, 0}, [&] { ops::swiglu_forward(context_, out, gate_up); });
+        op("swiglu_backward", shape, {5 * bytes, 0}, [&] { ops::swiglu_backward(context_, d_gate_up, out, gate_up); });
     }
 
     void rope(int64_t N, int64_t H, int64_t D) {

@@ -172,6 +172,31 @@ void layernorm_backward(Context& context, const Tensor& d_x, const Tensor& d_wei
     run<cpu::layernorm_backward, cuda::layernorm_backward>(context, d_x, d_weight, d_bias, d_out, x, weight, mean, rstd);
 }
 
+void rmsnorm_forward(Context& context, const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
+                     double eps) {
+    expect_compute(x.dtype);
+    const int64_t N = x.dim(0), C = x.dim(1);
+    expect_dense(x, "x", x.dtype, {N, C});
+    expect_dense(out, "out", x.dtype, {N, C});
+    expect_dense(weight, "weight", x.dtype, {C});
+    expect_dense(rstd, "rstd", accumulation_dtype(x.dtype), {N});
+    run<cpu::rmsnorm_forward, cuda::rmsnorm_forward>(context, out, rstd, x, weight, eps);
+}
+
+void rmsnorm_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_out, const Tensor& x,
+                      const Tensor& weight, const Tensor& rstd) {
+    expect_compute(x.dtype);
+    const Dtype acc = accumulation_dtype(x.dtype);
+    const int64_t N = x.dim(0), C = x.dim(1);
+    expect_dense(x, "x", x.dtype, {N, C});
+    expect_dense(d_x, "d_x", x.dtype, {N, C});
+    expect_dense(d_out, "d_out", x.dtype, {N, C});
+    expect_dense(weight, "weight", x.dtype, {C});
+    expect_dense(rstd, "rstd", acc, {N});
+    expect_dense(d_weight, "d_weight", acc, {C});
+    run<cpu::rmsnorm_backward, cuda::rmsnorm_backward>(context, d_x, d_weight, d_out, x, weight, rstd);
+}
+
 void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     expect_compute(x.dtype);
     const int64_t N = x.dim(0), I = x.dim(1), O = weight.dim(0);
@@ -227,6 +252,23 @@ void gelu_linear_backward(Context& context, const Tensor& d_pre, const Tensor& d
     expect_dense(d_bias, "d_bias", acc, {O});
     run<cpu::gelu_linear_backward, cuda::gelu_linear_backward>(context, d_pre, d_weight, d_bias, d_out, hidden, pre, weight,
                                                                kind);
+}
+
+void swiglu_forward(Context& context, const Tensor& out, const Tensor& gate_up) {
+    expect_compute(out.dtype);
+    const int64_t N = out.dim(0), F = out.dim(1);
+    expect_dense(out, "out", out.dtype, {N, F});
+    expect_dense(gate_up, "gate_up", out.dtype, {N, 2 * F});
+    run<cpu::swiglu_forward, cuda::swiglu_forward>(context, out, gate_up);
+}
+
+void swiglu_backward(Context& context, const Tensor& d_gate_up, const Tensor& d_out, const Tensor& gate_up) {
+    expect_compute(d_out.dtype);
+    const int64_t N = d_out.dim(0), F = d_out.dim(1);
+    expect_dense(d_out, "d_out", d_out.dtype, {N, F});
+    expect_dense(gate_up, "gate_up", d_out.dtype, {N, 2 * F});
+    expect_dense(d_gate_up, "d_gate_up", d_out.dtype, {N, 2 * F});
+    run<cpu::swiglu_backward, cuda::swiglu_backward>(context, d_gate_up, d_out, gate_up);
 }
 
 void rope_table(Context& context, const Tensor& table, double base) {

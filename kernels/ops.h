@@ -46,6 +46,16 @@ void layernorm_backward(Context&, const Tensor& d_x_NC, const Tensor& d_weight_C
                         const Tensor& d_out_NC, const Tensor& x_NC, const Tensor& weight_C, const Tensor& mean_N,
                         const Tensor& rstd_N);
 
+// ---- RMSNorm --------------------------------------------------------------------------------------------------------
+
+/// out = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019). x, out x [N,C]; weight x [C]; rstd
+/// acc [N] is saved for the backward pass.
+void rmsnorm_forward(Context&, const Tensor& out_NC, const Tensor& rstd_N, const Tensor& x_NC, const Tensor& weight_C,
+                     double eps);
+/// d_x += …, as in layernorm_backward. d_weight acc [C].
+void rmsnorm_backward(Context&, const Tensor& d_x_NC, const Tensor& d_weight_C, const Tensor& d_out_NC,
+                      const Tensor& x_NC, const Tensor& weight_C, const Tensor& rstd_N);
+
 // ---- Linear ---------------------------------------------------------------------------------------------------------
 
 /// out = x weight^T + bias. x x [N,I], weight x [O,I], bias x [O] or absent, out x or acc [N,O].
@@ -75,6 +85,14 @@ void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, c
 void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weight_OF, const Tensor& d_bias_O,
                           const Tensor& d_out_NO, const Tensor& hidden_NF, const Tensor& pre_NF,
                           const Tensor& weight_OF, Gelu kind);
+
+// ---- SwiGLU ---------------------------------------------------------------------------------------------------------
+
+/// out = silu(gate) up, silu(z) = z / (1 + e^-z) (Shazeer 2020). gate_up x [N,2F]: a row's F gates, then its F ups; out x
+/// [N,F].
+void swiglu_forward(Context&, const Tensor& out_NF, const Tensor& gate_up_N2F);
+/// d_up = d_out silu(gate), d_gate = d_out up silu'(gate). d_gate_up x [N,2F], may be gate_up.
+void swiglu_backward(Context&, const Tensor& d_gate_up_N2F, const Tensor& d_out_NF, const Tensor& gate_up_N2F);
 
 // ---- Rotary position embedding --------------------------------------------------------------------------------------
 

@@ -21,6 +21,11 @@ void layernorm_backward(Context&, const Tensor& d_x_NC, const Tensor& d_weight_C
                         const Tensor& d_out_NC, const Tensor& x_NC, const Tensor& weight_C, const Tensor& mean_N,
                         const Tensor& rstd_N);
 
+void rmsnorm_forward(Context&, const Tensor& out_NC, const Tensor& rstd_N, const Tensor& x_NC, const Tensor& weight_C,
+                     double eps);
+void rmsnorm_backward(Context&, const Tensor& d_x_NC, const Tensor& d_weight_C, const Tensor& d_out_NC,
+                      const Tensor& x_NC, const Tensor& weight_C, const Tensor& rstd_N);
+
 void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const Tensor& weight_OI, const Tensor& bias_O);
 void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,
                      const Tensor& d_out_NO, const Tensor& x_NI, const Tensor& weight_OI);
@@ -32,6 +37,9 @@ void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, c
 void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weight_OF, const Tensor& d_bias_O,
                           const Tensor& d_out_NO, const Tensor& hidden_NF, const Tensor& pre_NF,
                           const Tensor& weight_OF, Gelu kind);
+
+void swiglu_forward(Context&, const Tensor& out_NF, const Tensor& gate_up_N2F);
+void swiglu_backward(Context&, const Tensor& d_gate_up_N2F, const Tensor& d_out_NF, const Tensor& gate_up_N2F);
 
 void rope_table(Context&, const Tensor& table_PR, double base);
 void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, Positions positions);

@@ -152,5 +152,7 @@ TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
     CHECK_THROWS_AS(ops::linear_gelu_forward(context, a, c, a, a, row, ops::Gelu::erf), InternalError);
     CHECK_THROWS_AS(ops::gelu_linear_backward(context, a, a, row, a, a, a.tensor().slice(1, 0, 2), a, ops::Gelu::erf),
                     InternalError);
+    CHECK_THROWS_AS(ops::rmsnorm_forward(context, a, row, c, row, 1e-5), InternalError);
+    CHECK_THROWS_AS(ops::swiglu_forward(context, a, a), InternalError);
     CHECK_THROWS_AS(ops::sum(context, row, a), InternalError);
 }

@@ -1,4 +1,4 @@
-// LayerNorm, linear, GELU, rotary embedding and cross-entropy in plain double loops.
+// LayerNorm, RMSNorm, linear, GELU, SiLU, rotary embedding and cross-entropy in plain double loops.
 #pragma once
 
 #include <numbers>
@@ -40,6 +40,34 @@ inline LayerNormResult reference_layernorm(const Values& x, const Values& weight
     return r;
 }
 
+struct RmsNormResult {
+    Values out, rstd, d_x, d_weight;
+};
+
+/// The same for RMSNorm. With r = rstd, d_x = r g - x r^3 mean(g x), g = d_out weight.
+inline RmsNormResult reference_rmsnorm(const Values& x, const Values& weight, const Values& d_out, double eps) {
+    const size_t C = weight.size(), N = x.size() / C;
+    const double channels = static_cast<double>(C);
+    RmsNormResult r{Values(N * C), Values(N), Values(N * C), Values(C)};
+    for (size_t n = 0; n < N; ++n) {
+        double square = 0, mean_gx = 0;
+        for (size_t c = 0; c < C; ++c) {
+            const double value = x[n * C + c];
+            square += value * value / channels;
+            mean_gx += d_out[n * C + c] * weight[c] * value / channels;
+        }
+        const double rstd = 1 / std::sqrt(square + eps);
+        r.rstd[n] = rstd;
+        for (size_t c = 0; c < C; ++c) {
+            const double value = x[n * C + c], gradient = d_out[n * C + c];
+            r.out[n * C + c] = value * rstd * weight[c];
+            r.d_weight[c] += gradient * value * rstd;
+            r.d_x[n * C + c] = rstd * gradient * weight[c] - value * rstd * rstd * rstd * mean_gx;
+        }
+    }
+    return r;
+}
+
 /// a [M,K] (or its transpose stored) times b [K,N] (or its transpose stored).
 inline Values reference_matmul(const Values& a, bool a_transposed, const Values& b, bool b_transposed, int64_t M, int64_t N,
                                int64_t K) {
@@ -64,6 +92,14 @@ inline double reference_gelu_slope(double u, ops::Gelu kind) {
         return 0.5 * std::erfc(-u / std::numbers::sqrt2) + u * std::exp(-u * u / 2) / std::sqrt(2 * std::numbers::pi);
     const double c = std::sqrt(2 / std::numbers::pi), t = std::tanh(c * (u + 0.044715 * u * u * u));
     return 0.5 * (1 + t) + 0.5 * u * (1 - t * t) * c * (1 + 3 * 0.044715 * u * u);
+}
+
+inline double reference_silu(double z) { return z / (1 + std::exp(-z)); }
+
+/// d silu / dz.
+inline double reference_silu_slope(double z) {
+    const double s = 1 / (1 + std::exp(-z));
+    return s + z * s * (1 - s);
 }
 
 /// One head vector rotated at `position`, first R dims, NeoX's halves.
