@@ -87,7 +87,7 @@ class Bench {
                      by_flops = work.flops / limits_.gemm_flops_per_second;
         const bool memory = by_bytes > by_flops;
         const double share = std::max(by_bytes, by_flops) / time.median;
-        fmt::print("{:<28} {:<34} {:>10.1f} us (least {:>10.1f})", name, shape, time.median * 1e6, time.least * 1e6);
+        fmt::print("{:<36} {:<34} {:>10.1f} us (least {:>10.1f})", name, shape, time.median * 1e6, time.least * 1e6);
         if (memory)
             fmt::print("  {:>8.1f} GB/s  ", work.bytes / time.median * 1e-9);
         else
@@ -164,19 +164,31 @@ class Bench {
 
     void layernorm(int64_t N, int64_t C) {
         Tensors t(context_);
-        const Tensor x = t.make(x_, {N, C}), w = t.make(x_, {C}), b = t.make(x_, {C}), out = t.make(x_, {N, C}),
-                     mean = t.zeros(acc_, {N}), rstd = t.zeros(acc_, {N}), d_x = t.make(x_, {N, C}),
+        const Tensor a = t.make(x_, {N, C}), b = t.make(x_, {N, C}), c = t.make(x_, {N, C}), y = t.zeros(x_, {N, C}),
+                     w = t.make(x_, {C}), bias = t.make(x_, {C}), out = t.make(x_, {N, C}), out2 = t.make(x_, {N, C}),
+                     mean = t.zeros(acc_, {N}), rstd = t.zeros(acc_, {N}), d_y = t.make(x_, {N, C}),
                      d_w = t.zeros(acc_, {C}), d_b = t.zeros(acc_, {C});
-        const auto bytes = static_cast<double>(x.bytes());
+        const std::vector<ops::LayerNormOutput> outputs{{out, w, bias}, {out2, w, bias}};
+        const std::vector<ops::LayerNormGradient> gradients{{out, w, d_w, d_b}, {out2, w, d_w, d_b}};
+        const auto bytes = static_cast<double>(a.bytes());
         const std::string shape = fmt::format("{} x {}", N, C);
-        op("layernorm_forward", shape, {2 * bytes, 0},
-           [&] { ops::layernorm_forward(context_, out, mean, rstd, x, w, b, 1e-5); });
-        op("layernorm_backward", shape, {4 * bytes, 0},
-           [&] { ops::layernorm_backward(context_, d_x, d_w, d_b, out, x, w, mean, rstd); });
-        op("rmsnorm_forward", shape, {2 * bytes, 0}, [&] { ops::rmsnorm_forward(context_, out, rstd, x, w, 1e-5); });
+        for (const size_t norms : {1, 2}) {
+            const auto of = fmt::format(", {} norm{}", norms, norms == 1 ? "" : "s");
+            const auto extra = static_cast<double>(norms);
+            const auto to = std::span(outputs).first(norms);
+            const auto from = std::span(gradients).first(norms);
+            op("layernorm_forward" + of, shape, {(1 + extra) * bytes, 0},
+               [&] { ops::residual_layernorm_forward(context_, {}, to, mean, rstd, a, {}, {}, 1e-5); });
+            op("residual_layernorm_forward" + of, shape, {(4 + extra) * bytes, 0},
+               [&] { ops::residual_layernorm_forward(context_, y, to, mean, rstd, a, b, c, 1e-5); });
+            op("layernorm_backward" + of, shape, {(3 + extra) * bytes, 0},
+               [&] { ops::layernorm_backward(context_, d_y, from, a, mean, rstd); });
+        }
+        op("rmsnorm_forward", shape, {2 * bytes, 0},
+           [&] { ops::residual_rmsnorm_forward(context_, {}, out, rstd, a, {}, w, 1e-5); });
         op("rmsnorm_backward", shape, {4 * bytes, 0},
-           [&] { ops::rmsnorm_backward(context_, d_x, d_w, out, x, w, rstd); });
-        op("add of three", shape, {4 * bytes, 0}, [&] { ops::add(context_, d_x, x, out, d_x); });
+           [&] { ops::rmsnorm_backward(context_, d_y, d_w, out, a, w, rstd); });
+        op("add of three", shape, {4 * bytes, 0}, [&] { ops::add(context_, y, a, b, c); });
     }
 
     /// On CUDA the tanh kind is an epilogue of the products and the erf kind a pass of its own: the difference is what

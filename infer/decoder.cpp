@@ -24,9 +24,11 @@ Decoder::Decoder(Context& context, model::Transformer& model, const CachePolicy&
     rotated_buffer_ = context.allocate(static_cast<size_t>(rows * H * D) * size_of(model.dtype()));
     rotated_keys_ = Tensor(rotated_buffer_.data(), model.dtype(), {1, rows, H, D});
 
+    const Dtype acc = accumulation_dtype(model.dtype());
     const auto layout = [&](Arena& arena) {
-        head_ = Activations(arena, config, model.dtype(), PassKind::forward, 1, 1);
-        logits_ = arena.tensor(accumulation_dtype(model.dtype()), {1, config.vocab_size});
+        next_ = arena.tensor(Dtype::i32, {1});
+        loss_ = arena.tensor(acc, {1});
+        logits_ = arena.tensor(acc, {1, config.vocab_size});
     };
     Arena plan;
     layout(plan);
@@ -58,7 +60,7 @@ void Decoder::feed(std::span<const int32_t> tokens) {
         feed(tokens.first(static_cast<size_t>(max_step_)));
         tokens = tokens.subspan(static_cast<size_t>(max_step_));
     }
-    const auto T = static_cast<int64_t>(tokens.size()), L = model_.config().num_layers;
+    const auto T = static_cast<int64_t>(tokens.size());
     require(T > 0, "a step of no tokens");
     if (cache_.size() + T > cache_.max_rows() && cache_.policy().bounded() && T > 1)
         for (int32_t token : tokens) feed({&token, 1});  // no room to take them together: one by one evicts as it goes
@@ -66,31 +68,28 @@ void Decoder::feed(std::span<const int32_t> tokens) {
         Arena arena(buffer_.data(), buffer_.bytes());
         a_ = Activations(arena, model_.config(), model_.dtype(), PassKind::forward, 1, T);
         context_.copy_from_host(a_.ids, tokens.data());
-        model_.embed(context_, a_.residual_of(0), a_.ids);
-        for (int64_t l = 0; l < L; ++l)
-            model::block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries,
-                                 a_.residual_of(l + 1), a_.residual_of(l),
-                                 [&](const Tensor& qkv, const model::LayerActivations& a) { attend(l, qkv, a); });
+        model_.forward_layers(
+            context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) { attend(l, qkv, a); });
         cache_.commit(T);
         cache_.evict_after_forward(context_);
     }
 }
 
-Tensor Decoder::last_hidden() const {
-    const Tensor& x = a_.residual_of(model_.config().num_layers);
+Tensor Decoder::last_row() const {
+    const Tensor& x = a_.final_out;
     require(!x.empty(), "nothing was fed yet");
     return x.slice(0, x.dim(0) - 1, x.dim(0));
 }
 
 std::vector<float> Decoder::logits() {
-    model_.head_logits(context_, logits_, last_hidden(), head_);
+    model_.head_logits(context_, logits_, last_row());
     return context_.read_floats(logits_);
 }
 
 double Decoder::loss(int32_t next) {
-    context_.copy_from_host(head_.targets, &next);
-    model_.head_losses(context_, head_.losses, last_hidden(), head_.targets, head_);
-    return static_cast<double>(context_.read_floats(head_.losses).front());
+    context_.copy_from_host(next_, &next);
+    model_.head_losses(context_, loss_, last_row(), next_);
+    return static_cast<double>(context_.read_floats(loss_).front());
 }
 
 }  // namespace ballast::infer

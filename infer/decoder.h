@@ -24,17 +24,18 @@ class Decoder {
 
   private:
     void attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a);
-    Tensor last_hidden() const;
+    /// final_out of the last token fed.
+    Tensor last_row() const;
 
     Context& context_;
     model::Transformer& model_;
     KeyValueCache cache_;
     int64_t max_step_;
     DeviceBuffer buffer_, rotated_buffer_, head_buffer_;
-    model::Activations a_;     // of the step under way
-    model::Activations head_;  // of one row
-    Tensor rotated_keys_;      // [1,max_rows,H,D]
-    Tensor logits_;            // acc [1,V]
+    model::Activations a_;  // of the step under way
+    Tensor rotated_keys_;   // [1,max_rows,H,D]
+    Tensor next_, loss_;    // i32 [1], acc [1]
+    Tensor logits_;         // acc [1,V]
 };
 
 }  // namespace ballast::infer

@@ -109,7 +109,7 @@ void MaskedStream::feed(std::span<const int32_t> tokens, std::span<const int32_t
 
 void MaskedStream::feed_chunk(std::span<const int32_t> tokens, std::span<const int32_t> targets,
                               std::vector<float>& losses) {
-    const auto T = static_cast<int64_t>(tokens.size()), L = model_.config().num_layers;
+    const auto T = static_cast<int64_t>(tokens.size());
     if (position_ == 0) key_start_ = policy_.num_sink_positions;
     reserve_rows(rows_ + T);
     Arena arena(buffer_.data(), buffer_.bytes());
@@ -117,12 +117,9 @@ void MaskedStream::feed_chunk(std::span<const int32_t> tokens, std::span<const i
     context_.copy_from_host(a_.ids, tokens.data());
     context_.copy_from_host(a_.targets, targets.data());
 
-    model_.embed(context_, a_.residual_of(0), a_.ids);
-    for (int64_t l = 0; l < L; ++l)
-        model::block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries,
-                             a_.residual_of(l + 1), a_.residual_of(l),
-                             [&](const Tensor& qkv, const model::LayerActivations& a) { attend(l, qkv, a); });
-    model_.head_losses(context_, a_.losses, a_.residual_of(L), a_.targets, a_);
+    model_.forward_layers(context_, a_,
+                          [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) { attend(l, qkv, a); });
+    model_.head_losses(context_, a_.losses, a_.final_out, a_.targets);
     rows_ += T;
     position_ += T;
     drop_old_rows();

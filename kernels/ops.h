@@ -35,26 +35,35 @@ void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, 
 /// d_weight[ids[n]] += d_out[n], added in the order of n. d_weight acc [V,C].
 void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
 
-// ---- LayerNorm ------------------------------------------------------------------------------------------------------
+// ---- LayerNorm and RMSNorm, with the residual stream they are taken of ----------------------------------------------
 
-/// out = (x - mean) * rstd * weight + bias, rstd = 1/sqrt(var + eps) with the biased variance, two passes.
-/// x, out x [N,C]; weight, bias x [C]; mean, rstd acc [N] are saved for the backward pass.
-void layernorm_forward(Context&, const Tensor& out_NC, const Tensor& mean_N, const Tensor& rstd_N, const Tensor& x_NC,
-                       const Tensor& weight_C, const Tensor& bias_C, double eps);
-/// d_x += …: the gradient joins what the residual stream already carries. d_weight, d_bias acc [C].
-void layernorm_backward(Context&, const Tensor& d_x_NC, const Tensor& d_weight_C, const Tensor& d_bias_C,
-                        const Tensor& d_out_NC, const Tensor& x_NC, const Tensor& weight_C, const Tensor& mean_N,
-                        const Tensor& rstd_N);
+/// One normalised output: out x [N,C]; weight, bias x [C].
+struct LayerNormOutput {
+    Tensor out_NC, weight_C, bias_C;
+};
+/// y = a + b + c (c, or b and c, absent: left out; with neither, y is absent and stands for a), and for each of one or
+/// two norms out = (y - mean) * rstd * weight + bias, rstd = 1/sqrt(var + eps) with the biased variance, two passes. The
+/// parallel residual's two norms read the same y, so its statistics are taken once. a, b, c, y x [N,C], y may be any of
+/// them; mean, rstd acc [N] are saved for the backward pass. Narrow x: the norms are of y as it was rounded.
+void residual_layernorm_forward(Context&, const Tensor& y_NC, std::span<const LayerNormOutput> norms,
+                                const Tensor& mean_N, const Tensor& rstd_N, const Tensor& a_NC, const Tensor& b_NC,
+                                const Tensor& c_NC, double eps);
 
-// ---- RMSNorm --------------------------------------------------------------------------------------------------------
+/// Its gradient d_out x [N,C]; d_weight, d_bias acc [C].
+struct LayerNormGradient {
+    Tensor d_out_NC, weight_C, d_weight_C, d_bias_C;
+};
+/// d_y += …, of every norm in turn: their gradients join what the residual stream already carries.
+void layernorm_backward(Context&, const Tensor& d_y_NC, std::span<const LayerNormGradient> norms, const Tensor& y_NC,
+                        const Tensor& mean_N, const Tensor& rstd_N);
 
-/// out = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019). x, out x [N,C]; weight x [C]; rstd
-/// acc [N] is saved for the backward pass.
-void rmsnorm_forward(Context&, const Tensor& out_NC, const Tensor& rstd_N, const Tensor& x_NC, const Tensor& weight_C,
-                     double eps);
-/// d_x += …, as in layernorm_backward. d_weight acc [C].
-void rmsnorm_backward(Context&, const Tensor& d_x_NC, const Tensor& d_weight_C, const Tensor& d_out_NC,
-                      const Tensor& x_NC, const Tensor& weight_C, const Tensor& rstd_N);
+/// y = a + b (b and y absent: y stands for a), out = y * rstd * weight, rstd = 1/sqrt(mean(y^2) + eps) (Zhang & Sennrich
+/// 2019). a, b, y, out x [N,C]; weight x [C]; rstd acc [N] is saved for the backward pass.
+void residual_rmsnorm_forward(Context&, const Tensor& y_NC, const Tensor& out_NC, const Tensor& rstd_N,
+                              const Tensor& a_NC, const Tensor& b_NC, const Tensor& weight_C, double eps);
+/// d_y += …, as in layernorm_backward. d_weight acc [C].
+void rmsnorm_backward(Context&, const Tensor& d_y_NC, const Tensor& d_weight_C, const Tensor& d_out_NC,
+                      const Tensor& y_NC, const Tensor& weight_C, const Tensor& rstd_N);
 
 // ---- Linear ---------------------------------------------------------------------------------------------------------
 

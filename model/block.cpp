@@ -1,5 +1,6 @@
 #include "model/block.h"
 
+#include <array>
 #include <tuple>
 
 namespace ballast::model {
@@ -65,8 +66,10 @@ LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtyp
     }
     if (!config.parallel_residual) middle = arena.tensor(dtype, {N, C});
     ln2_out = arena.tensor(dtype, {N, C});
-    ln2_mean = arena.tensor(acc, {N});
-    ln2_rstd = arena.tensor(acc, {N});
+    if (!config.parallel_residual) {
+        ln2_mean = arena.tensor(acc, {N});
+        ln2_rstd = arena.tensor(acc, {N});
+    }
     mlp_pre = arena.tensor(dtype, {N, F});
     mlp_gelu = arena.tensor(dtype, {N, F});
 }
@@ -90,6 +93,13 @@ BlockGradients::BlockGradients(Arena& arena, const ModelConfig& config, Dtype dt
     d_mlp = arena.tensor(dtype, {N, config.feed_forward_dim()});
 }
 
+ResidualNorms input_norms(const ModelConfig& config, const LayerParameters& p, const LayerActivations& a) {
+    ResidualNorms norms{{{a.ln1_out, p.input_layernorm_weight, p.input_layernorm_bias}}, a.ln1_mean, a.ln1_rstd};
+    if (config.parallel_residual)
+        norms.outputs.push_back({a.ln2_out, p.post_attention_layernorm_weight, p.post_attention_layernorm_bias});
+    return norms;
+}
+
 void attention_branch_forward(Context& ctx, const LayerParameters& p, const LayerActivations& a,
                               const BlockTemporaries& t, const AttendForward& attend) {
     const int64_t B = a.attention_out.dim(0), T = a.attention_out.dim(1), C = a.ln1_out.dim(1);
@@ -100,54 +110,55 @@ void attention_branch_forward(Context& ctx, const LayerParameters& p, const Laye
 void block_activations_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p,
                                const LayerActivations& a, const BlockTemporaries& t, const Tensor& x,
                                const AttendForward& attend) {
-    ops::layernorm_forward(ctx, a.ln1_out, a.ln1_mean, a.ln1_rstd, x, p.input_layernorm_weight, p.input_layernorm_bias,
-                           config.layer_norm_eps);
     attention_branch_forward(ctx, p, a, t, attend);
     if (!config.parallel_residual) {
         attention_projection(ctx, p, a, t);
-        ops::add(ctx, a.middle, x, t.attention_proj);
+        const ops::LayerNormOutput ln2{a.ln2_out, p.post_attention_layernorm_weight, p.post_attention_layernorm_bias};
+        ops::residual_layernorm_forward(ctx, a.middle, {&ln2, 1}, a.ln2_mean, a.ln2_rstd, x, t.attention_proj, Tensor{},
+                                        config.layer_norm_eps);
     }
-    const Tensor& mlp_in = config.parallel_residual ? x : a.middle;
-    ops::layernorm_forward(ctx, a.ln2_out, a.ln2_mean, a.ln2_rstd, mlp_in, p.post_attention_layernorm_weight,
-                           p.post_attention_layernorm_bias, config.layer_norm_eps);
     ops::linear_gelu_forward(ctx, a.mlp_gelu, a.mlp_pre, a.ln2_out, p.mlp_up_weight, p.mlp_up_bias, config.hidden_act);
 }
 
 void block_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerActivations& a,
-                   const BlockTemporaries& t, const Tensor& y, const Tensor& x, const AttendForward& attend) {
+                   const BlockTemporaries& t, const Tensor& y, const ResidualNorms& next, const Tensor& x,
+                   const AttendForward& attend) {
     block_activations_forward(ctx, config, p, a, t, x, attend);
     if (config.parallel_residual) attention_projection(ctx, p, a, t);
     ops::linear_forward(ctx, t.mlp_proj, a.mlp_gelu, p.mlp_down_weight, p.mlp_down_bias);
 
     if (config.parallel_residual)
-        ops::add(ctx, y, x, t.attention_proj, t.mlp_proj);
+        ops::residual_layernorm_forward(ctx, y, next.outputs, next.mean, next.rstd, x, t.attention_proj, t.mlp_proj,
+                                        config.layer_norm_eps);
     else
-        ops::add(ctx, y, a.middle, t.mlp_proj);
+        ops::residual_layernorm_forward(ctx, y, next.outputs, next.mean, next.rstd, a.middle, t.mlp_proj, Tensor{},
+                                        config.layer_norm_eps);
 }
 
 void block_backward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerParameters& d,
                     const LayerActivations& a, const BlockGradients& g, const Tensor& d_x, const Tensor& x,
                     const AttendBackward& attend) {
     const int64_t N = x.dim(0), C = x.dim(1);
-    const Tensor& mlp_in = config.parallel_residual ? x : a.middle;
-    const auto backward_through_ln2 = [&] {
-        ops::layernorm_backward(ctx, d_x, d.post_attention_layernorm_weight, d.post_attention_layernorm_bias,
-                                g.d_ln2_out, mlp_in, p.post_attention_layernorm_weight, a.ln2_mean, a.ln2_rstd);
-    };
+    const ops::LayerNormGradient ln1{g.d_ln1_out, p.input_layernorm_weight, d.input_layernorm_weight,
+                                     d.input_layernorm_bias};
+    const ops::LayerNormGradient ln2{g.d_ln2_out, p.post_attention_layernorm_weight, d.post_attention_layernorm_weight,
+                                     d.post_attention_layernorm_bias};
 
     ops::gelu_linear_backward(ctx, g.d_mlp, d.mlp_down_weight, d.mlp_down_bias, d_x, a.mlp_gelu, a.mlp_pre,
                               p.mlp_down_weight, config.hidden_act);
     ops::linear_backward(ctx, g.d_ln2_out, d.mlp_up_weight, d.mlp_up_bias, g.d_mlp, a.ln2_out, p.mlp_up_weight);
-    if (!config.parallel_residual) backward_through_ln2();  // d_x is now dL/du
+    if (!config.parallel_residual)
+        ops::layernorm_backward(ctx, d_x, {&ln2, 1}, a.middle, a.ln2_mean, a.ln2_rstd);  // d_x is now dL/du
 
     ops::linear_backward(ctx, g.d_attention_out.view({N, C}), d.attention_dense_weight, d.attention_dense_bias, d_x,
                          a.attention_out.view({N, C}), p.attention_dense_weight);
     attend(g, a);
     ops::linear_backward(ctx, g.d_ln1_out, d.query_key_value_weight, d.query_key_value_bias, g.d_qkv, a.ln1_out,
                          p.query_key_value_weight);
-    if (config.parallel_residual) backward_through_ln2();  // only now: the attention branch also read dL/dy
-    ops::layernorm_backward(ctx, d_x, d.input_layernorm_weight, d.input_layernorm_bias, g.d_ln1_out, x,
-                            p.input_layernorm_weight, a.ln1_mean, a.ln1_rstd);
+    if (config.parallel_residual)
+        ops::layernorm_backward(ctx, d_x, std::array{ln2, ln1}, x, a.ln1_mean, a.ln1_rstd);
+    else
+        ops::layernorm_backward(ctx, d_x, {&ln1, 1}, x, a.ln1_mean, a.ln1_rstd);
 }
 
 }  // namespace ballast::model

@@ -3,6 +3,10 @@
 //   parallel residual:    y = x + Attn(LN1(x)) + MLP(LN2(x))
 //   sequential residual:  u = x + Attn(LN1(x));  y = u + MLP(LN2(u))
 //
+// The residual stream is normalised where it is written: a layer ends by writing y together with the LayerNorms that
+// the next layer, or the head, reads of it (ResidualNorms). LN1 and LN2 of the parallel residual have the same
+// statistics.
+//
 // Attention between the QKV projection and the output projection is passed in: training runs one causal kernel,
 // decoding goes through a cache, streaming evaluation carries keys from chunk to chunk. Everything else is the same for
 // all.
@@ -11,6 +15,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "base/arena.h"
 #include "model/config.h"
@@ -33,13 +38,14 @@ LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gr
 
 /// What one layer leaves behind for its backward pass.
 struct LayerActivations {
-    Tensor ln1_out, ln1_mean, ln1_rstd;  // [N,C], acc [N]
+    Tensor ln1_out, ln1_mean, ln1_rstd;  // [N,C], acc [N]; the statistics are ln2's too when parallel
     Tensor q, k, v;                      // [B,T,H,D], q and k rotated
     Tensor attention_out, lse;           // [B,T,H,D], acc [B,H,T]
     Tensor middle;                       // [N,C] u of the sequential residual; absent when parallel
-    Tensor ln2_out, ln2_mean, ln2_rstd;
-    Tensor mlp_pre;   // [N,F] what GELU is taken of, bias included
-    Tensor mlp_gelu;  // [N,F]
+    Tensor ln2_out;                      // [N,C]
+    Tensor ln2_mean, ln2_rstd;           // acc [N], of `middle`; absent when parallel
+    Tensor mlp_pre;                      // [N,F] what GELU is taken of, bias included
+    Tensor mlp_gelu;                     // [N,F]
 
     LayerActivations() = default;
     /// `attention_of`: a layer whose q, k, v, attention_out and lse this one uses in turn, instead of its own.
@@ -60,15 +66,24 @@ struct BlockTemporaries {
 /// Fills activations.q, k, v (where it keeps them), attention_out and lse from qkv [B,T,3C].
 using AttendForward = std::function<void(const Tensor& qkv, const LayerActivations&)>;
 
+/// The LayerNorms that are taken of the residual stream at one place, and their common statistics.
+struct ResidualNorms {
+    std::vector<ops::LayerNormOutput> outputs;  // one or two
+    Tensor mean, rstd;                          // acc [N]
+};
+/// Of a layer's input: LN1, and LN2 when parallel.
+ResidualNorms input_norms(const ModelConfig&, const LayerParameters&, const LayerActivations&);
+
 /// Fills q, k, v, attention_out and lse from ln1_out.
 void attention_branch_forward(Context&, const LayerParameters&, const LayerActivations&, const BlockTemporaries&,
                               const AttendForward& attend);
-/// Fills the activations from x [N,C]: the part of a layer that its backward pass reads.
+/// Fills the activations from x [N,C] and its norms: the part of a layer that its backward pass reads.
 void block_activations_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
                                const BlockTemporaries&, const Tensor& x, const AttendForward& attend);
-/// The whole layer: y [N,C] from x [N,C]; y may not be x.
+/// The whole layer: y [N,C] and what comes next of it from x [N,C] and its norms; y may not be x.
 void block_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
-                   const BlockTemporaries&, const Tensor& y, const Tensor& x, const AttendForward& attend);
+                   const BlockTemporaries&, const Tensor& y, const ResidualNorms& next, const Tensor& x,
+                   const AttendForward& attend);
 
 struct BlockGradients {
     Tensor d_ln1_out, d_ln2_out;  // [N,C]

@@ -53,26 +53,39 @@ const ParameterRow& Transformer::head_row() const {
     return weights_.table().row(config_.tie_word_embeddings ? Role::embed_in : Role::embed_out);
 }
 
-void Transformer::embed(Context& context, const Tensor& x, const Tensor& ids) const {
-    ops::embedding_forward(context, x, weights_.compute(weights_.table().row(Role::embed_in)), ids);
+ResidualNorms Transformer::norms_of(int64_t l, const Activations& a) const {
+    if (l < config_.num_layers) return input_norms(config_, layer(l), a.layer(l));
+    const auto weight = [&](Role role) { return weights_.compute(weights_.table().row(role)); };
+    return {{{a.final_out, weight(Role::final_layernorm_weight), weight(Role::final_layernorm_bias)}},
+            a.final_mean,
+            a.final_rstd};
 }
 
-void Transformer::final_layernorm(Context& context, const Tensor& x, const Activations& a) const {
-    const auto& table = weights_.table();
-    ops::layernorm_forward(context, a.final_out, a.final_mean, a.final_rstd, x,
-                           weights_.compute(table.row(Role::final_layernorm_weight)),
-                           weights_.compute(table.row(Role::final_layernorm_bias)), config_.layer_norm_eps);
+void Transformer::normalise_input(Context& context, int64_t l, const Activations& a) const {
+    const ResidualNorms norms = norms_of(l, a);
+    ops::residual_layernorm_forward(context, Tensor{}, norms.outputs, norms.mean, norms.rstd, a.residual_of(l),
+                                    Tensor{}, Tensor{}, config_.layer_norm_eps);
 }
 
-void Transformer::head_logits(Context& context, const Tensor& logits, const Tensor& x, const Activations& a) const {
-    final_layernorm(context, x, a);
-    ops::linear_forward(context, logits, a.final_out, weights_.compute(head_row()), Tensor{});
+void Transformer::forward_layers(Context& context, const Activations& a, const Attend& attend,
+                                 const LayerObserver& observer) const {
+    ops::embedding_forward(context, a.residual_of(0), weights_.compute(weights_.table().row(Role::embed_in)), a.ids);
+    normalise_input(context, 0, a);
+    for (int64_t l = 0; l < config_.num_layers; ++l) {
+        block_forward(context, config_, layer(l), a.layer(l), a.temporaries, a.residual_of(l + 1), norms_of(l + 1, a),
+                      a.residual_of(l),
+                      [&](const Tensor& qkv, const LayerActivations& activations) { attend(l, qkv, activations); });
+        if (observer) observer(l, a.layer(l));
+    }
 }
 
-void Transformer::head_losses(Context& context, const Tensor& losses, const Tensor& x, const Tensor& targets,
-                              const Activations& a) const {
-    final_layernorm(context, x, a);
-    ops::linear_cross_entropy(context, losses, Tensor{}, Tensor{}, a.final_out, weights_.compute(head_row()), targets,
+void Transformer::head_logits(Context& context, const Tensor& logits, const Tensor& final_out) const {
+    ops::linear_forward(context, logits, final_out, weights_.compute(head_row()), Tensor{});
+}
+
+void Transformer::head_losses(Context& context, const Tensor& losses, const Tensor& final_out,
+                              const Tensor& targets) const {
+    ops::linear_cross_entropy(context, losses, Tensor{}, Tensor{}, final_out, weights_.compute(head_row()), targets,
                               1.0);
 }
 
@@ -139,37 +152,33 @@ void Pass::attend_backward(int64_t layer, const LayerParameters& d, const BlockG
                                  model_.positions().rope(), {});
 }
 
-AttendForward Pass::attend_forward_of(int64_t l) {
-    return [this, l](const Tensor& qkv, const LayerActivations& layer) { attend_forward(l, qkv, layer); };
-}
-
 void Pass::recompute(int64_t l) {
     if (l == model_.config().num_layers - 1) return;  // its activations are still there
+    const auto attend = [&](const Tensor& qkv, const LayerActivations& a) { attend_forward(l, qkv, a); };
     if (recompute_ == Recompute::attention)
-        attention_branch_forward(context_, model_.layer(l), a_.layer(l), a_.temporaries, attend_forward_of(l));
-    if (recompute_ == Recompute::full)
+        attention_branch_forward(context_, model_.layer(l), a_.layer(l), a_.temporaries, attend);
+    if (recompute_ == Recompute::full) {
+        model_.normalise_input(context_, l, a_);
         block_activations_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries,
-                                  a_.residual_of(l), attend_forward_of(l));
+                                  a_.residual_of(l), attend);
+    }
 }
 
 void Pass::forward_layers() {
     const Phase phase(context_, "forward");
-    model_.embed(context_, a_.residual_of(0), a_.ids);
-    for (int64_t l = 0; l < model_.config().num_layers; ++l) {
-        block_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries, a_.residual_of(l + 1),
-                      a_.residual_of(l), attend_forward_of(l));
-        if (observer_) observer_(l, a_.layer(l));
-    }
+    model_.forward_layers(
+        context_, a_, [&](int64_t l, const Tensor& qkv, const LayerActivations& a) { attend_forward(l, qkv, a); },
+        observer_);
 }
 
 void Pass::forward() {
     forward_layers();
-    model_.head_losses(context_, a_.losses, a_.residual_of(model_.config().num_layers), a_.targets, a_);
+    model_.head_losses(context_, a_.losses, a_.final_out, a_.targets);
 }
 
 void Pass::forward_logits(const Tensor& logits) {
     forward_layers();
-    model_.head_logits(context_, logits, a_.residual_of(model_.config().num_layers), a_);
+    model_.head_logits(context_, logits, a_.final_out);
 }
 
 void Pass::forward_backward(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars) {
@@ -183,14 +192,14 @@ void Pass::head_and_loss(const FlatArray& gradients, double loss_factor, const o
     const Phase phase(context_, "head and loss");
     const Weights& weights = model_.weights();
     const ParameterTable& table = weights.table();
-    const Tensor& x_last = a_.residual_of(model_.config().num_layers);
-    model_.final_layernorm(context_, x_last, a_);
     ops::linear_cross_entropy(context_, a_.losses, a_.d_final_out, gradients.of(model_.head_row()), a_.final_out,
                               weights.compute(model_.head_row()), a_.targets, loss_factor, scalars);
+    const ops::LayerNormGradient norm{a_.d_final_out, weights.compute(table.row(Role::final_layernorm_weight)),
+                                      gradients.of(table.row(Role::final_layernorm_weight)),
+                                      gradients.of(table.row(Role::final_layernorm_bias))};
     context_.zero(a_.d_x);
-    ops::layernorm_backward(context_, a_.d_x, gradients.of(table.row(Role::final_layernorm_weight)),
-                            gradients.of(table.row(Role::final_layernorm_bias)), a_.d_final_out, x_last,
-                            weights.compute(table.row(Role::final_layernorm_weight)), a_.final_mean, a_.final_rstd);
+    ops::layernorm_backward(context_, a_.d_x, {&norm, 1}, a_.residual_of(model_.config().num_layers), a_.final_mean,
+                            a_.final_rstd);
 }
 
 void Pass::backward_layers(const FlatArray& gradients) {

@@ -25,9 +25,9 @@ struct Activations {
         residual;  // x before each layer and after the last: [N,C] each (two taking turns when forward only)
     std::vector<LayerActivations> layers;  // one a layer (one for all when forward only, or recomputed in full)
     BlockTemporaries temporaries;
-    Tensor final_out, final_mean, final_rstd;
-    Tensor losses;            // acc [N]
-    Tensor d_x, d_final_out;  // [N,C]
+    Tensor final_out, final_mean, final_rstd;  // the last x, normalised
+    Tensor losses;                             // acc [N]
+    Tensor d_x, d_final_out;                   // [N,C]
     BlockGradients gradients;
 
     Activations() = default;
@@ -55,17 +55,25 @@ class Transformer {
     PositionTables& positions() { return positions_; }
     const LayerParameters& layer(int64_t l) const { return layers_[static_cast<size_t>(l)]; }
 
-    /// x [N,C] = embedding rows of ids i32 [N].
-    void embed(Context& context, const Tensor& x, const Tensor& ids) const;
-    /// logits acc [N,V] of final hidden states x [N,C] (before the final LayerNorm; scratch tensors as in Activations).
-    void head_logits(Context& context, const Tensor& logits, const Tensor& x, const Activations& a) const;
-    /// losses acc [N] of final hidden states x against targets.
-    void head_losses(Context& context, const Tensor& losses, const Tensor& x, const Tensor& targets,
-                     const Activations& a) const;
+    /// Fills q, k, v (where the layer keeps them), attention_out and lse of a layer from its qkv [B,T,3C].
+    using Attend = std::function<void(int64_t layer, const Tensor& qkv, const LayerActivations&)>;
+    /// Called after each layer's forward with its number and activations: measurements hook in here. Where layers share
+    /// activations, ln1_out and ln2_out are the next layer's by then.
+    using LayerObserver = std::function<void(int64_t layer, const LayerActivations&)>;
+    /// Embedding, layers and the final LayerNorm: from a.ids to a.final_out.
+    void forward_layers(Context& context, const Activations& a, const Attend& attend,
+                        const LayerObserver& observer = {}) const;
+    /// The norms of layer l's input by themselves, where it was computed earlier and they were overwritten.
+    void normalise_input(Context& context, int64_t l, const Activations& a) const;
+    /// logits acc [N,V] of rows of final_out [N,C].
+    void head_logits(Context& context, const Tensor& logits, const Tensor& final_out) const;
+    /// losses acc [N] of rows of final_out against targets.
+    void head_losses(Context& context, const Tensor& losses, const Tensor& final_out, const Tensor& targets) const;
 
   private:
     friend class Pass;
-    void final_layernorm(Context& context, const Tensor& x, const Activations& a) const;
+    /// What is taken of the residual stream after layer l - 1: by layer l, or by the head.
+    ResidualNorms norms_of(int64_t l, const Activations& a) const;
     const ParameterRow& head_row() const;
 
     ModelConfig config_;
@@ -104,8 +112,7 @@ class Pass {
     Tensor losses() const { return a_.losses; }
     const Activations& activations() const { return a_; }
 
-    /// Called after each layer's forward with its number and activations: measurements hook in here.
-    using LayerObserver = std::function<void(int64_t layer, const LayerActivations&)>;
+    using LayerObserver = Transformer::LayerObserver;
     void observe_layers(LayerObserver observer) { observer_ = std::move(observer); }
 
   private:
@@ -115,7 +122,6 @@ class Pass {
     void backward_layers(const FlatArray& gradients);
     /// Brings back what layer l's backward pass reads and later layers have overwritten.
     void recompute(int64_t layer);
-    AttendForward attend_forward_of(int64_t layer);
     void attend_forward(int64_t layer, const Tensor& qkv, const LayerActivations& a);
     void attend_backward(int64_t layer, const LayerParameters& d, const BlockGradients& g, const LayerActivations& a);
 

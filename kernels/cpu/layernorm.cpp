@@ -22,22 +22,38 @@ template <class T, bool kCentred> struct Norm {
         return load(d, x, lanes);
     }
 
-    /// One row: out = (x - mean) * rstd * weight + bias; two passes, so a large mean costs no digits of the variance.
-    static HWY_INLINE void forward_row(T* out, A* mean, A& rstd, const T* x, const T* weight, const T* bias,
-                                       int64_t channels, A eps) {
+    /// y = a + b + c.
+    static HWY_INLINE void add_row(T* y, const T* a, const T* b, const T* c, int64_t channels) {
+        const D d;
+        for_vectors(d, channels, [&](int64_t i, auto lanes) HWY_ATTR {
+            auto sum = hn::Add(load(d, a + i, lanes), load(d, b + i, lanes));
+            if (c != nullptr) sum = hn::Add(sum, load(d, c + i, lanes));
+            store(sum, d, y + i, lanes);
+        });
+    }
+
+    struct Statistics {
+        A mean, rstd;
+    };
+    /// Two passes, so a large mean costs no digits of the variance.
+    static HWY_INLINE Statistics statistics(const T* x, int64_t channels, A eps) {
         const D d;
         const A count = static_cast<A>(channels);
-        auto m = hn::Zero(d);
-        if constexpr (kCentred) {
-            *mean = reduce_sum<A>(channels, [&](int64_t c, auto lanes) HWY_ATTR { return load(d, x + c, lanes); }) / count;
-            m = hn::Set(d, *mean);
-        }
+        A mean = 0;
+        if constexpr (kCentred)
+            mean = reduce_sum<A>(channels, [&](int64_t c, auto lanes) HWY_ATTR { return load(d, x + c, lanes); }) / count;
+        const auto m = hn::Set(d, mean);
         const A variance = reduce_sum<A>(channels, [&](int64_t c, auto lanes) HWY_ATTR {
                                const auto n = centred(d, x + c, m, lanes);
                                return hn::Mul(n, n);
                            }) / count;
-        rstd = A(1) / std::sqrt(variance + eps);
-        const auto r = hn::Set(d, rstd);
+        return {mean, A(1) / std::sqrt(variance + eps)};
+    }
+
+    /// out = (x - mean) * rstd * weight + bias.
+    static HWY_INLINE void normalise_row(T* out, const T* x, const T* weight, const T* bias, Statistics s, int64_t channels) {
+        const D d;
+        const auto m = hn::Set(d, s.mean), r = hn::Set(d, s.rstd);
         for_vectors(d, channels, [&](int64_t c, auto lanes) HWY_ATTR {
             const auto normal = hn::Mul(centred(d, x + c, m, lanes), r);
             const auto w = load(d, weight + c, lanes);
@@ -75,67 +91,87 @@ template <class T, bool kCentred> struct Norm {
     }
 };
 
+/// A row of `tensor`, or nullptr where it is absent.
+template <class T> T* row_of(const Tensor& tensor, int64_t row, int64_t width) {
+    return tensor.empty() ? nullptr : tensor.ptr<T>() + row * width;
+}
+
+/// Row by row, so that y is in the cache when its norms are taken.
 template <class T, bool kCentred>
-void forward(Context& context, const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
-             const Tensor& weight, const Tensor& bias, double eps) {
+void forward(Context& context, const Tensor& y, std::span<const LayerNormOutput> norms, const Tensor& mean,
+             const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c, double eps) {
     using A = Accumulator<T>;
-    const int64_t channels = x.dim(1);
-    const Blocks blocks = row_blocks(x.dim(0), channels);
-    T* to = out.ptr<T>();
-    const T *from = x.ptr<T>(), *w = weight.ptr<T>(), *b = kCentred ? bias.ptr<T>() : nullptr;
-    A *means = kCentred ? mean.ptr<A>() : nullptr, *rstds = rstd.ptr<A>();
+    using Row = Norm<T, kCentred>;
+    const int64_t channels = a.dim(1);
+    const Blocks blocks = row_blocks(a.dim(0), channels);
     context.pool().parallel_for(blocks.size(), [&](int64_t block) HWY_ATTR {
-        for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n)
-            Norm<T, kCentred>::forward_row(to + n * channels, kCentred ? means + n : nullptr, rstds[n], from + n * channels,
-                                           w, b, channels, static_cast<A>(eps));
+        for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n) {
+            const T* x = row_of<T>(y.empty() ? a : y, n, channels);
+            if (!y.empty())
+                Row::add_row(row_of<T>(y, n, channels), row_of<T>(a, n, channels), row_of<T>(b, n, channels),
+                             row_of<T>(c, n, channels), channels);
+            const auto statistics = Row::statistics(x, channels, static_cast<A>(eps));
+            for (const LayerNormOutput& norm : norms)
+                Row::normalise_row(row_of<T>(norm.out_NC, n, channels), x, norm.weight_C.ptr<T>(),
+                                   row_of<T>(norm.bias_C, 0, channels), statistics, channels);
+            if constexpr (kCentred) mean.ptr<A>()[n] = statistics.mean;
+            rstd.ptr<A>()[n] = statistics.rstd;
+        }
     });
 }
 
 /// Every block of rows sums its own d_weight and d_bias; the partial sums are then added in the order of the blocks.
 template <class T, bool kCentred>
-void backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
-              const Tensor& x, const Tensor& weight, const Tensor& mean, const Tensor& rstd) {
+void backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> norms, const Tensor& y,
+              const Tensor& mean, const Tensor& rstd) {
     using A = Accumulator<T>;
-    const int64_t channels = x.dim(1), stride = (kCentred ? 2 : 1) * channels;
-    const Blocks blocks = row_blocks(x.dim(0), channels);
+    const int64_t channels = y.dim(1), of_norm = (kCentred ? 2 : 1) * channels,
+                  stride = static_cast<int64_t>(norms.size()) * of_norm;
+    const Blocks blocks = row_blocks(y.dim(0), channels);
     Scratch::Block scratch(context.scratch(), static_cast<size_t>(blocks.size() * stride) * sizeof(A));
     A* partials = static_cast<A*>(scratch.data());
-    T* to = d_x.ptr<T>();
-    const T *gradient = d_out.ptr<T>(), *from = x.ptr<T>(), *w = weight.ptr<T>();
-    const A *means = kCentred ? mean.ptr<A>() : nullptr, *rstds = rstd.ptr<A>();
     context.pool().parallel_for(blocks.size(), [&](int64_t block) HWY_ATTR {
-        A* partial = partials + block * stride;
-        std::memset(partial, 0, static_cast<size_t>(stride) * sizeof(A));
-        for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n)
-            Norm<T, kCentred>::backward_row(to + n * channels, partial, partial + channels, gradient + n * channels,
-                                            from + n * channels, w, kCentred ? means[n] : A(0), rstds[n], channels);
+        std::memset(partials + block * stride, 0, static_cast<size_t>(stride) * sizeof(A));
+        for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n) {
+            A* partial = partials + block * stride;
+            for (const LayerNormGradient& norm : norms) {
+                Norm<T, kCentred>::backward_row(row_of<T>(d_y, n, channels), partial, partial + channels,
+                                                row_of<T>(norm.d_out_NC, n, channels), row_of<T>(y, n, channels),
+                                                norm.weight_C.ptr<T>(), kCentred ? mean.ptr<A>()[n] : A(0),
+                                                rstd.ptr<A>()[n], channels);
+                partial += of_norm;
+            }
+        }
     });
-    add_partials(context, d_weight.ptr<A>(), partials, blocks.size(), stride, channels);
-    if constexpr (kCentred) add_partials(context, d_bias.ptr<A>(), partials + channels, blocks.size(), stride, channels);
+    for (const LayerNormGradient& norm : norms) {
+        add_partials(context, norm.d_weight_C.ptr<A>(), partials, blocks.size(), stride, channels);
+        if constexpr (kCentred)
+            add_partials(context, norm.d_bias_C.ptr<A>(), partials + channels, blocks.size(), stride, channels);
+        partials += of_norm;
+    }
 }
 
-void layernorm_forward(Context& context, const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
-                       const Tensor& weight, const Tensor& bias, double eps) {
-    with_compute_type(x.dtype, [&]<class T>(T) { forward<T, true>(context, out, mean, rstd, x, weight, bias, eps); });
+void residual_layernorm_forward(Context& context, const Tensor& y, std::span<const LayerNormOutput> norms,
+                                const Tensor& mean, const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c,
+                                double eps) {
+    with_compute_type(a.dtype, [&]<class T>(T) { forward<T, true>(context, y, norms, mean, rstd, a, b, c, eps); });
 }
 
-void layernorm_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
-                        const Tensor& d_out, const Tensor& x, const Tensor& weight, const Tensor& mean, const Tensor& rstd) {
-    with_compute_type(x.dtype, [&]<class T>(T) {
-        backward<T, true>(context, d_x, d_weight, d_bias, d_out, x, weight, mean, rstd);
-    });
+void layernorm_backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> norms, const Tensor& y,
+                        const Tensor& mean, const Tensor& rstd) {
+    with_compute_type(y.dtype, [&]<class T>(T) { backward<T, true>(context, d_y, norms, y, mean, rstd); });
 }
 
-void rmsnorm_forward(Context& context, const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
-                     double eps) {
-    with_compute_type(x.dtype, [&]<class T>(T) { forward<T, false>(context, out, {}, rstd, x, weight, {}, eps); });
+void residual_rmsnorm_forward(Context& context, const Tensor& y, const Tensor& out, const Tensor& rstd, const Tensor& a,
+                              const Tensor& b, const Tensor& weight, double eps) {
+    const LayerNormOutput norm{out, weight, {}};
+    with_compute_type(a.dtype, [&]<class T>(T) { forward<T, false>(context, y, {&norm, 1}, {}, rstd, a, b, {}, eps); });
 }
 
-void rmsnorm_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_out, const Tensor& x,
+void rmsnorm_backward(Context& context, const Tensor& d_y, const Tensor& d_weight, const Tensor& d_out, const Tensor& y,
                       const Tensor& weight, const Tensor& rstd) {
-    with_compute_type(x.dtype, [&]<class T>(T) {
-        backward<T, false>(context, d_x, d_weight, {}, d_out, x, weight, {}, rstd);
-    });
+    const LayerNormGradient norm{d_out, weight, d_weight, {}};
+    with_compute_type(y.dtype, [&]<class T>(T) { backward<T, false>(context, d_y, {&norm, 1}, y, {}, rstd); });
 }
 
 }  // namespace ballast::cpu::HWY_NAMESPACE
@@ -144,29 +180,30 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ballast::cpu {
 
-HWY_EXPORT(layernorm_forward);
+HWY_EXPORT(residual_layernorm_forward);
 HWY_EXPORT(layernorm_backward);
-HWY_EXPORT(rmsnorm_forward);
+HWY_EXPORT(residual_rmsnorm_forward);
 HWY_EXPORT(rmsnorm_backward);
 
-void layernorm_forward(Context& context, const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
-                       const Tensor& weight, const Tensor& bias, double eps) {
-    HWY_DYNAMIC_DISPATCH(layernorm_forward)(context, out, mean, rstd, x, weight, bias, eps);
+void residual_layernorm_forward(Context& context, const Tensor& y, std::span<const LayerNormOutput> norms,
+                                const Tensor& mean, const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c,
+                                double eps) {
+    HWY_DYNAMIC_DISPATCH(residual_layernorm_forward)(context, y, norms, mean, rstd, a, b, c, eps);
 }
 
-void layernorm_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
-                        const Tensor& d_out, const Tensor& x, const Tensor& weight, const Tensor& mean, const Tensor& rstd) {
-    HWY_DYNAMIC_DISPATCH(layernorm_backward)(context, d_x, d_weight, d_bias, d_out, x, weight, mean, rstd);
+void layernorm_backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> norms, const Tensor& y,
+                        const Tensor& mean, const Tensor& rstd) {
+    HWY_DYNAMIC_DISPATCH(layernorm_backward)(context, d_y, norms, y, mean, rstd);
 }
 
-void rmsnorm_forward(Context& context, const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
-                     double eps) {
-    HWY_DYNAMIC_DISPATCH(rmsnorm_forward)(context, out, rstd, x, weight, eps);
+void residual_rmsnorm_forward(Context& context, const Tensor& y, const Tensor& out, const Tensor& rstd, const Tensor& a,
+                              const Tensor& b, const Tensor& weight, double eps) {
+    HWY_DYNAMIC_DISPATCH(residual_rmsnorm_forward)(context, y, out, rstd, a, b, weight, eps);
 }
 
-void rmsnorm_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_out, const Tensor& x,
+void rmsnorm_backward(Context& context, const Tensor& d_y, const Tensor& d_weight, const Tensor& d_out, const Tensor& y,
                       const Tensor& weight, const Tensor& rstd) {
-    HWY_DYNAMIC_DISPATCH(rmsnorm_backward)(context, d_x, d_weight, d_out, x, weight, rstd);
+    HWY_DYNAMIC_DISPATCH(rmsnorm_backward)(context, d_y, d_weight, d_out, y, weight, rstd);
 }
 
 }  // namespace ballast::cpu

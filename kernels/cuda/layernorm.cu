@@ -6,82 +6,126 @@
 namespace ballast::cuda {
 namespace {
 
-/// mean and bias are absent for RMSNorm.
-template <class T, int N, bool kCentred>
-void forward(Context& context, const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
-             const Tensor& weight, const Tensor& bias, double eps) {
-    using A = Accumulator<T>;
-    launch(layernorm_forward_kernel<T, N, kCentred>, grid_of(x.dim(0), kLayerNormWarps), kLayerNormThreads, {},
-           context.stream(), data_of<T>(out), data_of<A>(mean), data_of<A>(rstd), data_of<const T>(x),
-           data_of<const T>(weight), data_of<const T>(bias), x.dim(0), x.dim(1), static_cast<A>(eps));
+/// f(std::integral_constant<int, kNorms>).
+template <class F>
+void with_norms(size_t count, F&& f) {
+    if (count == 2)
+        f(std::integral_constant<int, 2>{});
+    else
+        f(std::integral_constant<int, 1>{});
 }
 
-template <class T, int N, bool kCentred>
-void backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
-              const Tensor& x, const Tensor& weight, const Tensor& mean, const Tensor& rstd) {
+/// mean and the biases are absent for RMSNorm.
+template <class T, int kNorms, bool kCentred>
+void forward(Context& context, const Residual<T>& residual, std::span<const LayerNormOutput> outputs,
+             const Tensor& mean, const Tensor& rstd, int64_t channels, double eps) {
     using A = Accumulator<T>;
-    const int64_t rows = x.dim(0), channels = x.dim(1);
-    const T *gradient = data_of<const T>(d_out), *from = data_of<const T>(x);
+    const int64_t rows = rstd.dim(0);
+    NormOutputs<T, kNorms> norms{};
+    bool packed = can_pack_all<T>(channels, residual.y, residual.a, residual.b, residual.c);
+    for (int k = 0; k < kNorms; ++k) {
+        const LayerNormOutput& output = outputs[static_cast<size_t>(k)];
+        norms.out[k] = data_of<T>(output.out_NC);
+        norms.weight[k] = data_of<const T>(output.weight_C);
+        norms.bias[k] = data_of<const T>(output.bias_C);
+        packed = packed && can_pack_all<T>(channels, norms.out[k], norms.weight[k], norms.bias[k]);
+    }
+    const auto run = [&](auto n, auto held) {
+        constexpr int N = n, kHeld = held;
+        launch(layernorm_forward_kernel<T, N, kHeld, kNorms, kCentred>, grid_of(rows, kLayerNormWarps),
+               kLayerNormThreads, {}, context.stream(), residual, norms, data_of<A>(mean), data_of<A>(rstd), rows,
+               channels, static_cast<A>(eps));
+    };
+    constexpr std::integral_constant<int, kPackSize<T>> pack;
+    if (!packed)
+        run(std::integral_constant<int, 1>{}, std::integral_constant<int, 0>{});
+    else if (channels <= int64_t{kHeldPacks} * kWarpSize * kPackSize<T>)
+        run(pack, std::integral_constant<int, kHeldPacks>{});
+    else
+        run(pack, std::integral_constant<int, 0>{});
+}
+
+template <class T, int N, int kNorms, bool kCentred>
+void launch_backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> gradients,
+                     const NormGradients<T, kNorms>& norms, const Tensor& y, const Tensor& mean, const Tensor& rstd) {
+    using A = Accumulator<T>;
+    const int64_t rows = y.dim(0), channels = y.dim(1);
+    const T* from = data_of<const T>(y);
     const A *means = data_of<const A>(mean), *rstds = data_of<const A>(rstd);
-    launch(layernorm_backward_kernel<T, N, kCentred>, grid_of(rows, kLayerNormWarps), kLayerNormThreads, {},
-           context.stream(), data_of<T>(d_x), gradient, from, data_of<const T>(weight), means, rstds, rows, channels);
+    launch(layernorm_backward_kernel<T, N, kNorms, kCentred>, grid_of(rows, kLayerNormWarps), kLayerNormThreads, {},
+           context.stream(), data_of<T>(d_y), norms, from, means, rstds, rows, channels);
 
     const RowBlocks blocks(rows);
-    const int64_t stride = (kCentred ? 2 : 1) * channels;
+    const int64_t of_norm = kParameters<kCentred> * channels, stride = kNorms * of_norm;
     const Scratch::Block scratch(context.scratch(), static_cast<size_t>(blocks.blocks * stride) * sizeof(A));
     A* partials = static_cast<A*>(scratch.data());
-    launch(layernorm_parameters_kernel<T, N, kCentred>, column_grid(blocks, channels, N), kColumnThreads, {},
-           context.stream(), partials, gradient, from, means, rstds, rows, blocks.per_block, channels);
-    add_partials(context, data_of<A>(d_weight), partials, blocks.blocks, stride, channels);
-    if constexpr (kCentred)
-        add_partials(context, data_of<A>(d_bias), partials + channels, blocks.blocks, stride, channels);
+    launch(layernorm_parameters_kernel<T, N, kNorms, kCentred>, column_grid(blocks, channels, N), kColumnThreads, {},
+           context.stream(), partials, norms, from, means, rstds, rows, blocks.per_block, channels);
+    for (const LayerNormGradient& norm : gradients) {
+        add_partials(context, data_of<A>(norm.d_weight_C), partials, blocks.blocks, stride, channels);
+        if constexpr (kCentred)
+            add_partials(context, data_of<A>(norm.d_bias_C), partials + channels, blocks.blocks, stride, channels);
+        partials += of_norm;
+    }
 }
 
-template <bool kCentred>
-void any_forward(Context& context, const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
-                 const Tensor& weight, const Tensor& bias, double eps) {
-    if (x.dim(0) == 0) return;
-    with_compute_type(x.dtype, [&]<class T>(T) {
-        if (can_pack_all<T>(x.dim(1), out.data, x.data, weight.data, bias.data))
-            forward<T, kPackSize<T>, kCentred>(context, out, mean, rstd, x, weight, bias, eps);
-        else
-            forward<T, 1, kCentred>(context, out, mean, rstd, x, weight, bias, eps);
-    });
+template <class T, int kNorms, bool kCentred>
+void backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> gradients, const Tensor& y,
+              const Tensor& mean, const Tensor& rstd) {
+    NormGradients<T, kNorms> norms{};
+    bool packed = can_pack_all<T>(y.dim(1), d_y.data, y.data);
+    for (int k = 0; k < kNorms; ++k) {
+        const LayerNormGradient& gradient = gradients[static_cast<size_t>(k)];
+        norms.d_out[k] = data_of<const T>(gradient.d_out_NC);
+        norms.weight[k] = data_of<const T>(gradient.weight_C);
+        packed = packed && can_pack_all<T>(y.dim(1), norms.d_out[k], norms.weight[k]);
+    }
+    if (packed)
+        launch_backward<T, kPackSize<T>, kNorms, kCentred>(context, d_y, gradients, norms, y, mean, rstd);
+    else
+        launch_backward<T, 1, kNorms, kCentred>(context, d_y, gradients, norms, y, mean, rstd);
 }
 
-template <bool kCentred>
-void any_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
-                  const Tensor& d_out, const Tensor& x, const Tensor& weight, const Tensor& mean, const Tensor& rstd) {
-    if (x.dim(0) == 0) return;
-    with_compute_type(x.dtype, [&]<class T>(T) {
-        if (can_pack_all<T>(x.dim(1), d_x.data, d_out.data, x.data, weight.data))
-            backward<T, kPackSize<T>, kCentred>(context, d_x, d_weight, d_bias, d_out, x, weight, mean, rstd);
-        else
-            backward<T, 1, kCentred>(context, d_x, d_weight, d_bias, d_out, x, weight, mean, rstd);
-    });
+template <class T>
+Residual<T> residual_of(const Tensor& y, const Tensor& a, const Tensor& b, const Tensor& c) {
+    return {data_of<T>(y), data_of<const T>(a), data_of<const T>(b), data_of<const T>(c)};
 }
 
 }  // namespace
 
-void layernorm_forward(Context& context, const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
-                       const Tensor& weight, const Tensor& bias, double eps) {
-    any_forward<true>(context, out, mean, rstd, x, weight, bias, eps);
+void residual_layernorm_forward(Context& context, const Tensor& y, std::span<const LayerNormOutput> norms,
+                                const Tensor& mean, const Tensor& rstd, const Tensor& a, const Tensor& b,
+                                const Tensor& c, double eps) {
+    if (a.dim(0) == 0) return;
+    with_compute_type(a.dtype, [&]<class T>(T) {
+        with_norms(norms.size(), [&](auto count) {
+            forward<T, count, true>(context, residual_of<T>(y, a, b, c), norms, mean, rstd, a.dim(1), eps);
+        });
+    });
 }
 
-void layernorm_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
-                        const Tensor& d_out, const Tensor& x, const Tensor& weight, const Tensor& mean,
-                        const Tensor& rstd) {
-    any_backward<true>(context, d_x, d_weight, d_bias, d_out, x, weight, mean, rstd);
+void layernorm_backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> norms, const Tensor& y,
+                        const Tensor& mean, const Tensor& rstd) {
+    if (y.dim(0) == 0) return;
+    with_compute_type(y.dtype, [&]<class T>(T) {
+        with_norms(norms.size(), [&](auto count) { backward<T, count, true>(context, d_y, norms, y, mean, rstd); });
+    });
 }
 
-void rmsnorm_forward(Context& context, const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
-                     double eps) {
-    any_forward<false>(context, out, {}, rstd, x, weight, {}, eps);
+void residual_rmsnorm_forward(Context& context, const Tensor& y, const Tensor& out, const Tensor& rstd, const Tensor& a,
+                              const Tensor& b, const Tensor& weight, double eps) {
+    if (a.dim(0) == 0) return;
+    const LayerNormOutput norm{out, weight, {}};
+    with_compute_type(a.dtype, [&]<class T>(T) {
+        forward<T, 1, false>(context, residual_of<T>(y, a, b, {}), {&norm, 1}, {}, rstd, a.dim(1), eps);
+    });
 }
 
-void rmsnorm_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_out, const Tensor& x,
+void rmsnorm_backward(Context& context, const Tensor& d_y, const Tensor& d_weight, const Tensor& d_out, const Tensor& y,
                       const Tensor& weight, const Tensor& rstd) {
-    any_backward<false>(context, d_x, d_weight, {}, d_out, x, weight, {}, rstd);
+    if (y.dim(0) == 0) return;
+    const LayerNormGradient norm{d_out, weight, d_weight, {}};
+    with_compute_type(y.dtype, [&]<class T>(T) { backward<T, 1, false>(context, d_y, {&norm, 1}, y, {}, rstd); });
 }
 
 }  // namespace ballast::cuda

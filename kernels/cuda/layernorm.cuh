@@ -1,14 +1,18 @@
-// LayerNorm and, with kCentred = false, RMSNorm: the same without mean and bias. One warp a row, 8 rows a block.
-//   forward:  out = (x - mean) rstd weight + bias, two passes over the row for mean and variance
-//             (RMSNorm: out = x rstd weight, rstd from the mean of squares)
-//   backward: with n = (x - mean) rstd and g = d_out weight,
-//     d_x += rstd (g - mean(g) - n mean(g n)),  d_weight += sum over rows of d_out n,  d_bias += sum over rows of d_out
+// LayerNorm of the residual stream as it is written and, with kCentred = false, RMSNorm: the same without mean and
+// bias. One warp a row, 8 rows a block.
+//   forward:  y = a + b + c, rounded; kNorms times out = (y - mean) rstd weight + bias, two passes for mean and
+//   variance
+//             (RMSNorm: out = y rstd weight, rstd from the mean of squares)
+//   backward: with n = (y - mean) rstd and g = d_out weight, for every norm in turn
+//     d_y += rstd (g - mean(g) - n mean(g n)),  d_weight += sum over rows of d_out n,  d_bias += sum over rows of d_out
 //             (RMSNorm: no mean(g), no d_bias)
-// x, out, d_out, d_x [rows, channels], weight, bias [channels] of T; all arithmetic, mean, rstd [rows], d_weight,
-// d_bias [channels] in Accumulator<T>. Saved for the backward pass: mean and rstd. No shared memory. Rows are read
-// again for every pass; they stay in L1 (a row of 768 bf16 is 1.5 KB), so memory sees each byte once: forward 2 C
-// sizeof(T) a row, backward 4 C sizeof(T). Deterministic: lanes take fixed columns, sums over lanes are butterflies,
-// sums over rows go by column_sums.cuh.
+// a, b, c, y, out, d_out, d_y [rows, channels], weight, bias [channels] of T; all arithmetic, mean, rstd [rows],
+// d_weight, d_bias [channels] in Accumulator<T>. Saved for the backward pass: mean and rstd. Forward overwrites,
+// backward accumulates. No shared memory. Memory sees each byte once: forward (3 + 1 + kNorms) C sizeof(T) a row
+// (without b and c: 1 + kNorms), backward (3 + kNorms) C and, for the parameters, (1 + kNorms) C again, much of it from
+// L2. Forward a lane keeps its part of y in registers, up to kHeldPacks packs (2048 bf16 or 1024 f32 a row); wider and
+// unaligned rows, and the backward pass, are read again and found in L1 or L2. Deterministic: lanes take fixed columns,
+// sums over lanes are butterflies, sums over rows go by column_sums.cuh.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -16,50 +20,109 @@
 namespace ballast::cuda {
 
 inline constexpr int kLayerNormThreads = 256, kLayerNormWarps = kLayerNormThreads / kWarpSize;
+inline constexpr int kHeldPacks = 8;
 
-/// N elements a lane at once. mean and bias are read and written by LayerNorm only.
-template <class T, int N, bool kCentred>
-__global__ void layernorm_forward_kernel(T* out, Accumulator<T>* mean, Accumulator<T>* rstd, const T* x,
-                                         const T* weight, const T* bias, int64_t rows, int64_t channels,
-                                         Accumulator<T> eps) {
+/// y = a + b + c; with b absent y is not written and stands for a.
+template <class T>
+struct Residual {
+    T* y;
+    const T *a, *b, *c;
+};
+
+template <class T, int kNorms>
+struct NormOutputs {
+    T* out[kNorms];
+    const T *weight[kNorms], *bias[kNorms];
+};
+
+template <class T, int kNorms>
+struct NormGradients {
+    const T *d_out[kNorms], *weight[kNorms];
+};
+
+/// The elements of y at i, rounded, and written if they are new.
+template <class T, int N>
+__device__ __forceinline__ Pack<T, N> residual_at(const Residual<T>& r, int64_t i) {
+    if (r.b == nullptr) return *reinterpret_cast<const Pack<T, N>*>(r.a + i);
+    Accumulator<T> sum[N], term[N];
+    load(sum, r.a + i);
+    load(term, r.b + i);
+    SIMT_UNROLL
+    for (int j = 0; j < N; ++j) sum[j] += term[j];
+    if (r.c != nullptr) {
+        load(term, r.c + i);
+        SIMT_UNROLL
+        for (int j = 0; j < N; ++j) sum[j] += term[j];
+    }
+    Pack<T, N> y;
+    SIMT_UNROLL
+    for (int j = 0; j < N; ++j) y.v[j] = narrow<T>(sum[j]);
+    *reinterpret_cast<Pack<T, N>*>(r.y + i) = y;
+    return y;
+}
+
+/// N elements a lane at once, kHeld packs of them in registers (0: y is read again). mean and bias are LayerNorm's.
+template <class T, int N, int kHeld, int kNorms, bool kCentred>
+__global__ void layernorm_forward_kernel(Residual<T> residual, NormOutputs<T, kNorms> norms, Accumulator<T>* mean,
+                                         Accumulator<T>* rstd, int64_t rows, int64_t channels, Accumulator<T> eps) {
     using A = Accumulator<T>;
     const int64_t row = int64_t{blockIdx.x} * kLayerNormWarps + threadIdx.x / kWarpSize;
     if (row >= rows) return;
-    const int64_t first = threadIdx.x % kWarpSize * N, step = kWarpSize * N;
-    const T* from = x + row * channels;
-    A values[N], w[N], b[N] = {}, m = 0, sum = 0;
-    if constexpr (kCentred) {
-        for (int64_t c = first; c < channels; c += step) {
-            load(values, from + c);
+    const int64_t first = threadIdx.x % kWarpSize * N, step = kWarpSize * N, begin = row * channels;
+    Pack<T, N> held[kHeld > 0 ? kHeld : 1];
+    // body(c, pack) for every pack of the lane's; the first time they come from a, b and c.
+    const auto for_packs = [&](bool first_time, auto&& body) {
+        if constexpr (kHeld > 0) {
             SIMT_UNROLL
-            for (int i = 0; i < N; ++i) sum += values[i];
+            for (int p = 0; p < kHeld; ++p) {
+                const int64_t c = first + p * step;
+                if (c >= channels) continue;
+                if (first_time) held[p] = residual_at<T, N>(residual, begin + c);
+                body(c, held[p]);
+            }
+        } else {
+            const T* y = residual.b == nullptr ? residual.a : residual.y;
+            for (int64_t c = first; c < channels; c += step) {
+                held[0] = first_time ? residual_at<T, N>(residual, begin + c)
+                                     : *reinterpret_cast<const Pack<T, N>*>(y + begin + c);
+                body(c, held[0]);
+            }
         }
+    };
+    A m = 0, sum = 0;
+    if constexpr (kCentred) {
+        for_packs(true, [&](int64_t, const Pack<T, N>& y) {
+            SIMT_UNROLL
+            for (int i = 0; i < N; ++i) sum += widen(y.v[i]);
+        });
         m = warp_sum(sum) / static_cast<A>(channels);
         sum = 0;
     }
-    for (int64_t c = first; c < channels; c += step) {
-        load(values, from + c);
+    for_packs(!kCentred, [&](int64_t, const Pack<T, N>& y) {
         SIMT_UNROLL
-        for (int i = 0; i < N; ++i) sum += (values[i] - m) * (values[i] - m);
-    }
+        for (int i = 0; i < N; ++i) sum += (widen(y.v[i]) - m) * (widen(y.v[i]) - m);
+    });
     const A r = A(1) / sqrt_of(warp_sum(sum) / static_cast<A>(channels) + eps);
-    for (int64_t c = first; c < channels; c += step) {
-        load(values, from + c);
-        load(w, weight + c);
-        if constexpr (kCentred) load(b, bias + c);
+    for_packs(false, [&](int64_t c, const Pack<T, N>& y) {
         SIMT_UNROLL
-        for (int i = 0; i < N; ++i) values[i] = (values[i] - m) * r * w[i] + b[i];
-        store(out + row * channels + c, values);
-    }
+        for (int k = 0; k < kNorms; ++k) {
+            A out[N], w[N], b[N] = {};
+            load(w, norms.weight[k] + c);
+            if constexpr (kCentred) load(b, norms.bias[k] + c);
+            SIMT_UNROLL
+            for (int i = 0; i < N; ++i) out[i] = (widen(y.v[i]) - m) * r * w[i] + b[i];
+            store(norms.out[k] + begin + c, out);
+        }
+    });
     if (threadIdx.x % kWarpSize == 0) {
         if constexpr (kCentred) mean[row] = m;
         rstd[row] = r;
     }
 }
 
-/// d_x of every row.
-template <class T, int N, bool kCentred>
-__global__ void layernorm_backward_kernel(T* d_x, const T* d_out, const T* x, const T* weight,
+/// d_y of every row.
+template <class T, int N, int kNorms, bool kCentred>
+__global__ void layernorm_backward_kernel(T* d_y, NormGradients<T, kNorms> norms, const T* y,
                                           const Accumulator<T>* mean, const Accumulator<T>* rstd, int64_t rows,
                                           int64_t channels) {
     using A = Accumulator<T>;
@@ -67,59 +130,76 @@ __global__ void layernorm_backward_kernel(T* d_x, const T* d_out, const T* x, co
     if (row >= rows) return;
     const int64_t first = threadIdx.x % kWarpSize * N, step = kWarpSize * N, begin = row * channels;
     const A m = kCentred ? mean[row] : A(0), r = rstd[row];
-    A values[N], g[N], w[N], sum_g = 0, sum_gn = 0;
+    A values[N], g[N], w[N], mean_g[kNorms] = {}, mean_gn[kNorms] = {};
     for (int64_t c = first; c < channels; c += step) {
-        load(values, x + begin + c);
-        load(g, d_out + begin + c);
-        load(w, weight + c);
+        load(values, y + begin + c);
         SIMT_UNROLL
-        for (int i = 0; i < N; ++i) {
-            const A weighted = g[i] * w[i];
-            if constexpr (kCentred) sum_g += weighted;
-            sum_gn += weighted * ((values[i] - m) * r);
+        for (int k = 0; k < kNorms; ++k) {
+            load(g, norms.d_out[k] + begin + c);
+            load(w, norms.weight[k] + c);
+            SIMT_UNROLL
+            for (int i = 0; i < N; ++i) {
+                const A weighted = g[i] * w[i];
+                if constexpr (kCentred) mean_g[k] += weighted;
+                mean_gn[k] += weighted * ((values[i] - m) * r);
+            }
         }
     }
-    const A mean_g = kCentred ? warp_sum(sum_g) / static_cast<A>(channels) : A(0);
-    const A mean_gn = warp_sum(sum_gn) / static_cast<A>(channels);
+    SIMT_UNROLL
+    for (int k = 0; k < kNorms; ++k) {
+        if constexpr (kCentred) mean_g[k] = warp_sum(mean_g[k]) / static_cast<A>(channels);
+        mean_gn[k] = warp_sum(mean_gn[k]) / static_cast<A>(channels);
+    }
     for (int64_t c = first; c < channels; c += step) {
         A d[N];
-        load(values, x + begin + c);
-        load(g, d_out + begin + c);
-        load(w, weight + c);
-        load(d, d_x + begin + c);
+        load(values, y + begin + c);
+        load(d, d_y + begin + c);
         SIMT_UNROLL
-        for (int i = 0; i < N; ++i) d[i] += (g[i] * w[i] - mean_g - (values[i] - m) * r * mean_gn) * r;
-        store(d_x + begin + c, d);
+        for (int k = 0; k < kNorms; ++k) {
+            load(g, norms.d_out[k] + begin + c);
+            load(w, norms.weight[k] + c);
+            SIMT_UNROLL
+            for (int i = 0; i < N; ++i) d[i] += (g[i] * w[i] - mean_g[k] - (values[i] - m) * r * mean_gn[k]) * r;
+        }
+        store(d_y + begin + c, d);
     }
 }
 
-/// partials [gridDim.y, 2, channels]: d_weight and d_bias of each block's rows (RMSNorm: [gridDim.y, channels]). A
-/// thread owns N columns.
-template <class T, int N, bool kCentred>
-__global__ void layernorm_parameters_kernel(Accumulator<T>* partials, const T* d_out, const T* x,
+/// What a norm has of partial sums: d_weight and d_bias, or d_weight alone.
+template <bool kCentred>
+inline constexpr int kParameters = kCentred ? 2 : 1;
+
+/// partials [gridDim.y, kNorms, kParameters, channels]: sums of each block's rows. A thread owns N columns.
+template <class T, int N, int kNorms, bool kCentred>
+__global__ void layernorm_parameters_kernel(Accumulator<T>* partials, NormGradients<T, kNorms> norms, const T* y,
                                             const Accumulator<T>* mean, const Accumulator<T>* rstd, int64_t rows,
                                             int64_t rows_per_block, int64_t channels) {
     using A = Accumulator<T>;
     const int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N;
     if (c >= channels) return;
     const int64_t begin = blockIdx.y * rows_per_block, end = min(rows, begin + rows_per_block);
-    constexpr int kParameters = kCentred ? 2 : 1;
-    A values[N], g[N], d_weight[N] = {}, d_bias[N] = {};
+    A values[N], g[N], d_weight[kNorms][N] = {}, d_bias[kNorms][N] = {};
     for (int64_t row = begin; row < end; ++row) {
-        load(values, x + row * channels + c);
-        load(g, d_out + row * channels + c);
+        load(values, y + row * channels + c);
         const A m = kCentred ? mean[row] : A(0), r = rstd[row];
         SIMT_UNROLL
-        for (int i = 0; i < N; ++i) {
-            d_weight[i] += g[i] * ((values[i] - m) * r);
-            d_bias[i] += g[i];
+        for (int k = 0; k < kNorms; ++k) {
+            load(g, norms.d_out[k] + row * channels + c);
+            SIMT_UNROLL
+            for (int i = 0; i < N; ++i) {
+                d_weight[k][i] += g[i] * ((values[i] - m) * r);
+                d_bias[k][i] += g[i];
+            }
         }
     }
-    A* to = partials + int64_t{blockIdx.y} * kParameters * channels + c;
     SIMT_UNROLL
-    for (int i = 0; i < N; ++i) {
-        to[i] = d_weight[i];
-        if constexpr (kCentred) to[channels + i] = d_bias[i];
+    for (int k = 0; k < kNorms; ++k) {
+        A* to = partials + (int64_t{blockIdx.y} * kNorms + k) * kParameters<kCentred> * channels + c;
+        SIMT_UNROLL
+        for (int i = 0; i < N; ++i) {
+            to[i] = d_weight[k][i];
+            if constexpr (kCentred) to[channels + i] = d_bias[k][i];
+        }
     }
 }
 

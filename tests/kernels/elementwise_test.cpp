@@ -148,11 +148,18 @@ TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
     CHECK_THROWS_AS(ops::add(context, a, a, b), InternalError);
     CHECK_THROWS_AS(ops::linear_forward(context, a, c, a, {}), InternalError);
     CHECK_THROWS_AS(ops::linear_forward(context, a, a, a, c), InternalError);
-    CHECK_THROWS_AS(ops::layernorm_forward(context, a, row, row, c, row, row, 1e-5), InternalError);
+    const std::vector<ops::LayerNormOutput> norms(3, {a, row, row});
+    const auto norm = [&](const Tensor& y, const Tensor& x, const Tensor& added, size_t count) {
+        ops::residual_layernorm_forward(context, y, std::span(norms).first(count), row, row, x, added, {}, 1e-5);
+    };
+    CHECK_THROWS_AS(norm({}, c, {}, 1), InternalError);  // shape
+    CHECK_THROWS_AS(norm({}, a, a, 1), InternalError);   // a sum that goes nowhere
+    CHECK_THROWS_AS(norm(a, a, {}, 1), InternalError);   // nothing to add
+    CHECK_THROWS_AS(norm({}, a, {}, 3), InternalError);
     CHECK_THROWS_AS(ops::linear_gelu_forward(context, a, c, a, a, row, ops::Gelu::erf), InternalError);
     CHECK_THROWS_AS(ops::gelu_linear_backward(context, a, a, row, a, a, a.tensor().slice(1, 0, 2), a, ops::Gelu::erf),
                     InternalError);
-    CHECK_THROWS_AS(ops::rmsnorm_forward(context, a, row, c, row, 1e-5), InternalError);
+    CHECK_THROWS_AS(ops::residual_rmsnorm_forward(context, {}, a, row, c, {}, row, 1e-5), InternalError);
     CHECK_THROWS_AS(ops::swiglu_forward(context, a, a), InternalError);
     CHECK_THROWS_AS(ops::sum(context, row, a), InternalError);
 }

@@ -7,10 +7,14 @@ namespace {
 
 constexpr double kEps = 1e-5;
 
+/// y = x, or y = x + b, and its RMSNorm.
 struct RmsNormRun {
-    RmsNormRun(Dtype dtype, int64_t N, int64_t C)
+    RmsNormRun(Dtype dtype, int64_t N, int64_t C, bool adds)
         : acc(accumulation_dtype(dtype)),
+          add(adds),
           x(dtype, {N, C}),
+          b(dtype, {N, C}, normal(N * C, "b")),
+          y(dtype, {N, C}),
           weight(dtype, {C}, normal(C, "weight")),
           d_out(dtype, {N, C}, normal(N * C, "d_out")),
           out(dtype, {N, C}),
@@ -21,27 +25,40 @@ struct RmsNormRun {
         for (double& v : values) v += 0.5;  // a mean, which must stay in
         x.set(values);
     }
-    void forward(Context& context) { ops::rmsnorm_forward(context, out, rstd_N, x, weight, kEps); }
-    void backward(Context& context) { ops::rmsnorm_backward(context, d_x, d_weight, d_out, x, weight, rstd_N); }
+    const TestTensor& stream() const { return add ? y : x; }
+    void forward(Context& context) {
+        const Tensor absent;
+        ops::residual_rmsnorm_forward(context, add ? y.tensor() : absent, out, rstd_N, x, add ? b.tensor() : absent,
+                                      weight, kEps);
+    }
+    void backward(Context& context) { ops::rmsnorm_backward(context, d_x, d_weight, d_out, stream(), weight, rstd_N); }
 
     Dtype acc;
-    TestTensor x, weight, d_out, out, d_x, rstd_N, d_weight;
+    bool add;
+    TestTensor x, b, y, weight, d_out, out, d_x, rstd_N, d_weight;
 };
 
 }  // namespace
 
-TEST_CASE("rmsnorm: against the oracle, odd shapes") {
+TEST_CASE("rmsnorm: against the oracle, odd shapes, with and without a sum") {
     for (Dtype dtype : compute_dtypes())
-        for (int64_t C : {1, 7, 63, 65, 128, 1000})
-            for (int64_t N : {1, 7, 65}) {
-                RmsNormRun run(dtype, N, C);
-                INFO(run.x.tensor().describe());
-                const RmsNormResult expected = reference_rmsnorm(run.x.get(), run.weight.get(), run.d_out.get(), kEps);
+        for (const auto& [N, C] :
+             {std::pair<int64_t, int64_t>{1, 1}, {7, 7}, {65, 63}, {7, 65}, {65, 128}, {7, 1000}, {3, 2056}})
+            for (const bool add : {false, true}) {
+                RmsNormRun run(dtype, N, C, add);
+                INFO(run.x.tensor().describe() << (add ? ", added" : ""));
+                Context context(test_device(), 2);
+                run.forward(context);
+                if (add) {
+                    Values y = run.x.get();
+                    for (size_t i = 0; i < y.size(); ++i) y[i] += run.b.at(static_cast<int64_t>(i));
+                    check_close("y", run.y, y);
+                }
+                const RmsNormResult expected =
+                    reference_rmsnorm(run.stream().get(), run.weight.get(), run.d_out.get(), kEps);
                 Values d_x = run.d_x.get(), d_weight = run.d_weight.get();
                 for (size_t i = 0; i < d_x.size(); ++i) d_x[i] += expected.d_x[i];
                 for (size_t i = 0; i < d_weight.size(); ++i) d_weight[i] += expected.d_weight[i];
-                Context context(test_device(), 2);
-                run.forward(context);
                 run.backward(context);
                 check_close("out", run.out, expected.out);
                 check_error("rstd", run.rstd_N, expected.rstd, run.acc == Dtype::f64 ? 1e-12 : 1e-6);
@@ -51,9 +68,9 @@ TEST_CASE("rmsnorm: against the oracle, odd shapes") {
             }
 }
 
-TEST_CASE("rmsnorm: finite differences of x and weight", "[not_cuda]") {
+TEST_CASE("rmsnorm: finite differences of both terms and weight", "[not_cuda]") {
     for (const int64_t C : {17, 18}) {
-        RmsNormRun run(Dtype::f64, 5, C);
+        RmsNormRun run(Dtype::f64, 5, C, true);
         Context context(test_device(), 1);
         const auto loss = [&] {
             run.forward(context);
@@ -64,6 +81,7 @@ TEST_CASE("rmsnorm: finite differences of x and weight", "[not_cuda]") {
         run.d_weight.set(Values(static_cast<size_t>(C), 0.0));
         run.backward(context);
         check_gradient("x", run.x, run.d_x.get(), loss);
+        check_gradient("b", run.b, run.d_x.get(), loss);
         check_gradient("weight", run.weight, run.d_weight.get(), loss);
     }
 }
@@ -71,9 +89,9 @@ TEST_CASE("rmsnorm: finite differences of x and weight", "[not_cuda]") {
 TEST_CASE("rmsnorm: the same bits for any number of threads") {
     for (Dtype dtype : compute_dtypes())
         check_thread_counts([&](Context& context) {
-            RmsNormRun run(dtype, 500, 129);
+            RmsNormRun run(dtype, 500, 129, true);
             run.forward(context);
             run.backward(context);
-            return run.out.bytes() + run.d_x.bytes() + run.d_weight.bytes();
+            return run.y.bytes() + run.out.bytes() + run.d_x.bytes() + run.d_weight.bytes();
         });
 }
