@@ -195,11 +195,10 @@ TEST_CASE("layernorm: finite differences of terms, weights and biases", "[not_cu
 
 TEST_CASE("layernorm: the same bits for any number of threads") {
     for (Dtype dtype : compute_dtypes())
-        for (size_t norms : {1, 2})
-            check_thread_counts([&](Context& context) {
-                LayerNormRun run(dtype, 600, 129, 3, norms);
-                run.forward(context);
-                run.backward(context);
-                return run.bytes();
-            });
+        check_thread_counts([&](Context& context) {
+            LayerNormRun run(dtype, 300, 129, 3, 2);
+            run.forward(context);
+            run.backward(context);
+            return run.bytes();
+        });
 }

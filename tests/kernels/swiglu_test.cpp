@@ -98,7 +98,7 @@ TEST_CASE("swiglu: finite differences of gate and up", "[not_cuda]") {
 TEST_CASE("swiglu: the same bits for any number of threads") {
     for (Dtype dtype : compute_dtypes())
         check_thread_counts([&](Context& context) {
-            SwigluRun run(dtype, 300, 257);
+            SwigluRun run(dtype, 130, 257);
             run.forward(context);
             run.backward(context);
             return run.out.bytes() + run.d_gate_up.bytes();
