@@ -73,8 +73,8 @@ void multiply(const GemmArguments& g, const Block& block) {
         sgemm_block(g, block);
 }
 
-/// Whether our own product is taken. oneDNN's sgemm loses half its speed and more where A lies by columns a power of two
-/// apart, which is what most weight gradients are (docs/log.md); ours copies A first.
+/// Whether our own product is taken. oneDNN's sgemm loses half its speed and more where A lies by columns a power of
+/// two apart, which is what most weight gradients are (docs/log.md); ours copies A first.
 bool is_ours(const Context& context, const GemmArguments& g) {
     const bool weight_gradient = g.dtype == Dtype::f32 && g.a.column != 1;
     return g.dtype == Dtype::f64 || context.gemm() == Gemm::reference || g.k == 0 || weight_gradient;
@@ -82,7 +82,7 @@ bool is_ours(const Context& context, const GemmArguments& g) {
 
 }  // namespace
 
-bool native_bf16(const Context& context) { 
+bool native_bf16(const Context& context) {
     return context.gemm() == Gemm::automatic && onednn_bf16_units() != Bf16Units::none;
 }
 

@@ -12,7 +12,8 @@ HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
 /// A task computes one block of C, going through k in slices whose parts of A and B fit the L2 cache.
-template <class A> class ReferenceTask {
+template <class A>
+class ReferenceTask {
   public:
     static constexpr int64_t kMaxRows = 32 * kMicroRows, kMinRows = 4 * kMicroRows, kColumns = 128, kDepth = 256;
 
@@ -34,14 +35,16 @@ template <class A> class ReferenceTask {
             pack_b(k, depth);
             const LeftOperand<A> a = left(k, depth);
             for (int64_t r = 0; r < rows_; r += kMicroRows)
-                multiply_rows<A>(std::min(kMicroRows, rows_ - r), columns_, depth, {a.data + r * a.row, a.row, a.column},
+                multiply_rows<A>(std::min(kMicroRows, rows_ - r), columns_, depth,
+                                 {a.data + r * a.row, a.row, a.column},
                                  {b_, kMicroColumns<A>, depth * kMicroColumns<A>}, c_ + r * kColumns, kColumns, true);
         }
         copy_rows(c(), g_.n, c_, kColumns, rows_, columns_, columns_);
     }
 
   private:
-    template <class T> static const T* at(const Matrix& m, int64_t i, int64_t j) {
+    template <class T>
+    static const T* at(const Matrix& m, int64_t i, int64_t j) {
         return static_cast<const T*>(m.data) + i * m.row + j * m.column;
     }
     A* c() const { return static_cast<A*>(g_.c) + row_ * g_.n + column_; }
