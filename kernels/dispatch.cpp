@@ -18,23 +18,24 @@ constexpr bool kHasGpu = false;  // cuda:: is declared and nowhere defined
 #endif
 
 /// Tensors for a GPU are in its memory.
-void expect_reachable(const Tensor& tensor) {
-    if (!tensor.empty() && tensor.numel() > 0) require(cuda::is_reachable(tensor.data), "a GPU op on the host's memory");
+[[maybe_unused]] void expect_reachable(const Tensor& tensor) {
+    if (!tensor.empty() && tensor.numel() > 0)
+        require(cuda::is_reachable(tensor.data), "a GPU op on the host's memory");
 }
-void expect_reachable(const AttentionInputs& in) {
+[[maybe_unused]] void expect_reachable(const AttentionInputs& in) {
     for (const Tensor* t : {&in.q, &in.k, &in.v, &in.sink_query}) expect_reachable(*t);
 }
-void expect_reachable(const AttentionParams& p) {
+[[maybe_unused]] void expect_reachable(const AttentionParams& p) {
     for (const Tensor* t : {&p.sink_logit_H, &p.alibi_slope_H, &p.mask.span_H}) expect_reachable(*t);
 }
-void expect_reachable(const AttentionGradients& d) {
+[[maybe_unused]] void expect_reachable(const AttentionGradients& d) {
     for (const Tensor* t : {&d.d_q, &d.d_k, &d.d_v, &d.d_sink_query, &d.d_sink_logit_H}) expect_reachable(*t);
 }
-void expect_reachable(std::span<const LayerNormOutput> norms) {
+[[maybe_unused]] void expect_reachable(std::span<const LayerNormOutput> norms) {
     for (const LayerNormOutput& norm : norms)
         for (const Tensor* t : {&norm.out_NC, &norm.weight_C, &norm.bias_C}) expect_reachable(*t);
 }
-void expect_reachable(std::span<const LayerNormGradient> norms) {
+[[maybe_unused]] void expect_reachable(std::span<const LayerNormGradient> norms) {
     for (const LayerNormGradient& norm : norms)
         for (const Tensor* t : {&norm.d_out_NC, &norm.weight_C, &norm.d_weight_C, &norm.d_bias_C}) expect_reachable(*t);
 }
@@ -61,8 +62,10 @@ void expect(const Tensor& tensor, const char* name, Dtype dtype, std::initialize
     if (ok) return;
     std::string dims;
     for (int64_t extent : shape) dims += fmt::format("{}{}", dims.empty() ? "" : ", ", extent);
-    require(false, fmt::format("{} is {} but should be {}[{}]", name, tensor.empty() ? "absent" : tensor.describe(),
-                               name_of(dtype), dims), where);
+    require(false,
+            fmt::format("{} is {} but should be {}[{}]", name, tensor.empty() ? "absent" : tensor.describe(),
+                        name_of(dtype), dims),
+            where);
 }
 
 /// … and be contiguous.
@@ -101,10 +104,12 @@ void check_rope(const Tensor& like, const Tensor& table, Positions positions) {
     const int64_t steps = like.dim(1);
     if (steps == 0) return;
     require(0 <= positions.first && 0 <= positions.last && positions.first <= INT64_MAX - steps, "negative position");
-    require(std::min(positions.first + steps - 1, positions.last) < table.dim(0), "a position is beyond the rope table");
+    require(std::min(positions.first + steps - 1, positions.last) < table.dim(0),
+            "a position is beyond the rope table");
 }
 
-void check_qkv(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv, const Tensor& table, Positions positions) {
+void check_qkv(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv, const Tensor& table,
+               Positions positions) {
     check_rope(q, table, positions);
     const int64_t B = q.dim(0), T = q.dim(1), H = q.dim(2), D = q.dim(3);
     for (const Tensor* part : {&q, &k, &v}) expect_rows(*part, "q, k or v", qkv.dtype, {B, T, H, D});
@@ -159,8 +164,8 @@ void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& 
 }
 
 void residual_layernorm_forward(Context& context, const Tensor& y, std::span<const LayerNormOutput> norms,
-                                const Tensor& mean, const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c,
-                                double eps) {
+                                const Tensor& mean, const Tensor& rstd, const Tensor& a, const Tensor& b,
+                                const Tensor& c, double eps) {
     expect_compute(a.dtype);
     const Dtype acc = accumulation_dtype(a.dtype);
     const int64_t N = a.dim(0), C = a.dim(1);
@@ -230,8 +235,8 @@ void linear_forward(Context& context, const Tensor& out, const Tensor& x, const 
     run<cpu::linear_forward, cuda::linear_forward>(context, out, x, weight, bias);
 }
 
-void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
-                     const Tensor& x, const Tensor& weight) {
+void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
+                     const Tensor& d_out, const Tensor& x, const Tensor& weight) {
     expect_compute(x.dtype);
     const Dtype acc = accumulation_dtype(x.dtype);
     const int64_t N = x.dim(0), I = x.dim(1), O = weight.dim(0);
@@ -244,7 +249,9 @@ void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight
     run<cpu::linear_backward, cuda::linear_backward>(context, d_x, d_weight, d_bias, d_out, x, weight);
 }
 
-Dtype product_dtype(const Context& context, Dtype x) { return run<cpu::product_dtype, cuda::product_dtype>(context, x); }
+Dtype product_dtype(const Context& context, Dtype x) {
+    return run<cpu::product_dtype, cuda::product_dtype>(context, x);
+}
 
 size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t outputs, int64_t inputs) {
     return run<cpu::linear_scratch_bytes, cuda::linear_scratch_bytes>(context, x, rows, outputs, inputs);
@@ -263,7 +270,8 @@ void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre,
 }
 
 void gelu_linear_backward(Context& context, const Tensor& d_pre, const Tensor& d_weight, const Tensor& d_bias,
-                          const Tensor& d_out, const Tensor& hidden, const Tensor& pre, const Tensor& weight, Gelu kind) {
+                          const Tensor& d_out, const Tensor& hidden, const Tensor& pre, const Tensor& weight,
+                          Gelu kind) {
     expect_compute(pre.dtype);
     const Dtype acc = accumulation_dtype(pre.dtype);
     const int64_t N = pre.dim(0), F = pre.dim(1), O = weight.dim(0);
@@ -273,8 +281,8 @@ void gelu_linear_backward(Context& context, const Tensor& d_pre, const Tensor& d
     expect_dense(weight, "weight", pre.dtype, {O, F});
     expect_dense(d_weight, "d_weight", acc, {O, F});
     expect_dense(d_bias, "d_bias", acc, {O});
-    run<cpu::gelu_linear_backward, cuda::gelu_linear_backward>(context, d_pre, d_weight, d_bias, d_out, hidden, pre, weight,
-                                                               kind);
+    run<cpu::gelu_linear_backward, cuda::gelu_linear_backward>(context, d_pre, d_weight, d_bias, d_out, hidden, pre,
+                                                               weight, kind);
 }
 
 void swiglu_forward(Context& context, const Tensor& out, const Tensor& gate_up) {
@@ -320,8 +328,8 @@ void qkv_split_rope_forward(Context& context, const Tensor& q, const Tensor& k, 
     run<cpu::qkv_split_rope_forward, cuda::qkv_split_rope_forward>(context, q, k, v, qkv, table, positions);
 }
 
-void qkv_split_rope_backward(Context& context, const Tensor& d_qkv, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v,
-                             const Tensor& table, Positions positions) {
+void qkv_split_rope_backward(Context& context, const Tensor& d_qkv, const Tensor& d_q, const Tensor& d_k,
+                             const Tensor& d_v, const Tensor& table, Positions positions) {
     check_qkv(d_q, d_k, d_v, d_qkv, table, positions);
     run<cpu::qkv_split_rope_backward, cuda::qkv_split_rope_backward>(context, d_qkv, d_q, d_k, d_v, table, positions);
 }
@@ -358,7 +366,8 @@ size_t attention_backward_scratch_bytes(const Context& context, const AttentionI
 void attention_weights(Context& context, const Tensor& weights, const Tensor& lse, const AttentionInputs& in,
                        const AttentionParams& params) {
     check_attention(in, params, lse);
-    expect_dense(weights, "weights", accumulation_dtype(in.q.dtype), {in.q.dim(0), in.q.dim(2), in.q.dim(1), in.k.dim(1)});
+    expect_dense(weights, "weights", accumulation_dtype(in.q.dtype),
+                 {in.q.dim(0), in.q.dim(2), in.q.dim(1), in.k.dim(1)});
     run<cpu::attention_weights, cuda::attention_weights>(context, weights, lse, in, params);
 }
 
@@ -382,15 +391,18 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
                                                                loss_factor, scalars);
 }
 
-size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels) {
-    return run<cpu::linear_cross_entropy_scratch_bytes, cuda::linear_cross_entropy_scratch_bytes>(context, x, rows, vocabulary, channels);
+size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary,
+                                          int64_t channels) {
+    return run<cpu::linear_cross_entropy_scratch_bytes, cuda::linear_cross_entropy_scratch_bytes>(context, x, rows,
+                                                                                                  vocabulary, channels);
 }
 
 void add(Context& context, const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& c) {
     expect_compute(out.dtype);
     for (const Tensor* t : {&out, &a, &b, &c}) {
         if (t == &c && c.empty()) continue;
-        require(t->dtype == out.dtype && t->numel() == out.numel() && t->is_contiguous(), "add needs equal, contiguous tensors");
+        require(t->dtype == out.dtype && t->numel() == out.numel() && t->is_contiguous(),
+                "add needs equal, contiguous tensors");
     }
     run<cpu::add, cuda::add>(context, out, a, b, c);
 }
@@ -398,12 +410,14 @@ void add(Context& context, const Tensor& out, const Tensor& a, const Tensor& b, 
 void cast(Context& context, const Tensor& out, const Tensor& in) {
     expect_compute(out.dtype);
     expect_compute(in.dtype);
-    require(out.numel() == in.numel() && out.is_contiguous() && in.is_contiguous(), "cast needs equal sizes, contiguous");
+    require(out.numel() == in.numel() && out.is_contiguous() && in.is_contiguous(),
+            "cast needs equal sizes, contiguous");
     run<cpu::cast, cuda::cast>(context, out, in);
 }
 
 void copy(Context& context, const Tensor& out, const Tensor& in) {
-    require(out.dtype == in.dtype && out.rank == in.rank && out.shape == in.shape, "copy needs equal shapes and dtypes");
+    require(out.dtype == in.dtype && out.rank == in.rank && out.shape == in.shape,
+            "copy needs equal shapes and dtypes");
     const auto last = static_cast<size_t>(std::max(out.rank - 1, 0));
     require(out.rank == 0 || out.shape[last] == 1 || (out.stride[last] == 1 && in.stride[last] == 1),
             "copy needs a contiguous last dimension");
@@ -420,13 +434,14 @@ ParameterSet::ParameterSet(Context& context, std::vector<ParameterSpan> spans)
     : spans_(std::move(spans)),
       table_(run<cpu::parameter_table, cuda::parameter_table>(context, std::span<const ParameterSpan>(spans_))) {}
 
-void global_norm(Context& context, const StepScalarsTensor& scalars, const Tensor& sum_of_squares, const Tensor& gradients,
-                 const ParameterSet& parameters, const Tensor& losses, double clip_norm) {
+void global_norm(Context& context, const StepScalarsTensor& scalars, const Tensor& sum_of_squares,
+                 const Tensor& gradients, const ParameterSet& parameters, const Tensor& losses, double clip_norm) {
     expect_scalars(scalars);
     expect_dense(sum_of_squares, "sum_of_squares", Dtype::f64, {static_cast<int64_t>(parameters.spans().size())});
     expect_dense(gradients, "gradients", accumulation_dtype(gradients.dtype), {gradients.dim(0)});
     expect_dense(losses, "losses", Dtype::f64, {losses.dim(0)});
-    run<cpu::global_norm, cuda::global_norm>(context, scalars, sum_of_squares, gradients, parameters, losses, clip_norm);
+    run<cpu::global_norm, cuda::global_norm>(context, scalars, sum_of_squares, gradients, parameters, losses,
+                                             clip_norm);
 }
 
 void adamw(Context& context, const Tensor& master, const Tensor& compute, const Tensor& m, const Tensor& v,
