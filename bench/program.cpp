@@ -5,8 +5,18 @@
 
 #include "base/error.h"
 #include "base/json_file.h"
+#include "kernels/backend.h"
 
 namespace ballast::bench {
+
+void ModelSettings::add_to(CLI::App& app) {
+    app.add_option("--shape", shape, "a config: pythia-160m is configs/pythia/160m.toml");
+    app.add_option("--configs", configs, "the folder of configs");
+    app.add_option("--dtype", dtype, "f32, bf16 or fp16")->check(CLI::IsMember({"f32", "bf16", "fp16"}));
+    app.add_option("--backend", backend, "cpu, cuda, simt or auto")->check(CLI::IsMember(kBackendNames));
+    app.add_option("--threads", threads, "0: all");
+    app.add_option("--json", json, "write the figures there");
+}
 
 train::RunConfig config_of_shape(const std::string& configs, const std::string& shape) {
     const size_t dash = shape.find('-');

@@ -1,6 +1,7 @@
 // What the benchmarks' main functions share: models by name, figures to the terminal and to a file, exit codes.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -8,6 +9,14 @@
 #include "train/run_config.h"
 
 namespace ballast::bench {
+
+/// What a benchmark of a model is told on the command line.
+struct ModelSettings {
+    std::string shape = "pythia-160m", dtype = "bf16", backend = "auto", json, configs = "configs";
+    int threads = 0;
+
+    void add_to(CLI::App& app);
+};
 
 /// "pythia-160m" is `configs`/pythia/160m.toml. UserError when there is none.
 train::RunConfig config_of_shape(const std::string& configs, const std::string& shape);

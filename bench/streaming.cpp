@@ -3,7 +3,6 @@
 // and 4 for its loss.
 //
 //   bench_streaming --shape pythia-160m --dtype f32 --sinks 4 --window 1020 --threads 2 --json OUT.json
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <fmt/format.h>
 #include <functional>
@@ -19,10 +18,8 @@ namespace {
 
 using namespace ballast;
 
-struct Settings {
-    std::string shape = "pythia-160m", dtype = "f32", backend = "auto", json, configs = "configs";
+struct Settings : bench::ModelSettings {
     int64_t sinks = 4, window = 1020, tokens = 8192, literal_tokens = 128;
-    int threads = 0;
 };
 
 double seconds_of(const std::function<void()>& run) {
@@ -125,16 +122,11 @@ nlohmann::ordered_json measure(const Settings& s) {
 int main(int argc, char** argv) {
     Settings s;
     CLI::App app("Times streaming evaluation beside plain prefill");
-    app.add_option("--shape", s.shape, "a config: pythia-160m is configs/pythia/160m.toml");
-    app.add_option("--configs", s.configs, "the folder of configs");
-    app.add_option("--dtype", s.dtype, "f32, bf16 or fp16")->check(CLI::IsMember({"f32", "bf16", "fp16"}));
-    app.add_option("--backend", s.backend, "cpu, cuda, simt or auto")->check(CLI::IsMember(kBackendNames));
+    s.add_to(app);
     app.add_option("--sinks", s.sinks, "positions always kept")->check(CLI::NonNegativeNumber);
     app.add_option("--window", s.window, "recent positions kept")->check(CLI::PositiveNumber);
     app.add_option("--tokens", s.tokens, "length of the stream, at least four caches");
     app.add_option("--literal-tokens", s.literal_tokens, "tokens the literal cache is timed over");
-    app.add_option("--threads", s.threads, "0: all");
-    app.add_option("--json", s.json, "write the figures there");
     CLI11_PARSE(app, argc, argv);
     return bench::run_and_report("bench_streaming", s.json, [&] { return measure(s); });
 }

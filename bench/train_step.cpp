@@ -4,7 +4,6 @@
 //
 //   bench_train_step --shape pythia-160m --dtype bf16 --batch 1 --seq 1024 --threads 2 --json OUT.json
 //   bench_train_step --shape pythia-160m --dtype bf16 --batch 8 --seq 2048 --backend cuda --json OUT.json
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <fmt/format.h>
@@ -24,10 +23,9 @@ namespace {
 
 using namespace ballast;
 
-struct Settings {
-    std::string shape = "pythia-160m", dtype = "bf16", backend = "auto", json, configs = "configs";
+struct Settings : bench::ModelSettings {
     int64_t batch = 8, length = 2048;
-    int threads = 0, steps = 10;
+    int steps = 10;
     double seconds = 20;
     bool smoke = false;
 };
@@ -217,16 +215,11 @@ nlohmann::ordered_json measure(const Settings& s) {
 int main(int argc, char** argv) {
     Settings s;
     CLI::App app("Times a training step on random tokens");
-    app.add_option("--shape", s.shape, "a config: pythia-160m is configs/pythia/160m.toml");
-    app.add_option("--configs", s.configs, "the folder of configs");
-    app.add_option("--dtype", s.dtype, "f32, bf16 or fp16")->check(CLI::IsMember({"f32", "bf16", "fp16"}));
-    app.add_option("--backend", s.backend, "cpu, cuda, simt or auto")->check(CLI::IsMember(kBackendNames));
+    s.add_to(app);
     app.add_option("--batch", s.batch, "sequences a step, in one pass");
     app.add_option("--seq", s.length, "tokens a sequence");
-    app.add_option("--threads", s.threads, "0: all");
     app.add_option("--steps", s.steps, "at most so many are timed");
     app.add_option("--seconds", s.seconds, "no further step is begun after so long");
-    app.add_option("--json", s.json, "write the figures there");
     app.add_flag("--smoke", s.smoke, "two layers of 32 channels instead: shows that it works, measures nothing");
     CLI11_PARSE(app, argc, argv);
     return bench::run_and_report("bench_train_step", s.json, [&] { return measure(s); });
