@@ -44,12 +44,13 @@ class Terminal {
     void type(char key) const { CHECK(::write(master_, &key, 1) == 1); }
     void signal(int number) const { ::kill(pid_, number); }
 
-    /// Reads until `part` has been shown since the last call; false after ten seconds, or when the program has ended.
+    /// Reads until `part` has been shown since the last call; false after a minute of silence, or when the program has
+    /// ended.
     bool shows(const std::string& part) {
         for (size_t at; (at = text_.find(part)) == std::string::npos;) {
             pollfd ready{master_, POLLIN, 0};
             char buffer[4096];
-            const ssize_t count = ::poll(&ready, 1, 10000) > 0 ? ::read(master_, buffer, sizeof buffer) : 0;
+            const ssize_t count = ::poll(&ready, 1, 60000) > 0 ? ::read(master_, buffer, sizeof buffer) : 0;
             if (count <= 0) return false;
             text_.append(buffer, static_cast<size_t>(count));
         }
