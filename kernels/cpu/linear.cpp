@@ -69,17 +69,32 @@ size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64
     return x_bytes + weight_bytes + out_bytes + std::max(bias_bytes, x_bytes) + bias_sums;
 }
 
-ProductOutput::ProductOutput(const Tensor& out, Dtype product, ScratchCarver& scratch) : out_(out), c_(out) {
-    if (out.dtype != Dtype::bf16 || product == Dtype::bf16) return;
-    c_.dtype = Dtype::f32;
-    c_.data = scratch.take(c_.bytes());
-}
+namespace {
 
-void ProductOutput::finish(Context& context) const {
-    if (c_.data != out_.data) cast(context, out_, c_);
-}
+/// C of a product is in the accumulation dtype or, where the products are native bf16, in bf16. Anything else goes
+/// through scratch memory and finish().
+class ProductOutput {
+  public:
+    ProductOutput(const Tensor& out, Dtype product, ScratchCarver& scratch) : out_(out), c_(out) {
+        if (out.dtype != Dtype::bf16 || product == Dtype::bf16) return;
+        c_.dtype = Dtype::f32;
+        c_.data = scratch.take(c_.bytes());
+    }
+    void* data() const { return c_.data; }
+    bool narrow() const { return c_.dtype == Dtype::bf16; }
+    void finish(Context& context) const {
+        if (c_.data != out_.data) cast(context, out_, c_);
+    }
 
-void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  private:
+    const Tensor& out_;
+    Tensor c_;
+};
+
+}  // namespace
+
+void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                       Epilogue epilogue, const Tensor& aux) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);
     const Dtype product = product_dtype(context, x.dtype);
     const size_t bytes = linear_scratch_bytes(context, x.dtype, rows, outputs, inputs);
@@ -94,12 +109,16 @@ void linear_forward(Context& context, const Tensor& out, const Tensor& x, const 
                    .b = {converted(context, weight, product, scratch).data, 1, inputs},
                    .c = c.data(),
                    .bias = converted(context, bias, product, scratch).data,
-                   .narrow_c = c.narrow()});
+                   .narrow_c = c.narrow(),
+                   .epilogue = epilogue,
+                   .aux = aux.data,
+                   .aux_dtype = aux.dtype});
     c.finish(context);
 }
 
-void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
-                     const Tensor& x, const Tensor& weight) {
+void linear_backward_to(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
+                        const Tensor& d_out, const Tensor& x, const Tensor& weight, Epilogue epilogue,
+                        const Tensor& aux) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);
     const Dtype product = product_dtype(context, x.dtype);
     const size_t bytes = linear_scratch_bytes(context, x.dtype, rows, outputs, inputs);
@@ -115,7 +134,10 @@ void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight
                        .a = {gradient.data, outputs, 1},
                        .b = {converted(context, weight, product, scratch).data, inputs, 1},
                        .c = c.data(),
-                       .narrow_c = c.narrow()});
+                       .narrow_c = c.narrow(),
+                       .epilogue = epilogue,
+                       .aux = aux.data,
+                       .aux_dtype = aux.dtype});
         c.finish(context);
     }
     gemm(context, {.dtype = product,
@@ -129,6 +151,15 @@ void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight
     if (d_bias.empty()) return;
     void* sums = scratch.take(static_cast<size_t>(row_blocks(rows, outputs).size() * outputs) * size_of(d_bias.dtype));
     HWY_DYNAMIC_DISPATCH(add_column_sums)(context, d_bias, d_out, sums);
+}
+
+void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    linear_forward_to(context, out, x, weight, bias, Epilogue::none, Tensor{});
+}
+
+void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
+                     const Tensor& d_out, const Tensor& x, const Tensor& weight) {
+    linear_backward_to(context, d_x, d_weight, d_bias, d_out, x, weight, Epilogue::none, Tensor{});
 }
 
 }  // namespace ballast::cpu

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/context.h"
+#include "kernels/gemm.h"
 
 namespace ballast::cpu {
 
@@ -26,18 +27,11 @@ Tensor converted(Context&, const Tensor& x, Dtype dtype, ScratchCarver& scratch)
 /// What converted() takes from the scratch memory for `count` elements.
 size_t converted_bytes(Dtype from, Dtype to, int64_t count);
 
-/// C of a product is in the accumulation dtype or, where the products are native bf16, in bf16. Anything else goes
-/// through scratch memory and finish().
-class ProductOutput {
-  public:
-    ProductOutput(const Tensor& out, Dtype product, ScratchCarver& scratch);
-    void* data() const { return c_.data; }
-    bool narrow() const { return c_.dtype == Dtype::bf16; }
-    void finish(Context& context) const;
-
-  private:
-    const Tensor& out_;
-    Tensor c_;
-};
+/// linear_forward, its product ending in `epilogue` with its aux [N,O].
+void linear_forward_to(Context&, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                       Epilogue epilogue, const Tensor& aux);
+/// linear_backward, d_x's product ending in `epilogue` with its aux [N,I].
+void linear_backward_to(Context&, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
+                        const Tensor& x, const Tensor& weight, Epilogue epilogue, const Tensor& aux);
 
 }  // namespace ballast::cpu
