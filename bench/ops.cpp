@@ -73,6 +73,7 @@ class Bench {
     void all_attention() {
         if (!settings_.smoke && !on_gpu()) {
             attention({"quickstart", 8, 128, 4, 32}, Normaliser::off_by_one);
+            attention({"pythia-14m", 4, 512, 4, 32}, Normaliser::softmax);
             return attention({"pythia-160m", 1, 1024, 12, 64}, Normaliser::softmax);
         }
         for (const AttentionShape& shape : attention_shapes(settings_.smoke))

@@ -137,15 +137,17 @@ template <class A> HWY_INLINE Range whole_runs(Range columns) {
     return {columns.begin / kRunColumns<A> * kRunColumns<A>, round_up(columns.end, kRunColumns<A>)};
 }
 
-/// Turns a row of logits (whole runs, at least one logit visible) into p = exp(logit - m) and brings the running maximum m
-/// and sum l up to date. Returns exp(m_old - m), by which what was summed up before has to be multiplied.
-template <class A> HWY_INLINE A online_softmax(A* p, Range columns, A& running_maximum, A& running_sum) {
+/// p = exp(logit - m) of a row of logits (whole runs, at least one of them visible), in the dtype of p, which may be the
+/// logits' own memory; brings the running maximum m and sum l up to date. Returns exp(m_old - m), by which what was summed up
+/// before has to be multiplied.
+template <class A, class P>
+HWY_INLINE A online_softmax(P* p, const A* logits, Range columns, A& running_maximum, A& running_sum) {
     using Sum = LaneSum<A>;
     const typename Sum::D d;
-    auto maxima = hn::LoadU(d, p + columns.begin);
+    auto maxima = hn::LoadU(d, logits + columns.begin);
     for (int64_t c = columns.begin; c < columns.end; c += Sum::kLanes) {
-        auto run = hn::LoadU(d, p + c);
-        for (int64_t part = 1; part < Sum::kParts; ++part) run = hn::Max(run, hn::LoadU(d, p + c + part * Sum::kNative));
+        auto run = hn::LoadU(d, logits + c);
+        for (int64_t part = 1; part < Sum::kParts; ++part) run = hn::Max(run, hn::LoadU(d, logits + c + part * Sum::kNative));
         maxima = hn::Max(maxima, run);
     }
     const A maximum = std::max(running_maximum, hn::GetLane(hn::MaxOfLanes(d, maxima)));
@@ -153,9 +155,9 @@ template <class A> HWY_INLINE A online_softmax(A* p, Range columns, A& running_m
     Sum sum;
     for (int64_t c = columns.begin; c < columns.end; c += Sum::kLanes)
         for (int64_t part = 0; part < Sum::kParts; ++part) {
-            A* at = p + c + part * Sum::kNative;
-            const auto e = exp(d, hn::Sub(hn::LoadU(d, at), shift));
-            hn::StoreU(e, d, at);
+            const int64_t at = c + part * Sum::kNative;
+            const auto e = exp(d, hn::Sub(hn::LoadU(d, logits + at), shift));
+            store(e, d, p + at, All{});
             sum.add(part, e);
         }
     const A decay = maximum == running_maximum ? A(1) : exp_of(running_maximum - maximum);

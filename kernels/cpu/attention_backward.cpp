@@ -13,58 +13,26 @@
 #include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/attention-inl.h"
-
-#ifndef BALLAST_KERNELS_CPU_ATTENTION_BACKWARD_ONCE
-#define BALLAST_KERNELS_CPU_ATTENTION_BACKWARD_ONCE
-namespace ballast::cpu {
-
-/// Offsets, in elements, of what attention_backward keeps in scratch memory.
-struct BackwardScratch {
-    int64_t stride, d_q_head, delta, d_sink_query, d_sink_logit, total;
-
-    template <class A> static BackwardScratch plan(const AttentionInputs& in) {
-        const int64_t B = in.q.dim(0), T = in.q.dim(1), H = in.q.dim(2), stride = tile_stride<A>(in.q.dim(3));
-        const int64_t d_q = B * H * T * stride, delta = B * H * T;
-        const int64_t d_sink_query = in.sink_query.empty() ? 0 : d_q;
-        return {stride, T * stride, d_q, d_q + delta, d_q + delta + d_sink_query, d_q + delta + d_sink_query + B * H};
-    }
-};
-
-}  // namespace ballast::cpu
-#endif
+#include "kernels/cpu/attention_backward-inl.h"
+#include "kernels/cpu/attention_bf16.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
 /// One (batch, key-value head).
-template <class T> class BackwardTask {
+template <class T>
+class BackwardTask : BackwardRows<T> {
   public:
-    using A = Accumulator<T>;
-    using D = hn::ScalableTag<A>;
+    using Rows = BackwardRows<T>;
+    using A = typename Rows::A;
     static constexpr int64_t kQueries = 64;
     static int64_t keys_per_tile(int64_t dims) { return dims <= 128 ? 64 : 32; }
 
-    BackwardTask(const AttentionGradients& gradients, const Tensor& d_out, const Tensor& out, const Tensor& lse,
-                 const AttentionInputs& in, const AttentionParams& params, A* scratch, int64_t b, int64_t g)
-        : gradients_(gradients),
-          d_out_(d_out),
-          out_(out),
-          lse_(lse),
-          in_(in),
-          params_(params),
-          plan_(BackwardScratch::plan<A>(in)),
-          scratch_(scratch),
-          b_(b),
-          g_(g),
-          heads_(in.q.dim(2)),
-          group_(heads_ / in.k.dim(2)),
-          steps_(in.q.dim(1)),
-          dims_(in.q.dim(3)),
+    BackwardTask(const BackwardCall<A>& call, int64_t b, int64_t g)
+        : Rows(call, b, g),
+          in_(call.in),
           padded_dims_(round_up(dims_, kMicroColumns<A>)),
           keys_(keys_per_tile(dims_)),
-          stride_(plan_.stride),
-          scale_(static_cast<A>(params.scale)),
           memory_(bytes(dims_)),
           k_(memory_.template take<A>(keys_ * stride_)),
           k_transposed_(memory_.template take<A>(stride_ * keys_)),
@@ -77,57 +45,20 @@ template <class T> class BackwardTask {
           d_s_(memory_.template take<A>(kQueries * keys_)) {}
 
     void run(const KeyParts& parts) {
-        for (int64_t h = g_ * group_; h < (g_ + 1) * group_; ++h) start_head(h);
+        const Range heads = this->heads();
+        for (int64_t h = heads.begin; h < heads.end; ++h) this->start_head(h);
         for (const KeyPart& part : parts)
             for (int64_t c = 0; c < part.rows; c += keys_) add_keys(part, {c, std::min(c + keys_, part.rows)});
-        for (int64_t h = g_ * group_; h < (g_ + 1) * group_; ++h) finish_head(h);
+        for (int64_t h = heads.begin; h < heads.end; ++h) this->finish_head(h);
     }
 
   private:
+    using Rows::b_, Rows::dims_, Rows::g_, Rows::scale_, Rows::steps_, Rows::stride_;
+
     static size_t bytes(int64_t dims) {
         const int64_t keys = keys_per_tile(dims), stride = tile_stride<A>(dims);
-        return static_cast<size_t>(5 * keys * stride + 2 * kQueries * stride + 2 * kQueries * keys) * sizeof(A) + 9 * 64;
-    }
-
-    int64_t head_index(int64_t h) const { return b_ * heads_ + h; }
-    A* d_q_rows(int64_t h) const { return scratch_ + head_index(h) * plan_.d_q_head; }
-    A* d_sink_query_rows(int64_t h) const { return scratch_ + plan_.d_sink_query + head_index(h) * plan_.d_q_head; }
-    A* delta(int64_t h) const { return scratch_ + plan_.delta + head_index(h) * steps_; }
-    const A* lse(int64_t h) const { return static_cast<const A*>(lse_.data) + head_index(h) * steps_; }
-
-    /// D of every row, this batch's share of d_sink_logit, and cleared sums for dQ.
-    void start_head(int64_t h) {
-        A* delta_row = delta(h);
-        for (int64_t t = 0; t < steps_; ++t) {
-            const T *d_o = head_row<const T>(d_out_, b_, t, h), *o = head_row<const T>(out_, b_, t, h);
-            delta_row[t] = reduce_sum<A>(dims_, [&](int64_t i, auto lanes) HWY_ATTR {
-                return hn::Mul(load(D(), d_o + i, lanes), load(D(), o + i, lanes));
-            });
-        }
-        std::fill_n(d_q_rows(h), plan_.d_q_head, A(0));
-        if (!in_.sink_query.empty()) std::fill_n(d_sink_query_rows(h), plan_.d_q_head, A(0));
-        if (!has_learned_sink_logit(params_.normaliser)) return;
-        const A z = sink_logit_of<A>(params_, h);
-        const A* lse_row = lse(h);
-        scratch_[plan_.d_sink_logit + head_index(h)] = -reduce_sum<A>(steps_, [&](int64_t t, auto lanes) HWY_ATTR {
-            return hn::Mul(exp(D(), hn::Sub(hn::Set(D(), z), load(D(), lse_row + t, lanes))), load(D(), delta_row + t, lanes));
-        });
-    }
-
-    void finish_head(int64_t h) const {
-        store_rows(gradients_.d_q, h, 0, steps_, d_q_rows(h), scale_);
-        if (!in_.sink_query.empty()) store_rows(gradients_.d_sink_query, h, 0, steps_, d_sink_query_rows(h), scale_);
-    }
-
-    /// to[b, first … first + rows, head] = from * factor.
-    void store_rows(const Tensor& to, int64_t head, int64_t first, int64_t rows, const A* from, A factor) const {
-        const auto f = hn::Set(D(), factor);
-        for (int64_t r = 0; r < rows; ++r) {
-            T* row = head_row<T>(to, b_, first + r, head);
-            for_vectors(D(), dims_, [&](int64_t i, auto lanes) HWY_ATTR {
-                store(hn::Mul(load(D(), from + r * stride_ + i, lanes), f), D(), row + i, lanes);
-            });
-        }
+        return static_cast<size_t>(5 * keys * stride + 2 * kQueries * stride + 2 * kQueries * keys) * sizeof(A) +
+               9 * 64;
     }
 
     void add_keys(const KeyPart& part, Range columns) {
@@ -139,14 +70,14 @@ template <class T> class BackwardTask {
         transpose_rows(v_transposed_, keys_, v, in_.v.stride[1], count, dims_, padded);
         std::fill_n(d_k_, count * stride_, A(0));
         std::fill_n(d_v_, count * stride_, A(0));
-        for (int64_t h = g_ * group_; h < (g_ + 1) * group_; ++h) {
-            const HeadRules rules(params_, h);
+        for (int64_t h = this->heads().begin; h < this->heads().end; ++h) {
+            const HeadRules rules(this->call_.params, h);
             const Range queries = rules.seeing(part, columns, steps_);
             for (int64_t t = queries.begin; t < queries.end; t += kQueries)
                 add_queries(rules, part, columns, h, {t, std::min(t + kQueries, queries.end)});
         }
-        store_rows(gradients_.d_k, g_, row, count, d_k_, A(1));
-        store_rows(gradients_.d_v, g_, row, count, d_v_, A(1));
+        this->store_rows(this->call_.gradients.d_k, g_, row, count, d_k_, A(1));
+        this->store_rows(this->call_.gradients.d_v, g_, row, count, d_v_, A(1));
     }
 
     /// One tile of queries against the loaded tile of keys: their shares of dQ, dK and dV.
@@ -154,10 +85,12 @@ template <class T> class BackwardTask {
         const int64_t count = queries.end - queries.begin, width = columns.end - columns.begin;
         const bool sink_query = part.sinks && !in_.sink_query.empty();
         const Tensor& query = sink_query ? in_.sink_query : in_.q;
-        copy_rows(q_, stride_, head_row<const T>(query, b_, queries.begin, h), query.stride[1], count, dims_, padded_dims_, scale_);
-        copy_rows(d_o_, stride_, head_row<const T>(d_out_, b_, queries.begin, h), d_out_.stride[1], count, dims_, padded_dims_);
+        copy_rows(q_, stride_, head_row<const T>(query, b_, queries.begin, h), query.stride[1], count, dims_,
+                  padded_dims_, scale_);
+        copy_rows(d_o_, stride_, head_row<const T>(this->call_.d_out, b_, queries.begin, h),
+                  this->call_.d_out.stride[1], count, dims_, padded_dims_);
 
-        A* d_q = (sink_query ? d_sink_query_rows(h) : d_q_rows(h)) + queries.begin * stride_;
+        A* d_q = (sink_query ? this->d_sink_query_rows(h) : this->d_q_rows(h)) + queries.begin * stride_;
         for (int64_t r = 0; r < count; r += kMicroRows) {
             const int64_t rows = std::min(kMicroRows, count - r);
             const Range seen = scores(rules, part, columns, h, queries.begin, r, rows);
@@ -172,15 +105,17 @@ template <class T> class BackwardTask {
             const int64_t depth = std::clamp<int64_t>(seeing.end - queries.begin, 0, count) - first;
             if (depth <= 0) continue;
             const int64_t corner = first * keys_ + c;
-            multiply_rows<A>(rows, dims_, depth, {p_ + corner, 1, keys_}, {d_o_ + first * stride_, stride_, kMicroColumns<A>},
-                             d_v_ + c * stride_, stride_, true);
-            multiply_rows<A>(rows, dims_, depth, {d_s_ + corner, 1, keys_}, {q_ + first * stride_, stride_, kMicroColumns<A>},
-                             d_k_ + c * stride_, stride_, true);
+            multiply_rows<A>(rows, dims_, depth, {p_ + corner, 1, keys_},
+                             {d_o_ + first * stride_, stride_, kMicroColumns<A>}, d_v_ + c * stride_, stride_, true);
+            multiply_rows<A>(rows, dims_, depth, {d_s_ + corner, 1, keys_},
+                             {q_ + first * stride_, stride_, kMicroColumns<A>}, d_k_ + c * stride_, stride_, true);
         }
     }
 
-    /// P' and dS of queries [row, row + rows) of the tile that begins at query t0; returns the columns any of them sees.
-    Range scores(const HeadRules& rules, const KeyPart& part, Range columns, int64_t h, int64_t t0, int64_t row, int64_t rows) {
+    /// P' and dS of queries [row, row + rows) of the tile that begins at query t0; returns the columns any of them
+    /// sees.
+    Range scores(const HeadRules& rules, const KeyPart& part, Range columns, int64_t h, int64_t t0, int64_t row,
+                 int64_t rows) {
         const auto in_tile = [&](int64_t r) { return within(columns, rules.visible(part, t0 + r)); };
         const Range seen{in_tile(row).begin, in_tile(row + rows - 1).end};
         A *p = p_ + row * keys_, *d_s = d_s_ + row * keys_;
@@ -201,50 +136,21 @@ template <class T> class BackwardTask {
                 continue;
             }
             bias_and_mask(p, panels, own, rules, part.position + columns.begin - rules.bias_position(part, t));
-            score_row(panels, lse(h)[t], delta(h)[t], p, d_s);
+            this->score_row(p, d_s, p, d_s, panels, h, t);
         }
         return seen;
     }
 
-    /// Logits in p and dP in d_s become P' and dS.
-    HWY_INLINE void score_row(Range panels, A lse, A delta, A* p, A* d_s) const {
-        const D d;
-        const auto shift = hn::Set(d, lse), mean = hn::Set(d, delta);
-        for (int64_t c = panels.begin; c < panels.end; c += static_cast<int64_t>(hn::Lanes(d))) {
-            const auto weight = exp(d, hn::Sub(hn::LoadU(d, p + c), shift));
-            hn::StoreU(weight, d, p + c);
-            hn::StoreU(hn::Mul(weight, hn::Sub(hn::LoadU(d, d_s + c), mean)), d, d_s + c);
-        }
-    }
-
-    const AttentionGradients& gradients_;
-    const Tensor &d_out_, &out_, &lse_;
     const AttentionInputs& in_;
-    const AttentionParams& params_;
-    const BackwardScratch plan_;
-    A* scratch_;
-    const int64_t b_, g_, heads_, group_, steps_, dims_, padded_dims_, keys_, stride_;
-    const A scale_;
+    const int64_t padded_dims_, keys_;
     TileMemory memory_;
     A *k_, *k_transposed_, *v_transposed_, *d_k_, *d_v_, *q_, *d_o_, *p_, *d_s_;
 };
 
 void attention_backward(Context& context, const AttentionGradients& gradients, const Tensor& d_out, const Tensor& out,
                         const Tensor& lse, const AttentionInputs& in, const AttentionParams& params) {
-    const KeyParts parts(in, params);
     with_compute_type(in.q.dtype, [&]<class T>(T) {
-        using A = Accumulator<T>;
-        const auto plan = BackwardScratch::plan<A>(in);
-        Scratch::Block block(context.scratch(), static_cast<size_t>(plan.total) * sizeof(A));
-        A* scratch = static_cast<A*>(block.data());
-        const int64_t groups = in.k.dim(2), batches = in.q.dim(0), heads = in.q.dim(2);
-        context.pool().parallel_for(batches * groups, [&](int64_t task) HWY_ATTR {
-            BackwardTask<T>(gradients, d_out, out, lse, in, params, scratch, task / groups, task % groups).run(parts);
-        });
-        if (!has_learned_sink_logit(params.normaliser)) return;
-        A* d_sink_logit = gradients.d_sink_logit_H.ptr<A>();
-        for (int64_t b = 0; b < batches; ++b)
-            for (int64_t h = 0; h < heads; ++h) d_sink_logit[h] += scratch[plan.d_sink_logit + b * heads + h];
+        for_every_key_head<BackwardTask<T>>(context, gradients, d_out, out, lse, in, params);
     });
 }
 
@@ -258,6 +164,8 @@ HWY_EXPORT(attention_backward);
 
 void attention_backward(Context& context, const AttentionGradients& gradients, const Tensor& d_out, const Tensor& out,
                         const Tensor& lse, const AttentionInputs& in, const AttentionParams& params) {
+    if (takes_bf16_attention(context, in))
+        return attention_backward_bf16(context, gradients, d_out, out, lse, in, params);
     HWY_DYNAMIC_DISPATCH(attention_backward)(context, gradients, d_out, out, lse, in, params);
 }
 

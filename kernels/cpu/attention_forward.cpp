@@ -11,6 +11,7 @@
 #include <hwy/foreach_target.h>
 
 #include "kernels/cpu/attention-inl.h"
+#include "kernels/cpu/attention_bf16.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
@@ -107,7 +108,7 @@ template <class T> class ForwardTile {
             return;
         }
         bias_and_mask(p, panels, seen, rules_, part.position + columns.begin - rules_.bias_position(part, t0_ + r));
-        const A decay = online_softmax(p, panels, maximum_[r], sum_[r]);
+        const A decay = online_softmax(p, p, panels, maximum_[r], sum_[r]);
         if (decay != 1) scale_row(o_ + r * stride_, stride_, decay);
     }
 
@@ -163,7 +164,7 @@ template <class T> class DecodeRow {
             });
         const Range whole = whole_runs<A>({0, count});
         bias_and_mask(p_, whole, {0, count}, rules_, part.position + first - rules_.bias_position(part, t_));
-        const A decay = online_softmax(p_, whole, maximum_, sum_);
+        const A decay = online_softmax(p_, p_, whole, maximum_, sum_);
         if (decay != 1) scale_row(o_, tile_stride<A>(dims_), decay);
         const T* v = head_row<const T>(in_.v, b_, part.first_row + first, g_);
         for (int64_t c = 0; c < count; ++c, v += in_.v.stride[1]) {
@@ -223,6 +224,7 @@ HWY_EXPORT(attention_forward);
 
 void attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
                        const AttentionParams& params) {
+    if (takes_bf16_attention(context, in)) return attention_forward_bf16(context, out, lse, in, params);
     HWY_DYNAMIC_DISPATCH(attention_forward)(context, out, lse, in, params);
 }
 
