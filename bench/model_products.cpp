@@ -42,12 +42,22 @@ Operands operands_of(Tensors& tensors, const ModelProduct& p, Dtype dtype) {
 
 /// oneDNN as it is: the whole product at once, on its own threads.
 void onednn(const Operands& o) {
-    if (o.a.dtype == Dtype::f32 && !o.a_transposed)
-        return cpu::onednn_sgemm(o.b_transposed, o.m, o.n, o.k, o.a.ptr<float>(), o.k, o.b.ptr<float>(),
-                                 o.b_transposed ? o.k : o.n, false, o.c.ptr<float>(), o.n);
-    cpu::onednn_matmul({o.a.dtype, o.c.dtype, o.m, o.n, o.k, o.a_transposed ? 1 : o.k, o.a_transposed ? o.m : 1,
-                        o.b_transposed ? 1 : o.n, o.b_transposed ? o.k : 1, o.n, false, false},
-                       o.a.data, o.b.data, nullptr, o.c.data);
+    const cpu::MatmulShape shape{o.a.dtype,
+                                 o.c.dtype,
+                                 o.m,
+                                 o.n,
+                                 o.k,
+                                 o.a_transposed ? 1 : o.k,
+                                 o.a_transposed ? o.m : 1,
+                                 o.b_transposed ? 1 : o.n,
+                                 o.b_transposed ? o.k : 1,
+                                 o.n,
+                                 false,
+                                 false};
+    if (o.a.dtype == Dtype::f32)
+        cpu::onednn_sgemm(shape, o.a.ptr<float>(), o.b.ptr<float>(), o.c.ptr<float>());
+    else
+        cpu::onednn_matmul(shape, o.a.data, o.b.data, nullptr, o.c.data);
 }
 
 /// libopenblas, if this machine has it.

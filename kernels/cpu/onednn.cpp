@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <cstring>
 #include <dnnl.h>
 #include <dnnl.hpp>
@@ -90,11 +91,33 @@ struct ShapeHash {
     }
 };
 
-struct CachedMatmul {
-    Matmul matmul;
-    dnnl::matmul primitive;
+/// Ready to run. Its operands are made once as well: made anew they took 0.6 us of a small product's 1.3.
+class CachedMatmul {
+  public:
+    explicit CachedMatmul(const MatmulShape& shape) : matmul_(shape), primitive_(matmul_.description) {
+        add(DNNL_ARG_SRC, matmul_.a);
+        add(DNNL_ARG_WEIGHTS, matmul_.b);
+        add(DNNL_ARG_DST, matmul_.c);
+        if (shape.bias) add(DNNL_ARG_BIAS, matmul_.bias);
+    }
+    void run(const dnnl::stream& stream, const void* a, const void* b, const void* bias, void* c) {
+        set(DNNL_ARG_SRC, a);
+        set(DNNL_ARG_WEIGHTS, b);
+        set(DNNL_ARG_DST, c);
+        if (operands_.contains(DNNL_ARG_BIAS)) set(DNNL_ARG_BIAS, bias);
+        primitive_.execute(stream, operands_);
+    }
 
-    explicit CachedMatmul(const MatmulShape& shape) : matmul(shape), primitive(matmul.description) {}
+  private:
+    void add(int operand, const dnnl::memory::desc& description) {
+        operands_.emplace(operand, dnnl::memory(description, engine(), nullptr));
+    }
+    /// oneDNN reads its inputs through pointers that are not const.
+    void set(int operand, const void* data) { operands_.at(operand).set_data_handle(const_cast<void*>(data)); }
+
+    Matmul matmul_;
+    dnnl::matmul primitive_;
+    std::unordered_map<int, dnnl::memory> operands_;
 };
 
 /// One thread at a time: what orders the threads in oneDNN's own cache of primitives was not compiled with
@@ -105,18 +128,18 @@ std::unique_ptr<CachedMatmul> make_matmul(const MatmulShape& shape) {
     return std::make_unique<CachedMatmul>(shape);
 }
 
-/// oneDNN reads its inputs through pointers that are not const.
-dnnl::memory wrap(const dnnl::memory::desc& description, const void* data) {
-    return dnnl::memory(description, engine(), const_cast<void*>(data));
-}
-
 }  // namespace
 
-void onednn_sgemm(bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
-                  const float* b, int64_t b_row, bool accumulate, float* c, int64_t c_row) {
+void onednn_sgemm(const MatmulShape& s, const float* a, const float* b, float* c) {
     stay_on_this_thread();
-    const dnnl_status_t status = dnnl_sgemm('N', b_transposed ? 'T' : 'N', m, n, k, 1.0f, a, a_row, b, b_row,
-                                            accumulate ? 1.0f : 0.0f, c, c_row);
+    // BLAS's leading dimension of an operand with so many rows and columns; a single one may come with any stride.
+    const auto leading = [](int64_t row, int64_t column, int64_t rows, int64_t columns) {
+        return column != 1 ? std::max(column, rows) : std::max(row, columns);
+    };
+    const dnnl_status_t status =
+        dnnl_sgemm(s.a_column != 1 ? 'T' : 'N', s.b_column != 1 ? 'T' : 'N', s.m, s.n, s.k, 1.0f, a,
+                   leading(s.a_row, s.a_column, s.m, s.k), b, leading(s.b_row, s.b_column, s.k, s.n), s.accumulate ? 1.0f : 0.0f,
+                   c, s.c_row);
     require(status == dnnl_success, "dnnl_sgemm failed");
 }
 
@@ -140,11 +163,7 @@ void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const
     if (cache.size() >= kMaxCached && !cache.contains(shape)) cache.clear();
     auto& cached = cache[shape];
     if (!cached) cached = make_matmul(shape);
-    std::unordered_map<int, dnnl::memory> operands{{DNNL_ARG_SRC, wrap(cached->matmul.a, a)},
-                                                   {DNNL_ARG_WEIGHTS, wrap(cached->matmul.b, b)},
-                                                   {DNNL_ARG_DST, wrap(cached->matmul.c, c)}};
-    if (shape.bias) operands.emplace(DNNL_ARG_BIAS, wrap(cached->matmul.bias, bias));
-    cached->primitive.execute(stream, operands);
+    cached->run(stream, a, b, bias, c);
     stream.wait();
 }
 

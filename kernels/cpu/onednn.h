@@ -8,11 +8,6 @@
 
 namespace ballast::cpu {
 
-/// C[m × n] = or += A[m × k] B[k × n] in f32. `b_transposed`: B is stored [n × k]. Rows are a_row, b_row
-/// and c_row elements apart.
-void onednn_sgemm(bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
-                  const float* b, int64_t b_row, bool accumulate, float* c, int64_t c_row);
-
 /// One product with any dtypes oneDNN knows: A and B (f32 or bf16) with strides of rows and columns, C (f32, bf16) with
 /// rows c_row apart, an optional bias[n] of A's dtype. Primitives are made once per shape and thread.
 struct MatmulShape {
@@ -23,6 +18,9 @@ struct MatmulShape {
     bool operator==(const MatmulShape&) const = default;
 };
 void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const void* bias, void* c);
+
+/// The same in f32 without bias, by the library's sgemm: no primitive is made. One of each operand's strides is 1.
+void onednn_sgemm(const MatmulShape& shape, const float* a, const float* b, float* c);
 
 /// Units on which oneDNN multiplies bf16 matrices faster than f32 ones, as far as the operating system lets it. AMX tiles
 /// do; AVX512-BF16's dot products do on AMD's processors (Zen 4: twice f32's rate), on Intel's they run at half of it.

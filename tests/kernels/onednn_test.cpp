@@ -2,6 +2,7 @@
 #include "kernels/cpu/onednn.h"
 
 #include <array>
+#include <functional>
 
 #include "tests/kernels/reference/layers.h"
 
@@ -10,14 +11,21 @@ using namespace ballast::test;
 
 namespace {
 
-/// One product with every combination of transposed operands, accumulation and bias.
-void check_products(Dtype dtype, Dtype c_dtype) {
+/// The library's two ways.
+using Product = std::function<void(const cpu::MatmulShape&, const void* a, const void* b, const void* bias, void* c)>;
+const Product kMatmul = cpu::onednn_matmul;
+const Product kSgemm = [](const cpu::MatmulShape& shape, const void* a, const void* b, const void*, void* c) {
+    cpu::onednn_sgemm(shape, static_cast<const float*>(a), static_cast<const float*>(b), static_cast<float*>(c));
+};
+
+/// One product with every combination of transposed operands, accumulation and, where there may be one, bias.
+void check_products(const Product& product, Dtype dtype, Dtype c_dtype, bool may_be_biased = true) {
     const int64_t M = 37, N = 65, K = 50;
     for (bool a_transposed : {false, true})
         for (bool b_transposed : {false, true})
             for (bool accumulate : {false, true})
                 for (bool biased : {false, true}) {
-                    if (accumulate && biased) continue;
+                    if (biased && (accumulate || !may_be_biased)) continue;
                     TestTensor a(dtype, {M, K}, normal(M * K, "a")), b(dtype, {K, N}, normal(K * N, "b")),
                         bias(dtype, {N}, normal(N, "bias")), c(c_dtype, {M, N}, normal(M * N, "c"));
                     Values expected = reference_matmul(a.get(), a_transposed, b.get(), b_transposed, M, N, K);
@@ -27,16 +35,16 @@ void check_products(Dtype dtype, Dtype c_dtype) {
                     }
                     for (int repeat = 0; repeat < 2; ++repeat) {  // the second time from the cache
                         c.set(normal(M * N, "c"));
-                        cpu::onednn_matmul({dtype, c_dtype, M, N, K, a_transposed ? 1 : K, a_transposed ? M : 1,
-                                            b_transposed ? 1 : N, b_transposed ? K : 1, N, accumulate, biased},
-                                           a.tensor().data, b.tensor().data, bias.tensor().data, c.tensor().data);
+                        product({dtype, c_dtype, M, N, K, a_transposed ? 1 : K, a_transposed ? M : 1, b_transposed ? 1 : N,
+                                 b_transposed ? K : 1, N, accumulate, biased},
+                                a.tensor().data, b.tensor().data, bias.tensor().data, c.tensor().data);
                         check_close("c", c, expected);
                     }
                 }
 }
 
 /// Parts of one and of two rows and columns, read where they lie in larger operands.
-void check_parts(Dtype dtype) {
+void check_parts(const Product& product, Dtype dtype) {
     const int64_t M = 37, N = 65, K = 50;
     const TestTensor a(dtype, {M, K}, normal(M * K, "a")), b(dtype, {K, N}, normal(K * N, "b"));
     for (bool a_transposed : {false, true})
@@ -52,8 +60,7 @@ void check_parts(Dtype dtype) {
                         return static_cast<const char*>(x.tensor().data) + at * static_cast<int64_t>(size_of(dtype));
                     };
                     TestTensor c(Dtype::f32, {m, n});
-                    cpu::onednn_matmul(shape, part(a, i * shape.a_row), part(b, j * shape.b_column), nullptr,
-                                       c.tensor().data);
+                    product(shape, part(a, i * shape.a_row), part(b, j * shape.b_column), nullptr, c.tensor().data);
                     Values expected;
                     for (int64_t r = i; r < M; ++r)
                         expected.insert(expected.end(), whole.begin() + r * N + j, whole.begin() + (r + 1) * N);
@@ -65,19 +72,22 @@ void check_parts(Dtype dtype) {
 }  // namespace
 
 TEST_CASE("onednn: parts of larger operands", "[cpu]") {
-    check_parts(Dtype::f32);
-    if (cpu::onednn_bf16_units() != cpu::Bf16Units::none) check_parts(Dtype::bf16);
+    check_parts(kMatmul, Dtype::f32);
+    check_parts(kSgemm, Dtype::f32);
+    if (cpu::onednn_bf16_units() != cpu::Bf16Units::none) check_parts(kMatmul, Dtype::bf16);
 }
 
-TEST_CASE("onednn: cached products in f32", "[cpu]") { check_products(Dtype::f32, Dtype::f32); }
+TEST_CASE("onednn: cached products in f32", "[cpu]") { check_products(kMatmul, Dtype::f32, Dtype::f32); }
+
+TEST_CASE("onednn: sgemm", "[cpu]") { check_products(kSgemm, Dtype::f32, Dtype::f32, false); }
 
 TEST_CASE("onednn: bf16 products where the processor has units for them", "[cpu]") {
     if (cpu::onednn_bf16_units() == cpu::Bf16Units::none) {
         WARN("no fast bf16 here: bf16 operands are widened instead, which the linear tests cover");
         return;
     }
-    check_products(Dtype::bf16, Dtype::f32);
-    check_products(Dtype::bf16, Dtype::bf16);
+    check_products(kMatmul, Dtype::bf16, Dtype::f32);
+    check_products(kMatmul, Dtype::bf16, Dtype::bf16);
 }
 
 TEST_CASE("onednn: threads that meet a new shape at the same time", "[cpu]") {
