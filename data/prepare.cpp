@@ -171,7 +171,8 @@ void check_validation_options(const PrepareOptions& options) {
 /// Reads the next batch while the pool encodes this one.
 int64_t tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOptions& options,
                  std::optional<uint32_t> end_of_text, ThreadPool& pool, TokenSpill& spill) {
-    const size_t batch_bytes = options.piece_bytes * 4 * static_cast<size_t>(pool.num_threads());
+    // Many pieces a thread: at the end of a batch threads wait for the last piece.
+    const size_t batch_bytes = options.piece_bytes * 32 * static_cast<size_t>(pool.num_threads());
     ParallelEncoder encoder(tokenizer, options.invalid_utf8, pool);
     int64_t text_bytes = 0;
     std::vector<TextPiece> batch = corpus.next_batch(batch_bytes);

@@ -23,7 +23,7 @@ struct PrepareOptions {
     bool append_end_of_text = true;   ///< <|endoftext|> after each document
     std::string text_key = "text";    ///< of JSON lines
     InvalidUtf8 invalid_utf8 = InvalidUtf8::error;
-    size_t piece_bytes = size_t{1} << 20;  ///< work for one thread at a time
+    size_t piece_bytes = size_t{1} << 17;  ///< work for one thread at a time
 
     std::function<void(int64_t done, int64_t total)> progress;  ///< bytes of the input files; may be empty
     std::function<bool()> interrupted;                          ///< asked between batches; may be empty
