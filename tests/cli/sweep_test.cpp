@@ -95,7 +95,6 @@ TEST_CASE("cli: printed commands train the cells that a sweep, interrupted and k
     {
         Process sweeping(tiny.sweep("swept"));
         REQUIRE(sweeping.run_until([&] { return tiny.metrics_lines(first) >= 4; }));
-        refuse(tiny.sweep("swept"), {"another sweep is running in"});
         sweeping.signal(SIGINT);
         CHECK(sweeping.wait() == 0);
         CHECK(tiny.status(first) == "interrupted");
@@ -117,6 +116,15 @@ TEST_CASE("cli: printed commands train the cells that a sweep, interrupted and k
         CHECK(tiny.metrics("swept/" + cell) == tiny.metrics("by-hand/" + cell));
     }
     CHECK(tiny.json("swept/table.json")["rows"] == tiny.json("by-hand/table.json")["rows"]);
+}
+
+TEST_CASE("cli: a folder holds one sweep at a time") {
+    const TinySweep tiny(100000);
+    Process sweeping(tiny.sweep("swept"));
+    REQUIRE(sweeping.run_until([&] { return tiny.metrics_lines("swept/" + kCells[0]) >= 1; }));
+    refuse(tiny.sweep("swept"), {"another sweep is running in"});
+    sweeping.signal(SIGINT);
+    CHECK(sweeping.wait() == 0);
 }
 
 TEST_CASE("cli: a run in a cell's folder under other settings is refused while it trains, too") {

@@ -49,7 +49,7 @@ struct Workplace {
         put_bytes(input.file("d.txt"), words(2, 5000));
         options.inputs = {input.path()};
         options.output = output.file("train.h5");
-        options.piece_bytes = 700;
+        options.piece_bytes = 90;
     }
     PrepareResult prepare(int threads = 1) const {
         ThreadPool pool(threads);
