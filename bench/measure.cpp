@@ -102,28 +102,50 @@ Timing Timer::operator()(const std::function<void()>& run) {
     return {times[times.size() / 2], times.front(), static_cast<int>(times.size())};
 }
 
-Limits measure_limits(Context& context, Dtype dtype, bool smoke) {
-    Limits limits;
-    const bool gpu = context.device() == Device::cuda;
-    Timer timer(context, smoke ? 0.0 : 0.5);
-    {
-        Tensors tensors(context);
-        const int64_t n = smoke ? 1 << 10 : gpu ? int64_t{1} << 28 : int64_t{1} << 24;  // GPU: 1 GiB each
-        const Tensor from = tensors.make(Dtype::f32, {n}), to = tensors.zeros(Dtype::f32, {n});
-        const Timing time = timer([&] {
-            if (context.device() == Device::cpu)
-                ops::copy(context, to, from);
-            else
-                cuda::copy_on_device(to.data, from.data, from.bytes(), context.stream());
-        });
-        limits.copy_bytes_per_second = 2 * static_cast<double>(from.bytes()) / time.median;
+double MemoryLimit::bytes_per_second(double bytes) {
+    const bool gpu = context_.device() == Device::cuda;
+    const int64_t least = smoke_ ? 1 << 8
+                          : gpu  ? int64_t{1} << 28
+                                 : 1 << 12;  // floats; a GPU's caches are emptied: 1 GiB
+    const int64_t most = smoke_ ? 1 << 8 : gpu ? int64_t{1} << 28 : 1 << 25;
+    int64_t floats = least;
+    while (floats < most && static_cast<double>(2 * floats) * sizeof(float) < bytes) floats *= 2;
+    double& rate = measured_[floats];
+    if (rate == 0) rate = measure(floats);
+    return rate;
+}
+
+double MemoryLimit::measure(int64_t floats) const {
+    Timer timer(context_, smoke_ ? 0.0 : 0.2);
+    Tensors tensors(context_);
+    const Tensor from = tensors.make(Dtype::f32, {floats}), to = tensors.zeros(Dtype::f32, {floats});
+    const bool cpu = context_.device() == Device::cpu;
+    double seconds = timer([&] {
+                         if (cpu)
+                             ops::copy(context_, to, from);
+                         else
+                             cuda::copy_on_device(to.data, from.data, from.bytes(), context_.stream());
+                     }).median;
+    if (cpu) {
+        constexpr int64_t kBlock = 1 << 14;
+        float* x = to.ptr<float>();
+        const auto change = [&](int64_t block) {
+            const int64_t end = std::min(floats, (block + 1) * kBlock);
+            for (int64_t i = block * kBlock; i < end; ++i) x[i] *= 1.0001f;
+        };
+        const int64_t blocks = (floats + kBlock - 1) / kBlock;
+        seconds = std::min(seconds, timer([&] { context_.pool().parallel_for(blocks, change); }).median);
     }
+    return 2 * static_cast<double>(from.bytes()) / seconds;
+}
+
+double gemm_limit(Context& context, Dtype dtype, bool smoke) {
+    Timer timer(context, smoke ? 0.0 : 0.5);
     Tensors tensors(context);
-    const int64_t n = smoke ? 32 : gpu ? 8192 : 1536;
+    const int64_t n = smoke ? 32 : context.device() == Device::cuda ? 8192 : 1536;
     const Tensor x = tensors.make(dtype, {n, n}), w = tensors.make(dtype, {n, n}), out = tensors.zeros(dtype, {n, n});
     const Timing time = timer([&] { ops::linear_forward(context, out, x, w, {}); });
-    limits.gemm_flops_per_second = 2.0 * static_cast<double>(n * n * n) / time.median;
-    return limits;
+    return 2.0 * static_cast<double>(n * n * n) / time.median;
 }
 
 size_t peak_host_bytes() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -48,13 +49,29 @@ class Timer {
     std::unique_ptr<cuda::Stopwatch> stopwatch_;
 };
 
-/// What everything else is held against, measured in the same run.
-struct Limits {
-    double copy_bytes_per_second = 0;  ///< of a copy from one large buffer to another; bytes read plus bytes written
-    double gemm_flops_per_second = 0;  ///< of a large square product in the dtype asked for
+// What everything else is held against, measured in the same run. With `smoke` on tiny buffers: the figures then mean
+// nothing.
+
+/// How fast memory can be read and written, by the number of bytes: on a CPU few of them stay in a cache.
+class MemoryLimit {
+  public:
+    MemoryLimit(Context& context, bool smoke) : context_(context), smoke_(smoke) {}
+    /// Bytes read plus bytes written a second, of large buffers.
+    double bytes_per_second() { return bytes_per_second(1e12); }
+    /// The same where `bytes` are moved: the better of copying half of them and, on a CPU, of changing half of them in
+    /// place.
+    double bytes_per_second(double bytes);
+
+  private:
+    double measure(int64_t floats) const;
+
+    Context& context_;
+    bool smoke_;
+    std::map<int64_t, double> measured_;
 };
-/// With `smoke` on tiny buffers: the figures then mean nothing.
-Limits measure_limits(Context& context, Dtype dtype, bool smoke);
+
+/// Operations a second of a large square product in `dtype`.
+double gemm_limit(Context& context, Dtype dtype, bool smoke);
 
 /// NVIDIA's figure for dense bf16 and fp16 products of an H100 or H200 SXM, what MFU is a share of.
 inline constexpr double kHopperPeak = 989e12;

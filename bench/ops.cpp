@@ -1,6 +1,6 @@
-// Times every op on any backend. Beside each figure stands its limit, measured in the same run: the rate of copying a
-// large buffer, or of a large square product. Shapes: the quickstart's (CPU) and Pythia-160M's (8 x 2048 tokens on a
-// GPU).
+// Times every op on any backend. Beside each figure stands its limit, measured in the same run: the rate of reading and
+// writing as many bytes (on a GPU of a large buffer), or of a large square product. Shapes: the quickstart's (CPU) and
+// Pythia-160M's (8 x 2048 tokens on a GPU).
 //
 //   bench_ops --backend cuda --dtype bf16 --json OUT.json
 #include <CLI/CLI.hpp>
@@ -39,16 +39,17 @@ class Bench {
           context_(device_of_backend(s.backend), s.threads),
           x_(s.dtype == "bf16" ? Dtype::bf16 : Dtype::f32),
           acc_(accumulation_dtype(x_)),
-          timer_(context_, s.smoke ? 0.0 : s.seconds) {}
+          timer_(context_, s.smoke ? 0.0 : s.seconds),
+          memory_limit_(context_, s.smoke) {}
 
     nlohmann::ordered_json run() {
-        limits_ = measure_limits(context_, x_, settings_.smoke);
+        gemm_flops_per_second_ = gemm_limit(context_, x_, settings_.smoke);
         report_["device"] = device_description(context_);
         report_["dtype"] = name_of(x_);
-        report_["limits"] = {{"copy_gbytes_per_s", limits_.copy_bytes_per_second * 1e-9},
-                             {"gemm_gflops", limits_.gemm_flops_per_second * 1e-9}};
-        fmt::print("{}\n{} copied at {:.1f} GB/s, products at {:.1f} GFLOP/s\n\n", device_description(context_),
-                   name_of(x_), limits_.copy_bytes_per_second * 1e-9, limits_.gemm_flops_per_second * 1e-9);
+        const double memory = memory_limit_.bytes_per_second();
+        report_["limits"] = {{"memory_gbytes_per_s", memory * 1e-9}, {"gemm_gflops", gemm_flops_per_second_ * 1e-9}};
+        fmt::print("{}\nlarge buffers at {:.1f} GB/s, {} products at {:.1f} GFLOP/s\n\n", device_description(context_),
+                   memory * 1e-9, name_of(x_), gemm_flops_per_second_ * 1e-9);
         report_["ops"] = nlohmann::ordered_json::array();
         report_["attention"] = nlohmann::ordered_json::array();
         if (settings_.only != "attention") all_ops();
@@ -81,11 +82,12 @@ class Bench {
                 attention(shape, normaliser);
     }
 
-    /// Prints and records one measurement, as a share of whichever limit takes longer.
+    /// Prints and records one measurement, as a share of whichever limit takes longer: that of products, or of memory
+    /// for as many bytes.
     nlohmann::ordered_json record(const std::string& name, const std::string& shape, const Work& work,
                                   const Timing& time) {
-        const double by_bytes = work.bytes / limits_.copy_bytes_per_second,
-                     by_flops = work.flops / limits_.gemm_flops_per_second;
+        const double by_bytes = work.bytes == 0 ? 0 : work.bytes / memory_limit_.bytes_per_second(work.bytes),
+                     by_flops = work.flops / gemm_flops_per_second_;
         const bool memory = by_bytes > by_flops;
         const double share = std::max(by_bytes, by_flops) / time.median;
         fmt::print("{:<36} {:<34} {:>10.1f} us (least {:>10.1f})", name, shape, time.median * 1e6, time.least * 1e6);
@@ -93,11 +95,11 @@ class Bench {
             fmt::print("  {:>8.1f} GB/s  ", work.bytes / time.median * 1e-9);
         else
             fmt::print("  {:>8.1f} GFLOP/s", work.flops / time.median * 1e-9);
-        fmt::print(" {:>4.0f} % of {}\n", 100 * share, memory ? "copying" : "products");
+        fmt::print(" {:>4.0f} % of {}\n", 100 * share, memory ? "memory" : "products");
         std::cout << std::flush;
         return {
             {"name", name},      {"shape", shape},      {"seconds", time.median}, {"least", time.least},
-            {"runs", time.runs}, {"bytes", work.bytes}, {"flops", work.flops},    {"limit", memory ? "copy" : "gemm"},
+            {"runs", time.runs}, {"bytes", work.bytes}, {"flops", work.flops},    {"limit", memory ? "memory" : "gemm"},
             {"share", share}};
     }
     void op(const std::string& name, const std::string& shape, const Work& work, const std::function<void()>& run) {
@@ -294,7 +296,8 @@ class Bench {
     Context context_;
     Dtype x_, acc_;
     Timer timer_;
-    Limits limits_;
+    MemoryLimit memory_limit_;
+    double gemm_flops_per_second_ = 0;
     nlohmann::ordered_json report_;
     std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };

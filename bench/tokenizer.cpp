@@ -106,7 +106,7 @@ nlohmann::ordered_json measure(const Settings& s) {
     fs::remove(store);
 
     Context context(Device::cpu, 1);
-    const double copy = bench::measure_limits(context, Dtype::f32, false).copy_bytes_per_second;
+    const double memory = bench::MemoryLimit(context, false).bytes_per_second();
     return {{"bytes", bytes},
             {"tokens", tokens},
             {"threads", all.num_threads()},
@@ -115,7 +115,7 @@ nlohmann::ordered_json measure(const Settings& s) {
             {"speed_up", single / together},
             {"store_mb_per_s", bytes / prepared * 1e-6},
             {"store_share_of_encoding", together / prepared},
-            {"copy_mb_per_s", copy * 1e-6}};
+            {"memory_mb_per_s", memory * 1e-6}};
 }
 
 }  // namespace

@@ -175,7 +175,7 @@ nlohmann::ordered_json measure(const Settings& s) {
     if (!gpu)
         products = bench::measure_products(context, bench::products_of_step(config.model, s.batch * s.length),
                                            config.train.dtype);
-    const double gemm_rate = gpu ? bench::measure_limits(context, config.train.dtype, s.smoke).gemm_flops_per_second
+    const double gemm_rate = gpu ? bench::gemm_limit(context, config.train.dtype, s.smoke)
                                  : bench::weighted_rate(products);
     // A CPU's share counts the attention that a causal kernel computes; MFU, as everybody's, the whole square.
     const double model_rate = (gpu ? flops.palm : flops.causal) * tokens / seconds;

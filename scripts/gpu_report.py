@@ -115,7 +115,7 @@ def targets(results):
             lambda v, b=beside: times(v) + ("" if b is None else f" (its default: {b:.2f}x)"))
     costs = [c for (_, length, _), c in sink_costs(results).items() if length == 2048]
     add("a sink logit costs, T 2048, worst", "<= 2 %", max(costs) if costs else None, 0.02, True, percent)
-    bound = [(op["share"], op["name"]) for op in (results["ops"] or {}).get("ops", []) if op["limit"] == "copy"]
+    bound = [(op["share"], op["name"]) for op in (results["ops"] or {}).get("ops", []) if op["limit"] == "memory"]
     add("memory-bound kernels, worst share of the copy rate", ">= 85 %", min(bound)[0] if bound else None, 0.85, False,
         lambda v: f"{100 * v:.1f} % ({min(bound)[1]})")
     h200 = "H200" in (results["machine"]["gpu"] or "")
@@ -157,10 +157,10 @@ def ops_section(results):
     if not report:
         return ["## Ops", "", "Not measured.", ""]
     limits = report["limits"]
-    lines = ["## Ops", "", f"Limits, measured first: {limits['copy_gbytes_per_s']:,.0f} GB/s copied (read + written), "
+    lines = ["## Ops", "", f"Limits, measured first: {limits['memory_gbytes_per_s']:,.0f} GB/s copied (read + written), "
              f"{limits['gemm_gflops'] * 1e-3:,.1f} TFLOP/s in {report['dtype']} products.", ""]
     rows = [(op["name"], op["shape"], microseconds(op["seconds"]), microseconds(op["least"]),
-             f"{100 * op['share']:.0f} % of {'copying' if op['limit'] == 'copy' else 'products'}") for op in report["ops"]]
+             f"{100 * op['share']:.0f} % of {'copying' if op['limit'] == 'memory' else 'products'}") for op in report["ops"]]
     return lines + table(("op", "shape", "median us", "least us", "of its limit"), rows)
 
 
