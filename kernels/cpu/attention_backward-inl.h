@@ -129,7 +129,7 @@ class BackwardRows {
     const A scale_;
 };
 
-/// Runs Task<A>(call, b, g).run(parts) for every (batch, key-value head) and adds up d_sink_logit.
+/// Task(call, b, g).run(parts) for every (batch, key-value head) and adds up d_sink_logit.
 template <class Task>
 void for_every_key_head(Context& context, const AttentionGradients& gradients, const Tensor& d_out, const Tensor& out,
                         const Tensor& lse, const AttentionInputs& in, const AttentionParams& params) {
