@@ -131,6 +131,7 @@ std::unique_ptr<CachedMatmul> make_matmul(const MatmulShape& shape) {
 }  // namespace
 
 void onednn_sgemm(const MatmulShape& s, const float* a, const float* b, float* c) {
+    require(s.dtype == Dtype::f32 && s.c_dtype == Dtype::f32 && !s.bias, "sgemm is f32, without bias");
     stay_on_this_thread();
     // BLAS's leading dimension of an operand with so many rows and columns; a single one may come with any stride.
     const auto leading = [](int64_t row, int64_t column, int64_t rows, int64_t columns) {
