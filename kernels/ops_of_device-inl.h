@@ -1,4 +1,4 @@
-// What every device implements of kernels/ops.h: same functions, same contracts, arguments already checked by dispatch.cpp.
+// What every device implements of kernels/ops.h: same functions, same contracts, arguments already checked in dispatch/.
 // Included inside the device's namespace by cpu/ops.h and cuda/ops.h, so an op is declared once; hence no include guard.
 
 using ops::AdamW;

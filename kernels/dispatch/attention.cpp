@@ -1,0 +1,68 @@
+#include "kernels/dispatch/dispatch.h"
+
+namespace ballast::ops {
+namespace {
+
+constexpr int64_t kMaxHeadDim = 256;
+
+void check_attention(const AttentionInputs& in, const AttentionParams& params, const Tensor& lse) {
+    expect_compute(in.q.dtype);
+    require(in.q.rank == 4 && in.k.rank == 4, "attention works on [B,T,H,D] and [B,S,G,D]");
+    const Dtype x = in.q.dtype, acc = accumulation_dtype(x);
+    const int64_t B = in.q.dim(0), T = in.q.dim(1), H = in.q.dim(2), D = in.q.dim(3), S = in.k.dim(1), G = in.k.dim(2);
+    require(D >= 1 && D <= kMaxHeadDim, "the head dim must be in [1, 256]");
+    require(G >= 1 && H % G == 0, "heads must be a multiple of key-value heads");
+    expect_rows(in.q, "q", x, {B, T, H, D});
+    expect_rows(in.k, "k", x, {B, S, G, D});
+    expect_rows(in.v, "v", x, {B, S, G, D});
+    if (!in.sink_query.empty()) expect_rows(in.sink_query, "sink_query", x, {B, T, H, D});
+    expect_dense(lse, "lse", acc, {B, H, T});
+    if (has_learned_sink_logit(params.normaliser)) expect_dense(params.sink_logit_H, "sink_logit", acc, {H});
+    if (!params.alibi_slope_H.empty()) expect_dense(params.alibi_slope_H, "alibi_slope", acc, {H});
+    const AttentionMask& mask = params.mask;
+    if (!mask.span_H.empty()) expect_dense(mask.span_H, "span", Dtype::i32, {H});
+    require(mask.num_sink_positions >= 0 && mask.query_start >= 0, "negative position");
+    require(S <= mask.num_sink_positions || mask.key_start >= mask.num_sink_positions,
+            "key_start must not be below num_sink_positions");
+}
+
+}  // namespace
+
+void attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                       const AttentionParams& params) {
+    check_attention(in, params, lse);
+    expect_rows(out, "out", in.q.dtype, {in.q.dim(0), in.q.dim(1), in.q.dim(2), in.q.dim(3)});
+    run<cpu::attention_forward, cuda::attention_forward>(context, out, lse, in, params);
+}
+
+void attention_backward(Context& context, const AttentionGradients& gradients, const Tensor& d_out, const Tensor& out,
+                        const Tensor& lse, const AttentionInputs& in, const AttentionParams& params) {
+    check_attention(in, params, lse);
+    const Dtype x = in.q.dtype;
+    const int64_t B = in.q.dim(0), T = in.q.dim(1), H = in.q.dim(2), D = in.q.dim(3), S = in.k.dim(1), G = in.k.dim(2);
+    expect_rows(out, "out", x, {B, T, H, D});
+    expect_rows(d_out, "d_out", x, {B, T, H, D});
+    expect_rows(gradients.d_q, "d_q", x, {B, T, H, D});
+    expect_rows(gradients.d_k, "d_k", x, {B, S, G, D});
+    expect_rows(gradients.d_v, "d_v", x, {B, S, G, D});
+    require(gradients.d_sink_query.empty() == in.sink_query.empty(), "d_sink_query comes exactly with sink_query");
+    if (!in.sink_query.empty()) expect_rows(gradients.d_sink_query, "d_sink_query", x, {B, T, H, D});
+    const bool learned = has_learned_sink_logit(params.normaliser);
+    require(gradients.d_sink_logit_H.empty() == !learned, "d_sink_logit comes exactly with a learned sink logit");
+    if (learned) expect_dense(gradients.d_sink_logit_H, "d_sink_logit", accumulation_dtype(x), {H});
+    run<cpu::attention_backward, cuda::attention_backward>(context, gradients, d_out, out, lse, in, params);
+}
+
+size_t attention_backward_scratch_bytes(const Context& context, const AttentionInputs& in) {
+    return run<cpu::attention_backward_scratch_bytes, cuda::attention_backward_scratch_bytes>(context, in);
+}
+
+void attention_weights(Context& context, const Tensor& weights, const Tensor& lse, const AttentionInputs& in,
+                       const AttentionParams& params) {
+    check_attention(in, params, lse);
+    expect_dense(weights, "weights", accumulation_dtype(in.q.dtype),
+                 {in.q.dim(0), in.q.dim(2), in.q.dim(1), in.k.dim(1)});
+    run<cpu::attention_weights, cuda::attention_weights>(context, weights, lse, in, params);
+}
+
+}  // namespace ballast::ops

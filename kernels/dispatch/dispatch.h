@@ -1,0 +1,95 @@
+// ops:: -> the context's device, after shapes and dtypes were checked, once for every device. One file a family of ops;
+// this is what they share.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <source_location>
+
+#include "kernels/cpu/ops.h"
+#include "kernels/cuda/ops.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/ops.h"
+
+namespace ballast::ops {
+
+#if defined(BALLAST_CUDA) || defined(BALLAST_SIMT)
+inline constexpr bool kHasGpu = true;
+#else
+inline constexpr bool kHasGpu = false;  // cuda:: is declared and nowhere defined
+#endif
+
+inline void expect_reachable(const Tensor& tensor) {
+    if (!tensor.empty() && tensor.numel() > 0)
+        require(cuda::is_reachable(tensor.data), "a GPU op on the host's memory");
+}
+inline void expect_reachable(const AttentionInputs& in) {
+    for (const Tensor* t : {&in.q, &in.k, &in.v, &in.sink_query}) expect_reachable(*t);
+}
+inline void expect_reachable(const AttentionParams& p) {
+    for (const Tensor* t : {&p.sink_logit_H, &p.alibi_slope_H, &p.mask.span_H}) expect_reachable(*t);
+}
+inline void expect_reachable(const AttentionGradients& d) {
+    for (const Tensor* t : {&d.d_q, &d.d_k, &d.d_v, &d.d_sink_query, &d.d_sink_logit_H}) expect_reachable(*t);
+}
+inline void expect_reachable(std::span<const LayerNormOutput> norms) {
+    for (const LayerNormOutput& norm : norms)
+        for (const Tensor* t : {&norm.out_NC, &norm.weight_C, &norm.bias_C}) expect_reachable(*t);
+}
+inline void expect_reachable(std::span<const LayerNormGradient> norms) {
+    for (const LayerNormGradient& norm : norms)
+        for (const Tensor* t : {&norm.d_out_NC, &norm.weight_C, &norm.d_weight_C, &norm.d_bias_C}) expect_reachable(*t);
+}
+template <class NoTensor>
+void expect_reachable(const NoTensor&) {}
+
+/// Calls the implementation for the context's device.
+template <auto cpu_function, auto gpu_function, class Context, class... Arguments>
+auto run(Context& context, const Arguments&... arguments) {
+    if constexpr (kHasGpu) {
+        if (context.device() != Device::cpu) {
+            (expect_reachable(arguments), ...);
+            return gpu_function(context, arguments...);
+        }
+    }
+    return cpu_function(context, arguments...);
+}
+
+/// `tensor` must have this dtype and shape.
+inline void expect(const Tensor& tensor, const char* name, Dtype dtype, std::initializer_list<int64_t> shape,
+                   std::source_location where = std::source_location::current()) {
+    bool ok = !tensor.empty() && tensor.dtype == dtype && tensor.rank == static_cast<int>(shape.size());
+    for (int i = 0; ok && i < tensor.rank; ++i) ok = tensor.dim(i) == shape.begin()[i];
+    if (ok) return;
+    std::string dims;
+    for (int64_t extent : shape) dims += fmt::format("{}{}", dims.empty() ? "" : ", ", extent);
+    require(false,
+            fmt::format("{} is {} but should be {}[{}]", name, tensor.empty() ? "absent" : tensor.describe(),
+                        name_of(dtype), dims),
+            where);
+}
+
+/// … and be contiguous.
+inline void expect_dense(const Tensor& tensor, const char* name, Dtype dtype, std::initializer_list<int64_t> shape,
+                         std::source_location where = std::source_location::current()) {
+    expect(tensor, name, dtype, shape, where);
+    if (!tensor.is_contiguous()) require(false, fmt::format("{} is not contiguous", name), where);
+}
+
+/// … and have a contiguous last dimension.
+inline void expect_rows(const Tensor& tensor, const char* name, Dtype dtype, std::initializer_list<int64_t> shape,
+                        std::source_location where = std::source_location::current()) {
+    expect(tensor, name, dtype, shape, where);
+    const bool ok = tensor.stride[static_cast<size_t>(tensor.rank - 1)] == 1 || tensor.dim(-1) == 1;
+    if (!ok) require(false, fmt::format("{} has a strided last dimension", name), where);
+}
+
+inline void expect_compute(Dtype dtype) {
+    require(dtype == Dtype::f32 || is_narrow(dtype) || dtype == Dtype::f64, "not a compute dtype");
+}
+
+inline void expect_scalars(const StepScalarsTensor& scalars) {
+    expect_dense(scalars, "scalars", Dtype::u8, {static_cast<int64_t>(sizeof(StepScalars))});
+}
+
+}  // namespace ballast::ops

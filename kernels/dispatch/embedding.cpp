@@ -1,0 +1,21 @@
+#include "kernels/dispatch/dispatch.h"
+
+namespace ballast::ops {
+
+void embedding_forward(Context& context, const Tensor& out, const Tensor& weight, const Tensor& ids) {
+    expect_compute(weight.dtype);
+    expect_dense(ids, "ids", Dtype::i32, {ids.dim(0)});
+    expect_dense(out, "out", weight.dtype, {ids.dim(0), weight.dim(1)});
+    expect_dense(weight, "weight", weight.dtype, {weight.dim(0), weight.dim(1)});
+    run<cpu::embedding_forward, cuda::embedding_forward>(context, out, weight, ids);
+}
+
+void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& d_out, const Tensor& ids) {
+    expect_compute(d_out.dtype);
+    expect_dense(ids, "ids", Dtype::i32, {ids.dim(0)});
+    expect_dense(d_out, "d_out", d_out.dtype, {ids.dim(0), d_weight.dim(1)});
+    expect_dense(d_weight, "d_weight", accumulation_dtype(d_out.dtype), {d_weight.dim(0), d_weight.dim(1)});
+    run<cpu::embedding_backward, cuda::embedding_backward>(context, d_weight, d_out, ids);
+}
+
+}  // namespace ballast::ops

@@ -1,0 +1,114 @@
+#include "kernels/dispatch/dispatch.h"
+
+namespace ballast::ops {
+namespace {
+
+/// x or acc: what linear layers accept for their outputs.
+Dtype output_dtype(const Tensor& tensor, Dtype x) { return tensor.dtype == accumulation_dtype(x) ? tensor.dtype : x; }
+
+}  // namespace
+
+void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    expect_compute(x.dtype);
+    const int64_t N = x.dim(0), I = x.dim(1), O = weight.dim(0);
+    expect_dense(x, "x", x.dtype, {N, I});
+    expect_dense(weight, "weight", x.dtype, {O, I});
+    if (!bias.empty()) expect_dense(bias, "bias", x.dtype, {O});
+    expect_dense(out, "out", output_dtype(out, x.dtype), {N, O});
+    run<cpu::linear_forward, cuda::linear_forward>(context, out, x, weight, bias);
+}
+
+void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
+                     const Tensor& d_out, const Tensor& x, const Tensor& weight) {
+    expect_compute(x.dtype);
+    const Dtype acc = accumulation_dtype(x.dtype);
+    const int64_t N = x.dim(0), I = x.dim(1), O = weight.dim(0);
+    expect_dense(x, "x", x.dtype, {N, I});
+    expect_dense(weight, "weight", x.dtype, {O, I});
+    expect_dense(d_out, "d_out", output_dtype(d_out, x.dtype), {N, O});
+    expect_dense(d_weight, "d_weight", acc, {O, I});
+    if (!d_x.empty()) expect_dense(d_x, "d_x", x.dtype, {N, I});
+    if (!d_bias.empty()) expect_dense(d_bias, "d_bias", acc, {O});
+    run<cpu::linear_backward, cuda::linear_backward>(context, d_x, d_weight, d_bias, d_out, x, weight);
+}
+
+Dtype product_dtype(const Context& context, Dtype x) {
+    return run<cpu::product_dtype, cuda::product_dtype>(context, x);
+}
+
+size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t outputs, int64_t inputs) {
+    return run<cpu::linear_scratch_bytes, cuda::linear_scratch_bytes>(context, x, rows, outputs, inputs);
+}
+
+void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre, const Tensor& x, const Tensor& weight,
+                         const Tensor& bias, Gelu kind) {
+    expect_compute(x.dtype);
+    const int64_t N = x.dim(0), I = x.dim(1), F = weight.dim(0);
+    expect_dense(x, "x", x.dtype, {N, I});
+    expect_dense(weight, "weight", x.dtype, {F, I});
+    expect_dense(bias, "bias", x.dtype, {F});
+    expect_dense(pre, "pre", x.dtype, {N, F});
+    expect_dense(out, "out", x.dtype, {N, F});
+    run<cpu::linear_gelu_forward, cuda::linear_gelu_forward>(context, out, pre, x, weight, bias, kind);
+}
+
+void gelu_linear_backward(Context& context, const Tensor& d_pre, const Tensor& d_weight, const Tensor& d_bias,
+                          const Tensor& d_out, const Tensor& hidden, const Tensor& pre, const Tensor& weight,
+                          Gelu kind) {
+    expect_compute(pre.dtype);
+    const Dtype acc = accumulation_dtype(pre.dtype);
+    const int64_t N = pre.dim(0), F = pre.dim(1), O = weight.dim(0);
+    for (const auto& [tensor, name] : {std::pair{&pre, "pre"}, {&hidden, "hidden"}, {&d_pre, "d_pre"}})
+        expect_dense(*tensor, name, pre.dtype, {N, F});
+    expect_dense(d_out, "d_out", pre.dtype, {N, O});
+    expect_dense(weight, "weight", pre.dtype, {O, F});
+    expect_dense(d_weight, "d_weight", acc, {O, F});
+    expect_dense(d_bias, "d_bias", acc, {O});
+    run<cpu::gelu_linear_backward, cuda::gelu_linear_backward>(context, d_pre, d_weight, d_bias, d_out, hidden, pre,
+                                                               weight, kind);
+}
+
+void swiglu_forward(Context& context, const Tensor& out, const Tensor& gate_up) {
+    expect_compute(out.dtype);
+    const int64_t N = out.dim(0), F = out.dim(1);
+    expect_dense(out, "out", out.dtype, {N, F});
+    expect_dense(gate_up, "gate_up", out.dtype, {N, 2 * F});
+    run<cpu::swiglu_forward, cuda::swiglu_forward>(context, out, gate_up);
+}
+
+void swiglu_backward(Context& context, const Tensor& d_gate_up, const Tensor& d_out, const Tensor& gate_up) {
+    expect_compute(d_out.dtype);
+    const int64_t N = d_out.dim(0), F = d_out.dim(1);
+    expect_dense(d_out, "d_out", d_out.dtype, {N, F});
+    expect_dense(gate_up, "gate_up", d_out.dtype, {N, 2 * F});
+    expect_dense(d_gate_up, "d_gate_up", d_out.dtype, {N, 2 * F});
+    run<cpu::swiglu_backward, cuda::swiglu_backward>(context, d_gate_up, d_out, gate_up);
+}
+
+void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
+                          const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_factor,
+                          const StepScalarsTensor& scalars) {
+    expect_compute(x.dtype);
+    const Dtype acc = accumulation_dtype(x.dtype);
+    const int64_t N = x.dim(0), C = x.dim(1), V = weight.dim(0);
+    expect_dense(x, "x", x.dtype, {N, C});
+    expect_dense(weight, "weight", x.dtype, {V, C});
+    expect_dense(targets, "targets", Dtype::i32, {N});
+    expect_dense(losses, "losses", acc, {N});
+    require(d_x.empty() == d_weight.empty(), "d_x and d_weight come together");
+    if (!d_x.empty()) {
+        expect_dense(d_x, "d_x", x.dtype, {N, C});
+        expect_dense(d_weight, "d_weight", acc, {V, C});
+    }
+    if (!scalars.empty()) expect_scalars(scalars);
+    run<cpu::linear_cross_entropy, cuda::linear_cross_entropy>(context, losses, d_x, d_weight, x, weight, targets,
+                                                               loss_factor, scalars);
+}
+
+size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary,
+                                          int64_t channels) {
+    return run<cpu::linear_cross_entropy_scratch_bytes, cuda::linear_cross_entropy_scratch_bytes>(context, x, rows,
+                                                                                                  vocabulary, channels);
+}
+
+}  // namespace ballast::ops
