@@ -189,18 +189,7 @@ CudaState::~CudaState() {
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
-void gemm(Context& context, const GemmArguments& g) {
-    if (g.m == 0 || g.n == 0) return;
-    require(g.k > 0, "an empty product");
-    require(g.epilogue == Epilogue::none, "an epilogue that may not exist");
-    if (!Product(g).run(static_cast<CudaState&>(context.gpu()), g))
-        throw RunError(
-            fmt::format("cuBLASLt has no algorithm for a {} x {} x {} product of {}", g.m, g.n, g.k, name_of(g.dtype)));
-}
-
-bool gemm_with_epilogue(Context& context, const GemmArguments& g) {
-    if (!has_fusable_epilogue(g) || g.m == 0 || g.n == 0) return false;
-    require(g.k > 0 && !g.accumulate, "an epilogue ends a product");
+bool library_product(Context& context, const GemmArguments& g) {
     return Product(g).run(static_cast<CudaState&>(context.gpu()), g);
 }
 

@@ -64,22 +64,14 @@ void multiply(Context& context, const GemmArguments& arguments) {
     gemm_of_narrow<f16>(context, arguments);
 }
 
-void queue_product(Context& context, const GemmArguments& arguments) {
-    require(arguments.dtype != Dtype::f64 || !simt::options().strict, "f64 is not for a GPU");
-    simt::queue([&context, arguments] { multiply(context, arguments); });
-}
-
 }  // namespace
 
-void gemm(Context& context, const GemmArguments& arguments) {
-    require(arguments.epilogue == Epilogue::none, "an epilogue that may not exist");
-    queue_product(context, arguments);
-}
-
-bool gemm_with_epilogue(Context& context, const GemmArguments& arguments) {
-    const bool fusable = has_fusable_epilogue(arguments);
-    if (fusable) queue_product(context, arguments);
-    return fusable;
+bool library_product(Context& context, const GemmArguments& arguments) {
+    require(arguments.dtype != Dtype::f64 || !simt::options().strict, "f64 is not for a GPU");
+    require(arguments.bias == nullptr || has_fusable_bias(arguments), "a bias that cuBLASLt would not take");
+    require(arguments.epilogue == Epilogue::none || has_fusable_epilogue(arguments), "an epilogue it would not take");
+    simt::queue([&context, arguments] { multiply(context, arguments); });
+    return true;
 }
 
 }  // namespace ballast::cuda
