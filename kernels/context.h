@@ -34,8 +34,8 @@ class GpuState;
 enum class Gemm { automatic, reference };
 
 /// Which kernels a GPU's attention runs on for 16-bit types; what a choice cannot take runs on mma.sync. `mma`:
-/// mma.sync, sm_80 and later. `wgmma`: TMA and wgmma, on sm_90a only. `automatic`: mma.sync, until those of sm_90a have
-/// been checked and timed on hardware.
+/// mma.sync, sm_80 and later. `wgmma`: TMA and wgmma, on sm_90a only. `automatic`: wgmma where it exists and, tried on
+/// first use, agrees with mma.sync; else mma.sync.
 enum class AttentionKernels { automatic, mma, wgmma };
 
 /// Memory owned on the context's device, aligned to 64 bytes (transparent huge pages asked for when large).
@@ -122,6 +122,9 @@ class Context {
     Gemm gemm() const { return gemm_; }
     AttentionKernels attention_kernels() const { return attention_kernels_; }
     void set_attention_kernels(AttentionKernels kernels) { attention_kernels_ = kernels; }
+    /// The most rows whose logits a GPU holds at once in linear_cross_entropy(); 0: as many as fit in a GiB of f32.
+    int64_t loss_rows() const { return loss_rows_; }
+    void set_loss_rows(int64_t rows) { loss_rows_ = rows; }
     ThreadPool& pool() { return pool_; }
     Scratch& scratch() { return scratch_; }
     /// What the GPU backend keeps for this context; only on a GPU.
@@ -156,6 +159,7 @@ class Context {
     Device device_;
     Gemm gemm_;
     AttentionKernels attention_kernels_ = AttentionKernels::automatic;
+    int64_t loss_rows_ = 0;
     ThreadPool pool_;
     std::unique_ptr<cuda::GpuState> gpu_;  // before the memory: it outlives what is queued
     Scratch scratch_;

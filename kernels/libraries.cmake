@@ -10,13 +10,13 @@ if(BALLAST_SIMT)
   file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
   set_source_files_properties(${gpu_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
   target_sources(ballast_kernels PRIVATE ${gpu_sources} ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_simt.cpp
-    ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_simt.cpp)
+    ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_simt.cpp ${CMAKE_SOURCE_DIR}/kernels/cuda/attention_choice.cpp)
   target_compile_definitions(ballast_kernels PRIVATE BALLAST_SIMT)
   target_link_libraries(ballast_kernels PUBLIC ballast_simt)
 elseif(BALLAST_CUDA)
   file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
   target_sources(ballast_kernels PRIVATE ${gpu_sources} ${CMAKE_SOURCE_DIR}/kernels/cuda/runtime_cuda.cpp
-    ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_cuda.cpp)
+    ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_cuda.cpp ${CMAKE_SOURCE_DIR}/kernels/cuda/attention_choice.cpp)
   list(JOIN CMAKE_CUDA_ARCHITECTURES "," architectures)
   target_compile_definitions(ballast_kernels PRIVATE BALLAST_CUDA
     "BALLAST_CUDA_ARCHITECTURES=\"${architectures}\"")

@@ -1,7 +1,8 @@
 // Attention, the host's side: which kernels run on which dtypes and shapes. 16-bit types go to the tensor cores
-// (attention_mma_*.cuh, or attention_wgmma_*.cuh where the context asks for it), wider ones to the plain multipliers
+// (attention_mma_*.cuh, or attention_wgmma_*.cuh: attention_choice.h), wider ones to the plain multipliers
 // (attention_fma.cuh).
 
+#include "kernels/cuda/attention_choice.h"
 #include "kernels/cuda/attention_fma.cuh"
 #include "kernels/cuda/attention_mma_backward.cuh"
 #include "kernels/cuda/attention_mma_forward.cuh"
@@ -23,18 +24,26 @@ void with_tile_dims(int64_t dims, F&& f) {
     return f.template operator()<256>();
 }
 
-/// `automatic` is mma.sync everywhere: the kernels of sm_90a have not run on hardware yet.
 bool wants_wgmma(const Context& context) {
-    return context.attention_kernels() == AttentionKernels::wgmma && has_wgmma_attention();
+    switch (context.attention_kernels()) {
+        case AttentionKernels::mma: return false;
+        case AttentionKernels::wgmma: return has_wgmma_attention();
+        default: return prefers_wgmma(context.device());
+    }
 }
 
 bool has_queries(const AttentionInputs& in) { return in.q.dim(0) > 0 && in.q.dim(1) > 0 && in.q.dim(2) > 0; }
+
+inline constexpr size_t kSmallestMemory = 99 << 10;  // shared memory that a block may have on sm_86, 89 and 120
 
 /// The kernels of one dtype and tile shape: their tiles of own rows, threads and shared memory.
 template <class T, int kDims>
 struct PlainKernels {
     using A = Accumulator<T>;
     using Tile = AttentionTile<A, kDims>;
+    static_assert(sizeof(A) > 4 ||  // f64 is the executor's
+                  (attention_forward_memory<A, kDims>(kDims).shared().bytes <= kSmallestMemory &&
+                   attention_backward_memory<A, kDims>(kDims).shared().bytes <= kSmallestMemory));
     static auto forward() { return &attention_forward_kernel<T, kDims>; }
     static auto d_query() { return &attention_d_query_kernel<T, kDims>; }
     static auto d_key() { return &attention_d_key_kernel<T, kDims>; }
@@ -51,9 +60,8 @@ struct TensorCoreKernels {
     using Forward = MmaForward<T, kDims>;
     using Query = MmaQueryGradient<T, kDims>;
     using Key = MmaKeyGradient<T, kDims>;
-    static constexpr size_t kSmallest = 99 << 10;  // what a block may have on sm_86, 89 and 120
-    static_assert(Forward::memory().shared().bytes <= kSmallest && Query::memory().shared().bytes <= kSmallest &&
-                  Key::memory().shared().bytes <= kSmallest);
+    static_assert(Forward::memory().shared().bytes <= kSmallestMemory &&
+                  Query::memory().shared().bytes <= kSmallestMemory && Key::memory().shared().bytes <= kSmallestMemory);
     static auto forward() { return &attention_mma_forward_kernel<T, kDims>; }
     static auto d_query() { return &attention_mma_d_query_kernel<T, kDims>; }
     static auto d_key() { return &attention_mma_d_key_kernel<T, kDims>; }
@@ -101,18 +109,37 @@ void backward(Context& context, const AttentionGradients& gradients, const Atten
                HeadRows<T>(gradients.d_v), saved, operands);
 }
 
+/// Scratch memory of the backward pass: D, and partial sums of the sink logit's gradient.
+struct BackwardMemory {
+    explicit BackwardMemory(const AttentionInputs& in)
+        : batches(in.q.dim(0)),
+          steps(in.q.dim(1)),
+          heads(in.q.dim(2)),
+          sink_tiles(ceil_div(steps, kSinkLogitRows)),
+          delta_bytes(padded(static_cast<size_t>(batches * steps * heads) * size_of(accumulation_dtype(in.q.dtype)))) {}
+    size_t bytes() const { return delta_bytes + static_cast<size_t>(heads * batches * sink_tiles) * sizeof(double); }
+
+    int64_t batches, steps, heads, sink_tiles;
+    size_t delta_bytes;
+};
+
 /// D = rowsum(d_out * out), and what it gives the sink logit.
 template <class T>
-void start_backward(Context& context, Accumulator<T>* delta, const AttentionGradients& gradients, const Tensor& d_out,
-                    const Tensor& out, const Tensor& lse, const AttentionInputs& in, const AttentionParams& params) {
+void start_backward(Context& context, const BackwardMemory& plan, char* memory, const AttentionGradients& gradients,
+                    const Tensor& d_out, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                    const AttentionParams& params) {
     using A = Accumulator<T>;
-    const int64_t batches = in.q.dim(0), steps = in.q.dim(1), heads = in.q.dim(2), rows = batches * steps * heads;
-    launch(attention_delta_kernel<T>, grid_of(rows, kRowsAtOnce), kAttentionThreads, {}, context.stream(), delta,
-           HeadRows<const T>(d_out), HeadRows<const T>(out), heads, steps, rows, static_cast<int>(in.q.dim(3)));
-    if (has_learned_sink_logit(params.normaliser))
-        launch(attention_sink_logit_kernel<A>, grid_of(heads, 1), kSinkLogitThreads, {}, context.stream(),
-               data_of<A>(gradients.d_sink_logit_H), data_of<const A>(params.sink_logit_H), data_of<const A>(lse),
-               delta, batches, steps);
+    A* delta = reinterpret_cast<A*>(memory);
+    launch(attention_delta_kernel<T>, attention_grid(ceil_div(plan.steps, kRowsAtOnce), plan.heads, plan.batches),
+           kAttentionThreads, {}, context.stream(), delta, HeadRows<const T>(d_out), HeadRows<const T>(out), plan.steps,
+           static_cast<int>(in.q.dim(3)));
+    if (!has_learned_sink_logit(params.normaliser)) return;
+    auto* partials = reinterpret_cast<double*>(memory + plan.delta_bytes);
+    launch(attention_sink_logit_kernel<A>, attention_grid(plan.sink_tiles, plan.heads, plan.batches), kSinkLogitThreads,
+           {}, context.stream(), partials, data_of<const A>(params.sink_logit_H), data_of<const A>(lse), delta,
+           plan.steps);
+    launch(attention_sink_logit_sum_kernel<A>, grid_of(plan.heads, 1), kSinkLogitThreads, {}, context.stream(),
+           data_of<A>(gradients.d_sink_logit_H), partials, plan.batches * plan.sink_tiles);
 }
 
 }  // namespace
@@ -130,9 +157,11 @@ void attention_backward(Context& context, const AttentionGradients& gradients, c
                         const Tensor& lse, const AttentionInputs& in, const AttentionParams& params) {
     with_compute_type(in.q.dtype, [&]<class T>(T) {
         using A = Accumulator<T>;
-        const Scratch::Block scratch(context.scratch(), cuda::attention_backward_scratch_bytes(context, in));
-        A* delta = static_cast<A*>(scratch.data());
-        if (has_queries(in)) start_backward<T>(context, delta, gradients, d_out, out, lse, in, params);
+        const BackwardMemory plan(in);
+        const Scratch::Block scratch(context.scratch(), plan.bytes());
+        char* memory = static_cast<char*>(scratch.data());
+        const A* delta = reinterpret_cast<const A*>(memory);
+        if (has_queries(in)) start_backward<T>(context, plan, memory, gradients, d_out, out, lse, in, params);
         if constexpr (kOnTensorCores<T>)
             if (wants_wgmma(context) && wgmma_attention_backward(context, gradients, d_out, lse, delta, in, params))
                 return;
@@ -142,7 +171,7 @@ void attention_backward(Context& context, const AttentionGradients& gradients, c
 }
 
 size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs& in) {
-    return static_cast<size_t>(in.q.dim(0) * in.q.dim(1) * in.q.dim(2)) * size_of(accumulation_dtype(in.q.dtype));
+    return BackwardMemory(in).bytes();
 }
 
 void attention_weights(Context& context, const Tensor& weights, const Tensor& lse, const AttentionInputs& in,

@@ -7,16 +7,17 @@
 //   backward  P' = exp(s - LSE');  D = rowsum(dO * O);  dP = dO V^T;  dS = P' * (dP - D)
 //             dV = P'^T dO;  dK = scale dS^T Q;  dQ = scale dS K;  dz_h = -sum over rows of exp(z_h - LSE') D
 // Shapes: q, out and their gradients T [B,T,H,D]; k, v and theirs T [B,S,G,D]; lse and D A [B,H,T]; z A [H].
-// Saved: out and lse. Overwritten: everything, but dz, which is added to. Scratch memory, backward: D.
+// Saved: out and lse. Overwritten: everything, but dz, which is added to. Scratch memory, backward: D and
+// the partial sums of dz.
 // Launch map (blocks of 128 threads, attention_tile.cuh; 256 for dz):
 //   forward, dQ   (tile of queries, h, b), the last tile first, since it sees the most keys; walks over those keys
 //   dK and dV     (tile of keys of one part, g, b); walks over the group's heads and the queries that see the tile
 //   D             eight lanes a row
-//   dz            one block a head
+//   dz            one block for kSinkLogitRows queries, then one a head for their sums
 //   weights       one thread an element
 // Work is that of the mask: tiles nobody sees are never loaded, warps pass over tiles their rows do not see.
 // Shared memory, in elements of A: forward (own + 2 other) rows, backward 2 (own + other) rows, and the weights
-// [own][other]: 47 KB forward and 73 KB backward in f32 at D = 64, 106 KB backward at D = 256 (212 KB in f64).
+// [own][other]: 47 KB forward and 73 KB backward in f32 at D = 64, 85 KB backward at D = 256 (twice that in f64).
 // Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
 
@@ -26,7 +27,7 @@
 namespace ballast::cuda {
 
 template <class A, int kDims>
-simt::SmemPlan attention_forward_memory(int dims) {
+constexpr simt::SmemPlan attention_forward_memory(int dims) {
     using Tile = AttentionTile<A, kDims>;
     simt::SmemPlan plan;
     for (int rows : {Tile::kOwn, Tile::kOther, Tile::kOther}) plan = plus<A>(plan, rows * attention_stride(dims));
@@ -117,47 +118,73 @@ __global__ void __launch_bounds__(kAttentionThreads)
     Tile::store_rows(out.at(b, t0, h), out.row_stride, count, in.dims, out.packed, o);
 }
 
-/// delta [B,H,T] = rowsum(d_out * out).
+/// delta [B,H,T] = rowsum(d_out * out). Blocks of kRowsAtOnce queries; blockIdx.y is the head, .z the batch.
 template <class T>
 __global__ void __launch_bounds__(kAttentionThreads)
-    attention_delta_kernel(Accumulator<T>* delta, HeadRows<const T> d_out, HeadRows<const T> out, int64_t heads,
-                           int64_t steps, int64_t rows, int dims) {
+    attention_delta_kernel(Accumulator<T>* delta, HeadRows<const T> d_out, HeadRows<const T> out, int64_t steps,
+                           int dims) {
     using A = Accumulator<T>;
-    const int64_t n = int64_t{blockIdx.x} * kRowsAtOnce + threadIdx.x / kRowLanes;
+    const int64_t t = int64_t{blockIdx.x} * kRowsAtOnce + threadIdx.x / kRowLanes, h = blockIdx.y, b = blockIdx.z;
     const int lane = static_cast<int>(threadIdx.x) % kRowLanes;
+    const bool packed = d_out.packed && out.packed;
     A sum = 0;
-    if (n < rows) {
-        const int64_t t = n % steps, h = n / steps % heads, b = n / steps / heads;
+    if (t < steps) {
         const T *x = d_out.at(b, t, h), *y = out.at(b, t, h);
-        for (int d = lane; d < dims; d += kRowLanes) sum += widen(x[d]) * widen(y[d]);
+        SIMT_UNROLL_BY(4)
+        for (int d = lane * 4; d < dims; d += kChunk) {
+            A u[4] = {}, v[4] = {};
+            if (packed && d + 4 <= dims) {
+                load(u, x + d);
+                load(v, y + d);
+            } else {
+                for (int e = 0; e < min(4, dims - d); ++e) {
+                    u[e] = widen(x[d + e]);
+                    v[e] = widen(y[d + e]);
+                }
+            }
+            SIMT_UNROLL
+            for (int e = 0; e < 4; ++e) sum += u[e] * v[e];
+        }
     }
     SIMT_UNROLL
     for (int lanes = kRowLanes / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
-    if (n < rows && lane == 0) delta[n] = sum;
+    if (t < steps && lane == 0) delta[(b * gridDim.y + h) * steps + t] = sum;
 }
 
-inline constexpr int kSinkLogitThreads = 256;
+inline constexpr int kSinkLogitThreads = 256, kSinkLogitRows = 1024;
 
-/// d_sink_logit[h] -= sum over b and t of exp(z - lse) delta, in double; block h.
+/// partials [H][B][gridDim.x]: the sum of exp(z - lse) delta over kSinkLogitRows queries, in double. Grid as delta's.
 template <class A>
-__global__ void attention_sink_logit_kernel(A* d_sink_logit, const A* sink_logit, const A* lse, const A* delta,
-                                            int64_t batches, int64_t steps) {
-    SIMT_SHARED(double, partials, [kWarpSize]);
-    const int64_t heads = gridDim.x, h = blockIdx.x;
+__global__ void attention_sink_logit_kernel(double* partials, const A* sink_logit, const A* lse, const A* delta,
+                                            int64_t steps) {
+    SIMT_SHARED(double, warps, [kWarpSize]);
+    const int64_t heads = gridDim.y, h = blockIdx.y, b = blockIdx.z, first = int64_t{blockIdx.x} * kSinkLogitRows;
     const A z = sink_logit[h];
     double sum = 0;
-    for (int64_t b = 0; b < batches; ++b)
-        for (int64_t t = threadIdx.x; t < steps; t += kSinkLogitThreads) {
-            const int64_t n = (b * heads + h) * steps + t;
-            const double row = static_cast<double>(delta[n]);
-            if (row != 0) sum += static_cast<double>(exp_of(z - lse[n])) * row;  // 0 where z = lse = -inf
-        }
-    sum = block_sum(sum, partials);
-    if (threadIdx.x == 0) d_sink_logit[h] = static_cast<A>(static_cast<double>(d_sink_logit[h]) - sum);
+    SIMT_UNROLL
+    for (int i = 0; i < kSinkLogitRows; i += kSinkLogitThreads) {
+        const int64_t t = first + i + threadIdx.x, n = (b * heads + h) * steps + t;
+        const A row = t < steps ? delta[n] : A(0), logit = t < steps ? lse[n] : A(0);
+        if (row != 0)
+            sum += static_cast<double>(exp_of(z - logit)) * static_cast<double>(row);  // 0 where z = lse = -inf
+    }
+    sum = block_sum(sum, warps);
+    if (threadIdx.x == 0) partials[(h * gridDim.z + b) * gridDim.x + blockIdx.x] = sum;
+}
+
+/// d_sink_logit[h] -= the head's `count` partial sums; block h.
+template <class A>
+__global__ void attention_sink_logit_sum_kernel(A* d_sink_logit, const double* partials, int64_t count) {
+    SIMT_SHARED(double, warps, [kWarpSize]);
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < count; i += kSinkLogitThreads) sum += partials[blockIdx.x * count + i];
+    sum = block_sum(sum, warps);
+    if (threadIdx.x == 0)
+        d_sink_logit[blockIdx.x] = static_cast<A>(static_cast<double>(d_sink_logit[blockIdx.x]) - sum);
 }
 
 template <class A, int kDims>
-simt::SmemPlan attention_backward_memory(int dims) {
+constexpr simt::SmemPlan attention_backward_memory(int dims) {
     using Tile = AttentionTile<A, kDims>;
     simt::SmemPlan plan;
     for (int rows : {Tile::kOwn, Tile::kOwn, Tile::kOther, Tile::kOther})

@@ -56,10 +56,10 @@ __device__ void load_rows(A* to, int rows, const T* from, int64_t row_stride, in
 /// Tiles for head dims up to kDims. Larger ones have smaller tiles: registers and shared memory are what limits them.
 template <class A, int kDims>
 struct AttentionTile {
-    static constexpr int kRows = kDims <= 64 ? 4 : 2, kColumns = kDims <= 128 ? 4 : 2, kChunks = kDims / kChunk;
+    static constexpr int kRows = kDims <= 64 ? 4 : 2, kColumns = kDims <= 128 ? 4 : 1, kChunks = kDims / kChunk;
     static constexpr int kWarpRows = kRows * static_cast<int>(kWarpSize) / kRowLanes;
     static constexpr int kOwn = kRows * kRowsAtOnce, kOther = kColumns * kRowLanes;
-    static constexpr int kWeightStride = kOther + 8;
+    static constexpr int kWeightStride = kOther == 8 ? 8 : kOther + 8;  // four rows begin in four quarters of the banks
     using Products = A[kRows][kColumns];
     using Sums = A[kRows][kChunks][4];
 

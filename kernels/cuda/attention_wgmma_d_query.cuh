@@ -182,11 +182,21 @@ struct WgmmaQueryGradientBlock {
                 SIMT_UNROLL
                 for (int t = 0; t < kTiles; ++t) SIMT_UNROLL
                 for (int e = 0; e < 4; ++e) s[0][t][e] = simt::ptx::exp2_approximate(s[0][t][e] * factor - lse[e / 2]);
-                simt::ptx::wgmma_wait<0>();
-                simt::ptx::pin_registers(flat(d_p));
+                // A wait in both arms of a branch on a vote, as forward, or no exponential overlaps the product. One
+                // arm has to change d_p.
+                if (__any_sync(kAllLanes, delta[0] != 0 || delta[1] != 0)) {
+                    simt::ptx::wgmma_wait<0>();
+                    simt::ptx::pin_registers(flat(d_p));
+                    SIMT_UNROLL
+                    for (int t = 0; t < kTiles; ++t) SIMT_UNROLL
+                    for (int e = 0; e < 4; ++e) d_p[0][t][e] -= delta[e / 2];
+                } else {
+                    simt::ptx::wgmma_wait<0>();
+                    simt::ptx::pin_registers(flat(d_p));
+                }
                 SIMT_UNROLL
                 for (int t = 0; t < kTiles; ++t) SIMT_UNROLL
-                for (int e = 0; e < 4; ++e) s[0][t][e] *= d_p[0][t][e] - delta[e / 2];
+                for (int e = 0; e < 4; ++e) s[0][t][e] *= d_p[0][t][e];
                 round_weights<T>(d_s, s);
                 simt::ptx::pin_registers(flat(sums));
                 simt::ptx::pin_registers(d_s[0]);

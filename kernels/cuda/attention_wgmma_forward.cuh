@@ -200,11 +200,17 @@ struct WgmmaForwardBlock {
                 const float factor = logits.finish(s, near, places);
                 if (c0 + kOther > columns || !near.holds(0, warp_count, c0, kOther)) hide(s, near, places, columns);
                 MmaSoftmax<1>::Decay decay;
-                const bool risen = softmax.weigh(s, factor, decay);
-                simt::ptx::wgmma_wait<0>();
-                simt::ptx::pin_registers(flat(o));
+                // A wait in both arms of a branch on a vote: left alone, ptxas moves it above the exponentials, which
+                // then do not overlap the product (tests/cuda/check_overlap.cmake reads the machine code).
+                if (softmax.weigh(s, factor, decay)) {
+                    simt::ptx::wgmma_wait<0>();
+                    simt::ptx::pin_registers(flat(o));
+                    MmaSoftmax<1>::apply(decay, o);
+                } else {
+                    simt::ptx::wgmma_wait<0>();
+                    simt::ptx::pin_registers(flat(o));
+                }
                 if (pending) values.release(weighed);
-                if (risen) MmaSoftmax<1>::apply(decay, o);
                 round_weights<T>(p, s);
                 weighed = n;
                 pending = true;

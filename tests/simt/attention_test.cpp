@@ -66,10 +66,9 @@ void check_fp16(const AttentionCase& shape) {
     const auto tiles = [](int64_t rows, int64_t own) { return (rows + own - 1) / own; };
     simt::launch(cuda::attention_mma_forward_kernel<T, kDims>, grid(tiles(x.T, Forward::kOwn), x.H), Forward::kThreads,
                  Forward::memory().shared(), nullptr, cuda::HeadRows<T>(like(run.q, out)), lse.data(), operands);
-    const int64_t rows = x.B * x.H * x.T;
-    simt::launch(cuda::attention_delta_kernel<T>, dim3(static_cast<unsigned>(tiles(rows, cuda::kRowsAtOnce))),
-                 cuda::kAttentionThreads, {}, nullptr, delta.data(), cuda::HeadRows<const T>(like(run.q, d_out)),
-                 cuda::HeadRows<const T>(like(run.q, out)), x.H, x.T, rows, static_cast<int>(x.D));
+    simt::launch(cuda::attention_delta_kernel<T>, grid(tiles(x.T, cuda::kRowsAtOnce), x.H), cuda::kAttentionThreads, {},
+                 nullptr, delta.data(), cuda::HeadRows<const T>(like(run.q, d_out)),
+                 cuda::HeadRows<const T>(like(run.q, out)), x.T, static_cast<int>(x.D));
     const cuda::AttentionSaved<T> saved{cuda::HeadRows<const T>(like(run.q, d_out)), lse.data(), delta.data()};
     simt::launch(cuda::attention_mma_d_query_kernel<T, kDims>, grid(tiles(x.T, Query::kOwn), x.H), Query::kThreads,
                  Query::memory().shared(), nullptr, cuda::HeadRows<T>(like(run.q, d_q)),

@@ -3,6 +3,7 @@
 // tests/kernels/attention_test.cpp.)
 #include <array>
 
+#include "kernels/cuda/attention_choice.h"
 #include "kernels/simt/options.h"
 #include "tests/kernels/attention_fixture.h"
 #include "tests/simt/orders.h"
@@ -184,4 +185,12 @@ TEST_CASE("attention on wgmma: strided views, unaligned results, and unaligned i
         first[unaligned] = 4;
         CHECK(check(first) > 0);
     }
+}
+
+TEST_CASE("wgmma attention: what a GPU tries on first use agrees with mma.sync, and the executor stays with mma.sync") {
+    const double difference = cuda::wgmma_difference(Device::simt);
+    INFO("difference " << difference);
+    CHECK(difference <= 5e-3);
+    CHECK(difference > 0);  // other kernels, other roundings
+    CHECK_FALSE(cuda::prefers_wgmma(Device::simt));
 }
