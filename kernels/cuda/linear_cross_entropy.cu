@@ -8,10 +8,14 @@
 namespace ballast::cuda {
 namespace {
 
-/// Rows whose logits are held at once: 256 MiB of f32, but enough rows to earn a pass over a large weight matrix.
-int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
-    constexpr int64_t kElements = int64_t{1} << 26, kAtLeast = 256;
-    return std::min(rows, std::max(kAtLeast, kElements / vocabulary));
+/// Rows whose logits are held at once. Every chunk reads and writes all of d_weight and reads all of `weight`, so they
+/// are few: as many rows as a GiB of f32 holds, a multiple of 256 so that products have whole tiles, chunks alike.
+int64_t chunk_rows(const Context& context, int64_t rows, int64_t vocabulary) {
+    constexpr int64_t kElements = int64_t{1} << 28, kTile = 256;
+    const int64_t most =
+        context.loss_rows() > 0 ? context.loss_rows() : std::max(kTile, kElements / vocabulary / kTile * kTile);
+    const int64_t chunks = std::max<int64_t>(1, ceil_div(rows, most));
+    return std::min({rows, most, ceil_div(ceil_div(rows, chunks), kTile) * kTile});
 }
 
 /// A chunk's logits, and their gradient in the dtype of the products where that is another.
@@ -25,8 +29,8 @@ struct ChunkMemory {
 
 }  // namespace
 
-size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t) {
-    const ChunkMemory memory(x, chunk_rows(rows, vocabulary) * vocabulary);
+size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary, int64_t) {
+    const ChunkMemory memory(x, chunk_rows(context, rows, vocabulary) * vocabulary);
     return memory.logits_bytes + memory.gradient_bytes;
 }
 
@@ -34,7 +38,7 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
                           const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_factor,
                           const Tensor& scalars) {
     const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.dim(0);
-    const int64_t chunk = chunk_rows(rows, vocabulary);
+    const int64_t chunk = chunk_rows(context, rows, vocabulary);
     const ChunkMemory memory(x.dtype, chunk * vocabulary);
     const Scratch::Block scratch(context.scratch(), memory.logits_bytes + memory.gradient_bytes);
     void* logits = scratch.data();
@@ -52,10 +56,16 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
                        .c = logits});
         with_compute_type(x.dtype, [&]<class T>(T) {
             using A = Accumulator<T>;
-            launch(cross_entropy_kernel<T>, grid_of(count, 1), kCrossEntropyThreads, {}, context.stream(),
-                   data_of<A>(losses) + first, d_x.empty() ? nullptr : static_cast<T*>(gradient),
-                   static_cast<const A*>(logits), data_of<const int32_t>(targets) + first, vocabulary, loss_factor,
-                   data_of<const ops::StepScalars>(scalars));
+            const auto run = [&](auto n) {
+                launch(cross_entropy_kernel<T, n>, grid_of(count, 1), kCrossEntropyThreads, {}, context.stream(),
+                       data_of<A>(losses) + first, d_x.empty() ? nullptr : static_cast<T*>(gradient),
+                       static_cast<const A*>(logits), data_of<const int32_t>(targets) + first,
+                       static_cast<int32_t>(vocabulary), loss_factor, data_of<const ops::StepScalars>(scalars));
+            };
+            if (vocabulary % kPackSize<T> == 0)
+                run(std::integral_constant<int, kPackSize<T>>{});
+            else
+                run(std::integral_constant<int, 1>{});
         });
         if (d_x.empty()) continue;
         gemm(context, {.dtype = x.dtype,

@@ -1,70 +1,121 @@
 // The loss of a chunk of logits [rows, V], and their gradient. One block a row, two passes over it: a running maximum
-// and sum (Milakov & Gimelshein 2018), then scale (softmax - one_hot(target)). Reads 2 V and writes V elements a row; a
-// row of 50,304 f32 is 200 KB, so the second read comes from L2.
+// and sum (Milakov & Gimelshein 2018), then scale (softmax - one_hot(target)). Reads 2 V and writes V elements a row. A
+// row of 50,304 f32 is 200 KB: the second pass goes backwards, so that it begins with what is still in L1 and L2.
+// A thread takes N neighbours at a time, 16 bytes of the gradient, and rescales its sum at most once for them.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/ops.h"
+#include "kernels/simt/ptx.cuh"
 
 namespace ballast::cuda {
 
-inline constexpr int kCrossEntropyThreads = 512;
+inline constexpr int kCrossEntropyThreads = 1024;
 
-/// sum of exp(x - maximum) over some x.
-template <class A>
+/// e^(x - shift). Products of 16-bit operands do not deserve more than the GPU's own 2^x.
+template <class T>
+__device__ __forceinline__ Accumulator<T> exp_shifted(Accumulator<T> x, Accumulator<T> shift) {
+    if constexpr (sizeof(T) == 2) {
+        constexpr float kLog2E = 1.4426950408889634f;
+        return simt::ptx::exp2_approximate(x * kLog2E - shift * kLog2E);
+    } else {
+        return exp_of(x - shift);
+    }
+}
+
+/// sum of exp(x - maximum) over some x; T is the dtype of the products.
+template <class T>
 struct SumOfExp {
+    using A = Accumulator<T>;
     A maximum, sum;
 
-    __device__ __forceinline__ void add(A x) {
-        if (x > maximum) {
-            sum *= exp_of(maximum - x);
-            maximum = x;
+    template <int N>
+    __device__ __forceinline__ void add(const A (&x)[N]) {
+        A top = x[0];
+        SIMT_UNROLL
+        for (int j = 1; j < N; ++j) top = x[j] > top ? x[j] : top;
+        if (top > maximum) {
+            sum *= exp_shifted<T>(maximum, top);
+            maximum = top;
         }
-        sum += exp_of(x - maximum);  // a NaN gets in here
+        A more = 0;
+        SIMT_UNROLL
+        for (int j = 0; j < N; ++j) more += exp_shifted<T>(x[j], maximum);  // a NaN gets in here
+        sum += more;
     }
     __device__ __forceinline__ void add(const SumOfExp& other) {
         const A larger = maximum < other.maximum ? other.maximum : maximum;
-        sum = sum * exp_of(maximum - larger) + other.sum * exp_of(other.maximum - larger);
+        sum = sum * exp_shifted<T>(maximum, larger) + other.sum * exp_shifted<T>(other.maximum, larger);
         maximum = larger;
     }
 };
 
+/// The sum over a block of kCrossEntropyThreads, in every thread; `warps` is shared memory for 32 of them.
+template <class T>
+__device__ __forceinline__ SumOfExp<T> block_sum_of_exp(SumOfExp<T> total, SumOfExp<T>* warps) {
+    static_assert(kCrossEntropyThreads == kWarpSize * kWarpSize);
+    const auto over_warp = [&] {
+        SIMT_UNROLL
+        for (int lanes = 16; lanes > 0; lanes /= 2)
+            total.add(SumOfExp<T>{__shfl_xor_sync(kAllLanes, total.maximum, lanes),
+                                  __shfl_xor_sync(kAllLanes, total.sum, lanes)});
+    };
+    over_warp();
+    if (threadIdx.x % kWarpSize == 0) warps[threadIdx.x / kWarpSize] = total;
+    __syncthreads();
+    total = warps[threadIdx.x % kWarpSize];
+    over_warp();
+    return total;
+}
+
 /// losses[n] = -log softmax(logits[n])[targets[n]]; with `gradient`, gradient[n] = scale (softmax - one_hot), where
 /// scale = loss_factor times the step's loss scale, read here (none: 1). A row with a negative target has neither; a
 /// target outside the vocabulary makes its loss NaN. T is the dtype of the products that read the gradient; `gradient`
-/// may be `logits`.
-template <class T>
-__global__ void cross_entropy_kernel(Accumulator<T>* losses, T* gradient, const Accumulator<T>* logits,
-                                     const int32_t* targets, int64_t vocabulary, double loss_factor,
-                                     const ops::StepScalars* scalars) {
+/// may be `logits`. `vocabulary` is a multiple of N, and rows are aligned to N elements.
+template <class T, int N>
+__global__ void __launch_bounds__(kCrossEntropyThreads)
+    cross_entropy_kernel(Accumulator<T>* losses, T* gradient, const Accumulator<T>* logits, const int32_t* targets,
+                         int32_t vocabulary, double loss_factor, const ops::StepScalars* scalars) {
     using A = Accumulator<T>;
-    SIMT_SHARED(SumOfExp<A>, warps, [kWarpSize]);
-    const int64_t row = blockIdx.x, begin = row * vocabulary, target = targets[row];
-    const unsigned warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+    SIMT_SHARED(SumOfExp<T>, warps, [kWarpSize]);
+    const int64_t row = blockIdx.x;
+    const int32_t target = targets[row], packs = vocabulary / N;
+    const A* in = logits + row * vocabulary;
+    T* out = gradient == nullptr ? nullptr : gradient + row * vocabulary;
     if (target < 0) {  // the same for the whole block
         if (threadIdx.x == 0) losses[row] = 0;
-        for (int64_t v = threadIdx.x; gradient != nullptr && v < vocabulary; v += kCrossEntropyThreads)
-            gradient[begin + v] = narrow<T>(A(0));
+        const A zeros[N] = {};
+        if (out == nullptr) return;
+        for (int32_t p = static_cast<int32_t>(threadIdx.x); p < packs; p += kCrossEntropyThreads)
+            store(out + int64_t{p} * N, zeros);
         return;
     }
-    const A lowest = static_cast<A>(-3e38);  // not -inf: exp(-inf + inf) is NaN
-    const A target_logit = target < vocabulary ? logits[begin + target] : static_cast<A>(NAN);
-    SumOfExp<A> total{lowest, 0};
-    for (int64_t v = threadIdx.x; v < vocabulary; v += kCrossEntropyThreads) total.add(logits[begin + v]);
-    SIMT_UNROLL
-    for (int lanes = 16; lanes > 0; lanes /= 2)
-        total.add({__shfl_xor_sync(kAllLanes, total.maximum, lanes), __shfl_xor_sync(kAllLanes, total.sum, lanes)});
-    if (lane == 0) warps[warp] = total;
-    __syncthreads();
-    total = {lowest, 0};
-    for (unsigned w = 0; w < kCrossEntropyThreads / kWarpSize; ++w) total.add(warps[w]);
+    const A lowest = static_cast<A>(-1e38);  // not -inf: exp(-inf + inf) is NaN; nor what times log2(e) is
+    const A target_logit = target < vocabulary ? in[target] : static_cast<A>(NAN);
+    SumOfExp<T> total{lowest, 0};
+    SIMT_UNROLL_BY(4)
+    for (int32_t p = static_cast<int32_t>(threadIdx.x); p < packs; p += kCrossEntropyThreads) {
+        A x[N];
+        load(x, in + int64_t{p} * N);
+        total.add(x);
+    }
+    total = block_sum_of_exp(total, warps);
     if (threadIdx.x == 0) losses[row] = log_of(total.sum) + (total.maximum - target_logit);
-    if (gradient == nullptr) return;
+    if (out == nullptr) return;
     const A scale = static_cast<A>(loss_factor * (scalars == nullptr ? 1.0 : scalars->loss_scale));
     const A factor = scale / total.sum;
-    for (int64_t v = threadIdx.x; v < vocabulary; v += kCrossEntropyThreads)
-        gradient[begin + v] =
-            narrow<T>(exp_of(logits[begin + v] - total.maximum) * factor - (v == target ? scale : A(0)));
+    const int32_t rounds =
+        (packs - 1 - static_cast<int32_t>(threadIdx.x) + kCrossEntropyThreads) / kCrossEntropyThreads;
+    SIMT_UNROLL_BY(4)
+    for (int32_t p = static_cast<int32_t>(threadIdx.x) + (rounds - 1) * kCrossEntropyThreads; p >= 0;
+         p -= kCrossEntropyThreads) {
+        A x[N];
+        load(x, in + int64_t{p} * N);
+        SIMT_UNROLL
+        for (int j = 0; j < N; ++j)
+            x[j] = exp_shifted<T>(x[j], total.maximum) * factor - (p * N + j == target ? scale : A(0));
+        store(out + int64_t{p} * N, x);
+    }
 }
 
 }  // namespace ballast::cuda

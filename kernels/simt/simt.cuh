@@ -17,6 +17,8 @@
 #define BALLAST_SIMT_HOST 0
 #define SIMT_UNROLL _Pragma("unroll")
 #define SIMT_NO_UNROLL _Pragma("unroll 1")
+#define SIMT_PRAGMA(text) _Pragma(#text)
+#define SIMT_UNROLL_BY(n) SIMT_PRAGMA(unroll n)
 /// A static shared array: SIMT_SHARED(float, partials, [8][33]);
 #define SIMT_SHARED(T, name, dims) __shared__ T name dims
 
@@ -37,6 +39,7 @@ struct SharedBytes {
 #define BALLAST_SIMT_HOST 1
 #define SIMT_UNROLL
 #define SIMT_NO_UNROLL
+#define SIMT_UNROLL_BY(n)
 #define SIMT_SHARED(T, name, dims)                                                                \
     using name##_array = T dims;                                                                  \
     static const char name##_key = 0;                                                             \

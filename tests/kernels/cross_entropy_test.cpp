@@ -61,6 +61,26 @@ TEST_CASE("linear_cross_entropy: against the oracle, odd shapes, several chunks"
             }
 }
 
+TEST_CASE("linear_cross_entropy: any chunks of rows") {
+    // On a GPU, of most rows at a time: one, odd, a chunk that ends the rows and one that does not.
+    const int64_t N = 65, C = 9, V = 72;
+    for (Dtype dtype : compute_dtypes())
+        for (int64_t rows : {1, 13, 32, 64}) {
+            CrossEntropyRun run(dtype, N, C, V);
+            INFO(run.x.tensor().describe() << ", " << rows << " rows at a time");
+            const auto expected = reference_cross_entropy(run.x.get(), run.weight.get(), run.target_values, C, 1.0);
+            Values d_weight = run.d_weight.get();
+            for (size_t i = 0; i < d_weight.size(); ++i) d_weight[i] += expected.d_weight[i];
+            Context context(test_device(), 2);
+            context.set_loss_rows(rows);
+            run.run(context, 1.0);
+            check_error("losses", run.losses, expected.losses, run.acc == Dtype::f64 ? 1e-12 : 2e-6);
+            check_close("d_x", run.d_x, expected.d_x, 5e-6);
+            check_error("d_weight", run.d_weight, d_weight,
+                        run.acc == Dtype::f64 ? 1e-12 : 5e-6 + 2 * run.naive_d_weight_error(context, C, 1.0));
+        }
+}
+
 TEST_CASE("linear_cross_entropy: the loss scale is the device's when the op runs, whatever the factor") {
     for (Dtype dtype : compute_dtypes()) {
         Context context(test_device(), 2);
