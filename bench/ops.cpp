@@ -249,7 +249,10 @@ class Bench {
         const ops::ParameterSet spans(context_, {{0, P, true}});
         const auto bytes = static_cast<double>(g.bytes());
         const std::string shape = fmt::format("{} parameters", P);
-        op("global_norm", shape, {bytes, 0}, [&] { ops::global_norm(context_, step, sums, g, spans, loss, 1.0); });
+        op("sums_of_squares, global_norm", shape, {bytes, 0}, [&] {
+            ops::sums_of_squares(context_, sums, g, spans);
+            ops::global_norm(context_, step, sums, loss, 1.0);
+        });
         op("adamw", shape, {7 * bytes + static_cast<double>(compute.empty() ? 0 : compute.bytes()), 0},
            [&] { ops::adamw(context_, master, compute, m, v, g, spans, step, {}); });
     }

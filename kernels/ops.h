@@ -32,8 +32,10 @@ namespace ballast::ops {
 /// out[n] = weight[ids[n]]. out x [N,C], weight x [V,C], ids i32 [N] in [0,V).
 /// Another id is an InternalError on the CPU; a GPU fills its row with NaN, which stops training at the loss.
 void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N);
-/// d_weight[ids[n]] += d_out[n], added in the order of n. d_weight acc [V,C].
+/// d_weight[ids[n]] += d_out[n], in one order of additions. d_weight acc [V,C]. Another id is an InternalError on the
+/// CPU; a GPU passes its row over.
 void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
+size_t embedding_backward_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t channels);
 
 // ---- LayerNorm and RMSNorm, with the residual stream they are taken of ----------------------------------------------
 
@@ -236,12 +238,15 @@ class ParameterSet {
     DeviceBuffer table_;  // empty on the CPU
 };
 
-/// sum_of_squares f64 [n] = sum of g^2 of every parameter of the flat gradients g acc [P]; then, into scalars:
-/// grad_norm = sqrt(total) / loss_scale, clip_factor = 1 / max(1, (grad_norm + 1e-6) / clip_norm) / loss_scale
-/// (DeepSpeed's; 1 / loss_scale when clip_norm <= 0), non_finite = the norm, or one of the losses f64 [K] of the step's
-/// passes, is not finite.
-void global_norm(Context&, const StepScalarsTensor& scalars, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
-                 const ParameterSet& parameters, const Tensor& losses_K, double clip_norm);
+/// sum_of_squares f64 [n] = sum of g^2 of every parameter of the flat gradients g acc [P]. Processes that share the
+/// gradients add theirs up before global_norm().
+void sums_of_squares(Context&, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
+                     const ParameterSet& parameters);
+/// From sum_of_squares, into scalars: grad_norm = sqrt(total) / loss_scale,
+/// clip_factor = 1 / max(1, (grad_norm + 1e-6) / clip_norm) / loss_scale (DeepSpeed's; 1 / loss_scale when
+/// clip_norm <= 0), non_finite = the norm, or one of the losses f64 [K] of the step's passes, is not finite.
+void global_norm(Context&, const StepScalarsTensor& scalars, const Tensor& sum_of_squares_n, const Tensor& losses_K,
+                 double clip_norm);
 
 struct AdamW {
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;

@@ -16,6 +16,7 @@ using ops::StepScalars;
 
 void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N);
 void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
+size_t embedding_backward_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t channels);
 
 void residual_layernorm_forward(Context&, const Tensor& y_NC, std::span<const LayerNormOutput> norms,
                                 const Tensor& mean_N, const Tensor& rstd_N, const Tensor& a_NC, const Tensor& b_NC,
@@ -69,8 +70,10 @@ void sum(Context&, const Tensor& out_1, const Tensor& x);
 
 /// What the device's kernels read of the parameters.
 DeviceBuffer parameter_table(Context&, std::span<const ParameterSpan> spans);
-void global_norm(Context&, const Tensor& scalars, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
-                 const ParameterSet& parameters, const Tensor& losses_K, double clip_norm);
+void sums_of_squares(Context&, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
+                     const ParameterSet& parameters);
+void global_norm(Context&, const Tensor& scalars, const Tensor& sum_of_squares_n, const Tensor& losses_K,
+                 double clip_norm);
 void adamw(Context&, const Tensor& master_P, const Tensor& compute_P, const Tensor& m_P, const Tensor& v_P,
            const Tensor& gradients_P, const ParameterSet& parameters, const Tensor& scalars,
            const AdamW& options);

@@ -117,6 +117,7 @@ size_t Pass::scratch_bytes(const Context& context, const ModelConfig& config, Dt
     for (const auto& [outputs, inputs] : {std::pair{3 * C, C}, {C, C}, {F, C}, {C, F}})
         bytes = std::max(bytes, ops::linear_scratch_bytes(context, dtype, N, outputs, inputs));
     if (kind == PassKind::forward_backward) {
+        bytes = std::max(bytes, ops::embedding_backward_scratch_bytes(context, dtype, N, C));
         Arena plan;
         const LayerActivations shape(plan, config, dtype, batch, length);
         bytes = std::max(bytes, ops::attention_backward_scratch_bytes(context, {shape.q, shape.k, shape.v, Tensor{}}));

@@ -33,7 +33,8 @@ void Optimizer::queue_begin() {
 }
 
 void Optimizer::queue_update(model::Weights& weights, const Tensor& losses) {
-    ops::global_norm(context_, scalars_, sum_of_squares_, gradients_.flat(), parameters_, losses, clip_norm_);
+    ops::sums_of_squares(context_, sum_of_squares_, gradients_.flat(), parameters_);
+    ops::global_norm(context_, scalars_, sum_of_squares_, losses, clip_norm_);
     ops::adamw(context_, weights.master_flat(), weights.compute_flat(), m_.flat(), v_.flat(), gradients_.flat(),
                parameters_, scalars_, options_);
     context_.queue_copy_to_host(host_scalars_.as<ops::StepScalars>(), scalars_);

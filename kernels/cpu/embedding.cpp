@@ -22,6 +22,7 @@ template <class T> void add_rows(Context& context, const Tensor& d_weight, const
     context.pool().parallel_for(strips.size(), [&](int64_t strip) HWY_ATTR {
         const int64_t c0 = strips.begin(strip), width = strips.end(strip) - c0;
         for (int64_t n = 0; n < rows; ++n) {
+            require(0 <= id[n] && id[n] < d_weight.dim(0), "a token id is outside the vocabulary");
             A* sum = to + id[n] * channels + c0;
             const T* gradient = from + n * channels + c0;
             for_vectors(d, width, [&](int64_t i, auto lanes) HWY_ATTR {
@@ -59,6 +60,8 @@ void embedding_forward(Context& context, const Tensor& out, const Tensor& weight
 void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& d_out, const Tensor& ids) {
     HWY_DYNAMIC_DISPATCH(embedding_backward)(context, d_weight, d_out, ids);
 }
+
+size_t embedding_backward_scratch_bytes(const Context&, Dtype, int64_t, int64_t) { return 0; }
 
 }  // namespace ballast::cpu
 #endif

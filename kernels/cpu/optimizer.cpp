@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "kernels/cpu/ops.h"
@@ -118,8 +119,8 @@ HWY_EXPORT(adamw);
 
 DeviceBuffer parameter_table(Context&, std::span<const ParameterSpan>) { return {}; }  // cut() is quick
 
-void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_squares, const Tensor& gradients,
-                 const ParameterSet& set, const Tensor& losses, double clip_norm) {
+void sums_of_squares(Context& context, const Tensor& sum_of_squares, const Tensor& gradients,
+                     const ParameterSet& set) {
     const std::span<const ParameterSpan> parameters = set.spans();
     const std::vector<Piece> pieces = cut(parameters);
     std::vector<double> partials(pieces.size());
@@ -128,9 +129,12 @@ void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_s
     double* sums = sum_of_squares.ptr<double>();
     std::fill_n(sums, parameters.size(), 0.0);
     for (size_t i = 0; i < pieces.size(); ++i) sums[pieces[i].parameter] += partials[i];
-    double total = 0;
-    for (size_t p = 0; p < parameters.size(); ++p) total += sums[p];
+}
 
+void global_norm(Context&, const Tensor& scalars, const Tensor& sum_of_squares, const Tensor& losses,
+                 double clip_norm) {
+    const std::span sums(sum_of_squares.ptr<double>(), static_cast<size_t>(sum_of_squares.dim(0)));
+    const double total = std::accumulate(sums.begin(), sums.end(), 0.0);
     auto& step = *static_cast<StepScalars*>(scalars.data);
     step.grad_norm = std::sqrt(total) / step.loss_scale;
     step.clip_factor = (clip_norm > 0 ? 1 / std::max(1.0, (step.grad_norm + 1e-6) / clip_norm) : 1) / step.loss_scale;

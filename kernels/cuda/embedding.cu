@@ -18,29 +18,34 @@ void gather_rows(Context& context, const Tensor& out, const Tensor& weight, cons
            data_of<Unit>(out), data_of<const Unit>(weight), data_of<const int32_t>(ids), rows, width, weight.dim(0));
 }
 
-/// Memory of a sort of `count` tokens: two arrays to go to and fro between, and the counts of digits.
+/// Memory of a sort of `count` tokens, two arrays to go to and fro between and the counts of digits, and of the partial
+/// sums at the edges of blocks.
 struct SortMemory {
-    explicit SortMemory(int64_t count)
+    SortMemory(int64_t count, int64_t channels, size_t accumulator)
         : blocks(ceil_div(count, kSortPerBlock)),
-          tokens_bytes(static_cast<size_t>(count) * sizeof(TokenRow)),
-          counts_bytes(static_cast<size_t>(blocks * kDigits) * sizeof(uint32_t)) {}
-    size_t bytes() const { return 2 * tokens_bytes + counts_bytes; }
+          tokens_bytes(padded(static_cast<size_t>(count) * sizeof(TokenRow))),
+          counts_bytes(padded(static_cast<size_t>(blocks * kDigits) * sizeof(uint32_t))),
+          edges_bytes(static_cast<size_t>(2 * ceil_div(count, kRunRows) * channels) * accumulator) {}
+    size_t counts_offset() const { return 2 * tokens_bytes; }
+    size_t edges_offset() const { return counts_offset() + counts_bytes; }
+    size_t bytes() const { return edges_offset() + edges_bytes; }
 
     int64_t blocks;
-    size_t tokens_bytes, counts_bytes;
+    size_t tokens_bytes, counts_bytes, edges_bytes;
 };
 
 /// The tokens by id, equal ids in the order of their rows; in `memory`.
-const TokenRow* sort_by_id(Context& context, char* memory, const Tensor& ids, int64_t vocabulary) {
+const TokenRow* sort_by_id(Context& context, char* memory, const SortMemory& plan, const Tensor& ids,
+                           int64_t vocabulary) {
     const int64_t count = ids.dim(0);
-    const SortMemory plan(count);
     auto* from = reinterpret_cast<TokenRow*>(memory);
     auto* to = reinterpret_cast<TokenRow*>(memory + plan.tokens_bytes);
-    auto* counts = reinterpret_cast<uint32_t*>(memory + 2 * plan.tokens_bytes);
+    auto* counts = reinterpret_cast<uint32_t*>(memory + plan.counts_offset());
     const auto blocks = static_cast<unsigned>(plan.blocks);
     launch(make_token_rows_kernel, grid_of(count, kThreads), kThreads, {}, context.stream(), from,
-           data_of<const int32_t>(ids), count);
-    const int bits = std::bit_width(static_cast<uint64_t>(vocabulary - 1));
+           data_of<const int32_t>(ids), count, static_cast<uint32_t>(vocabulary));
+    const int bits =
+        std::bit_width(static_cast<uint64_t>(vocabulary));  // of `vocabulary` too, which stands for bad ids
     for (int shift = 0; shift < bits; shift += kDigitBits) {
         launch(count_digits_kernel, blocks, kSortThreads, {}, context.stream(), counts, from, count, shift);
         launch(prefix_sums_kernel, 1, kSortThreads, {}, context.stream(), counts, plan.blocks * kDigits);
@@ -64,22 +69,34 @@ void embedding_forward(Context& context, const Tensor& out, const Tensor& weight
     }
 }
 
+size_t embedding_backward_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t channels) {
+    return SortMemory(rows, channels, size_of(accumulation_dtype(x))).bytes();
+}
+
 void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& d_out, const Tensor& ids) {
     const int64_t count = ids.dim(0), channels = d_out.dim(1);
-    if (count == 0) return;
-    const Scratch::Block scratch(context.scratch(), SortMemory(count).bytes());
-    const TokenRow* sorted = sort_by_id(context, static_cast<char*>(scratch.data()), ids, d_weight.dim(0));
+    if (count == 0 || channels == 0) return;
+    const SortMemory plan(count, channels, size_of(d_weight.dtype));
+    const Scratch::Block scratch(context.scratch(), plan.bytes());
+    char* memory = static_cast<char*>(scratch.data());
+    const TokenRow* sorted = sort_by_id(context, memory, plan, ids, d_weight.dim(0));
+    const auto vocabulary = static_cast<uint32_t>(d_weight.dim(0));
     with_compute_type(d_out.dtype, [&]<class T>(T) {
-        const auto add = [&](auto n) {
-            constexpr int N = n;
-            constexpr int kColumnThreads = 128;
-            launch(add_runs_kernel<T, N>, grid_of(count, 1), kColumnThreads, {}, context.stream(),
-                   data_of<Accumulator<T>>(d_weight), data_of<const T>(d_out), sorted, count, channels);
+        using A = Accumulator<T>;
+        auto* edges = reinterpret_cast<A*>(memory + plan.edges_offset());
+        const auto run = [&](auto pack, auto accumulator_pack) {
+            constexpr int N = pack, M = accumulator_pack, kColumnThreads = 128;
+            dim3 grid = grid_of(count, kRunRows);
+            launch(add_runs_kernel<T, N>, grid, kColumnThreads, {}, context.stream(), data_of<A>(d_weight), edges,
+                   data_of<const T>(d_out), sorted, count, vocabulary, channels);
+            grid.y = static_cast<unsigned>(ceil_div(channels, kColumnThreads * M));
+            launch(join_runs_kernel<A, M>, grid, kColumnThreads, {}, context.stream(), data_of<A>(d_weight), edges,
+                   sorted, count, vocabulary, channels);
         };
         if (can_pack<T>(d_out.data, channels))
-            add(std::integral_constant<int, kPackSize<T>>{});
+            run(std::integral_constant<int, kPackSize<T>>{}, std::integral_constant<int, kPackSize<A>>{});
         else
-            add(std::integral_constant<int, 1>{});
+            run(std::integral_constant<int, 1>{}, std::integral_constant<int, 1>{});
     });
 }
 

@@ -2,8 +2,11 @@
 //   forward:  out[n] = weight[ids[n]]; reads and writes C sizeof(T) a row
 //   backward: d_weight[v] += sum of d_out[n] over the n with ids[n] = v, in the order of n
 // The backward pass must not depend on who comes first, so rows are sorted by id: a stable radix sort of the pairs
-// (id, n), 8 bits a pass (two passes for a vocabulary of 50,304), then one block sums each run of equal ids. Cost of
-// the sort: 16 bytes a token and pass, against C sizeof(T) for the sum.
+// (id, n), 8 bits a pass (two passes for a vocabulary of 50,304). A block then adds up kRunRows sorted rows: runs of
+// equal ids that lie within go to d_weight, those that cross an edge of the block leave a partial sum, and a second
+// kernel joins a run's partial sums in order. So the commonest id of real text, a twentieth of all rows, keeps no block
+// busy alone. Cost of the sort: 16 bytes a token and pass, against C sizeof(T) for the sum.
+// An id outside the vocabulary has made the loss NaN by then; its rows are sorted to the end and left out.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -35,9 +38,10 @@ struct TokenRow {
     uint32_t id, row;
 };
 
-static __global__ void make_token_rows_kernel(TokenRow* out, const int32_t* ids, int64_t count) {
+/// Ids outside the vocabulary become `vocabulary`.
+static __global__ void make_token_rows_kernel(TokenRow* out, const int32_t* ids, int64_t count, uint32_t vocabulary) {
     const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    if (i < count) out[i] = {static_cast<uint32_t>(ids[i]), static_cast<uint32_t>(i)};
+    if (i < count) out[i] = {min(static_cast<uint32_t>(ids[i]), vocabulary), static_cast<uint32_t>(i)};
 }
 
 __device__ __forceinline__ uint32_t digit_of(TokenRow token, int shift) { return token.id >> shift & (kDigits - 1); }
@@ -105,26 +109,86 @@ static __global__ void scatter_kernel(TokenRow* out, const TokenRow* tokens, con
         }
 }
 
-/// Block b: if sorted token b begins a run of one id, adds the run's rows of d_out to that row of d_weight. A thread
-/// owns N columns at a time.
+// ---- sums of runs of equal ids ------------------------------------------------------------------------------------
+
+inline constexpr int kRunRows = 16, kRowsInFlight = 4, kHeadsInFlight = 8;
+inline constexpr uint32_t kNoId = 0xffffffffu;  // beyond both ends of the sorted tokens
+
+/// Block b adds up sorted rows [b kRunRows, (b + 1) kRunRows). edges [blocks, 2, channels]: the sum of the block's rows
+/// of a run that began before it, and of one that began in it and goes on after it. A thread owns N columns at a time.
 template <class T, int N>
-__global__ void add_runs_kernel(Accumulator<T>* d_weight, const T* d_out, const TokenRow* sorted, int64_t count,
-                                int64_t channels) {
+__global__ void add_runs_kernel(Accumulator<T>* d_weight, Accumulator<T>* edges, const T* d_out, const TokenRow* sorted,
+                                int64_t count, uint32_t vocabulary, int64_t channels) {
     using A = Accumulator<T>;
-    const int64_t begin = blockIdx.x;
-    const uint32_t id = sorted[begin].id;
-    if (begin > 0 && sorted[begin - 1].id == id) return;
-    for (int64_t c = int64_t{threadIdx.x} * N; c < channels; c += int64_t{blockDim.x} * N) {
-        A sum[N] = {}, row[N];
-        for (int64_t i = begin; i < count && sorted[i].id == id; ++i) {
-            load(row, d_out + sorted[i].row * channels + c);
-            SIMT_UNROLL
-            for (int j = 0; j < N; ++j) sum[j] += row[j];
-        }
-        A* to = d_weight + id * channels + c;
-        SIMT_UNROLL
-        for (int j = 0; j < N; ++j) to[j] += sum[j];
+    SIMT_SHARED(TokenRow, near, [kRunRows + 2]);  // the block's tokens between their neighbours
+    const int64_t begin = int64_t{blockIdx.x} * kRunRows;
+    const int rows = static_cast<int>(min(int64_t{kRunRows}, count - begin));
+    if (threadIdx.x < kRunRows + 2) {
+        const int64_t i = begin - 1 + threadIdx.x;
+        near[threadIdx.x] = 0 <= i && i < count ? sorted[i] : TokenRow{kNoId, 0};
     }
+    __syncthreads();
+    const TokenRow* tokens = near + 1;
+    for (int64_t c = int64_t{threadIdx.x} * N; c < channels; c += int64_t{blockDim.x} * N) {
+        A sum[N] = {};
+        bool began_here = tokens[-1].id != tokens[0].id;
+        for (int first = 0; first < rows; first += kRowsInFlight) {
+            A row[kRowsInFlight][N];
+            SIMT_UNROLL
+            for (int i = 0; i < kRowsInFlight; ++i)
+                if (first + i < rows) load(row[i], d_out + tokens[first + i].row * channels + c);
+            SIMT_UNROLL
+            for (int i = 0; i < kRowsInFlight; ++i) {
+                if (first + i >= rows) break;
+                SIMT_UNROLL
+                for (int j = 0; j < N; ++j) sum[j] += row[i][j];
+                const uint32_t id = tokens[first + i].id;
+                const bool ends = tokens[first + i + 1].id != id;
+                if (!ends && first + i + 1 < rows) continue;
+                const bool whole = began_here && ends;
+                A* to = whole ? d_weight + id * channels + c
+                              : edges + (2 * int64_t{blockIdx.x} + began_here) * channels + c;
+                SIMT_UNROLL
+                for (int j = 0; j < N; ++j) {
+                    if (id < vocabulary) to[j] = whole ? to[j] + sum[j] : sum[j];
+                    sum[j] = 0;
+                }
+                began_here = true;
+            }
+        }
+    }
+}
+
+/// Block b: if a run began in block b of add_runs_kernel and goes on after it, adds its partial sums, in order, to its
+/// row of d_weight. blockIdx.y counts columns, N a thread.
+template <class A, int N>
+__global__ void join_runs_kernel(A* d_weight, const A* edges, const TokenRow* sorted, int64_t count,
+                                 uint32_t vocabulary, int64_t channels) {
+    const int64_t begin = int64_t{blockIdx.x} * kRunRows, end = begin + kRunRows, blocks = gridDim.x;
+    if (end >= count) return;
+    const uint32_t id = sorted[end - 1].id;
+    const bool began_before = begin > 0 && sorted[begin].id == id && sorted[begin - 1].id == id;
+    if (id >= vocabulary || sorted[end].id != id || began_before) return;
+    const int64_t c = (int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * N;
+    if (c >= channels) return;
+    A sum[N], head[kHeadsInFlight][N];
+    load(sum, edges + (2 * int64_t{blockIdx.x} + 1) * channels + c);
+    bool goes_on = true;
+    for (int64_t first = blockIdx.x + 1; goes_on && first < blocks; first += kHeadsInFlight) {
+        bool belongs[kHeadsInFlight];
+        SIMT_UNROLL
+        for (int i = 0; i < kHeadsInFlight; ++i) {
+            belongs[i] = first + i < blocks && sorted[(first + i) * kRunRows].id == id;
+            if (belongs[i]) load(head[i], edges + 2 * (first + i) * channels + c);
+        }
+        SIMT_UNROLL
+        for (int i = 0; i < kHeadsInFlight; ++i) SIMT_UNROLL
+        for (int j = 0; j < N; ++j) sum[j] += belongs[i] ? head[i][j] : A(0);
+        goes_on = belongs[kHeadsInFlight - 1];
+    }
+    A* to = d_weight + id * channels + c;
+    SIMT_UNROLL
+    for (int j = 0; j < N; ++j) to[j] += sum[j];
 }
 
 }  // namespace ballast::cuda

@@ -53,9 +53,10 @@ DeviceBuffer parameter_table(Context& context, std::span<const ParameterSpan> sp
     return table;
 }
 
-void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_squares, const Tensor& gradients,
-                 const ParameterSet& parameters, const Tensor& losses, double clip_norm) {
+void sums_of_squares(Context& context, const Tensor& sum_of_squares, const Tensor& gradients,
+                     const ParameterSet& parameters) {
     const Table table(parameters);
+    if (table.layout.parameters == 0) return;
     const Scratch::Block scratch(context.scratch(), static_cast<size_t>(table.layout.pieces) * sizeof(double));
     auto* partials = static_cast<double*>(scratch.data());
     with_accumulation_type(gradients.dtype, [&]<class A>(A) {
@@ -63,8 +64,14 @@ void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_s
             launch(sums_of_squares_kernel<A>, grid_of(table.layout.pieces, 1), kOptimizerThreads, {}, context.stream(),
                    partials, data_of<const A>(gradients), table.pieces);
     });
-    launch(finish_norm_kernel, 1, kOptimizerThreads, {}, context.stream(), data_of<ops::StepScalars>(scalars),
-           data_of<double>(sum_of_squares), partials, table.first_piece, static_cast<int>(table.layout.parameters),
+    launch(parameter_sums_kernel, grid_of(table.layout.parameters, 1), kOptimizerThreads, {}, context.stream(),
+           data_of<double>(sum_of_squares), partials, table.first_piece);
+}
+
+void global_norm(Context& context, const Tensor& scalars, const Tensor& sum_of_squares, const Tensor& losses,
+                 double clip_norm) {
+    launch(global_norm_kernel, 1, kOptimizerThreads, {}, context.stream(), data_of<ops::StepScalars>(scalars),
+           data_of<const double>(sum_of_squares), static_cast<int>(sum_of_squares.dim(0)),
            data_of<const double>(losses), static_cast<int>(losses.dim(0)), clip_norm);
 }
 

@@ -18,32 +18,53 @@ struct Piece {
     int32_t parameter, decay;
 };
 
+/// Calls f(std::integral_constant<int, N>, i) for the elements [i, i + N) of a piece that belong to the calling thread:
+/// N = 4 neighbours, 16 bytes of f32, where the piece lies so, one by one otherwise and at its end.
+template <class F>
+__device__ __forceinline__ void for_elements(const Piece& piece, F&& f) {
+    constexpr int kPack = 4;
+    const int64_t end = piece.first + piece.count, whole = piece.first % kPack == 0 ? piece.count / kPack * kPack : 0;
+    SIMT_UNROLL_BY(4)
+    for (int64_t i = int64_t{threadIdx.x} * kPack; i < whole; i += int64_t{kOptimizerThreads} * kPack)
+        f(std::integral_constant<int, kPack>{}, piece.first + i);
+    for (int64_t i = piece.first + whole + threadIdx.x; i < end; i += kOptimizerThreads)
+        f(std::integral_constant<int, 1>{}, i);
+}
+
 /// partials[b] = sum of squares of piece b, in double.
 template <class A>
 __global__ void sums_of_squares_kernel(double* partials, const A* gradients, const Piece* pieces) {
     SIMT_SHARED(double, warps, [kWarpSize]);
     const Piece piece = pieces[blockIdx.x];
     double sum = 0;
-    for (int64_t i = threadIdx.x; i < piece.count; i += kOptimizerThreads) {
-        const double g = static_cast<double>(gradients[piece.first + i]);
-        sum += g * g;
-    }
+    for_elements(piece, [&](auto n, int64_t i) {
+        constexpr int N = n;
+        A g[N];
+        load(g, gradients + i);
+        SIMT_UNROLL
+        for (int j = 0; j < N; ++j) sum += static_cast<double>(g[j]) * static_cast<double>(g[j]);
+    });
     sum = block_sum(sum, warps);
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-/// One block: sums[p] = sum of parameter p's partials, in their order, then the scalars. first_piece [parameters + 1].
-static __global__ void finish_norm_kernel(ops::StepScalars* scalars, double* sums, const double* partials,
-                                          const int32_t* first_piece, int parameters, const double* losses,
-                                          int num_losses, double clip_norm) {
+/// Block p: sums[p] = the partials of parameter p, by a tree of fixed shape. first_piece [parameters + 1].
+static __global__ void parameter_sums_kernel(double* sums, const double* partials, const int32_t* first_piece) {
+    SIMT_SHARED(double, warps, [kWarpSize]);
+    const int32_t begin = first_piece[blockIdx.x], end = first_piece[blockIdx.x + 1];
+    double sum = 0;
+    SIMT_UNROLL_BY(4)
+    for (int32_t i = begin + static_cast<int32_t>(threadIdx.x); i < end; i += kOptimizerThreads) sum += partials[i];
+    sum = block_sum(sum, warps);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+/// One block: the norm, the clip factor and the flag from the parameters' sums of squares.
+static __global__ void global_norm_kernel(ops::StepScalars* scalars, const double* sums, int parameters,
+                                          const double* losses, int num_losses, double clip_norm) {
     SIMT_SHARED(double, warps, [kWarpSize]);
     double total = 0, bad_losses = 0;
-    for (int p = static_cast<int>(threadIdx.x); p < parameters; p += kOptimizerThreads) {
-        double sum = 0;
-        for (int32_t i = first_piece[p]; i < first_piece[p + 1]; ++i) sum += partials[i];
-        sums[p] = sum;
-        total += sum;
-    }
+    for (int p = static_cast<int>(threadIdx.x); p < parameters; p += kOptimizerThreads) total += sums[p];
     for (int k = static_cast<int>(threadIdx.x); k < num_losses; k += kOptimizerThreads)
         bad_losses += is_finite(losses[k]) ? 0 : 1;
     total = block_sum(total, warps);
@@ -73,15 +94,25 @@ __global__ void adamw_kernel(Accumulator<T>* master, T* compute, Accumulator<T>*
             c1 = static_cast<A>(1 - options.beta1), c2 = static_cast<A>(1 - options.beta2),
             i1 = static_cast<A>(corrections[0]), i2 = static_cast<A>(corrections[1]), eps = static_cast<A>(options.eps),
             decay = static_cast<A>(piece.decay ? options.weight_decay : 0);
-    for (int64_t i = piece.first + threadIdx.x; i < piece.first + piece.count; i += kOptimizerThreads) {
-        const A g = clip * gradients[i], p = master[i];
-        const A m1 = b1 * m[i] + c1 * g, v1 = b2 * v[i] + c2 * (g * g);
-        const A p1 = p - rate * (m1 * i1 / (sqrt_of(v1 * i2) + eps) + decay * p);
-        m[i] = m1;
-        v[i] = v1;
-        master[i] = p1;
-        if (compute != nullptr) compute[i] = narrow<T>(p1);
-    }
+    for_elements(piece, [&](auto n, int64_t i) {
+        constexpr int N = n;
+        A g[N], p[N], m0[N], v0[N];  // all loads before the first square root
+        load(g, gradients + i);
+        load(p, master + i);
+        load(m0, m + i);
+        load(v0, v + i);
+        SIMT_UNROLL
+        for (int j = 0; j < N; ++j) {
+            const A scaled = clip * g[j];
+            m0[j] = b1 * m0[j] + c1 * scaled;
+            v0[j] = b2 * v0[j] + c2 * (scaled * scaled);
+            p[j] -= rate * (m0[j] * i1 / (sqrt_of(v0[j] * i2) + eps) + decay * p[j]);
+        }
+        store(m + i, m0);
+        store(v + i, v0);
+        store(master + i, p);
+        if (compute != nullptr) store(compute + i, p);
+    });
 }
 
 }  // namespace ballast::cuda

@@ -18,4 +18,9 @@ void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& 
     run<cpu::embedding_backward, cuda::embedding_backward>(context, d_weight, d_out, ids);
 }
 
+size_t embedding_backward_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t channels) {
+    return run<cpu::embedding_backward_scratch_bytes, cuda::embedding_backward_scratch_bytes>(context, x, rows,
+                                                                                              channels);
+}
+
 }  // namespace ballast::ops

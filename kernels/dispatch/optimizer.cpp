@@ -6,14 +6,19 @@ ParameterSet::ParameterSet(Context& context, std::vector<ParameterSpan> spans)
     : spans_(std::move(spans)),
       table_(run<cpu::parameter_table, cuda::parameter_table>(context, std::span<const ParameterSpan>(spans_))) {}
 
-void global_norm(Context& context, const StepScalarsTensor& scalars, const Tensor& sum_of_squares,
-                 const Tensor& gradients, const ParameterSet& parameters, const Tensor& losses, double clip_norm) {
-    expect_scalars(scalars);
+void sums_of_squares(Context& context, const Tensor& sum_of_squares, const Tensor& gradients,
+                     const ParameterSet& parameters) {
     expect_dense(sum_of_squares, "sum_of_squares", Dtype::f64, {static_cast<int64_t>(parameters.spans().size())});
     expect_dense(gradients, "gradients", accumulation_dtype(gradients.dtype), {gradients.dim(0)});
+    run<cpu::sums_of_squares, cuda::sums_of_squares>(context, sum_of_squares, gradients, parameters);
+}
+
+void global_norm(Context& context, const StepScalarsTensor& scalars, const Tensor& sum_of_squares, const Tensor& losses,
+                 double clip_norm) {
+    expect_scalars(scalars);
+    expect_dense(sum_of_squares, "sum_of_squares", Dtype::f64, {sum_of_squares.dim(0)});
     expect_dense(losses, "losses", Dtype::f64, {losses.dim(0)});
-    run<cpu::global_norm, cuda::global_norm>(context, scalars, sum_of_squares, gradients, parameters, losses,
-                                             clip_norm);
+    run<cpu::global_norm, cuda::global_norm>(context, scalars, sum_of_squares, losses, clip_norm);
 }
 
 void adamw(Context& context, const Tensor& master, const Tensor& compute, const Tensor& m, const Tensor& v,

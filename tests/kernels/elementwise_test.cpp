@@ -31,6 +31,26 @@ TEST_CASE("embedding: rows by id, gradients added in order") {
     });
 }
 
+TEST_CASE("embedding: ids as common as in text, whose rows many blocks add up") {
+    // Runs of equal ids of every length around the GPU's blocks of 16 rows, the commonest through many of them.
+    const int64_t V = 300, N = 1000, C = 72;
+    std::vector<int32_t> ids = integers(N, static_cast<int32_t>(V), "ids");
+    for (size_t n = 0; n < ids.size(); ++n)
+        if (n % 5 < 2) ids[n] = n % 50 < 20 ? 7 : static_cast<int32_t>(n % 4) + 100;
+    for (Dtype dtype : compute_dtypes()) {
+        const Dtype acc = accumulation_dtype(dtype);
+        TestTensor id({N}, ids), d_out(dtype, {N, C}, normal(N * C, "d_out")),
+            d_weight(acc, {V, C}, normal(V * C, "d_weight"));
+        Values expected = d_weight.get();
+        const Values gradient = d_out.get();
+        for (size_t i = 0; i < gradient.size(); ++i)
+            expected[static_cast<size_t>(ids[i / C]) * C + i % C] += gradient[i];
+        Context context(test_device(), 2);
+        ops::embedding_backward(context, d_weight, d_out, id);
+        check_error("d_weight", d_weight, expected, acc == Dtype::f64 ? 1e-14 : 1e-6);
+    }
+}
+
 TEST_CASE("embedding: finite differences of the weight", "[not_cuda]") {
     TestTensor id({4}, {2, 0, 2, 1}), weight(Dtype::f64, {3, 5}, normal(15, "weight")), out(Dtype::f64, {4, 5}),
         d_out(Dtype::f64, {4, 5}, normal(20, "d_out")), d_weight(Dtype::f64, {3, 5}, Values(15, 0.0));
@@ -53,6 +73,23 @@ TEST_CASE("embedding: an id outside the vocabulary is an InternalError, or NaN o
             ops::embedding_forward(context, out, weight, id);
             for (int64_t i = 0; i < 10; ++i) CHECK(std::isnan(out.at(i)) == (i >= 5));
         }
+    }
+}
+
+TEST_CASE("embedding: gradients of ids outside the vocabulary go nowhere") {
+    // 3 and 259 are equal in their last eight bits, by which the GPU sorts first.
+    const std::vector<int32_t> ids{2, -1, 3, 2, 259, 0, 1 << 30, 2, std::numeric_limits<int32_t>::min()};
+    const auto N = static_cast<int64_t>(ids.size());
+    TestTensor id({N}, ids), d_out(Dtype::f32, {N, 5}, Values(static_cast<size_t>(N) * 5, 1.0)),
+        d_weight(Dtype::f32, {3, 5}, Values(15, 0.0));
+    Context context(test_device(), 1);
+    if (context.device() == Device::cpu) {
+        CHECK_THROWS_AS(ops::embedding_backward(context, d_weight, d_out, id), InternalError);
+    } else {
+        ops::embedding_backward(context, d_weight, d_out, id);
+        Values expected;
+        for (double rows : {1, 0, 3}) expected.insert(expected.end(), 5, rows);
+        check_error("d_weight", d_weight, expected, 0);
     }
 }
 

@@ -25,7 +25,8 @@ struct OptimizerRun {
     }
     void norm(Context& context, double clip) {
         on_device.set(scalars);
-        ops::global_norm(context, on_device.tensor(Dtype::u8), sums, gradients, ops::ParameterSet(context, kParameters), losses, clip);
+        ops::sums_of_squares(context, sums, gradients, ops::ParameterSet(context, kParameters));
+        ops::global_norm(context, on_device.tensor(Dtype::u8), sums, losses, clip);
         scalars = on_device.get();
     }
     void step(Context& context) {
