@@ -41,6 +41,11 @@ if ! command -v nvcc >/dev/null; then
   echo "test: nvcc is not on the PATH, so the CUDA backend was not compiled"
   exit 0
 fi
+# The tests read the machine code with cuobjdump; a toolkit without it gets PyPI's, where that is within reach.
+if ! command -v cuobjdump >/dev/null && [ ! -e build/cuda-tools ] && command -v python3 >/dev/null; then
+  python3 -m pip install -q --no-deps --target build/cuda-tools \
+    nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm 2>/dev/null || rm -rf build/cuda-tools
+fi
 cmake --preset cuda -DBALLAST_BUILD_BENCHMARKS=ON >/dev/null
 cmake --build --preset cuda
 labels=cuda-build

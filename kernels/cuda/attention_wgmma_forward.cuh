@@ -201,7 +201,7 @@ struct WgmmaForwardBlock {
                 if (c0 + kOther > columns || !near.holds(0, warp_count, c0, kOther)) hide(s, near, places, columns);
                 MmaSoftmax<1>::Decay decay;
                 // A wait in both arms of a branch on a vote: left alone, ptxas moves it above the exponentials, which
-                // then do not overlap the product (tests/cuda/check_overlap.cmake reads the machine code).
+                // then do not overlap the product (tests/cuda/overlap_test.py reads the machine code).
                 if (softmax.weigh(s, factor, decay)) {
                     simt::ptx::wgmma_wait<0>();
                     simt::ptx::pin_registers(flat(o));

@@ -37,8 +37,7 @@ __global__ void sums_of_squares_kernel(double* partials, const A* gradients, con
     SIMT_SHARED(double, warps, [kWarpSize]);
     const Piece piece = pieces[blockIdx.x];
     double sum = 0;
-    for_elements(piece, [&](auto n, int64_t i) {
-        constexpr int N = n;
+    for_elements(piece, [&]<int N>(std::integral_constant<int, N>, int64_t i) {
         A g[N];
         load(g, gradients + i);
         SIMT_UNROLL
@@ -94,8 +93,7 @@ __global__ void adamw_kernel(Accumulator<T>* master, T* compute, Accumulator<T>*
             c1 = static_cast<A>(1 - options.beta1), c2 = static_cast<A>(1 - options.beta2),
             i1 = static_cast<A>(corrections[0]), i2 = static_cast<A>(corrections[1]), eps = static_cast<A>(options.eps),
             decay = static_cast<A>(piece.decay ? options.weight_decay : 0);
-    for_elements(piece, [&](auto n, int64_t i) {
-        constexpr int N = n;
+    for_elements(piece, [&]<int N>(std::integral_constant<int, N>, int64_t i) {
         A g[N], p[N], m0[N], v0[N];  // all loads before the first square root
         load(g, gradients + i);
         load(p, master + i);
