@@ -129,7 +129,8 @@ double difference(const Context& context, const Tensor& a, const Tensor& b) {
 
 class Comparison {
   public:
-    explicit Comparison(double seconds) : context_(Device::cuda), timer_(context_, seconds) {
+    Comparison(double seconds, std::string path)
+        : context_(Device::cuda), timer_(context_, seconds), path_(std::move(path)) {
         if (cudnnCreate(&handle_) != CUDNN_STATUS_SUCCESS) throw std::runtime_error("cuDNN does not start");
         cudnnSetStream(handle_, reinterpret_cast<cudaStream_t>(context_.stream()));
         report_["cudnn"] = cudnnGetVersion();
@@ -140,7 +141,7 @@ class Comparison {
     Comparison(const Comparison&) = delete;
     Comparison& operator=(const Comparison&) = delete;
 
-    nlohmann::ordered_json run(double budget) {
+    void run(double budget) {
         const auto begin = std::chrono::steady_clock::now();
         for (const AttentionShape& shape : attention_shapes(false))
             for (const Normaliser normaliser : {Normaliser::softmax, Normaliser::sink_logit}) {
@@ -150,7 +151,7 @@ class Comparison {
                 else
                     report_["left_out"].push_back(fmt::format("{} T {}", shape.model, shape.T));
             }
-        return report_;
+        save();
     }
     bool agree() const { return agree_; }
 
@@ -243,10 +244,16 @@ class Comparison {
     void print(const nlohmann::ordered_json& line) {
         report_["attention"].push_back(line);
         std::cout << line.dump() << '\n' << std::flush;
+        save();
+    }
+    /// After every figure: a run that is stopped leaves what it has. (The front end has a JSON library of its own.)
+    void save() const {
+        if (!path_.empty()) write_file(path_, report_.dump(2) + "\n");
     }
 
     Context context_;
     Timer timer_;
+    std::string path_;
     cudnnHandle_t handle_ = nullptr;
     nlohmann::ordered_json report_;
     bool agree_ = true;
@@ -263,9 +270,8 @@ int main(int argc, char** argv) {
     app.add_option("--json", path, "write the figures there");
     CLI11_PARSE(app, argc, argv);
     try {
-        Comparison comparison(seconds);
-        const auto report = comparison.run(budget);
-        if (!path.empty()) write_file(path, report.dump(2) + "\n");  // the front end has a JSON library of its own
+        Comparison comparison(seconds, path);
+        comparison.run(budget);
         return comparison.agree() ? 0 : 3;
     } catch (const std::exception& error) {
         std::cerr << "bench_cudnn_attention: " << error.what() << '\n';

@@ -42,7 +42,7 @@ class Bench {
           timer_(context_, s.smoke ? 0.0 : s.seconds),
           memory_limit_(context_, s.smoke) {}
 
-    nlohmann::ordered_json run() {
+    void run() {
         gemm_flops_per_second_ = gemm_limit(context_, x_, settings_.smoke);
         report_["device"] = device_description(context_);
         report_["dtype"] = name_of(x_);
@@ -54,7 +54,7 @@ class Bench {
         report_["attention"] = nlohmann::ordered_json::array();
         if (settings_.only != "attention") all_ops();
         if (settings_.only != "ops") all_attention();
-        return report_;
+        save();
     }
 
   private:
@@ -105,6 +105,11 @@ class Bench {
     void op(const std::string& name, const std::string& shape, const Work& work, const std::function<void()>& run) {
         if (out_of_time(name)) return;
         report_["ops"].push_back(record(name, shape, work, timer_(run)));
+        save();
+    }
+    /// After every figure: a run that is stopped leaves what it has.
+    void save() const {
+        if (!settings_.json.empty()) write_json_file(settings_.json, report_);
     }
     bool out_of_time(const std::string& name) {
         if (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count() < settings_.budget)
@@ -276,12 +281,9 @@ class Bench {
         if (out_of_time("attention " + shape + ", " + sink)) return;
         const AttentionCase x(context_, s, x_, normaliser);
         const auto add = [&](const char* direction, double flops, const auto& run) {
-            auto line = record(std::string("attention_") + direction + ", " + sink, shape, {0, flops}, timer_(run));
-            if (context_.device() != Device::cpu) {  // what a GPU other than sm_90a cannot run, the same kernels again
-                context_.set_attention_kernels(AttentionKernels::wgmma);
-                line["wgmma_seconds"] = timer_(run).median;
-                context_.set_attention_kernels(AttentionKernels::automatic);
-            }
+            report_["attention"].push_back(
+                record(std::string("attention_") + direction + ", " + sink, shape, {0, flops}, timer_(run)));
+            auto& line = report_["attention"].back();
             line.update({{"model", s.model},
                          {"B", s.B},
                          {"T", s.T},
@@ -289,7 +291,13 @@ class Bench {
                          {"D", s.D},
                          {"direction", direction},
                          {"normaliser", sink}});
-            report_["attention"].push_back(line);
+            save();
+            if (context_.device() == Device::cpu) return;
+            // What a GPU other than sm_90a cannot run, the same kernels again.
+            context_.set_attention_kernels(AttentionKernels::wgmma);
+            line["wgmma_seconds"] = timer_(run).median;
+            context_.set_attention_kernels(AttentionKernels::automatic);
+            save();
         };
         add("forward", s.forward_flops(), [&] { x.forward(context_); });
         add("backward", s.backward_flops(), [&] { x.backward(context_); });
@@ -320,8 +328,7 @@ int main(int argc, char** argv) {
     app.add_flag("--smoke", s.smoke, "tiny shapes, one run each: shows that everything works, measures nothing");
     CLI11_PARSE(app, argc, argv);
     try {
-        const auto report = Bench(s).run();
-        if (!s.json.empty()) write_json_file(s.json, report);
+        Bench(s).run();
     } catch (const std::exception& error) {
         std::cerr << "bench_ops: " << error.what() << '\n';
         return 1;

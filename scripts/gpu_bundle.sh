@@ -54,7 +54,7 @@ rm -rf "$out" "$out.tar.xz"
 mkdir -p "$out"/{bin,lib,lib-fallback,data,scripts}
 cmake --install "build/$preset" --component bundle --strip --prefix "$out" >/dev/null
 cp -r configs LICENSE "$out"
-cp scripts/gpu_check.sh scripts/gpu_report.py scripts/pytorch_baseline.py "$out/scripts"
+cp scripts/gpu_{check,libraries,tests}.sh scripts/gpu_report.py scripts/pytorch_baseline.py "$out/scripts"
 ln -s scripts/gpu_check.sh "$out/gpu_check.sh"
 
 # Libraries. CUDA's come from the GPU machine; the C library's are every machine's own; the compiler's go aside, for a machine

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Reads what the stages of gpu_check.sh left in OUT and writes OUT/results.json, OUT/results.md and OUT/losses.svg.
+"""Reads what the stages of gpu_check.sh left in OUT/part-1 and OUT/part-2, whole or not, and writes OUT/results.json, OUT/results.md
+and OUT/losses.svg.
 
     gpu_report.py write OUT
     gpu_report.py compare RUN_A RUN_B --tolerance T     losses and gradient norms of two runs; exit code 1: they differ
@@ -37,12 +38,22 @@ def read_lines(path):
     return rows
 
 
-def read_stages(path):
-    keys = ("name", "kind", "status", "seconds", "detail")
-    stages = [dict(zip(keys, line.split("\t"))) for line in path.read_text().splitlines() if line.count("\t") == 4]
-    for stage in stages:
-        stage["seconds"] = int(stage["seconds"])
-    return stages
+def read_rows(path, columns):
+    """The whole lines of a file of tab-separated values."""
+    if not path.exists():
+        return []
+    rows = [line.split("\t") for line in path.read_text(errors="replace").splitlines()]
+    return [row for row in rows if len(row) == columns]
+
+
+def read_stages(part):
+    """Every planned stage once, in order. One that began and has no end was interrupted, one that did not begin was not run."""
+    stages = {name: {"part": part.name, "name": name, "kind": kind, "status": "not run", "seconds": 0, "detail": ""}
+              for name, kind in read_rows(part / "plan.tsv", 2)}
+    for name, kind, status, seconds, detail in read_rows(part / "stages.tsv", 5):
+        stages[name] = {"part": part.name, "name": name, "kind": kind, "status": "interrupted" if status == "running" else status,
+                        "seconds": int(seconds), "detail": detail}
+    return list(stages.values())
 
 
 def read_machine(log):
@@ -53,19 +64,53 @@ def read_machine(log):
         return match.group(1).strip() if match else None
     return {"gpu": find(r"^\S*\s+cuda: ([^,\n]+)") or find(r"^\S*\s+simt: (.+)$"), "backend": find(r"^\S*\s+((?:cuda|simt): .+)$"),
             "driver": find(r"Driver Version: (\S+)"), "processor": find(r"^processor\s+(.+)$"),
-            "bundle": next((json.loads(l) for l in text.splitlines() if l.startswith('{"commit"')), None)}
+            "bundle": next((json.loads(l) for l in text.splitlines() if re.fullmatch(r'\{"commit".*\}', l)), None)}
+
+
+def read_conformance(log):
+    """The records that do not agree, each with why, and the summary; None when nothing was compared."""
+    if not log.exists():
+        return None
+    lines = log.read_text(errors="replace").splitlines()
+    summary = [line for line in lines if re.fullmatch(r"\d+ records agree, \d+ differ, \d+ are missing", line)]
+    if not summary:
+        return None
+    bad = [re.split(r"\s+(?=DIFFERS|MISSING)", line, maxsplit=1) for line in lines if re.search(r"\s(DIFFERS|MISSING)", line)]
+    return {"summary": summary[-1], "not_agreeing": [{"record": b[0], "why": b[1]} for b in bad]}
+
+
+def read_tests(folder):
+    """Rooms' tests by status; a test that is listed and has no status was not run, or was stopped."""
+    rooms = {}
+    for path in sorted(folder.glob("*.names")):
+        status = {name: "not run" for name in path.read_text(errors="replace").splitlines() if name}
+        status.update((name, how) for how, _, name in read_rows(path.with_suffix(".tsv"), 3))
+        by_status = {}
+        for name, how in status.items():
+            by_status.setdefault(how, []).append(name)
+        rooms[path.stem] = {"of": len(status), "ok": len(by_status.pop("ok", [])), "others": by_status}
+    return rooms
 
 
 def collect(out):
-    steps = [read_json(p) for p in sorted(out.glob("step-*.raw.json"))]
-    ablation = {}
-    for path in sorted(out.glob("ablation-*.jsonl")):
-        ablation[path.stem.removeprefix("ablation-")] = read_lines(path)
-    return {"date": datetime.date.today().isoformat(), "machine": read_machine(out / "logs" / "machine.log"),
-            "stages": read_stages(out / "stages.tsv"), "ops": read_json(out / "ops.raw.json"),
-            "attention": read_json(out / "attention.raw.json"), "cudnn": read_json(out / "cudnn.raw.json"),
-            "steps": sorted((s for s in steps if s), key=lambda s: s["batch"]), "pytorch": read_json(out / "pytorch.raw.json"),
-            "ablation": ablation}
+    parts = sorted(p for p in out.glob("part-*") if p.is_dir())
+    machines = [read_machine(part / "logs" / "machine.log") for part in parts]
+    results = {"date": datetime.date.today().isoformat(),
+               "machine": next((m for m in machines if m["backend"]), read_machine(out / "none")),
+               "machines": {part.name: machine for part, machine in zip(parts, machines)},
+               "stages": [], "conformance": None, "tests": {}, "ops": None, "attention": None, "cudnn": None, "steps": [],
+               "pytorch": None, "ablation": {}}
+    for part in parts:
+        results["stages"] += read_stages(part)
+        results["tests"].update(read_tests(part / "tests"))
+        results["conformance"] = read_conformance(part / "logs" / "conformance.log") or results["conformance"]
+        for name in ("ops", "attention", "cudnn", "pytorch"):
+            results[name] = read_json(part / f"{name}.raw.json") or results[name]
+        results["steps"] += [s for s in map(read_json, part.glob("step-*.raw.json")) if s]
+        for path in sorted(part.glob("ablation/*/metrics.jsonl")):
+            results["ablation"][path.parent.name] = read_lines(path)
+    results["steps"].sort(key=lambda s: s["batch"])
+    return results
 
 
 # ---- targets --------------------------------------------------------------------------------------------------------
@@ -141,15 +186,41 @@ def microseconds(seconds):
     return "—" if seconds is None else f"{seconds * 1e6:,.1f}"
 
 
+FINE = ("ok", "skipped")
+
+
+def names_of(stages):
+    return ", ".join(f"{s['name']} ({s['status']})" for s in stages)
+
+
 def proofs_section(results):
-    rows = [(s["name"], s["kind"], s["status"] if s["status"] in ("ok", "skipped") else f"**{s['status']}**", s["seconds"],
-             s["detail"]) for s in results["stages"]]
-    bad = [s["name"] for s in results["stages"] if s["kind"] == "proof" and s["status"] not in ("ok", "skipped")]
-    skipped = [s["name"] for s in results["stages"] if s["kind"] == "proof" and s["status"] == "skipped"]
-    lines = ["## Stages", "", f"**Failed proofs: {', '.join(bad)}.**" if bad else "Every proof that ran holds."]
-    if skipped:
-        lines.append(f"Not proven here: {', '.join(skipped)}.")
-    return lines + [""] + table(("stage", "kind", "status", "s", "detail"), rows)
+    rows = [(s["part"], s["name"], s["kind"], s["status"] if s["status"] in FINE else f"**{s['status']}**", s["seconds"], s["detail"])
+            for s in results["stages"]]
+    proofs = [s for s in results["stages"] if s["kind"] in ("proof", "extra")]
+    bad = [s for s in proofs if s["status"] in ("failed", "timeout", "interrupted")]
+    open_ = [s for s in proofs if s["status"] in ("skipped", "left-out", "not run")]
+    lines = ["## Stages", ""]
+    lines.append(f"**Failed proofs: {names_of(bad)}.**" if bad else "Every proof that ran holds." if proofs else "Nothing was proven.")
+    if open_:
+        lines.append(f"Not proven here: {names_of(open_)}.")
+    return lines + [""] + table(("part", "stage", "kind", "status", "s", "detail"), rows)
+
+
+def tests_section(results):
+    """What did not pass, by name."""
+    if not results["tests"] and not results["conformance"]:
+        return []
+    lines = ["## Tests and wrappers", ""]
+    rows = [(room, t["ok"], t["of"], "; ".join(f"{how}: {', '.join(names)}" for how, names in t["others"].items()) or "—")
+            for room, t in results["tests"].items()]
+    if rows:
+        lines += table(("tests of", "passed", "of", "others"), rows)
+    if results["conformance"]:
+        lines += [f"simt_conformance: {results['conformance']['summary']}.", ""]
+        bad = [(b["record"], b["why"]) for b in results["conformance"]["not_agreeing"]]
+        if bad:
+            lines += table(("record", ""), bad)
+    return lines
 
 
 def ops_section(results):
@@ -256,21 +327,22 @@ def markdown(results):
              f"{machine['backend'] or 'backend unknown'}; host: {machine['processor'] or 'unknown'}.", "", "## Targets", ""]
     marks = {True: "met", False: "**missed**", None: "—"}
     lines += table(("what", "target", "measured", ""), [(w, t, m, marks[v]) for w, t, m, v in targets(results)])
-    for section in (proofs_section, ops_section, attention_section, steps_section, ablation_section):
+    for section in (proofs_section, tests_section, ops_section, attention_section, steps_section, ablation_section):
         lines += section(results)
     return "\n".join(lines)
 
 
 def write(out):
     results = collect(out)
+    if not results["stages"]:
+        print(f"gpu_report: {out} has no part-1 or part-2 of gpu_check.sh", file=sys.stderr)
+        return 2
     results["targets"] = [dict(zip(("what", "target", "measured", "met"), row)) for row in targets(results)]
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (out / "results.md").write_text(markdown(results))
     drawing = svg({arm: losses_of(lines) for arm, lines in results["ablation"].items()})
     if drawing:
         (out / "losses.svg").write_text(drawing)
-    for path in [*out.glob("*.raw.json"), *out.glob("ablation-*.jsonl")]:
-        path.unlink()  # all of it is in results.json
     print(out / "results.md")
     return 0
 

@@ -1,10 +1,10 @@
 // Sums down columns, in two steps with one order of additions: every block of rows writes its own partial sums
-// [blocks, width], then add_partials adds them up in the order of the blocks.
+// [blocks, width], then add_partials (partial_sums.cuh) adds them up as a tree.
 #pragma once
 
 #include <algorithm>
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/partial_sums.cuh"
 
 namespace ballast::cuda {
 
@@ -16,24 +16,6 @@ struct RowBlocks {
     explicit RowBlocks(int64_t count)
         : rows(count), per_block(std::max<int64_t>(4, ceil_div(count, 128))), blocks(ceil_div(count, per_block)) {}
 };
-
-/// sums[c] += partials[0][c] + partials[1][c] + … for c < width; partials lie `stride` elements apart.
-template <class A>
-__global__ void add_partials_kernel(A* sums, const A* partials, int64_t count, int64_t stride, int64_t width) {
-    const int64_t c = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    if (c >= width) return;
-    A sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += partials[i * stride + c];
-    sums[c] += sum;
-}
-
-template <class A>
-void add_partials(Context& context, A* sums, const A* partials, int64_t count, int64_t stride, int64_t width) {
-    constexpr int kThreads = 128;
-    if (width == 0 || count == 0) return;
-    launch(add_partials_kernel<A>, grid_of(width, kThreads), kThreads, {}, context.stream(), sums, partials, count,
-           stride, width);
-}
 
 /// partials [gridDim.y, width]: sums of each block's rows of x [rows, width]. A thread owns N columns.
 template <class T, int N>
@@ -82,7 +64,7 @@ void add_column_sums(Context& context, Accumulator<T>* sums, const T* x, int64_t
         run(std::integral_constant<int, kPackSize<T>>{});
     else
         run(std::integral_constant<int, 1>{});
-    add_partials(context, sums, partials, blocks.blocks, width, width);
+    add_partials<Accumulator<T>>(context, {&sums, 1}, partials, blocks.blocks, width, width);
 }
 
 }  // namespace ballast::cuda

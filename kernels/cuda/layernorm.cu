@@ -1,5 +1,7 @@
 #include "kernels/cuda/layernorm.cuh"
 
+#include <vector>
+
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/ops.h"
 
@@ -56,17 +58,17 @@ void launch_backward(Context& context, const Tensor& d_y, std::span<const LayerN
            context.stream(), data_of<T>(d_y), norms, from, means, rstds, rows, channels);
 
     const RowBlocks blocks(rows);
-    const int64_t of_norm = kParameters<kCentred> * channels, stride = kNorms * of_norm;
+    const int64_t stride = kNorms * kParameters<kCentred> * channels;
     const Scratch::Block scratch(context.scratch(), static_cast<size_t>(blocks.blocks * stride) * sizeof(A));
     A* partials = static_cast<A*>(scratch.data());
     launch(layernorm_parameters_kernel<T, N, kNorms, kCentred>, column_grid(blocks, channels, N), kColumnThreads, {},
            context.stream(), partials, norms, from, means, rstds, rows, blocks.per_block, channels);
+    std::vector<A*> sums;
     for (const LayerNormGradient& norm : gradients) {
-        add_partials(context, data_of<A>(norm.d_weight_C), partials, blocks.blocks, stride, channels);
-        if constexpr (kCentred)
-            add_partials(context, data_of<A>(norm.d_bias_C), partials + channels, blocks.blocks, stride, channels);
-        partials += of_norm;
+        sums.push_back(data_of<A>(norm.d_weight_C));
+        if constexpr (kCentred) sums.push_back(data_of<A>(norm.d_bias_C));
     }
+    add_partials<A>(context, sums, partials, blocks.blocks, stride, channels);
 }
 
 template <class T, int kNorms, bool kCentred>

@@ -12,7 +12,8 @@
 // (without b and c: 1 + kNorms), backward (3 + kNorms) C and, for the parameters, (1 + kNorms) C again, much of it from
 // L2. Forward a lane keeps its part of y in registers, up to kHeldPacks packs (2048 bf16 or 1024 f32 a row); wider and
 // unaligned rows, and the backward pass, are read again and found in L1 or L2. Deterministic: lanes take fixed columns,
-// sums over lanes are butterflies, sums over rows go by column_sums.cuh.
+// sums over lanes are butterflies, sums over rows go by column_sums.cuh and
+// partial_sums.cuh.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -20,7 +21,7 @@
 namespace ballast::cuda {
 
 inline constexpr int kLayerNormThreads = 256, kLayerNormWarps = kLayerNormThreads / kWarpSize;
-inline constexpr int kHeldPacks = 8;
+inline constexpr int kHeldPacks = 8, kRowsInFlight = 4;
 
 /// y = a + b + c; with b absent y is not written and stands for a.
 template <class T>
@@ -169,7 +170,8 @@ __global__ void layernorm_backward_kernel(T* d_y, NormGradients<T, kNorms> norms
 template <bool kCentred>
 inline constexpr int kParameters = kCentred ? 2 : 1;
 
-/// partials [gridDim.y, kNorms, kParameters, channels]: sums of each block's rows. A thread owns N columns.
+/// partials [gridDim.y, kNorms, kParameters, channels]: sums of each block's rows. A thread owns N columns; the loads
+/// of kRowsInFlight rows come before their sums, so that few threads keep memory busy.
 template <class T, int N, int kNorms, bool kCentred>
 __global__ void layernorm_parameters_kernel(Accumulator<T>* partials, NormGradients<T, kNorms> norms, const T* y,
                                             const Accumulator<T>* mean, const Accumulator<T>* rstd, int64_t rows,
@@ -178,17 +180,31 @@ __global__ void layernorm_parameters_kernel(Accumulator<T>* partials, NormGradie
     const int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N;
     if (c >= channels) return;
     const int64_t begin = blockIdx.y * rows_per_block, end = min(rows, begin + rows_per_block);
-    A values[N], g[N], d_weight[kNorms][N] = {}, d_bias[kNorms][N] = {};
-    for (int64_t row = begin; row < end; ++row) {
-        load(values, y + row * channels + c);
-        const A m = kCentred ? mean[row] : A(0), r = rstd[row];
+    A d_weight[kNorms][N] = {}, d_bias[kNorms][N] = {};
+    for (int64_t row = begin; row < end; row += kRowsInFlight) {
+        Pack<T, N> values[kRowsInFlight], gradients[kRowsInFlight][kNorms];
+        A m[kRowsInFlight], r[kRowsInFlight];
         SIMT_UNROLL
-        for (int k = 0; k < kNorms; ++k) {
-            load(g, norms.d_out[k] + row * channels + c);
+        for (int j = 0; j < kRowsInFlight; ++j) {
+            const int64_t at = min(row + j, end - 1);
+            values[j] = *reinterpret_cast<const Pack<T, N>*>(y + at * channels + c);
             SIMT_UNROLL
-            for (int i = 0; i < N; ++i) {
-                d_weight[k][i] += g[i] * ((values[i] - m) * r);
-                d_bias[k][i] += g[i];
+            for (int k = 0; k < kNorms; ++k)
+                gradients[j][k] = *reinterpret_cast<const Pack<T, N>*>(norms.d_out[k] + at * channels + c);
+            m[j] = kCentred ? mean[at] : A(0);
+            r[j] = rstd[at];
+        }
+        SIMT_UNROLL
+        for (int j = 0; j < kRowsInFlight; ++j) {
+            if (row + j >= end) break;
+            SIMT_UNROLL
+            for (int k = 0; k < kNorms; ++k) {
+                SIMT_UNROLL
+                for (int i = 0; i < N; ++i) {
+                    const A g = widen(gradients[j][k].v[i]);
+                    d_weight[k][i] += g * ((widen(values[j].v[i]) - m[j]) * r[j]);
+                    d_bias[k][i] += g;
+                }
             }
         }
     }

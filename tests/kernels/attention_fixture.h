@@ -1,8 +1,10 @@
 // Runs the attention ops on a case of the oracle.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "tests/kernels/reference/attention.h"
 
@@ -23,11 +25,14 @@ inline void fill(AttentionCase& x, Dtype dtype, double spread = 1.0) {
     }
 }
 
-/// The kernels that a case is tested on: those the device starts with and, where they have an effect, all it has.
+/// The kernels that a case is tested on: those the device starts with and, where they have an effect, all it has, or
+/// the one that BALLAST_TEST_ATTENTION names (mma, wgmma): on a GPU a trap in one should not hide what the other does.
 inline std::vector<AttentionKernels> kernels_for(const AttentionCase& x, Dtype dtype) {
     const bool choice = test_device() != Device::cpu && is_narrow(dtype) && x.D > 32 && x.D <= 128;
     if (!choice) return {AttentionKernels::automatic};
-    return {AttentionKernels::mma, AttentionKernels::wgmma};
+    const char* only = std::getenv("BALLAST_TEST_ATTENTION");
+    if (only == nullptr) return {AttentionKernels::mma, AttentionKernels::wgmma};
+    return {std::string_view(only) == "wgmma" ? AttentionKernels::wgmma : AttentionKernels::mma};
 }
 
 inline const char* name_of(AttentionKernels kernels) {

@@ -18,8 +18,20 @@ processor  Intel(R) Xeon(R); units: AVX2
 """
 STAGES = [("machine", "measure", "ok", 1, ""), ("conformance", "proof", "ok", 3, ""),
           ("tests-kernels", "proof", "failed", 20, "exit code 1: 2 of 41 test cases | failed"),
-          ("sanitizer-memcheck", "proof", "skipped", 0, "compute-sanitizer is not on the PATH"),
-          ("parity", "proof", "timeout", 60, "stopped after 60 s"), ("ablation", "proof", "left-out", 0, "no time was left")]
+          ("sanitizer-memcheck", "extra", "skipped", 0, "compute-sanitizer is not on the PATH"),
+          ("parity", "proof", "running", 0, ""), ("parity", "proof", "timeout", 60, "stopped after 60 s"),
+          ("ablation", "extra", "left-out", 0, "no time was left"), ("repeatability", "proof", "running", 0, "")]
+PLAN = [("machine", "measure"), ("conformance", "proof"), ("tests-kernels", "proof"), ("sanitizer-memcheck", "extra"), ("parity", "proof"),
+        ("ablation", "extra"), ("repeatability", "proof"), ("tests-eval", "proof")]
+CONFORMANCE = """types: bf16: every value to f32                              agrees   65536 words, exact, worst 0 of 0
+wgmma-fp16: fp16 n64, A k-major 128, B k-major 128         DIFFERS 3 of 8192 words, first 7: 00000000 and 3f800000 (worst inf)
+setmaxnreg: one warpgroup gives, two take                  MISSING: the program ended while it ran
+178 records agree, 1 differ, 1 are missing
+"""
+
+
+def lines_of(rows):
+    return "".join("\t".join(map(str, row)) + "\n" for row in rows)
 
 
 def attention(model, length, head, direction, normaliser, seconds, **more):
@@ -53,15 +65,17 @@ class Report(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
         self.out = pathlib.Path(self.folder.name)
-        (self.out / "logs").mkdir()
-        (self.out / "logs" / "machine.log").write_text(MACHINE)
-        (self.out / "stages.tsv").write_text("".join("\t".join(map(str, s)) + "\n" for s in STAGES))
+        self.put("part-1/logs/machine.log", MACHINE)
+        self.put("part-1/plan.tsv", lines_of(PLAN))
+        self.put("part-1/stages.tsv", lines_of(STAGES))
 
     def tearDown(self):
         self.folder.cleanup()
 
     def put(self, name, value):
-        (self.out / name).write_text(value if isinstance(value, str) else json.dumps(value))
+        path = self.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
 
     def write(self):
         done = subprocess.run([*REPORT, "write", str(self.out)], capture_output=True, text=True)
@@ -79,21 +93,46 @@ class Report(unittest.TestCase):
 
     def test_failures_are_named(self):
         _, text = self.write()
-        self.assertIn("**Failed proofs: tests-kernels, parity, ablation.**", text)
-        self.assertIn("Not proven here: sanitizer-memcheck.", text)
+        self.assertIn("**Failed proofs: tests-kernels (failed), parity (timeout), repeatability (interrupted).**", text)
+        self.assertIn("Not proven here: sanitizer-memcheck (skipped), ablation (left-out), tests-eval (not run).", text)
+        self.assertEqual(text.count("| parity |"), 1)
         self.assertIn("2 of 41 test cases \\| failed", text)  # a bar must not break the table
         self.assertIn("**left-out**", text)
 
+    def test_tests_and_records_are_named(self):
+        self.put("part-1/tests/kernels.names", "a: one\nb: two, three\nc | four\nd\n")
+        self.put("part-1/tests/kernels.tsv", "ok\t2\ta: one\nfailed\t1\tb: two, three\nskipped\t0\tc | four\nfai")
+        self.put("part-1/logs/conformance.log", CONFORMANCE)
+        results, text = self.write()
+        self.assertEqual(results["tests"]["kernels"], {"of": 4, "ok": 1, "others": {
+            "failed": ["b: two, three"], "skipped": ["c | four"], "not run": ["d"]}})
+        self.assertEqual([r["record"].split(":")[0] for r in results["conformance"]["not_agreeing"]], ["wgmma-fp16", "setmaxnreg"])
+        self.assertIn("178 records agree, 1 differ, 1 are missing", text)
+        self.assertIn("| setmaxnreg: one warpgroup gives, two take | MISSING: the program ended while it ran |", text)
+
+    def test_nothing_at_all(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([*REPORT, "write", folder], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("has no part-1 or part-2", done.stderr)
+
+    def test_a_kill_before_the_first_stage(self):
+        (self.out / "part-1" / "stages.tsv").unlink()
+        (self.out / "part-1" / "logs" / "machine.log").unlink()
+        results, text = self.write()
+        self.assertEqual({s["status"] for s in results["stages"]}, {"not run"})
+        self.assertIn("unknown device", text)
+
     def test_everything(self):
-        self.put("ops.raw.json", OPS)
-        self.put("attention.raw.json", ATTENTION)
-        self.put("cudnn.raw.json", CUDNN)
-        self.put("pytorch.raw.json", PYTORCH)
-        self.put("step-8.raw.json", step(8, 470000.0, 0.46, 0.02))
-        self.put("step-64.raw.json", step(64, 500000.0, 0.49, 0.04))
-        self.put("step-16.raw.json", '{"batch": 16, "tokens_per')  # its stage was stopped
-        self.put("ablation-vanilla.jsonl", "".join(json.dumps({"step": s, "loss": 9 - s / 100}) + "\n" for s in range(1, 301)) + '{"st')
-        self.put("ablation-zero_sink.jsonl", json.dumps({"step": 1, "loss": float("nan")}) + "\n")
+        self.put("part-1/ops.raw.json", OPS)
+        self.put("part-1/attention.raw.json", ATTENTION)
+        self.put("part-2/cudnn.raw.json", CUDNN)
+        self.put("part-2/pytorch.raw.json", PYTORCH)
+        self.put("part-2/step-8.raw.json", step(8, 470000.0, 0.46, 0.02))
+        self.put("part-2/step-64.raw.json", step(64, 500000.0, 0.49, 0.04))
+        self.put("part-2/step-16.raw.json", '{"batch": 16, "tokens_per')  # its stage was stopped
+        self.put("part-2/ablation/vanilla/metrics.jsonl", "".join(json.dumps({"step": s, "loss": 9 - s / 100}) + "\n" for s in range(1, 301)) + '{"st')
+        self.put("part-2/ablation/zero_sink/metrics.jsonl", json.dumps({"step": 1, "loss": float("nan")}) + "\n")
         results, text = self.write()
         met = self.met(results)
         self.assertEqual(met["attention forward, D 64, T 2048, beside cuDNN"], True)
@@ -112,12 +151,12 @@ class Report(unittest.TestCase):
         self.assertIn("580.159.04", text)
         self.assertIn("6.000", text)  # vanilla's loss at step 300
         self.assertIn("<polyline", (self.out / "losses.svg").read_text())
-        self.assertEqual(list(self.out.glob("*.raw.json")), [])
+        self.assertEqual(self.write()[0], results)  # again, from the same files
         self.assertEqual(len(results["ablation"]["vanilla"]), 300)
 
     def test_h200_has_its_own_target(self):
-        (self.out / "logs" / "machine.log").write_text(MACHINE.replace("H100 80GB HBM3", "H200"))
-        self.put("step-8.raw.json", step(8, 470000.0, 0.46, 0.02))
+        self.put("part-1/logs/machine.log", MACHINE.replace("H100 80GB HBM3", "H200"))
+        self.put("part-2/step-8.raw.json", step(8, 470000.0, 0.46, 0.02))
         results, text = self.write()
         self.assertEqual(self.met(results)["Pythia-160M training, MFU, best batch"], False)
         self.assertIn(">= 50 % (H200)", text)

@@ -1,5 +1,6 @@
 #include "tests/simt/conformance/records.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdio>
@@ -12,6 +13,8 @@
 namespace ballast::test {
 namespace {
 
+constexpr const char* kHeader = "ballast-conformance 2";
+constexpr const char* kRunning = "running\t";  // and the name of the record that runs now
 constexpr const char* kNames[] = {"exact", "relative", "ulp"};
 
 Agreement agreement_of(const std::string& name) {
@@ -46,11 +49,12 @@ double distance(const Record& record, uint32_t a, uint32_t b, double scale) {
     return INFINITY;
 }
 
+void say(const std::string& name, const std::string& what) { std::printf("%-58s %s\n", name.c_str(), what.c_str()); }
+
 /// One line about two records of one name; whether they agree.
 bool agree(const Record& a, const Record& b) {
-    const auto line = [&](const std::string& what) { std::printf("%-58s %s\n", a.name.c_str(), what.c_str()); };
     if (a.words.size() != b.words.size() || a.agreement != b.agreement || a.bound != b.bound) {
-        line("DIFFERS: other sizes or bounds; the files come from different versions");
+        say(a.name, "DIFFERS: other sizes or bounds; the files come from different versions");
         return false;
     }
     const double scale = a.agreement == Agreement::relative ? root_mean_square(a.words) : 1;
@@ -73,90 +77,140 @@ bool agree(const Record& a, const Record& b) {
                       "DIFFERS %zu of %zu words, first %zu: %08x and %08x (worst %.3g, %s bound %.3g)", beyond,
                       a.words.size(), first, a.words[first], b.words[first], worst,
                       kNames[static_cast<int>(a.agreement)], a.bound);
-    line(text);
+    say(a.name, text);
     return beyond == 0;
+}
+
+/// A record's first line: name, agreement, bound, number of words, why it was skipped; tabs between them.
+Record read_head(const std::string& line, size_t& count) {
+    std::istringstream fields(line);
+    Record record;
+    std::string agreement, bound, words;
+    std::getline(fields, record.name, '\t');
+    std::getline(fields, agreement, '\t');
+    std::getline(fields, bound, '\t');
+    std::getline(fields, words, '\t');
+    std::getline(fields, record.skipped);
+    record.agreement = agreement_of(agreement);
+    record.bound = std::strtod(bound.c_str(), nullptr);
+    count = std::strtoul(words.c_str(), nullptr, 10);
+    return record;
+}
+
+std::string text_of(const Record& record) {
+    // A name has no tabs; a bound is written to its last bit.
+    char bound[40];
+    std::snprintf(bound, sizeof bound, "%.17g", record.bound);
+    std::string text = record.name + '\t' + kNames[static_cast<int>(record.agreement)] + '\t' + bound + '\t' +
+                       std::to_string(record.words.size()) + '\t' + record.skipped + '\n';
+    for (size_t i = 0; i < record.words.size(); ++i) {
+        char word[12];
+        std::snprintf(word, sizeof word, "%08x%c", record.words[i],
+                      i % 12 == 11 || i + 1 == record.words.size() ? '\n' : ' ');
+        text += word;
+    }
+    return text;
+}
+
+/// Appends the whole words of one line.
+void read_words(const std::string& line, std::vector<uint32_t>& words) {
+    std::istringstream in(line);
+    for (std::string word; in >> word;)
+        if (word.size() == 8) words.push_back(static_cast<uint32_t>(std::stoul(word, nullptr, 16)));
 }
 
 }  // namespace
 
-void Records::write(const std::string& path) const {
-    std::ofstream out(path);
-    out << "ballast-conformance 1\n";
-    for (const Record& r : records_) {
-        // A name has no tabs; a bound is written to its last bit.
-        char bound[40];
-        std::snprintf(bound, sizeof bound, "%.17g", r.bound);
-        out << r.name << '\t' << kNames[static_cast<int>(r.agreement)] << '\t' << bound << '\t' << r.words.size()
-            << '\t' << r.skipped << '\n';
-        for (size_t i = 0; i < r.words.size(); ++i) {
-            char word[12];
-            std::snprintf(word, sizeof word, "%08x%c", r.words[i],
-                          i % 12 == 11 || i + 1 == r.words.size() ? '\n' : ' ');
-            out << word;
-        }
-    }
-    if (!out.flush()) throw std::runtime_error("cannot write " + path);
-}
-
-Records Records::read(const std::string& path) {
+void Records::read(const std::string& path) {
     std::ifstream in(path);
     std::string line;
-    if (!std::getline(in, line) || line != "ballast-conformance 1")
-        throw std::runtime_error(path + " is no file of simt_conformance");
-    Records records;
+    if (!std::getline(in, line) || line != kHeader)
+        throw std::runtime_error(path + " is no file of simt_conformance, or one of another version");
+    Record record;
+    size_t count = 0;
+    const auto keep = [&] {
+        if (record.name.empty() || record.words.size() != count) return;  // it was killed while it wrote
+        interrupted.erase(record.name);
+        whole.push_back(std::move(record));
+        record = {};
+    };
     while (std::getline(in, line)) {
-        std::istringstream fields(line);
-        Record r;
-        std::string agreement, bound, count;
-        std::getline(fields, r.name, '\t');
-        std::getline(fields, agreement, '\t');
-        std::getline(fields, bound, '\t');
-        std::getline(fields, count, '\t');
-        std::getline(fields, r.skipped);
-        r.agreement = agreement_of(agreement);
-        r.bound = std::strtod(bound.c_str(), nullptr);
-        r.words.resize(std::strtoul(count.c_str(), nullptr, 10));
-        for (uint32_t& word : r.words)
-            if (!(in >> std::hex >> word)) throw std::runtime_error(path + " ends within " + r.name);
-        if (!r.words.empty()) in.ignore(2, '\n');
-        records.add(std::move(r));
+        if (line.starts_with(kRunning)) {
+            keep();
+            record = {};
+            interrupted.insert(line.substr(std::strlen(kRunning)));
+        } else if (std::count(line.begin(), line.end(), '\t') == 4) {
+            keep();
+            record = read_head(line, count);
+        } else {
+            read_words(line, record.words);
+        }
     }
-    return records;
+    keep();
 }
 
-int compare(const Records& a, const Records& b) {
-    std::vector<std::string> skipped;
-    const auto is_skipped = [&](const Record& r) {
+Recorder::Recorder(const std::string& path) : path_(path) {
+    const bool goes_on = std::ifstream(path).peek() != std::ifstream::traits_type::eof();
+    if (goes_on) {
+        Records before;
+        before.read(path);
+        for (const Record& record : before.whole) known_.insert(record.name);
+        known_.merge(before.interrupted);
+    }
+    out_.open(path, std::ios::app);
+    write(goes_on ? "" : std::string(kHeader) + '\n');
+}
+
+void Recorder::write(const std::string& text) {
+    out_ << text << std::flush;
+    if (!out_) throw std::runtime_error("cannot write " + path_);
+}
+
+void Recorder::run(Record record, const std::function<Words()>& words) {
+    record.name.insert(0, prefix_);
+    if (!known_.insert(record.name).second) return;
+    running_ = record.name;
+    write('\n' + (kRunning + record.name) + '\n');  // whatever the line before was cut to
+    record.words = words();
+    write(text_of(record));
+    running_.clear();
+    ++written_;
+}
+
+void Recorder::skip(const std::string& why) { write(text_of({prefix_, Agreement::exact, 0, {}, why})); }
+
+int compare(const Records& expected, const Records& got) {
+    std::set<std::string> skipped;  // beginnings of names
+    for (const Records* side : {&expected, &got})
+        for (const Record& r : side->whole)
+            if (!r.skipped.empty() && skipped.insert(r.name).second) say(r.name, "skipped: " + r.skipped);
+    const auto is_skipped = [&](const std::string& name) {
         for (const std::string& prefix : skipped)
-            if (r.name.starts_with(prefix)) return true;
+            if (name.starts_with(prefix)) return true;
         return false;
     };
     std::map<std::string, const Record*> others;
-    for (const Records* side : {&a, &b})
-        for (const Record& r : side->all())
-            if (!r.skipped.empty()) {
-                std::printf("%-58s skipped: %s\n", r.name.c_str(), r.skipped.c_str());
-                skipped.push_back(r.name);
-            }
-    for (const Record& r : b.all())
-        if (!is_skipped(r)) others[r.name] = &r;
-    int differing = 0;
-    for (const Record& r : a.all()) {
-        if (is_skipped(r)) continue;
+    for (const Record& r : got.whole)
+        if (!is_skipped(r.name)) others[r.name] = &r;
+    int agreeing = 0, differing = 0, missing = 0;
+    for (const Record& r : expected.whole) {
+        if (is_skipped(r.name)) continue;
         const auto other = others.find(r.name);
-        if (other == others.end()) {
-            std::printf("%-58s DIFFERS: only in the first file\n", r.name.c_str());
-            ++differing;
-            continue;
+        if (other != others.end()) {
+            ++(agree(r, *other->second) ? agreeing : differing);
+            others.erase(other);
+        } else {
+            const bool begun = got.interrupted.contains(r.name);
+            say(r.name, begun ? "MISSING: the program ended while it ran" : "MISSING: it was not run");
+            ++missing;
         }
-        if (!agree(r, *other->second)) ++differing;
-        others.erase(other);
     }
     for (const auto& [name, record] : others) {
-        std::printf("%-58s DIFFERS: only in the second file\n", name.c_str());
+        say(name, "DIFFERS: only the second side has it");
         ++differing;
     }
-    return differing;
+    std::printf("%d records agree, %d differ, %d are missing\n", agreeing, differing, missing);
+    return differing + missing;
 }
 
 }  // namespace ballast::test

@@ -1,8 +1,11 @@
-// What the wrappers gave on one machine, as a text file, and the comparison of two of them.
+// What the wrappers gave on one machine, as a text file that grows record by record, and the comparison of two of them.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <fstream>
+#include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,47 +26,66 @@ struct Record {
     std::string skipped;  ///< why this machine has no words
 };
 
-class Records {
-  public:
-    template <class T>
-    void exact(const std::string& name, const std::vector<T>& values) {
-        add({name, Agreement::exact, 0, words_of(values), ""});
-    }
-    void relative(const std::string& name, double bound, const std::vector<float>& values) {
-        add({name, Agreement::relative, bound, words_of(values), ""});
-    }
-    void ulp(const std::string& name, double bound, const std::vector<float>& values) {
-        add({name, Agreement::ulp, bound, words_of(values), ""});
-    }
-    /// What would be recorded under names that begin so is not to be had here.
-    void skip(const std::string& prefix, const std::string& why) { add({prefix, Agreement::exact, 0, {}, why}); }
-    /// Names of what follows begin with `prefix`.
-    void begin_group(const std::string& prefix) { prefix_ = prefix; }
+/// What files of simt_conformance hold.
+struct Records {
+    std::vector<Record> whole;
+    std::set<std::string> interrupted;  ///< records that were begun, and whose end is not there
 
-    const std::vector<Record>& all() const { return records_; }
-    void write(const std::string& path) const;
-    /// Throws std::runtime_error naming the line that cannot be read.
-    static Records read(const std::string& path);
+    /// Adds a file's records. Throws std::runtime_error when it is none of simt_conformance's.
+    void read(const std::string& path);
+};
+
+/// Runs what is recorded and writes it at once: the record's name before it runs, its values when they are there. So a
+/// program that is killed by what it runs leaves every record before, and the name of the one that killed it.
+class Recorder {
+  public:
+    /// Goes on with the file at `path`: records that it holds, and those that ended the program, are not run again.
+    explicit Recorder(const std::string& path);
+
+    /// `values` is a function that runs kernels and returns a vector.
+    template <class Values>
+    void exact(const std::string& name, const Values& values) {
+        run({name, Agreement::exact, 0, {}, ""}, [&] { return words_of(values()); });
+    }
+    template <class Values>
+    void relative(const std::string& name, double bound, const Values& values) {
+        run({name, Agreement::relative, bound, {}, ""}, [&] { return words_of(values()); });
+    }
+    template <class Values>
+    void ulp(const std::string& name, double bound, const Values& values) {
+        run({name, Agreement::ulp, bound, {}, ""}, [&] { return words_of(values()); });
+    }
+    /// Nothing of the group that has begun is to be had here.
+    void skip(const std::string& why);
+    /// Names of what follows begin with `group` and a colon.
+    void begin_group(const std::string& group) { prefix_ = group + ": "; }
+
+    size_t written() const { return written_; }
+    /// The record that runs, empty between records.
+    const std::string& running() const { return running_; }
 
   private:
-    void add(Record record) {
-        record.name.insert(0, prefix_);
-        records_.push_back(std::move(record));
-    }
+    using Words = std::vector<uint32_t>;
+
+    void run(Record record, const std::function<Words()>& words);
+    void write(const std::string& text);
     /// The bytes, padded with zeros to whole words.
     template <class T>
-    static std::vector<uint32_t> words_of(const std::vector<T>& values) {
+    static Words words_of(const std::vector<T>& values) {
         const size_t bytes = values.size() * sizeof(T);
-        std::vector<uint32_t> words((bytes + 3) / 4);
+        Words words((bytes + 3) / 4);
         if (bytes > 0) std::memcpy(words.data(), static_cast<const void*>(values.data()), bytes);
         return words;
     }
 
-    std::string prefix_;
-    std::vector<Record> records_;
+    std::string path_, prefix_, running_;
+    std::set<std::string> known_;
+    std::ofstream out_;
+    size_t written_ = 0;
 };
 
-/// Prints a line a record and returns how many disagree. What either side skipped is named and does not count.
-int compare(const Records& a, const Records& b);
+/// Prints a line a record of `expected`, those that `got` lacks as MISSING, and a summary. Returns how many do not
+/// agree; what either side skipped is named and does not count.
+int compare(const Records& expected, const Records& got);
 
 }  // namespace ballast::test

@@ -117,24 +117,32 @@ void canonical_nans(std::vector<float>& values) {
 }
 
 template <class T>
-void record_type(Records& records) {
-    const std::string type = Names<T>::kName;
+std::vector<float> widened() {
     Buffer<float> wide(1 << 16);
     launch(widen_all<T>, (1 << 16) / kThreads, kThreads, {}, nullptr, wide.data());
-    auto widened = wide.values();
-    canonical_nans(widened);
-    records.exact(type + ": every value to f32", widened);
+    auto values = wide.values();
+    canonical_nans(values);
+    return values;
+}
 
+struct Narrowed {
+    std::vector<uint16_t> values;
+    std::vector<uint32_t> pairs;
+};
+template <class T>
+Narrowed narrowed() {
     const auto values = floats(4096);
     const Buffer<float> x(values);
     Buffer<uint16_t> narrow(values.size());
     Buffer<uint32_t> pairs(values.size());
     launch(narrow_all<T>, static_cast<unsigned>(values.size()) / kThreads, kThreads, {}, nullptr, narrow.data(),
            pairs.data(), x.data());
-    records.exact(type + ": f32 rounded", narrow.values());
-    records.exact(type + ": pairs packed", pairs.values());
+    return {narrow.values(), pairs.values()};
+}
 
-    const Philox random(29, type);
+template <class T>
+std::vector<Arithmetic> arithmetic_results() {
+    const Philox random(29, Names<T>::kName);
     std::vector<uint16_t> a(4096), b(4096);
     for (size_t i = 0; i < a.size(); ++i) {  // finite: about NaN, and what max makes of it, types_test.cpp
         a[i] = static_cast<uint16_t>(random.block(i)[0] & 0xbbff);
@@ -144,14 +152,20 @@ void record_type(Records& records) {
     Buffer<Arithmetic> results(a.size());
     launch(arithmetic<T>, static_cast<unsigned>(a.size()) / kThreads, kThreads, {}, nullptr, results.data(), da.data(),
            db.data());
-    records.exact(type + ": + - * fma max min neg abs and comparisons", results.values());
+    return results.values();
 }
 
-}  // namespace
+template <class T>
+void record_type(Recorder& recorder) {
+    const std::string type = Names<T>::kName;
+    recorder.exact(type + ": every value to f32", widened<T>);
+    recorder.exact(type + ": f32 rounded", [] { return narrowed<T>().values; });
+    recorder.exact(type + ": pairs packed", [] { return narrowed<T>().pairs; });
+    recorder.exact(type + ": + - * fma max min neg abs and comparisons", arithmetic_results<T>);
+}
 
-void record_types(Records& records) {
-    record_type<__nv_bfloat16>(records);
-    record_type<__half>(records);
+/// Of 1024 arguments in [-20, 20].
+std::vector<float> function_values(int function) {
     const Philox random(31, "functions");
     std::vector<float> x(1024);
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(40 * random.uniform(i) - 20);
@@ -160,10 +174,20 @@ void record_types(Records& records) {
     launch(functions, static_cast<unsigned>(x.size()) / kThreads, kThreads, {}, nullptr, out.data(), arguments.data(),
            static_cast<unsigned>(x.size()));
     const auto values = out.values();
-    for (size_t f = 0; f < kFunctions; ++f)
-        records.ulp(std::string("function: ") + kFunctionBounds[f].name, kFunctionBounds[f].bound,
-                    {values.begin() + static_cast<ptrdiff_t>(f * x.size()),
-                     values.begin() + static_cast<ptrdiff_t>((f + 1) * x.size())});
+    const auto first = values.begin() + function * static_cast<ptrdiff_t>(x.size());
+    return {first, first + static_cast<ptrdiff_t>(x.size())};
+}
+
+}  // namespace
+
+void record_types(Recorder& recorder) {
+    record_type<__nv_bfloat16>(recorder);
+    record_type<__half>(recorder);
+}
+
+void record_functions(Recorder& recorder) {
+    for (int f = 0; f < kFunctions; ++f)
+        recorder.ulp(kFunctionBounds[f].name, kFunctionBounds[f].bound, [f] { return function_values(f); });
 }
 
 }  // namespace ballast::test
