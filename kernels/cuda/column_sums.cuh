@@ -17,21 +17,36 @@ struct RowBlocks {
         : rows(count), per_block(std::max<int64_t>(4, ceil_div(count, 128))), blocks(ceil_div(count, per_block)) {}
 };
 
-/// partials [gridDim.y, width]: sums of each block's rows of x [rows, width]. A thread owns N columns.
+inline constexpr int kColumnWarps = 8, kColumnRowsInFlight = 4;
+
+/// partials [gridDim.y, width]: sums of each block's rows of x [rows, width]. A lane owns N columns; the block's rows
+/// are dealt to its warps in turn.
 template <class T, int N>
-__global__ void column_partials_kernel(Accumulator<T>* partials, const T* x, int64_t rows, int64_t rows_per_block,
-                                       int64_t width) {
-    const int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N;
-    if (c >= width) return;
+__global__ void __launch_bounds__(kColumnWarps* kWarpSize)
+    column_partials_kernel(Accumulator<T>* partials, const T* x, int64_t rows, int64_t rows_per_block, int64_t width) {
+    using A = Accumulator<T>;
+    constexpr int kWidth = static_cast<int>(kWarpSize) * N;
+    SIMT_SHARED(A, of_warp, [kColumnWarps][kWidth]);
+    const int64_t first = int64_t{blockIdx.x} * kWidth, c = first + threadIdx.x % kWarpSize * N;
     const int64_t begin = blockIdx.y * rows_per_block, end = min(rows, begin + rows_per_block);
-    Accumulator<T> sum[N] = {}, row[N];
-    for (int64_t r = begin; r < end; ++r) {
-        load(row, x + r * width + c);
-        SIMT_UNROLL
-        for (int i = 0; i < N; ++i) sum[i] += row[i];
-    }
+    A sum[N] = {}, row[kColumnRowsInFlight][N];
+    if (c < width)
+        for (int64_t r = begin + threadIdx.x / kWarpSize; r < end; r += kColumnRowsInFlight * kColumnWarps) {
+            SIMT_UNROLL
+            for (int k = 0; k < kColumnRowsInFlight; ++k)
+                if (r + k * kColumnWarps < end) load(row[k], x + (r + k * kColumnWarps) * width + c);
+            SIMT_UNROLL
+            for (int k = 0; k < kColumnRowsInFlight; ++k) {
+                if (r + k * kColumnWarps >= end) break;
+                SIMT_UNROLL
+                for (int i = 0; i < N; ++i) sum[i] += row[k][i];
+            }
+        }
     SIMT_UNROLL
-    for (int i = 0; i < N; ++i) partials[blockIdx.y * width + c + i] = sum[i];
+    for (int i = 0; i < N; ++i) of_warp[threadIdx.x / kWarpSize][threadIdx.x % kWarpSize * N + i] = sum[i];
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < kWidth && first + i < width; i += kColumnWarps * kWarpSize)
+        partials[blockIdx.y * width + first + i] = strided_sum<kColumnWarps>(&of_warp[0][i], kColumnWarps, kWidth);
 }
 
 inline constexpr int kColumnThreads = 64;
@@ -57,8 +72,10 @@ void add_column_sums(Context& context, Accumulator<T>* sums, const T* x, int64_t
     auto* partials = static_cast<Accumulator<T>*>(memory);
     const auto run = [&](auto n) {
         constexpr int N = n;
-        launch(column_partials_kernel<T, N>, column_grid(blocks, width, N), kColumnThreads, {}, context.stream(),
-               partials, x, rows, blocks.per_block, width);
+        dim3 grid = grid_of(width, int64_t{kWarpSize} * N);
+        grid.y = static_cast<unsigned>(blocks.blocks);
+        launch(column_partials_kernel<T, N>, grid, kColumnWarps * kWarpSize, {}, context.stream(), partials, x, rows,
+               blocks.per_block, width);
     };
     if (can_pack<T>(x, width))
         run(std::integral_constant<int, kPackSize<T>>{});
