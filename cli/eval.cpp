@@ -1,5 +1,6 @@
 // ballast eval streaming|table|sinks|logits
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
@@ -30,6 +31,11 @@ template <class Command>
 void add_text_options(CLI::App* app, Command& command) {
     command.text.add_to(app)->required();
     app->add_option("--json", command.json, "write the results to this file");
+}
+
+/// Four decimals; "nan" without a sign.
+std::string perplexity_cell(double perplexity) {
+    return std::isfinite(perplexity) ? fmt::format("{:.4f}", perplexity) : eval::perplexity_text(perplexity);
 }
 
 // ---- streaming ------------------------------------------------------------------------------------------------------
@@ -84,14 +90,16 @@ struct StreamingCommand {
             const auto result = eval::evaluate_streaming(context, *loaded.model, stream, cell,
                                                          [&](int64_t done) { progress.update(done); });
             progress.finish();
-            std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12.4f}\n", result.policy, result.sinks, result.cache,
-                                     result.tokens, result.perplexity)
+            std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12}\n", result.policy, result.sinks, result.cache,
+                                     result.tokens, perplexity_cell(result.perplexity))
                       << std::flush;
+            if (result.non_finite > 0)
+                log_warning(fmt::format("{}: {}; {}", cell.policy.name(), eval::non_finite_text(result),
+                                        eval::kNonFiniteAdvice));
             results.push_back(eval::to_json(result));
         }
         if (!json.empty())
-            write_json_file(json,
-                            ordered_json{{"model", loaded.source}, {"step", loaded.step}, {"results", results}});
+            write_json_file(json, ordered_json{{"model", loaded.source}, {"step", loaded.step}, {"results", results}});
     }
 };
 

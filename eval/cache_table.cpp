@@ -13,21 +13,24 @@ std::string column_name(const StreamingResult& cell) { return eval::column_name(
 
 bool is_subset(const StreamingResult& cell) { return cell.tokens < cell.of_tokens; }
 
-std::string perplexity_text(const StreamingResult& cell) {
-    const std::string number =
-        cell.perplexity < 1e4 ? fmt::format("{:.2f}", cell.perplexity) : fmt::format("{:.3g}", cell.perplexity);
-    return number + (is_subset(cell) ? "*" : "");
+std::string cell_text(const StreamingResult& cell) {
+    return perplexity_text(cell.perplexity) + (is_subset(cell) ? "*" : "");
 }
 
-std::string subset_notes(const std::vector<CacheTableRow>& rows) {
+std::string notes(const std::vector<CacheTableRow>& rows) {
     std::string out;
+    bool non_finite = false;
     for (const auto& row : rows)
-        for (const auto& cell : row.cells)
+        for (const auto& cell : row.cells) {
             if (is_subset(cell))
-                out += fmt::format("* {}, {}: scored on {} of {} tokens; {} over the same ones: {:.2f}\n", row.model,
+                out += fmt::format("* {}, {}: scored on {} of {} tokens; {} over the same ones: {}\n", row.model,
                                    column_name(cell), cell.tokens, cell.of_tokens, column_name(row.cells.front()),
-                                   perplexity_on_subset(row.cells.front(), cell));
-    return out;
+                                   perplexity_text(perplexity_on_subset(row.cells.front(), cell)));
+            if (cell.non_finite == 0) continue;
+            out += fmt::format("! {}, {}: {}\n", row.model, column_name(cell), non_finite_text(cell));
+            non_finite = true;
+        }
+    return non_finite ? out + fmt::format("! {}\n", kNonFiniteAdvice) : out;
 }
 
 }  // namespace
@@ -38,12 +41,12 @@ std::string column_name(const std::string& policy, int64_t sinks, int64_t cache)
 }
 
 double perplexity_on_subset(const StreamingResult& cell, const StreamingResult& subset) {
-    require(cell.losses.size() == subset.losses.size(), "cells of different texts");
+    require(cell.losses.values.size() == subset.losses.values.size(), "cells of different texts");
     double total = 0;
     int64_t count = 0;
-    for (size_t i = 0; i < cell.losses.size(); ++i)
-        if (!std::isnan(subset.losses[i])) {
-            total += static_cast<double>(cell.losses[i]);
+    for (size_t i = 0; i < cell.losses.values.size(); ++i)
+        if (subset.losses.scored[i]) {
+            total += static_cast<double>(cell.losses.values[i]);
             ++count;
         }
     return std::exp(total / static_cast<double>(count));
@@ -83,13 +86,13 @@ std::string format_cache_table(const std::vector<CacheTableRow>& rows) {
     for (int64_t l = 0; l < first.sinks.layers; ++l) shares[0].push_back(fmt::format("layer {}", l));
     for (const auto& row : rows) {
         auto& line = perplexities.emplace_back(1, row.model);
-        for (const auto& cell : row.cells) line.push_back(perplexity_text(cell));
+        for (const auto& cell : row.cells) line.push_back(cell_text(cell));
         line.push_back(fmt::format("{:.1f} %", 100 * row.sinks.sink_rate.front()));
         auto& share = shares.emplace_back(1, row.model);
         for (int64_t l = 0; l < row.sinks.layers; ++l)
             share.push_back(fmt::format("{:.3f}", row.sinks.share[static_cast<size_t>(l * row.sinks.positions)]));
     }
-    return align_columns(perplexities) + subset_notes(rows) + "\n" + align_columns(shares);
+    return align_columns(perplexities) + notes(rows) + "\n" + align_columns(shares);
 }
 
 }  // namespace ballast::eval

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fmt/format.h>
 
+#include "eval/unsigned_nan.h"
 #include "model/sink_tokens.h"
 
 namespace ballast::eval {
@@ -44,8 +45,9 @@ class Collector {
 
     SinkResult finish() {
         const auto n = static_cast<double>(result_.sequences);
-        for (double& x : result_.alpha) x /= n;
-        for (double& x : result_.sink_rate) x /= n * static_cast<double>(result_.layers * result_.heads);
+        for (double& x : result_.alpha) x = unsigned_nan(x / n);
+        for (double& x : result_.sink_rate)
+            x = unsigned_nan(x / (n * static_cast<double>(result_.layers * result_.heads)));
         for (float& x : result_.maps) x /= static_cast<float>(n);
         shares();
         return std::move(result_);
@@ -63,7 +65,7 @@ class Collector {
             double* sums = result_.alpha.data() + (layer * result_.heads + h) * P;
             for (size_t k = 0; k < alpha.size(); ++k) {
                 sums[k] += alpha[k];
-                result_.sink_rate[k] += alpha[k] > options_.epsilon;
+                result_.sink_rate[k] += std::isnan(alpha[k]) ? alpha[k] : alpha[k] > options_.epsilon;  // NaN is no 0
             }
         }
         if (result_.maps.empty()) return;

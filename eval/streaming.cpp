@@ -4,19 +4,17 @@
 #include <chrono>
 #include <cmath>
 #include <fmt/format.h>
-#include <limits>
 
-#include "base/interrupt.h"
+#include "eval/recompute.h"
+#include "eval/stop.h"
+#include "eval/unsigned_nan.h"
 #include "infer/decoder.h"
 #include "infer/masked_stream.h"
-#include "model/sink_tokens.h"
 
 namespace ballast::eval {
 namespace {
 
 using infer::CacheKind;
-
-constexpr float kNotScored = std::numeric_limits<float>::quiet_NaN();
 
 void check_policy(const model::ModelConfig& config, const StreamingOptions& options) {
     const int64_t positions = config.max_position_embeddings;
@@ -29,10 +27,6 @@ void check_policy(const model::ModelConfig& config, const StreamingOptions& opti
     if (options.policy.kind == CacheKind::recompute && size <= config.num_sink_tokens)
         throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
                                     config.num_sink_tokens));
-}
-
-void stop_if_interrupted() {
-    if (interrupted()) throw RunError("interrupted before the end; nothing was written");
 }
 
 /// Losses of every position of the stream, sinks included.
@@ -69,89 +63,26 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
     return losses;
 }
 
-/// For every scored token: the sinks and the last L - n tokens before it, run afresh. While the text still fits in L
-/// the windows all start at its beginning, so one pass serves them together.
-class Recompute {
-  public:
-    Recompute(Context& context, model::Transformer& model, const TextStream& text, const StreamingOptions& options)
-        : context_(context),
-          text_(text),
-          length_(std::min(options.recompute_length, static_cast<int64_t>(text.tokens.size()))),
-          every_(options.recompute_every),
-          pass_(context, model, model::PassKind::forward, kWindows, length_),
-          losses_(text.tokens.size(), kNotScored) {}
-
-    std::vector<float> run(const StreamingProgress& progress) {
-        first_window();
-        std::vector<int64_t> ends;  // stream positions whose successor is scored
-        const auto last = static_cast<int64_t>(text_.tokens.size()) - 1, n = text_.num_sink_tokens;
-        const int64_t first =
-            n + (length_ - n + every_ - 1) / every_ * every_;  // text positions that are multiples of every_
-        for (int64_t end = first; end < last; end += every_) {
-            ends.push_back(end);
-            if (static_cast<int64_t>(ends.size()) < kWindows && end + every_ < last) continue;
-            stop_if_interrupted();
-            windows(ends);
-            progress(end + 1);
-            ends.clear();
-        }
-        return std::move(losses_);
-    }
-
-  private:
-    static constexpr int64_t kWindows = 16;
-
-    void first_window() {
-        std::vector<int32_t> ids(static_cast<size_t>(kWindows * length_), text_.tokens.front());
-        std::vector<int32_t> targets(ids.size(), model::kNoTarget);
-        std::copy_n(text_.tokens.begin(), length_, ids.begin());
-        for (int64_t i = text_.num_sink_tokens; i < length_; ++i)
-            if ((i - text_.num_sink_tokens) % every_ == 0)
-                targets[static_cast<size_t>(i)] = text_.target(static_cast<size_t>(i));
-        const std::vector<float> out = losses_of(ids, targets);
-        for (size_t i = 0; i < static_cast<size_t>(length_); ++i)
-            if (targets[i] >= 0) losses_[i] = out[i];
-    }
-
-    void windows(const std::vector<int64_t>& ends) {
-        const int64_t n = text_.num_sink_tokens;
-        std::vector<int32_t> ids(static_cast<size_t>(kWindows * length_), text_.tokens.front());
-        std::vector<int32_t> targets(ids.size(), model::kNoTarget);
-        for (size_t w = 0; w < ends.size(); ++w) {
-            const auto row = ids.begin() + static_cast<int64_t>(w) * length_;
-            std::copy_n(text_.tokens.begin(), n, row);
-            std::copy_n(text_.tokens.begin() + ends[w] + 1 - (length_ - n), length_ - n, row + n);
-            targets[(w + 1) * static_cast<size_t>(length_) - 1] = text_.target(static_cast<size_t>(ends[w]));
-        }
-        const std::vector<float> out = losses_of(ids, targets);
-        for (size_t w = 0; w < ends.size(); ++w)
-            losses_[static_cast<size_t>(ends[w])] = out[(w + 1) * static_cast<size_t>(length_) - 1];
-    }
-
-    std::vector<float> losses_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& targets) {
-        pass_.set_tokens(ids, targets);
-        pass_.forward();
-        return context_.read_floats(pass_.losses());
-    }
-
-    Context& context_;
-    const TextStream& text_;
-    int64_t length_, every_;
-    model::Pass pass_;
-    std::vector<float> losses_;
-};
+/// The part of a stream's losses that belongs to targets, all of them scored.
+TokenLosses all_scored(std::vector<float> losses, const TextStream& text) {
+    losses.erase(losses.begin(), losses.begin() + text.num_sink_tokens);
+    losses.pop_back();  // the last token has no successor
+    const size_t count = losses.size();
+    return {std::move(losses), std::vector<bool>(count, true)};
+}
 
 void summarise(StreamingResult& result, int64_t curve_points) {
-    const auto n = static_cast<int64_t>(result.losses.size());
+    const auto n = static_cast<int64_t>(result.losses.values.size());
     const int64_t bucket = std::max<int64_t>(1, (n + curve_points - 1) / curve_points);
     double total = 0;
     for (int64_t begin = 0; begin < n; begin += bucket) {
         CurvePoint point{begin, 0, 0};
         for (int64_t i = begin; i < std::min(n, begin + bucket); ++i) {
-            const double loss = result.losses[static_cast<size_t>(i)];
-            if (std::isnan(loss) && result.policy == "recompute") continue;
+            if (!result.losses.scored[static_cast<size_t>(i)]) continue;
+            const double loss = result.losses.values[static_cast<size_t>(i)];
             point.loss += loss;
             ++point.tokens;
+            result.non_finite += !std::isfinite(loss);
         }
         total += point.loss;
         result.tokens += point.tokens;
@@ -160,7 +91,7 @@ void summarise(StreamingResult& result, int64_t curve_points) {
             result.curve.push_back(point);
         }
     }
-    result.loss = total / static_cast<double>(result.tokens);
+    result.loss = unsigned_nan(total / static_cast<double>(result.tokens));
     result.perplexity = std::exp(result.loss);
 }
 
@@ -176,6 +107,16 @@ constexpr std::string_view policy_name(CacheKind kind) {
 
 }  // namespace
 
+std::string perplexity_text(double perplexity) {
+    return perplexity < 1e4 ? fmt::format("{:.2f}", perplexity) : fmt::format("{:.3g}", unsigned_nan(perplexity));
+}
+
+std::string non_finite_text(const StreamingResult& result) {
+    return result.non_finite == 0 ? ""
+                                  : fmt::format("{} of {} losses are not finite, so neither is the perplexity",
+                                                result.non_finite, result.tokens);
+}
+
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress) {
     check_policy(model.config(), options);
@@ -189,13 +130,13 @@ StreamingResult evaluate_streaming(Context& context, model::Transformer& model, 
     result.method = recompute ? "recompute" : options.method == StreamingMethod::masked ? "masked" : "cache";
     result.of_tokens = text.num_targets();
 
-    std::vector<float> losses = recompute ? Recompute(context, model, text, options).run(progress)
-                                : options.method == StreamingMethod::masked
-                                    ? masked_losses(context, model, text, options, progress)
-                                    : cache_losses(context, model, text, options, progress);
-    losses.erase(losses.begin(), losses.begin() + text.num_sink_tokens);
-    losses.pop_back();  // the last token has no successor
-    result.losses = std::move(losses);
+    if (recompute)
+        result.losses =
+            recompute_losses(context, model, text, options.recompute_length, options.recompute_every, progress);
+    else if (options.method == StreamingMethod::masked)
+        result.losses = all_scored(masked_losses(context, model, text, options, progress), text);
+    else
+        result.losses = all_scored(cache_losses(context, model, text, options, progress), text);
     summarise(result, options.curve_points);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;

@@ -26,10 +26,17 @@ struct StreamingOptions {
     int64_t curve_points = 64;     // points of the curve over position
 };
 
+/// -log p (natural) of every target of a text, in order. A loss may be NaN or infinite; a target that was not scored
+/// has none, which is another thing.
+struct TokenLosses {
+    std::vector<float> values;  // 0 where not scored
+    std::vector<bool> scored;
+};
+
 struct CurvePoint {
     int64_t position = 0;  // first text position of the bucket
-    int64_t tokens = 0;
-    double loss = 0;  // mean over the bucket
+    int64_t tokens = 0;    // scored ones
+    double loss = 0;       // mean over the bucket; not finite when one of its losses is not
 };
 
 struct StreamingResult {
@@ -39,12 +46,20 @@ struct StreamingResult {
     std::string method;
     int64_t tokens = 0;     // tokens scored
     int64_t of_tokens = 0;  // tokens of the text that could be scored
-    double loss = 0;        // mean -log p, natural
+    int64_t non_finite =
+        0;            // of `tokens`, those whose loss is NaN or infinite; then loss and perplexity are not finite
+    double loss = 0;  // mean -log p, natural
     double perplexity = 0;
     double seconds = 0;
     std::vector<CurvePoint> curve;
-    std::vector<float> losses;  // of every target in order; NaN where not scored
+    TokenLosses losses;
 };
+
+/// "31.42", "1.2e+05", "inf", "nan": at most 8 characters.
+std::string perplexity_text(double perplexity);
+/// "3 of 552 losses are not finite, …"; empty when all are.
+std::string non_finite_text(const StreamingResult& result);
+inline constexpr const char* kNonFiniteAdvice = "look for NaN in the weights, or measure with --dtype f32";
 
 /// Called with the number of tokens done so far; return value unused.
 using StreamingProgress = std::function<void(int64_t done)>;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json_figure.h"
 #include "base/json_file.h"
 
 namespace ballast::report {
@@ -18,11 +19,12 @@ using nlohmann::json, nlohmann::ordered_json;
 ordered_json checked_cell(const json& cell) {
     ordered_json curve = ordered_json::array();
     for (const json& point : cell.at("curve"))
-        curve.push_back(
-            {point.at("position").get<int64_t>(), point.at("tokens").get<int64_t>(), point.at("loss").get<double>()});
+        curve.push_back({point.at("position").get<int64_t>(), point.at("tokens").get<int64_t>(),
+                         json_figure(read_figure(point.at("loss")))});
     ordered_json out{{"policy", cell.at("policy").get<std::string>()}};
     for (const char* name : {"sinks", "cache", "tokens", "of_tokens"}) out[name] = cell.at(name).get<int64_t>();
-    out["perplexity"] = cell.at("perplexity").get<double>();
+    out["non_finite"] = cell.value("non_finite", int64_t{0});
+    out["perplexity"] = json_figure(read_figure(cell.at("perplexity")));
     out["curve"] = curve;
     return out;
 }
@@ -30,12 +32,12 @@ ordered_json checked_cell(const json& cell) {
 ordered_json checked_sinks(const json& sinks) {
     ordered_json layers = ordered_json::array();
     for (const json& layer : sinks.at("layers"))
-        layers.push_back({{"share", layer.at("share").get<std::vector<double>>()},
-                          {"share_std", layer.at("share_std").get<std::vector<double>>()}});
+        layers.push_back({{"share", json_figures(read_figures(layer.at("share")))},
+                          {"share_std", json_figures(read_figures(layer.at("share_std")))}});
     return {{"length", sinks.at("length").get<int64_t>()},
             {"sequences", sinks.at("sequences").get<int64_t>()},
             {"epsilon", sinks.at("epsilon").get<double>()},
-            {"sink_rate", sinks.at("sink_rate").get<std::vector<double>>()},
+            {"sink_rate", json_figures(read_figures(sinks.at("sink_rate")))},
             {"layers", layers}};
 }
 

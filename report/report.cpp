@@ -1,6 +1,8 @@
 #include "report/report.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -37,7 +39,13 @@ std::optional<AttentionMaps> maps_of(const RunData& run, ordered_json& notes) {
     const std::string path = (std::filesystem::path(run.folder) / kMapsFile).string();
     if (!std::filesystem::exists(path)) return std::nullopt;
     try {
-        return read_attention_maps(path);
+        AttentionMaps maps = read_attention_maps(path);
+        const auto bad =
+            std::count_if(maps.weights.begin(), maps.weights.end(), [](float w) { return !std::isfinite(w); });
+        if (bad > 0)
+            notes.push_back(fmt::format("{}: {} of {} attention weights are not finite and are drawn as 0", path, bad,
+                                        maps.weights.size()));
+        return maps;
     } catch (const UserError& error) {
         notes.push_back(error.what());
         return std::nullopt;

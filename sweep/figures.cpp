@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/atomic_file.h"
+#include "base/json_figure.h"
 #include "eval/cache_table.h"
 #include "report/evaluations.h"
 #include "report/metrics_log.h"
@@ -42,7 +43,7 @@ void add_cache_table(const ordered_json& cells, int64_t cache, CellFigures& out)
                    tokens = cell["tokens"].get<int64_t>(), positions = cell["cache"].get<int64_t>();
         if (cache > 0 && positions > 0 && positions != cache) continue;
         const std::string name = eval::column_name(policy, sinks, positions);
-        out.values.push_back({{"perplexity", name, Better::lower}, cell["perplexity"].get<double>()});
+        out.values.push_back({{"perplexity", name, Better::lower}, read_figure(cell["perplexity"])});
         if (tokens < of)
             out.notes.push_back(
                 fmt::format("Perplexity, {}: scored on {} of {} tokens, so not to be compared with other columns.",
@@ -56,14 +57,14 @@ void add_attention(const ordered_json& sinks, CellFigures& out) {
     const auto positions = sinks["layers"][0]["share"].size();
     double first = 0, all = 0;
     for (const ordered_json& layer : sinks["layers"]) {
-        const auto share = layer["share"].get<std::vector<double>>();
+        const auto share = ballast::read_figures(layer["share"]);
         if (share.size() != positions || share.empty()) return;
         first += share[0] / static_cast<double>(sinks["layers"].size());
         all += std::accumulate(share.begin(), share.end(), 0.0) / static_cast<double>(sinks["layers"].size());
     }
     out.values.push_back({{"attention", "position 1", Better::neither}, first});
     out.values.push_back({{"attention", fmt::format("positions 1-{}", positions), Better::neither}, all});
-    out.values.push_back({{"attention", "Sink_1 %", Better::neither}, 100 * sinks["sink_rate"][0].get<double>()});
+    out.values.push_back({{"attention", "Sink_1 %", Better::neither}, 100 * read_figure(sinks["sink_rate"][0])});
     out.notes.push_back(
         fmt::format("Attention: share that the first positions of {} get, sink tokens counting as positions, "
                     "mean over layers, heads and queries; Sink_1: heads that give position 1 more than {:g} %.",

@@ -17,6 +17,12 @@ function cellColumns(runs) {
 const columnKey = cell => cell.policy === "recompute" ? `recompute/${cell.cache}` : cellKey(cell).replace("window", "sink");
 const cellOf = (run, column) => run.cells.find(cell => columnKey(cell) === columnKey(column));
 
+function perplexityText({perplexity, non_finite, tokens}) {
+  if (non_finite > 0) return `not finite: ${whole(non_finite)} of ${whole(tokens)} losses`;
+  if (!Number.isFinite(perplexity)) return "not finite";
+  return perplexity < 1e4 ? perplexity.toFixed(2) : perplexity.toExponential(2);
+}
+
 function columnTitle(cell) {
   if (cell.policy === "dense") return "keeps everything";
   if (cell.policy === "recompute") return `runs the last ${cell.cache} tokens afresh for every token`;
@@ -34,11 +40,11 @@ function cacheTable(runs) {
     if (!cell) return el("td", {}, "–");
     const isBest = cell.perplexity === best[i];
     return el("td", {class: isBest ? "best" : null, title: `scored on ${whole(cell.tokens)} of ${whole(cell.of_tokens)} tokens`},
-      isBest ? "★ " : "", cell.perplexity < 1e4 ? cell.perplexity.toFixed(2) : cell.perplexity.toExponential(2), ofSubset(cell) ? "*" : "");
+      isBest ? "★ " : "", perplexityText(cell), ofSubset(cell) ? "*" : "");
   };
   return table(["perplexity", ...columns.map(c => el("th", {title: columnTitle(c)}, cellName(c))), el("th", {title: "share of heads with a sink on position 1"}, "Sink₁")],
     runs.map(run => el("tr", {}, el("td", {}, runName(run)), columns.map((column, i) => perplexityCell(run, column, i)),
-      el("td", {}, run.sinks ? `${(100 * run.sinks.sink_rate[0]).toFixed(1)} %` : "–"))), {id: "cache-table"});
+      el("td", {}, run.sinks ? percent(run.sinks.sink_rate[0]) : "–"))), {id: "cache-table"});
 }
 
 function howToRead(runs) {

@@ -152,6 +152,26 @@ TEST_CASE("a page of whatever lies in a run's folder") {
     for (const char* outside : {"src=", "href=", "@import", "fetch("}) CHECK(page.find(outside) == std::string::npos);
 }
 
+TEST_CASE("measurements that are not finite are read, as older versions and this one write them") {
+    const TemporaryFolder folder;
+    const std::string run = make_run(folder, "run");
+    for (const std::string value : {"\"NaN\"", "null"}) {
+        CAPTURE(value);
+        write_file(run + "/eval/table.json",
+                   R"({"model":"m","step":3,"results":[{"policy":"dense","sinks":0,"cache":0,"tokens":9,"of_tokens":9,)"
+                   R"("perplexity":)" +
+                       value + R"(,"curve":[{"position":0,"tokens":9,"loss":)" + value +
+                       R"(}]}],)"
+                       R"("sinks":{"length":4,"sequences":2,"epsilon":0.3,"sink_rate":[)" +
+                       value + R"(],"layers":[{"share":[)" + value + R"(],"share_std":[)" + value + "]}]}}");
+        const auto data = data_of(render(read_runs({run}, {})))["runs"][0];
+        CHECK(data["notes"].empty());
+        REQUIRE(data["cells"].size() == 1);
+        CHECK(data["cells"][0]["perplexity"] == "NaN");
+        CHECK(data["sinks"]["sink_rate"][0] == "NaN");
+    }
+}
+
 TEST_CASE("a table that was named must be one, and gives each run its rows") {
     const TemporaryFolder folder;
     const std::string a = make_run(folder, "a"), b = make_run(folder, "b"), table = folder / "table.json";
@@ -178,8 +198,9 @@ TEST_CASE("a table that was named must be one, and gives each run its rows") {
 TEST_CASE("maps go through the file of eval sinks, of any other a note is made") {
     const TemporaryFolder folder;
     const std::string run = make_run(folder, "run");
-    const auto write = [&](std::vector<int64_t> shape, const std::string& name = "attention") {
-        const std::vector<float> weights(2 * 3 * 100 * 100, 0.01f);
+    const auto write = [&](std::vector<int64_t> shape, const std::string& name = "attention", float first = 0.01f) {
+        std::vector<float> weights(2 * 3 * 100 * 100, 0.01f);
+        weights[0] = first;
         SafetensorsWriter writer(run + "/eval/maps.safetensors");
         writer.add(name, Dtype::f32, shape, weights.data());
         writer.commit();
@@ -189,6 +210,10 @@ TEST_CASE("maps go through the file of eval sinks, of any other a note is made")
     CHECK(good["maps"]["side"] == 64);
     CHECK(good["maps"]["length"] == 100);
     CHECK(good["maps"]["data"].get<std::string>().size() == (6 * 64 * 65 / 2 + 2) / 3 * 4);
+    CHECK(good["notes"].empty());
+    const auto broken = write({2, 3, 100, 100}, "attention", std::numeric_limits<float>::quiet_NaN());
+    CHECK(broken["maps"]["side"] == 64);
+    CHECK_THAT(broken["notes"][0].get<std::string>(), ContainsSubstring("1 of 60000 attention weights are not finite"));
     for (const auto& bad :
          {write({2, 3, 100, 99}), write({6, 100, 100}), write({1, 1, 1, 1}, "other"), write({0, 3, 4, 4})}) {
         CHECK_FALSE(bad.contains("maps"));
