@@ -189,7 +189,7 @@ class SweepCommand {
         text.threads = train.threads;
         Context context = text.make_context();
         measure_cell(context, folders_[i], missing, file_.evaluate,
-                     [&](const train::LoadedModel& loaded) { return text.read(loaded); });
+                     [&](const train::ModelSource& source) { return text.read(source); });
     }
 
     void tell(const Failure& failure) const {

@@ -29,14 +29,14 @@ Context TextOptions::make_context() const {
                    gemm == "reference" ? Gemm::reference : Gemm::automatic);
 }
 
-std::vector<uint32_t> TextOptions::read(const train::LoadedModel& loaded) const {
-    const std::string path = !tokenizer.empty() ? tokenizer : loaded.tokenizer_path;
+std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
+    const std::string path = !tokenizer.empty() ? tokenizer : model.tokenizer_path;
     if (path.empty())
-        throw UserError(fmt::format("{} has no tokenizer.json beside it; name one with --tokenizer", loaded.source));
+        throw UserError(fmt::format("{} has no tokenizer.json beside it; name one with --tokenizer", model.source));
     const data::Tokenizer encoding = data::Tokenizer::load(path);
-    if (!loaded.tokenizer_hash.empty() && loaded.tokenizer_hash != encoding.hash())
+    if (!model.tokenizer_hash.empty() && model.tokenizer_hash != encoding.hash())
         throw UserError(fmt::format("{} was trained with another tokenizer than {}; name its own with --tokenizer",
-                                    loaded.source, path));
+                                    model.source, path));
     data::Corpus corpus(text, {.last_cut = [&](std::string_view piece) { return encoding.last_safe_cut(piece); }});
     data::Encoder encoder(encoding);
     std::vector<uint32_t> tokens;

@@ -21,7 +21,7 @@ struct TextOptions {
     CLI::Option* add_to(CLI::App* command);
     Context make_context() const;
     /// The tokens of the text. UserError when it is empty or the tokenizer is not the model's.
-    std::vector<uint32_t> read(const train::LoadedModel& loaded) const;
+    std::vector<uint32_t> read(const train::ModelSource& model) const;
 };
 
 }  // namespace ballast

@@ -9,9 +9,9 @@ namespace ballast::eval {
 namespace {
 
 /// While the text still fits in the window all windows start at its beginning, so one pass serves them together.
-class Recompute {
+class Windows {
   public:
-    Recompute(Context& context, model::Transformer& model, const TextStream& text, int64_t length, int64_t every)
+    Windows(Context& context, model::Transformer& model, const TextStream& text, int64_t length, int64_t every)
         : context_(context),
           text_(text),
           length_(std::min(length, static_cast<int64_t>(text.tokens.size()))),
@@ -90,7 +90,7 @@ class Recompute {
 
 TokenLosses recompute_losses(Context& context, model::Transformer& model, const TextStream& text, int64_t length,
                              int64_t every, const StreamingProgress& progress) {
-    return Recompute(context, model, text, length, every).run(progress);
+    return Windows(context, model, text, length, every).run(progress);
 }
 
 }  // namespace ballast::eval

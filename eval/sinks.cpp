@@ -109,15 +109,20 @@ std::vector<double> column_means(const float* weights, int64_t length, int64_t p
     return alpha;
 }
 
-SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
-                          const SinkOptions& options) {
-    const int64_t n = model.config().num_sink_tokens, words = options.length - n;
-    const auto size = static_cast<int64_t>(text.size());
+void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const SinkOptions& options) {
+    const int64_t n = config.num_sink_tokens, words = options.length - n;
     if (words < 1)
         throw UserError(
             fmt::format("sequences of {} tokens leave no room for text beside {} sink tokens", options.length, n));
-    if (size < words)
-        throw UserError(fmt::format("the text has {} tokens, fewer than one sequence of {}", size, words));
+    if (num_tokens < words)
+        throw UserError(fmt::format("the text has {} tokens, fewer than one sequence of {}", num_tokens, words));
+}
+
+SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
+                          const SinkOptions& options) {
+    const auto size = static_cast<int64_t>(text.size());
+    check_sinks(model.config(), size, options);
+    const int64_t words = options.length - model.config().num_sink_tokens;
     const int64_t sequences = std::clamp<int64_t>(options.sequences, 1, size / words);
 
     Collector collector(context, model, options);

@@ -14,25 +14,11 @@
 namespace ballast::eval {
 namespace {
 
-using infer::CacheKind;
-
-void check_policy(const model::ModelConfig& config, const StreamingOptions& options) {
-    const int64_t positions = config.max_position_embeddings;
-    const int64_t size =
-        options.policy.kind == CacheKind::recompute ? options.recompute_length : options.policy.capacity();
-    if (options.policy.kind != CacheKind::dense && size > positions)
-        throw UserError(
-            fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at most {}",
-                        size, positions, positions));
-    if (options.policy.kind == CacheKind::recompute && size <= config.num_sink_tokens)
-        throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
-                                    config.num_sink_tokens));
-}
-
 /// Losses of every position of the stream, sinks included.
 std::vector<float> masked_losses(Context& context, model::Transformer& model, const TextStream& text,
-                                 const StreamingOptions& options, const StreamingProgress& progress) {
-    infer::MaskedStream stream(context, model, options.policy, options.chunk);
+                                 const infer::CachePolicy& policy, const StreamingOptions& options,
+                                 const StreamingProgress& progress) {
+    infer::MaskedStream stream(context, model, policy, options.chunk);
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
     const std::span tokens(text.tokens);
@@ -49,8 +35,8 @@ std::vector<float> masked_losses(Context& context, model::Transformer& model, co
 }
 
 std::vector<float> cache_losses(Context& context, model::Transformer& model, const TextStream& text,
-                                const StreamingOptions& options, const StreamingProgress& progress) {
-    infer::Decoder decoder(context, model, options.policy, static_cast<int64_t>(text.tokens.size()));
+                                const infer::CachePolicy& policy, const StreamingProgress& progress) {
+    infer::Decoder decoder(context, model, policy, static_cast<int64_t>(text.tokens.size()));
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
     for (size_t i = 0; i < text.tokens.size(); ++i) {
@@ -95,16 +81,6 @@ void summarise(StreamingResult& result, int64_t curve_points) {
     result.perplexity = std::exp(result.loss);
 }
 
-constexpr std::string_view policy_name(CacheKind kind) {
-    switch (kind) {
-        case CacheKind::dense: return "dense";
-        case CacheKind::window: return "window";
-        case CacheKind::sink: return "sink";
-        case CacheKind::recompute: return "recompute";
-    }
-    return "?";
-}
-
 }  // namespace
 
 std::string perplexity_text(double perplexity) {
@@ -117,26 +93,40 @@ std::string non_finite_text(const StreamingResult& result) {
                                                 result.non_finite, result.tokens);
 }
 
+bool same_subject(const StreamingResult& a, const StreamingResult& b) {
+    return a.policy == b.policy && a.plan == b.plan;
+}
+
+void check_streaming(const model::ModelConfig& config, const StreamingOptions& options) {
+    const int64_t positions = config.max_position_embeddings, size = total_positions(options.policy);
+    if (size > positions)
+        throw UserError(
+            fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at most {}",
+                        size, positions, positions));
+    if (std::holds_alternative<Recompute>(options.policy) && size <= config.num_sink_tokens)
+        throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
+                                    config.num_sink_tokens));
+}
+
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress) {
-    check_policy(model.config(), options);
+    check_streaming(model.config(), options);
     const auto start = std::chrono::steady_clock::now();
-    const bool recompute = options.policy.kind == CacheKind::recompute;
-
     StreamingResult result;
-    result.policy = policy_name(options.policy.kind);
-    result.sinks = recompute ? text.num_sink_tokens : options.policy.num_sink_positions;
-    result.cache = recompute ? options.recompute_length : options.policy.capacity();
-    result.method = recompute ? "recompute" : options.method == StreamingMethod::masked ? "masked" : "cache";
     result.of_tokens = text.num_targets();
-
-    if (recompute)
-        result.losses =
-            recompute_losses(context, model, text, options.recompute_length, options.recompute_every, progress);
-    else if (options.method == StreamingMethod::masked)
-        result.losses = all_scored(masked_losses(context, model, text, options, progress), text);
-    else
-        result.losses = all_scored(cache_losses(context, model, text, options, progress), text);
+    if (const auto* recompute = std::get_if<Recompute>(&options.policy)) {
+        result.policy = Recompute{recompute->length, text.num_sink_tokens};
+        result.method = kind_name(options.policy);
+        result.losses = recompute_losses(context, model, text, recompute->length, options.recompute_every, progress);
+    } else {
+        const auto& policy = std::get<infer::CachePolicy>(options.policy);
+        const bool masked = options.method == StreamingMethod::masked;
+        result.policy = policy;
+        result.method = masked ? "masked" : "cache";
+        result.losses = all_scored(masked ? masked_losses(context, model, text, policy, options, progress)
+                                          : cache_losses(context, model, text, policy, progress),
+                                   text);
+    }
     summarise(result, options.curve_points);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;

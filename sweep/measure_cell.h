@@ -16,7 +16,7 @@ report::Missing missing_measurements(const std::string& folder, const EvaluateCo
 
 /// Measures it and leaves the note.
 void measure_cell(Context& context, const std::string& folder, report::Missing missing, const EvaluateConfig& wanted,
-                  const std::function<std::vector<uint32_t>(const train::LoadedModel&)>& read_text);
+                  const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text);
 
 /// UserError, before anything is trained, for a text that is not there and a cache that exceeds `positions`.
 void check_evaluation(const EvaluateConfig& wanted, int64_t positions);

@@ -10,8 +10,10 @@ function numbers(value) {
   if (Array.isArray(value)) return value.map(numbers);
   return value && typeof value === "object" ? Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, numbers(inner)])) : value;
 }
+/** A run's measurements of one kind, each with the step of its checkpoint. */
+const metricsOf = (run, kind) => run.measurements.filter(m => m.kind === kind).map(m => ({...numbers(m.metrics), step: m.step}));
 const RUNS = DATA.runs.map((run, i) => ({
-  ...run, cells: numbers(run.cells), sinks: numbers(run.sinks), index: i, shown: true, color: `var(--run-${i % 8})`, marker: MARKERS[i % MARKERS.length],
+  ...run, cells: metricsOf(run, "streaming"), sinks: metricsOf(run, "sinks")[0] ?? null, index: i, shown: true, color: `var(--run-${i % 8})`, marker: MARKERS[i % MARKERS.length],
   dash: i < 8 ? "" : "6 3",  // colours come round again
 }));
 const shownRuns = () => RUNS.filter(run => run.shown);

@@ -99,8 +99,7 @@ TEST_CASE("recompute: each token from the sinks and the last L - n tokens, run a
     for (const int64_t n : {0, 2}) {
         Setup s(n, 40);
         eval::StreamingOptions options;
-        options.policy.kind = infer::CacheKind::recompute;
-        options.recompute_length = 8;
+        options.policy = eval::Recompute{8};
         const auto r = s.run(options);
         CHECK(r.tokens == 39);
         for (const int64_t p : {3, 7, 8, 20, 38}) {  // text position whose successor is scored
@@ -131,8 +130,7 @@ TEST_CASE("losses that are not finite are counted, never taken for targets that 
         for (size_t i = 0; i < s.text.size(); ++i) s.text[i] = i == 30 ? 19 : s.text[i] % 19;  // one token of its own
         s.spoil_token(19);
         eval::StreamingOptions options;
-        options.policy.kind = infer::CacheKind::recompute;
-        options.recompute_length = 8;
+        options.policy = eval::Recompute{8};
         for (const int64_t every : {1, 3}) {
             options.recompute_every = every;
             const auto r = s.run(options);
@@ -163,8 +161,7 @@ TEST_CASE("a table of weights that are not finite says so") {
     options.cache = 16;
     options.recompute_every = 4;
     options.sink_metrics = {.length = 16, .sequences = 3, .positions = 2};
-    const auto row =
-        eval::evaluate_cache_table(s.context, "broken", s.model, s.text, options, [](const std::string&, int64_t) {});
+    const auto row = eval::evaluate_cache_table(s.context, "broken", s.model, s.text, options);
     CHECK(std::isnan(row.sinks.sink_rate[0]));
     CHECK(std::isnan(row.sinks.share[0]));
     const std::string text = eval::format_cache_table({row});
@@ -179,10 +176,9 @@ TEST_CASE("caches larger than the positions are refused, and the longest allowed
     CHECK_NOTHROW(s.run(bounded(1, 64)));
     CHECK_THROWS_AS(s.run(bounded(1, 65)), UserError);
     eval::StreamingOptions recompute;
-    recompute.policy.kind = infer::CacheKind::recompute;
-    recompute.recompute_length = 65;
+    recompute.policy = eval::Recompute{65};
     CHECK_THROWS_AS(s.run(recompute), UserError);
-    recompute.recompute_length = 1;
+    recompute.policy = eval::Recompute{1};
     CHECK_THROWS_AS(s.run(recompute), UserError);
     CHECK_NOTHROW(s.run({}));  // dense may run past the positions
 }
@@ -194,10 +190,8 @@ TEST_CASE("the table has every column for every model and marks subsets") {
     options.recompute_every = 4;
     options.sink_metrics = {.length = 16, .sequences = 3, .positions = 2};
     std::vector<eval::CacheTableRow> rows;
-    rows.push_back(eval::evaluate_cache_table(plain.context, "vanilla", plain.model, plain.text, options,
-                                              [](const std::string&, int64_t) {}));
-    rows.push_back(eval::evaluate_cache_table(sinks.context, "sink", sinks.model, sinks.text, options,
-                                              [](const std::string&, int64_t) {}));
+    rows.push_back(eval::evaluate_cache_table(plain.context, "vanilla", plain.model, plain.text, options));
+    rows.push_back(eval::evaluate_cache_table(sinks.context, "sink", sinks.model, sinks.text, options));
     for (const auto& row : rows) {
         REQUIRE(row.cells.size() == 6);
         for (size_t c = 0; c < 5; ++c) CHECK(row.cells[c].tokens == 89);
