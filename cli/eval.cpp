@@ -1,5 +1,6 @@
 // ballast eval streaming|table|sinks|logits
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fmt/format.h>
@@ -64,7 +65,7 @@ struct StreamingCommand {
     }
 
     void run() const {
-        if (!json.empty()) require_writable(json);
+        text.require_output(json, {&model, 1});
         Context context = text.make_context();
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const auto& config = loaded.model->config();
@@ -145,7 +146,7 @@ struct TableCommand {
     TextOptions text;
 
     void run() {
-        if (!json.empty()) require_writable(json);
+        text.require_output(json, models);
         table.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
         const std::vector<std::string> names = path_labels(models);
         std::vector<std::vector<uint32_t>> texts;
@@ -212,9 +213,10 @@ struct SinksCommand {
     TextOptions text;
 
     void run() {
-        if (!json.empty()) require_writable(json);
+        text.require_output(json, {&model, 1});
+        text.require_output(maps, {&model, 1});
+        if (!maps.empty() && maps == json) throw UserError("--json and --maps name the same file");
         options.maps = !maps.empty();
-        if (options.maps) require_writable(maps);
         Context context = text.make_context();
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const int64_t positions = loaded.model->config().max_position_embeddings;
@@ -273,6 +275,7 @@ struct LogitsCommand {
     bool gradients = false;
 
     void run() const {
+        require_not_an_input(out, std::array{model, ids});
         require_writable(out);
         Context context(device_of_backend(backend), 0);
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(dtype));

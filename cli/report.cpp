@@ -49,7 +49,7 @@ void say_what_is_missing(const std::vector<report::RunData>& runs) {
 }
 
 void report_command(const Options& o) {
-    require_writable(o.out);
+    o.text.require_output(o.out, o.tables);
     std::vector<report::RunData> runs = report::read_runs(o.runs, o.tables);
     if (!o.text.text.empty()) {
         measure_missing(o, runs);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/atomic_file.h"
 #include "cli/commands.h"
 #include "data/corpus.h"
 #include "data/tokenizer.h"
@@ -27,6 +28,15 @@ CLI::Option* TextOptions::add_to(CLI::App* command) {
 Context TextOptions::make_context() const {
     return Context(device_of_backend(backend), static_cast<int>(threads),
                    gemm == "reference" ? Gemm::reference : Gemm::automatic);
+}
+
+void TextOptions::require_output(const std::string& output, std::span<const std::string> models) const {
+    if (output.empty()) return;
+    std::vector<std::string> inputs = text;
+    inputs.push_back(tokenizer);
+    inputs.insert(inputs.end(), models.begin(), models.end());
+    require_not_an_input(output, inputs);
+    require_writable(output);
 }
 
 std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
