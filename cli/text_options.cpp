@@ -51,7 +51,13 @@ std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
     data::Encoder encoder(encoding);
     std::vector<uint32_t> tokens;
     const auto enough = [&] { return max_tokens > 0 && static_cast<int64_t>(tokens.size()) >= max_tokens; };
-    for (data::TextPiece piece; !enough() && corpus.next(piece);) encoder.encode(piece.text, tokens, piece.offset);
+    for (data::TextPiece piece; !enough() && corpus.next(piece);) {
+        try {
+            encoder.encode(piece.text, tokens, piece.offset);
+        } catch (const UserError& error) {
+            throw UserError(fmt::format("{}: {}", piece.source, error.what()));
+        }
+    }
     if (enough()) tokens.resize(static_cast<size_t>(max_tokens));
     if (tokens.empty())
         throw UserError(fmt::format("{} is empty; there is nothing to evaluate", fmt::join(text, ", ")));

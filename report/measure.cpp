@@ -90,6 +90,10 @@ Missing missing_evaluations(const std::string& run, const Evaluations& have) {
     return missing;
 }
 
+void check_measure(const model::ModelConfig& config, const MeasureOptions& options, int64_t num_tokens) {
+    eval::check_cache_table(config, num_tokens, table_options(config, options));
+}
+
 void measure(Context& context, const std::string& run, Missing missing, const MeasureOptions& options,
              const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text) {
     const train::RunDirectory directory(run);
@@ -104,7 +108,7 @@ void measure(Context& context, const std::string& run, Missing missing, const Me
         eval::CacheTableRow row = eval::evaluate_cache_table(context, name, *loaded.model, tokens, table);
         sinks = row.sinks;
         eval::write_measurement_table(directory.file(kTableFile), table.cache,
-                                {to_measured_model(std::move(row), run, loaded.step)});
+                                      {to_measured_model(std::move(row), run, loaded.step)});
     } else {
         sinks = eval::evaluate_sinks(context, *loaded.model, tokens, sink_options(config));
     }

@@ -26,6 +26,9 @@ struct MeasureOptions {
     Dtype dtype = Dtype::f32;
 };
 
+/// What measure() refuses of the cache and of a text of `num_tokens`: a UserError.
+void check_measure(const model::ModelConfig& config, const MeasureOptions& options, int64_t num_tokens);
+
 /// Measures what is missing on the run's newest valid checkpoint, as `ballast eval table` and `ballast eval sinks
 /// --maps` do, and writes it to the files of RUN/eval. `read_text` gives the tokens for a model. UserError, before
 /// anything is computed, when the files cannot be written or the cache does not suit the model.

@@ -30,14 +30,12 @@ void measure_cell(Context& context, const std::string& folder, report::Missing m
     write_file(note_path(folder), to_toml(wanted));
 }
 
-void check_evaluation(const EvaluateConfig& wanted, int64_t positions) {
-    for (const std::string& text : wanted.text)
-        if (!fs::exists(text))
-            throw UserError(
-                fmt::format("no text at {}; [evaluate] text and --text are relative to the current folder", text));
-    if (wanted.cache > positions)
-        throw UserError(fmt::format("evaluate.cache = {} is longer than the {} positions the cells are trained on",
-                                    wanted.cache, positions));
+void check_measurements(const Cell& cell, const EvaluateConfig& wanted, int64_t num_tokens) {
+    try {
+        report::check_measure(cell.config.model, {wanted.cache, Dtype::f32}, num_tokens);
+    } catch (const UserError& error) {
+        throw UserError(fmt::format("cell {} could not be measured: {}; see [evaluate]", cell.name, error.what()));
+    }
 }
 
 }  // namespace ballast::sweep
