@@ -1,35 +1,37 @@
 // ballast eval streaming|table|sinks|logits
 #include <CLI/CLI.hpp>
+#include <array>
+#include <cmath>
 #include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
 #include "base/interrupt.h"
-#include "base/json_file.h"
 #include "base/log.h"
+#include "base/path_labels.h"
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/text_options.h"
 #include "eval/cache_table.h"
 #include "eval/logits.h"
 #include "eval/results_json.h"
-#include "eval/sinks.h"
-#include "eval/streaming.h"
 #include "kernels/backend.h"
 #include "train/load_model.h"
 
 namespace ballast {
 namespace {
 
-using nlohmann::ordered_json;
-
 /// The text, and where the results go.
 template <class Command>
 void add_text_options(CLI::App* app, Command& command) {
     command.text.add_to(app)->required();
     app->add_option("--json", command.json, "write the results to this file");
+}
+
+/// Four decimals; "nan" without a sign.
+std::string perplexity_cell(double perplexity) {
+    return std::isfinite(perplexity) ? fmt::format("{:.4f}", perplexity) : eval::perplexity_text(perplexity);
 }
 
 // ---- streaming ------------------------------------------------------------------------------------------------------
@@ -54,21 +56,20 @@ struct StreamingCommand {
                                             : sinks.empty()    ? std::vector<int64_t>{0, 1, 2, 4}
                                                                : sinks;
         for (int64_t cache : sizes)
-            if (policy == "recompute") {
-                auto& cell = out.emplace_back(base);
-                cell.policy.kind = infer::CacheKind::recompute;
-                cell.recompute_length = cache;
-            } else {
+            if (policy == "recompute")
+                out.emplace_back(base).policy = eval::Recompute{cache};
+            else
                 for (int64_t s : starts) out.emplace_back(base).policy = infer::CachePolicy::sink(s, cache - s);
-            }
+        for (const auto& cell : out) eval::check_streaming(config, cell);  // all of them before the first is computed
         return out;
     }
 
     void run() const {
-        if (!json.empty()) require_writable(json);
+        text.require_output(json, {&model, 1});
         Context context = text.make_context();
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const auto& config = loaded.model->config();
+        const std::vector<eval::StreamingOptions> all = cells(config);
         const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
         const auto length = static_cast<int64_t>(stream.tokens.size());
         if (policy == "dense" && length > config.max_position_embeddings)
@@ -76,22 +77,24 @@ struct StreamingCommand {
                 "dense: the text has {} positions, the model was trained on {}; expect the perplexity to drift", length,
                 config.max_position_embeddings));
         const InterruptGuard guard;
-        ordered_json results = ordered_json::array();
+        eval::MeasuredModel measured{loaded.source, loaded.step, {}};
         std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12}\n", "policy", "sinks", "cache", "tokens",
                                  "perplexity");
-        for (const auto& cell : cells(config)) {
-            Progress progress(cell.policy.name(), length, "tokens");
-            const auto result = eval::evaluate_streaming(context, *loaded.model, stream, cell,
-                                                         [&](int64_t done) { progress.update(done); });
+        for (const auto& cell : all) {
+            const std::string name = name_of(cell.policy);
+            Progress progress(name, length, "tokens");
+            auto result = eval::evaluate_streaming(context, *loaded.model, stream, cell,
+                                                   [&](int64_t done) { progress.update(done); });
             progress.finish();
-            std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12.4f}\n", result.policy, result.sinks, result.cache,
-                                     result.tokens, result.perplexity)
+            std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12}\n", kind_name(result.policy),
+                                     sink_positions(result.policy), total_positions(result.policy), result.tokens,
+                                     perplexity_cell(result.perplexity))
                       << std::flush;
-            results.push_back(eval::to_json(result));
+            if (result.non_finite > 0)
+                log_warning(fmt::format("{}: {}; {}", name, eval::non_finite_text(result), eval::kNonFiniteAdvice));
+            measured.metrics.emplace_back(std::move(result));
         }
-        if (!json.empty())
-            write_json_file(json,
-                            ordered_json{{"model", loaded.source}, {"step", loaded.step}, {"results", results}});
+        if (!json.empty()) eval::write_measurements(json, measured);
     }
 };
 
@@ -143,38 +146,36 @@ struct TableCommand {
     TextOptions text;
 
     void run() {
-        if (!json.empty()) require_writable(json);
+        text.require_output(json, models);
         table.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
+        const std::vector<std::string> names = path_labels(models);
+        std::vector<std::vector<uint32_t>> texts;
+        for (const std::string& path : models) texts.push_back(checked_text(path));  // before the first is computed
         Context context = text.make_context();
         const InterruptGuard guard;
         std::vector<eval::CacheTableRow> rows;
-        ordered_json models_json = ordered_json::array();
-        for (const std::string& path : models) {
-            const train::LoadedModel loaded = train::load_model(path, context, dtype_of_option(text.dtype));
-            if (table.cache == 0) table.cache = loaded.model->config().max_position_embeddings / 2;
-            const std::vector<uint32_t> tokens = text.read(loaded);
-            const std::string name = std::filesystem::path(path).lexically_normal().filename().string();
-            const auto cells = static_cast<int64_t>(table.sinks.size()) + 2,
-                       length = static_cast<int64_t>(tokens.size());
-            Progress progress("evaluate " + name, cells * length, "tokens");
-            int64_t finished = -1;
-            std::string current;
-            rows.push_back(eval::evaluate_cache_table(context, name, *loaded.model, tokens, table,
-                                                      [&](const std::string& cell, int64_t done) {
-                                                          if (cell != current) ++finished, current = cell;
-                                                          progress.set_suffix(cell);
-                                                          progress.update(finished * length + std::min(done, length));
-                                                      }));
-            progress.finish();
-            ordered_json cells_json = ordered_json::array();
-            for (const auto& cell : rows.back().cells) cells_json.push_back(eval::to_json(cell));
-            models_json.push_back({{"model", path},
-                                   {"step", loaded.step},
-                                   {"results", cells_json},
-                                   {"sinks", eval::to_json(rows.back().sinks)}});
+        std::vector<eval::MeasuredModel> measured;
+        for (size_t i = 0; i < models.size(); ++i) {
+            const train::LoadedModel loaded = train::load_model(models[i], context, dtype_of_option(text.dtype));
+            rows.push_back(eval::evaluate_cache_table(context, names[i], *loaded.model, texts[i], table));
+            measured.push_back(to_measured_model(rows.back(), models[i], loaded.step));
         }
         std::cout << eval::format_cache_table(rows);
-        if (!json.empty()) write_json_file(json, ordered_json{{"cache", table.cache}, {"models", models_json}});
+        if (!json.empty()) eval::write_measurement_table(json, table.cache, measured);
+    }
+
+  private:
+    /// The model's tokens of the text. The first model decides on a cache that was not given.
+    std::vector<uint32_t> checked_text(const std::string& path) {
+        const train::ModelSource model = train::find_model(path);
+        if (table.cache == 0) table.cache = model.config.max_position_embeddings / 2;
+        std::vector<uint32_t> tokens = text.read(model);
+        try {
+            check_cache_table(model.config, static_cast<int64_t>(tokens.size()), table);
+        } catch (const UserError& error) {
+            throw UserError(fmt::format("{}: {}", path, error.what()));
+        }
+        return tokens;
     }
 };
 
@@ -212,9 +213,10 @@ struct SinksCommand {
     TextOptions text;
 
     void run() {
-        if (!json.empty()) require_writable(json);
+        text.require_output(json, {&model, 1});
+        text.require_output(maps, {&model, 1});
+        if (!maps.empty() && maps == json) throw UserError("--json and --maps name the same file");
         options.maps = !maps.empty();
-        if (options.maps) require_writable(maps);
         Context context = text.make_context();
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const int64_t positions = loaded.model->config().max_position_embeddings;
@@ -235,11 +237,8 @@ struct SinksCommand {
             }
             std::cout << '\n';
         }
-        if (!json.empty())
-            write_json_file(json,
-                            ordered_json{{"model", loaded.source}, {"step", loaded.step}, {"sinks", eval::to_json(r)}});
-        if (maps.empty()) return;
-        eval::write_maps(maps, r);
+        if (!json.empty()) eval::write_measurements(json, {loaded.source, loaded.step, {r}});
+        if (!maps.empty()) eval::write_maps(maps, r);
     }
 };
 
@@ -276,6 +275,7 @@ struct LogitsCommand {
     bool gradients = false;
 
     void run() const {
+        require_not_an_input(out, std::array{model, ids});
         require_writable(out);
         Context context(device_of_backend(backend), 0);
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(dtype));

@@ -33,7 +33,7 @@ void measure_missing(const Options& o, const std::vector<report::RunData>& runs)
     for (const report::RunData& run : runs)
         if (const report::Missing missing = lacks(run); missing.any())
             report::measure(context, run.folder, missing, {o.cache, dtype_of_option(o.text.dtype)},
-                            [&](const train::LoadedModel& loaded) { return o.text.read(loaded); });
+                            [&](const train::ModelSource& source) { return o.text.read(source); });
 }
 
 /// What the page has no numbers for, and how to get them.
@@ -49,7 +49,7 @@ void say_what_is_missing(const std::vector<report::RunData>& runs) {
 }
 
 void report_command(const Options& o) {
-    require_writable(o.out);
+    o.text.require_output(o.out, o.tables);
     std::vector<report::RunData> runs = report::read_runs(o.runs, o.tables);
     if (!o.text.text.empty()) {
         measure_missing(o, runs);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
@@ -49,10 +50,8 @@ class SweepCommand {
         : options_(options), file_(load_sweep_file(options.file)), cells_(expand(file_, options.settings)) {
         if (!options.text.empty()) file_.evaluate.text = options.text;
         resolve_data(cells_);
-        for (const Cell& cell : cells_) {
-            folders_.push_back((fs::path(options.out) / cell.name).string());
-            check_evaluation(file_.evaluate, cell.config.model.max_position_embeddings);
-        }
+        for (const Cell& cell : cells_) folders_.push_back((fs::path(options.out) / cell.name).string());
+        check_text();
     }
 
     void print_commands() const {
@@ -85,7 +84,8 @@ class SweepCommand {
         if (!lock)
             throw UserError(
                 fmt::format("another sweep is running in {}; wait for it or choose another --out", options_.out));
-        write_file((fs::path(options_.out) / "sweep.toml").string(), read_file(options_.file));
+        for (const char* result : {kTable, kTableJson, kReport}) require_writable(result_file(result));
+        write_file(result_file("sweep.toml"), read_file(options_.file));
         SweepOutcome outcome;
         {
             const InterruptGuard guard;
@@ -101,6 +101,34 @@ class SweepCommand {
 
   private:
     using Clock = std::chrono::steady_clock;
+
+    /// The table and the report, in the sweep's folder.
+    static constexpr const char *kTable = "table.md", *kTableJson = "table.json", *kReport = "report.html";
+
+    std::string result_file(const char* name) const { return (fs::path(options_.out) / name).string(); }
+
+    /// Reads the text with every tokenizer there is, so that no cell is trained that cannot be measured.
+    void check_text() const {
+        if (file_.evaluate.text.empty()) return;
+        std::map<std::string, int64_t> tokens;  // by tokenizer
+        for (const Cell& cell : cells_) {
+            const std::string& tokenizer = cell.config.data.tokenizer;
+            const auto [found, fresh] = tokens.emplace(tokenizer, 0);
+            if (fresh)
+                found->second = static_cast<int64_t>(text_of(cell).read({{}, cell.name, tokenizer, "", -1}).size());
+            check_measurements(cell, file_.evaluate, found->second);
+        }
+    }
+
+    TextOptions text_of(const Cell& cell) const {
+        TextOptions text;
+        text.text = file_.evaluate.text;
+        text.max_tokens = file_.evaluate.max_tokens;
+        text.gemm = cell.config.train.gemm == Gemm::reference ? "reference" : "auto";
+        text.backend = options_.backend;
+        text.threads = cell.config.train.threads;
+        return text;
+    }
 
     std::vector<std::string> command_of(size_t i) const {
         return train_command(own_program(), file_, cells_[i], folders_[i], options_.backend);
@@ -180,16 +208,10 @@ class SweepCommand {
         if (file_.evaluate.text.empty()) return;
         const report::Missing missing = missing_measurements(folders_[i], file_.evaluate);
         if (!missing.any()) return;
-        const auto& train = cells_[i].config.train;
-        TextOptions text;
-        text.text = file_.evaluate.text;
-        text.max_tokens = file_.evaluate.max_tokens;
-        text.gemm = train.gemm == Gemm::reference ? "reference" : "auto";
-        text.backend = options_.backend;
-        text.threads = train.threads;
+        const TextOptions text = text_of(cells_[i]);
         Context context = text.make_context();
         measure_cell(context, folders_[i], missing, file_.evaluate,
-                     [&](const train::LoadedModel& loaded) { return text.read(loaded); });
+                     [&](const train::ModelSource& source) { return text.read(source); });
     }
 
     void tell(const Failure& failure) const {
@@ -221,8 +243,8 @@ class SweepCommand {
             figures.push_back(read_figures(cells_[i], folders_[i], file_.evaluate.cache));
         const Summary summary = summarise(figures, static_cast<int64_t>(cells_.size()));
         const std::string text = to_markdown(summary);
-        write_file((fs::path(options_.out) / "table.md").string(), text);
-        write_json_file((fs::path(options_.out) / "table.json").string(), to_json(summary));
+        write_file(result_file(kTable), text);
+        write_json_file(result_file(kTableJson), to_json(summary));
         std::cout << '\n' << text << '\n';
     }
 
@@ -232,7 +254,7 @@ class SweepCommand {
         std::vector<std::string> shown;
         for (const size_t i : runs_to_show(cells_, outcome.trained, kMostRuns)) shown.push_back(folders_[i]);
         const bool all = shown.size() == outcome.trained.size();
-        const std::string path = (fs::path(options_.out) / "report.html").string();
+        const std::string path = result_file(kReport);
         write_file(path, report::render(report::read_runs(shown, {})));
         std::cout << fmt::format("{}: {} of {} runs{}; table.md and table.json beside it\n", path, shown.size(),
                                  outcome.trained.size(), all ? "" : ", one seed of a variant, as a page holds 8");

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/atomic_file.h"
 #include "cli/commands.h"
 #include "data/corpus.h"
 #include "data/tokenizer.h"
@@ -29,19 +30,34 @@ Context TextOptions::make_context() const {
                    gemm == "reference" ? Gemm::reference : Gemm::automatic);
 }
 
-std::vector<uint32_t> TextOptions::read(const train::LoadedModel& loaded) const {
-    const std::string path = !tokenizer.empty() ? tokenizer : loaded.tokenizer_path;
+void TextOptions::require_output(const std::string& output, std::span<const std::string> models) const {
+    if (output.empty()) return;
+    std::vector<std::string> inputs = text;
+    inputs.push_back(tokenizer);
+    inputs.insert(inputs.end(), models.begin(), models.end());
+    require_not_an_input(output, inputs);
+    require_writable(output);
+}
+
+std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
+    const std::string path = !tokenizer.empty() ? tokenizer : model.tokenizer_path;
     if (path.empty())
-        throw UserError(fmt::format("{} has no tokenizer.json beside it; name one with --tokenizer", loaded.source));
+        throw UserError(fmt::format("{} has no tokenizer.json beside it; name one with --tokenizer", model.source));
     const data::Tokenizer encoding = data::Tokenizer::load(path);
-    if (!loaded.tokenizer_hash.empty() && loaded.tokenizer_hash != encoding.hash())
+    if (!model.tokenizer_hash.empty() && model.tokenizer_hash != encoding.hash())
         throw UserError(fmt::format("{} was trained with another tokenizer than {}; name its own with --tokenizer",
-                                    loaded.source, path));
+                                    model.source, path));
     data::Corpus corpus(text, {.last_cut = [&](std::string_view piece) { return encoding.last_safe_cut(piece); }});
     data::Encoder encoder(encoding);
     std::vector<uint32_t> tokens;
     const auto enough = [&] { return max_tokens > 0 && static_cast<int64_t>(tokens.size()) >= max_tokens; };
-    for (data::TextPiece piece; !enough() && corpus.next(piece);) encoder.encode(piece.text, tokens, piece.offset);
+    for (data::TextPiece piece; !enough() && corpus.next(piece);) {
+        try {
+            encoder.encode(piece.text, tokens, piece.offset);
+        } catch (const UserError& error) {
+            throw UserError(fmt::format("{}: {}", piece.source, error.what()));
+        }
+    }
     if (enough()) tokens.resize(static_cast<size_t>(max_tokens));
     if (tokens.empty())
         throw UserError(fmt::format("{} is empty; there is nothing to evaluate", fmt::join(text, ", ")));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,11 @@ struct TextOptions {
     /// Returns the option --text, for the command to require or not.
     CLI::Option* add_to(CLI::App* command);
     Context make_context() const;
+    /// UserError when `output` (empty: none) cannot be written, or is a file that is read: the text, the tokenizer or
+    /// one of `models`.
+    void require_output(const std::string& output, std::span<const std::string> models) const;
     /// The tokens of the text. UserError when it is empty or the tokenizer is not the model's.
-    std::vector<uint32_t> read(const train::LoadedModel& loaded) const;
+    std::vector<uint32_t> read(const train::ModelSource& model) const;
 };
 
 }  // namespace ballast

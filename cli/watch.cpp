@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <iostream>
 
+#include "base/path_labels.h"
 #include "base/terminal.h"
 #include "cli/commands.h"
 #include "report/watched_run.h"
@@ -52,7 +53,7 @@ bool follow(std::vector<RunWatcher>& watchers) {
 }
 
 void watch_command(const Options& options) {
-    const std::vector<std::string> labels = report::watch_labels(options.runs);
+    const std::vector<std::string> labels = path_labels(options.runs);
     std::vector<RunWatcher> watchers;
     for (size_t i = 0; i < labels.size(); ++i) watchers.emplace_back(options.runs[i], labels[i]);
     if (options.once || !output_is_terminal()) {

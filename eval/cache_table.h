@@ -5,8 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/sinks.h"
-#include "eval/streaming.h"
+#include "eval/measurement.h"
 
 namespace ballast::eval {
 
@@ -19,22 +18,23 @@ struct CacheTableOptions {
 };
 
 struct CacheTableRow {
-    std::string model;
+    std::string model;                   // its name in the table
     std::vector<StreamingResult> cells;  // the columns x + (C - x), then dense, then recompute
     SinkResult sinks;
 };
 
-/// Called before each cell with the model's name, the cell's and the tokens done in it.
-using CacheTableProgress = std::function<void(const std::string& cell, int64_t done)>;
+/// What evaluate_cache_table() refuses, for those who have more to do before: UserError for a cache that does not suit
+/// the model, and a text of `num_tokens` that is too short.
+void check_cache_table(const model::ModelConfig& config, int64_t num_tokens, const CacheTableOptions& options);
 
+/// Shows its progress on the terminal, under `name`.
 CacheTableRow evaluate_cache_table(Context& context, const std::string& name, model::Transformer& model,
-                                   const std::vector<uint32_t>& text, const CacheTableOptions& options,
-                                   const CacheTableProgress& progress);
+                                   const std::vector<uint32_t>& text, const CacheTableOptions& options);
 
-/// "4+60", "dense", "recompute": a column of the table, from a result's policy, sinks and cache.
-std::string column_name(const std::string& policy, int64_t sinks, int64_t cache);
+/// The row as files hold it; `model` and `step` as in MeasuredModel.
+MeasuredModel to_measured_model(CacheTableRow row, const std::string& model, int64_t step);
 
-/// Mean perplexity of `cell` over the tokens that `subset` scored.
+/// Perplexity of `cell` over the tokens that `subset` scored.
 double perplexity_on_subset(const StreamingResult& cell, const StreamingResult& subset);
 
 /// Plain text for a terminal: the table, its notes, and attention on the first position by layer.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fmt/format.h>
 
+#include "eval/unsigned_nan.h"
 #include "model/sink_tokens.h"
 
 namespace ballast::eval {
@@ -44,8 +45,9 @@ class Collector {
 
     SinkResult finish() {
         const auto n = static_cast<double>(result_.sequences);
-        for (double& x : result_.alpha) x /= n;
-        for (double& x : result_.sink_rate) x /= n * static_cast<double>(result_.layers * result_.heads);
+        for (double& x : result_.alpha) x = unsigned_nan(x / n);
+        for (double& x : result_.sink_rate)
+            x = unsigned_nan(x / (n * static_cast<double>(result_.layers * result_.heads)));
         for (float& x : result_.maps) x /= static_cast<float>(n);
         shares();
         return std::move(result_);
@@ -63,7 +65,7 @@ class Collector {
             double* sums = result_.alpha.data() + (layer * result_.heads + h) * P;
             for (size_t k = 0; k < alpha.size(); ++k) {
                 sums[k] += alpha[k];
-                result_.sink_rate[k] += alpha[k] > options_.epsilon;
+                result_.sink_rate[k] += std::isnan(alpha[k]) ? alpha[k] : alpha[k] > options_.epsilon;  // NaN is no 0
             }
         }
         if (result_.maps.empty()) return;
@@ -107,15 +109,20 @@ std::vector<double> column_means(const float* weights, int64_t length, int64_t p
     return alpha;
 }
 
-SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
-                          const SinkOptions& options) {
-    const int64_t n = model.config().num_sink_tokens, words = options.length - n;
-    const auto size = static_cast<int64_t>(text.size());
+void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const SinkOptions& options) {
+    const int64_t n = config.num_sink_tokens, words = options.length - n;
     if (words < 1)
         throw UserError(
             fmt::format("sequences of {} tokens leave no room for text beside {} sink tokens", options.length, n));
-    if (size < words)
-        throw UserError(fmt::format("the text has {} tokens, fewer than one sequence of {}", size, words));
+    if (num_tokens < words)
+        throw UserError(fmt::format("the text has {} tokens, fewer than one sequence of {}", num_tokens, words));
+}
+
+SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
+                          const SinkOptions& options) {
+    const auto size = static_cast<int64_t>(text.size());
+    check_sinks(model.config(), size, options);
+    const int64_t words = options.length - model.config().num_sink_tokens;
     const int64_t sequences = std::clamp<int64_t>(options.sequences, 1, size / words);
 
     Collector collector(context, model, options);

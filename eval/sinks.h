@@ -33,7 +33,13 @@ struct SinkResult {
     std::vector<float> maps;        // [layers, heads, length, length], empty unless asked for
 };
 
-/// UserError when the text is shorter than one sequence.
+/// A model has one sink metric.
+inline bool same_subject(const SinkResult&, const SinkResult&) { return true; }
+
+/// What evaluate_sinks() refuses: UserError when a sequence has no room for text, or the text of `num_tokens` is
+/// shorter.
+void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const SinkOptions& options);
+
 SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
                           const SinkOptions& options);
 

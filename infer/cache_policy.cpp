@@ -14,14 +14,17 @@ CachePolicy CachePolicy::sink(int64_t s, int64_t r) {
     return {s == 0 ? CacheKind::window : CacheKind::sink, s, r};
 }
 
-std::string CachePolicy::name() const {
+std::string_view name_of(CacheKind kind) {
     switch (kind) {
         case CacheKind::dense: return "dense";
-        case CacheKind::recompute: return "recompute";
-        case CacheKind::window:
-        case CacheKind::sink: return fmt::format("{}+{}", num_sink_positions, recent);
+        case CacheKind::window: return "window";
+        case CacheKind::sink: return "sink";
     }
     return "?";
+}
+
+std::string CachePolicy::name() const {
+    return bounded() ? fmt::format("{}+{}", num_sink_positions, recent) : std::string(name_of(kind));
 }
 
 KeptRows keep_after_forward(int64_t n, const CachePolicy& policy) { return keep_for_space(n, 0, policy); }

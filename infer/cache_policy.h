@@ -7,16 +7,19 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace ballast::infer {
 
 enum class CacheKind {
-    dense,      // keep everything, positions 0, 1, 2, …
-    window,     // the last C keys: sink with s = 0
-    sink,       // the first s and the last C - s
-    recompute,  // no cache: run the last C tokens again for every token
+    dense,   // keep everything, positions 0, 1, 2, …
+    window,  // the last C keys: sink with s = 0
+    sink,    // the first s and the last C - s
 };
+
+/// "dense", "window", "sink".
+std::string_view name_of(CacheKind kind);
 
 struct CachePolicy {
     CacheKind kind = CacheKind::dense;
@@ -27,10 +30,11 @@ struct CachePolicy {
     /// x + y of the papers' tables: s = x, r = y. A capacity of at least one recent key is required (UserError).
     static CachePolicy sink(int64_t s, int64_t r);
 
-    bool bounded() const { return kind == CacheKind::window || kind == CacheKind::sink; }
+    bool bounded() const { return kind != CacheKind::dense; }
     int64_t capacity() const { return num_sink_positions + recent; }
-    /// "4+1020", "0+1024", "dense", "recompute".
+    /// "4+1020", "0+1024", "dense".
     std::string name() const;
+    bool operator==(const CachePolicy&) const = default;
 };
 
 /// Rows [begin, end) of a cache.

@@ -9,7 +9,7 @@ using model::PassKind;
 
 MaskedStream::MaskedStream(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t chunk)
     : context_(context), model_(model), policy_(policy), chunk_(chunk) {
-    require(policy.kind != CacheKind::recompute && chunk > 0, "no masked pass for this policy");
+    require(chunk > 0, "a masked pass of no tokens");
     const auto& config = model.config();
     buffer_ = context.allocate(model::Pass::activation_bytes(config, model.dtype(), PassKind::forward, 1, chunk));
     sink_query_buffer_ =

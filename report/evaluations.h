@@ -1,10 +1,10 @@
 // What was measured on a run, from the files of `ballast eval … --json`.
 #pragma once
 
-#include <cstdint>
-#include <nlohmann/json.hpp>  // whole, as Evaluations has values of it: for this room's few files only
 #include <string>
 #include <vector>
+
+#include "eval/measurement.h"
 
 namespace ballast::report {
 
@@ -14,14 +14,22 @@ inline constexpr const char* kSinksFile = "eval/sinks.json";
 inline constexpr const char* kMapsFile = "eval/maps.safetensors";
 
 struct Evaluations {
-    nlohmann::ordered_json cells;              // array of streaming results, one for each policy and cache size
-    nlohmann::ordered_json sinks;              // sink metrics, or null
-    int64_t cells_step = -1, sinks_step = -1;  // of the checkpoint measured; -1: unknown
-    std::vector<std::string> notes;            // files that were passed over, and why
+    std::vector<eval::Measurement> measurements;  // one for each cell of the cache table, and for the sink metrics
+    std::vector<std::string> notes;               // files that were passed over, and why
 };
 
-/// Reads RUN/eval/*.json in the order of their names, then `tables`, which may hold other runs too; of two results for
-/// one cell the later holds. A strange file in RUN/eval is a note; one in `tables`, which the user named, a UserError.
+/// Those of one kind, in order.
+template <class M>
+std::vector<const M*> of_kind(const std::vector<eval::Measurement>& measurements) {
+    std::vector<const M*> out;
+    for (const eval::Measurement& measurement : measurements)
+        if (const M* metrics = std::get_if<M>(&measurement.metrics)) out.push_back(metrics);
+    return out;
+}
+
+/// Reads RUN/eval/*.json in the order of their names, then `tables`, which may hold other runs too. Of two results for
+/// one thing the later checkpoint's holds; of one checkpoint, the one read later. A strange file in RUN/eval is a note;
+/// one in `tables`, which the user named, a UserError.
 Evaluations read_evaluations(const std::string& run, const std::vector<std::string>& tables);
 
 }  // namespace ballast::report

@@ -3,18 +3,20 @@
 #include <algorithm>
 #include <filesystem>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+#include <limits>
+#include <optional>
 
-#include "base/json_file.h"
-#include "base/progress.h"
+#include "base/atomic_file.h"
+#include "base/error.h"
 #include "eval/cache_table.h"
 #include "eval/results_json.h"
+#include "train/checkpoint.h"
 #include "train/run_directory.h"
 
 namespace ballast::report {
 namespace {
 
-using nlohmann::ordered_json;
+namespace fs = std::filesystem;
 
 /// Trained contexts may be shorter than the metric's usual 64 tokens.
 eval::SinkOptions sink_options(const model::ModelConfig& config) {
@@ -32,61 +34,86 @@ eval::CacheTableOptions table_options(const model::ModelConfig& config, const Me
     return options;
 }
 
-eval::CacheTableRow measure_table(Context& context, const std::string& name, model::Transformer& model,
-                                  const std::vector<uint32_t>& tokens, const eval::CacheTableOptions& options) {
-    const auto cells = static_cast<int64_t>(options.sinks.size()) + 2, length = static_cast<int64_t>(tokens.size());
-    Progress progress("measure " + name, cells * length, "tokens");
-    int64_t finished = -1;
-    std::string current;
-    auto row =
-        eval::evaluate_cache_table(context, name, model, tokens, options, [&](const std::string& cell, int64_t done) {
-            if (cell != current) ++finished, current = cell;
-            progress.update(finished * length + std::min(done, length));
-        });
-    progress.finish();
-    return row;
+/// The run's newest valid checkpoint if it is newer than `step`. A damaged file is none: models are not loaded from it.
+std::optional<int64_t> newer_checkpoint(const train::RunDirectory& directory, int64_t step) {
+    const std::vector<int64_t> steps = directory.checkpoint_steps();
+    for (auto candidate = steps.rbegin(); candidate != steps.rend() && *candidate > step; ++candidate) {
+        try {
+            train::verify_checkpoint(directory.checkpoint_path(*candidate));
+            return *candidate;
+        } catch (const UserError&) {  // whoever loads the run is told
+        }
+    }
+    return std::nullopt;
 }
 
-ordered_json cells_json(const eval::CacheTableRow& row) {
-    ordered_json cells = ordered_json::array();
-    for (const auto& cell : row.cells) cells.push_back(eval::to_json(cell));
-    return cells;
+constexpr int64_t kNotMeasured = -1, kUnknownStep = std::numeric_limits<int64_t>::max();
+
+/// The step of a kind's measurements: the oldest of those that measure() would replace, or else the newest. Files that
+/// the user made may hold older ones for ever.
+template <class M>
+int64_t measured_step(const std::vector<eval::Measurement>& measurements, const std::string& own_file) {
+    int64_t own = kUnknownStep, other = kNotMeasured;
+    bool has_own = false;
+    for (const eval::Measurement& measurement : measurements) {
+        if (!std::holds_alternative<M>(measurement.metrics)) continue;
+        const int64_t step = measurement.step < 0 ? kUnknownStep : measurement.step;
+        if (measurement.file == own_file)
+            own = std::min(own, step), has_own = true;
+        else
+            other = std::max(other, step);
+    }
+    return has_own ? own : other;
+}
+
+void require_writable_evaluations(const train::RunDirectory& directory) {
+    const std::string folder = directory.file("eval");
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) throw UserError(fmt::format("cannot make the folder {}: {}", folder, error.message()));
+    for (const char* file : {kTableFile, kSinksFile, kMapsFile}) require_writable(directory.file(file));
 }
 
 }  // namespace
 
 Missing missing_evaluations(const std::string& run, const Evaluations& have) {
     const train::RunDirectory directory(run);
-    const std::vector<int64_t> steps = directory.checkpoint_steps();
-    if (steps.empty()) return {};
-    const auto old = [&](int64_t step) { return step >= 0 && step != steps.back(); };
-    const bool maps = std::filesystem::exists(directory.file(kMapsFile));
-    return {have.cells.empty() || old(have.cells_step), have.sinks.is_null() || !maps || old(have.sinks_step)};
+    if (directory.checkpoint_steps().empty()) return {};
+    const int64_t cells = measured_step<eval::StreamingResult>(have.measurements, directory.file(kTableFile)),
+                  sinks = measured_step<eval::SinkResult>(have.measurements, directory.file(kSinksFile));
+    Missing missing{cells == kNotMeasured, sinks == kNotMeasured || !fs::exists(directory.file(kMapsFile))};
+    const int64_t oldest = missing.cells ? sinks : missing.attention ? cells : std::min(cells, sinks);
+    if (missing.cells && missing.attention) return missing;
+    const auto newest = newer_checkpoint(directory, oldest);
+    missing.cells |= newest > cells;
+    missing.attention |= newest > sinks;
+    return missing;
+}
+
+void check_measure(const model::ModelConfig& config, const MeasureOptions& options, int64_t num_tokens) {
+    eval::check_cache_table(config, num_tokens, table_options(config, options));
 }
 
 void measure(Context& context, const std::string& run, Missing missing, const MeasureOptions& options,
-             const std::function<std::vector<uint32_t>(const train::LoadedModel&)>& read_text) {
+             const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text) {
+    const train::RunDirectory directory(run);
+    require_writable_evaluations(directory);
     const train::LoadedModel loaded = train::load_model(run, context, options.dtype);
     const model::ModelConfig& config = loaded.model->config();
     const std::vector<uint32_t> tokens = read_text(loaded);
-    const train::RunDirectory directory(run);
-    std::filesystem::create_directories(directory.file("eval"));
     eval::SinkResult sinks;
     if (missing.cells) {
         const eval::CacheTableOptions table = table_options(config, options);
-        const std::string name = std::filesystem::path(run).lexically_normal().filename().string();
-        eval::CacheTableRow row = measure_table(context, name, *loaded.model, tokens, table);
-        const ordered_json model{
-            {"model", run}, {"step", loaded.step}, {"results", cells_json(row)}, {"sinks", eval::to_json(row.sinks)}};
-        write_json_file(directory.file(kTableFile),
-                        ordered_json{{"cache", table.cache}, {"models", ordered_json::array({model})}});
-        sinks = std::move(row.sinks);
+        const std::string name = "measure " + fs::path(run).lexically_normal().filename().string();
+        eval::CacheTableRow row = eval::evaluate_cache_table(context, name, *loaded.model, tokens, table);
+        sinks = row.sinks;
+        eval::write_measurement_table(directory.file(kTableFile), table.cache,
+                                      {to_measured_model(std::move(row), run, loaded.step)});
     } else {
         sinks = eval::evaluate_sinks(context, *loaded.model, tokens, sink_options(config));
     }
     eval::write_maps(directory.file(kMapsFile), sinks);
-    write_json_file(directory.file(kSinksFile),
-                    ordered_json{{"model", run}, {"step", loaded.step}, {"sinks", eval::to_json(sinks)}});
+    eval::write_measurements(directory.file(kSinksFile), {run, loaded.step, {std::move(sinks)}});
 }
 
 }  // namespace ballast::report

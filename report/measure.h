@@ -17,7 +17,8 @@ struct Missing {
     bool any() const { return cells || attention; }
 };
 
-/// What was not measured, or on an older checkpoint than the run's newest. Nothing, for a run without a checkpoint.
+/// What was not measured, or only on checkpoints older than the run's newest valid one. Nothing, for a run without a
+/// checkpoint. Reads a checkpoint only when one is newer than the measurements.
 Missing missing_evaluations(const std::string& run, const Evaluations& have);
 
 struct MeasureOptions {
@@ -25,9 +26,13 @@ struct MeasureOptions {
     Dtype dtype = Dtype::f32;
 };
 
-/// Measures what is missing on the run's newest checkpoint, as `ballast eval table` and `ballast eval sinks --maps` do,
-/// and writes it to the files of RUN/eval. `read_text` gives the tokens for a model.
+/// What measure() refuses of the cache and of a text of `num_tokens`: a UserError.
+void check_measure(const model::ModelConfig& config, const MeasureOptions& options, int64_t num_tokens);
+
+/// Measures what is missing on the run's newest valid checkpoint, as `ballast eval table` and `ballast eval sinks
+/// --maps` do, and writes it to the files of RUN/eval. `read_text` gives the tokens for a model. UserError, before
+/// anything is computed, when the files cannot be written or the cache does not suit the model.
 void measure(Context& context, const std::string& run, Missing missing, const MeasureOptions& options,
-             const std::function<std::vector<uint32_t>(const train::LoadedModel&)>& read_text);
+             const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text);
 
 }  // namespace ballast::report

@@ -1,6 +1,8 @@
 #include "report/report.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -9,9 +11,9 @@
 
 #include "base/build_info.h"
 #include "base/error.h"
+#include "base/path_labels.h"
 #include "report/attention_maps.h"
 #include "report/page.h"
-#include "report/run_labels.h"
 
 namespace ballast::report {
 namespace {
@@ -37,7 +39,13 @@ std::optional<AttentionMaps> maps_of(const RunData& run, ordered_json& notes) {
     const std::string path = (std::filesystem::path(run.folder) / kMapsFile).string();
     if (!std::filesystem::exists(path)) return std::nullopt;
     try {
-        return read_attention_maps(path);
+        AttentionMaps maps = read_attention_maps(path);
+        const auto bad =
+            std::count_if(maps.weights.begin(), maps.weights.end(), [](float w) { return !std::isfinite(w); });
+        if (bad > 0)
+            notes.push_back(fmt::format("{}: {} of {} attention weights are not finite and are drawn as 0", path, bad,
+                                        maps.weights.size()));
+        return maps;
     } catch (const UserError& error) {
         notes.push_back(error.what());
         return std::nullopt;
@@ -63,6 +71,15 @@ void add_maps(const std::vector<RunData>& runs, ordered_json& json) {
     }
 }
 
+void require_run(const std::string& folder) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(folder, error))
+        throw UserError(fmt::format("no run at {}; give the folder that ballast train --out wrote", folder));
+    for (const char* name : {"metrics.jsonl", "status.json"})
+        if (std::filesystem::exists(std::filesystem::path(folder) / name, error)) return;
+    throw UserError(fmt::format("{} holds no run: neither metrics.jsonl nor status.json", folder));
+}
+
 std::string title_of(const std::vector<RunData>& runs) {
     std::vector<std::string> labels;
     for (const RunData& run : runs) labels.push_back(run.label);
@@ -72,7 +89,8 @@ std::string title_of(const std::vector<RunData>& runs) {
 }  // namespace
 
 std::vector<RunData> read_runs(const std::vector<std::string>& folders, const std::vector<std::string>& tables) {
-    const std::vector<std::string> labels = run_labels(folders);
+    for (const std::string& folder : folders) require_run(folder);
+    const std::vector<std::string> labels = path_labels(folders);
     std::vector<RunData> runs;
     for (size_t i = 0; i < folders.size(); ++i) runs.push_back(read_run(folders[i], labels[i], tables));
     return runs;

@@ -164,7 +164,9 @@ ordered_json to_json(const RunData& run) {
     const fs::path folder = run.folder;
     const MetricsLog log = parse_metrics(read_if_there(folder / "metrics.jsonl"));
     const auto config = parsed_config(read_if_there(folder / "config.toml"));
-    const Evaluations& have = run.evaluations;
+    ordered_json measurements = ordered_json::array();
+    for (const eval::Measurement& measurement : run.evaluations.measurements)
+        measurements.push_back(eval::to_json(measurement));
     ordered_json out{{"label", run.label},
                      {"folder", run.folder},
                      {"status", parsed_or_null(read_if_there(folder / "status.json"))},
@@ -172,11 +174,8 @@ ordered_json to_json(const RunData& run) {
                      {"metrics", metrics_json(log)},
                      {"samples", samples_json(read_if_there(folder / "samples.jsonl"))},
                      {"environment", parsed_or_null(read_if_there(folder / "environment.json"))},
-                     {"cells", have.cells},
-                     {"sinks", have.sinks},
-                     {"cells_step", have.cells_step},
-                     {"sinks_step", have.sinks_step},
-                     {"notes", have.notes}};
+                     {"measurements", measurements},
+                     {"notes", run.evaluations.notes}};
     if (!config) return out;
     out["steps"] = config->train.steps;
     out["context"] = config->train.sequence_length;

@@ -87,22 +87,4 @@ std::string RunWatcher::state() {
     return "killed";  // it says running, and nobody holds its folder
 }
 
-std::vector<std::string> watch_labels(const std::vector<std::string>& folders) {
-    std::vector<fs::path> paths;
-    for (const std::string& folder : folders) {
-        fs::path path = fs::absolute(folder).lexically_normal();
-        if (path.filename().empty()) path = path.parent_path();
-        if (std::find(paths.begin(), paths.end(), path) != paths.end())
-            throw UserError(fmt::format("{} is given twice; name each run once", folder));
-        paths.push_back(std::move(path));
-    }
-    std::vector<std::string> labels;
-    for (const fs::path& path : paths) {
-        const auto same = std::count_if(paths.begin(), paths.end(),
-                                        [&](const fs::path& other) { return other.filename() == path.filename(); });
-        labels.push_back(same == 1 ? path.filename().string() : path.string());
-    }
-    return labels;
-}
-
 }  // namespace ballast::report

@@ -33,7 +33,4 @@ class RunWatcher {
     bool ended_ = false;
 };
 
-/// Names to tell the folders apart: the last part, or all of it where two end alike. UserError for one given twice.
-std::vector<std::string> watch_labels(const std::vector<std::string>& folders);
-
 }  // namespace ballast::report

@@ -2,20 +2,16 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "base/atomic_file.h"
-#include "eval/cache_table.h"
+#include "eval/figures.h"
 #include "report/evaluations.h"
 #include "report/metrics_log.h"
 #include "sweep/summary.h"
 
 namespace ballast::sweep {
 namespace {
-
-using nlohmann::ordered_json;
 
 /// A step's loss is one batch's; the mean over the end of the run is less noisy.
 double last_train_loss(const std::vector<double>& losses) {
@@ -35,39 +31,22 @@ void add_losses(const std::string& folder, CellFigures& out) {
     out.values.push_back({{"loss", "validation perplexity", Better::lower}, std::exp(log.validation_loss.back())});
 }
 
-void add_cache_table(const ordered_json& cells, int64_t cache, CellFigures& out) {
-    for (const ordered_json& cell : cells) {
-        const auto policy = cell["policy"].get<std::string>();
-        const auto sinks = cell["sinks"].get<int64_t>(), of = cell["of_tokens"].get<int64_t>(),
-                   tokens = cell["tokens"].get<int64_t>(), positions = cell["cache"].get<int64_t>();
-        if (cache > 0 && positions > 0 && positions != cache) continue;
-        const std::string name = eval::column_name(policy, sinks, positions);
-        out.values.push_back({{"perplexity", name, Better::lower}, cell["perplexity"].get<double>()});
-        if (tokens < of)
-            out.notes.push_back(
-                fmt::format("Perplexity, {}: scored on {} of {} tokens, so not to be compared with other columns.",
-                            name, tokens, of));
-    }
+/// Measured under another cache size than the sweep's `cache` (0: any).
+bool of_another_cache(const eval::Measurement& measurement, int64_t cache) {
+    const auto* cell = std::get_if<eval::StreamingResult>(&measurement.metrics);
+    const int64_t positions = cell ? eval::total_positions(cell->policy) : 0;
+    return cache > 0 && positions > 0 && positions != cache;
 }
 
-/// Means over layers.
-void add_attention(const ordered_json& sinks, CellFigures& out) {
-    if (sinks.is_null() || sinks["layers"].empty()) return;
-    const auto positions = sinks["layers"][0]["share"].size();
-    double first = 0, all = 0;
-    for (const ordered_json& layer : sinks["layers"]) {
-        const auto share = layer["share"].get<std::vector<double>>();
-        if (share.size() != positions || share.empty()) return;
-        first += share[0] / static_cast<double>(sinks["layers"].size());
-        all += std::accumulate(share.begin(), share.end(), 0.0) / static_cast<double>(sinks["layers"].size());
+void add_measurements(const std::string& folder, int64_t cache, CellFigures& out) {
+    for (const eval::Measurement& measurement : report::read_evaluations(folder, {}).measurements) {
+        if (of_another_cache(measurement, cache)) continue;
+        const eval::Figures measured = eval::figures(measurement);
+        for (const eval::Figure& figure : measured.values)
+            out.values.push_back(
+                {{figure.group, figure.name, figure.lower_is_better ? Better::lower : Better::neither}, figure.value});
+        out.notes.insert(out.notes.end(), measured.notes.begin(), measured.notes.end());
     }
-    out.values.push_back({{"attention", "position 1", Better::neither}, first});
-    out.values.push_back({{"attention", fmt::format("positions 1-{}", positions), Better::neither}, all});
-    out.values.push_back({{"attention", "Sink_1 %", Better::neither}, 100 * sinks["sink_rate"][0].get<double>()});
-    out.notes.push_back(
-        fmt::format("Attention: share that the first positions of {} get, sink tokens counting as positions, "
-                    "mean over layers, heads and queries; Sink_1: heads that give position 1 more than {:g} %.",
-                    sinks["length"].get<int64_t>(), 100 * sinks["epsilon"].get<double>()));
 }
 
 }  // namespace
@@ -75,9 +54,7 @@ void add_attention(const ordered_json& sinks, CellFigures& out) {
 CellFigures read_figures(const Cell& cell, const std::string& folder, int64_t cache) {
     CellFigures out{cell.name, folder, cell.variant, cell.varied, {}, {}};
     add_losses(folder, out);
-    const report::Evaluations have = report::read_evaluations(folder, {});
-    add_cache_table(have.cells, cache, out);
-    add_attention(have.sinks, out);
+    add_measurements(folder, cache, out);
     return out;
 }
 

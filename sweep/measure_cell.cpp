@@ -25,19 +25,17 @@ report::Missing missing_measurements(const std::string& folder, const EvaluateCo
 }
 
 void measure_cell(Context& context, const std::string& folder, report::Missing missing, const EvaluateConfig& wanted,
-                  const std::function<std::vector<uint32_t>(const train::LoadedModel&)>& read_text) {
+                  const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text) {
     report::measure(context, folder, missing, {wanted.cache, Dtype::f32}, read_text);
     write_file(note_path(folder), to_toml(wanted));
 }
 
-void check_evaluation(const EvaluateConfig& wanted, int64_t positions) {
-    for (const std::string& text : wanted.text)
-        if (!fs::exists(text))
-            throw UserError(
-                fmt::format("no text at {}; [evaluate] text and --text are relative to the current folder", text));
-    if (wanted.cache > positions)
-        throw UserError(fmt::format("evaluate.cache = {} is longer than the {} positions the cells are trained on",
-                                    wanted.cache, positions));
+void check_measurements(const Cell& cell, const EvaluateConfig& wanted, int64_t num_tokens) {
+    try {
+        report::check_measure(cell.config.model, {wanted.cache, Dtype::f32}, num_tokens);
+    } catch (const UserError& error) {
+        throw UserError(fmt::format("cell {} could not be measured: {}; see [evaluate]", cell.name, error.what()));
+    }
 }
 
 }  // namespace ballast::sweep

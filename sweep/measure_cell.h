@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "sweep/sweep_file.h"
 #include "report/measure.h"
+#include "sweep/cells.h"
 
 namespace ballast::sweep {
 
@@ -16,9 +16,9 @@ report::Missing missing_measurements(const std::string& folder, const EvaluateCo
 
 /// Measures it and leaves the note.
 void measure_cell(Context& context, const std::string& folder, report::Missing missing, const EvaluateConfig& wanted,
-                  const std::function<std::vector<uint32_t>(const train::LoadedModel&)>& read_text);
+                  const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text);
 
-/// UserError, before anything is trained, for a text that is not there and a cache that exceeds `positions`.
-void check_evaluation(const EvaluateConfig& wanted, int64_t positions);
+/// What measure_cell() would refuse after the cell was trained: a UserError naming the cell. `num_tokens`: of the text.
+void check_measurements(const Cell& cell, const EvaluateConfig& wanted, int64_t num_tokens);
 
 }  // namespace ballast::sweep

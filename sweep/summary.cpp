@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/columns.h"
+#include "base/json_figure.h"
 
 namespace ballast::sweep {
 namespace {
@@ -22,10 +23,11 @@ size_t place_of(std::vector<Column>& columns, const Column& column) {
 
 std::string number(double value) {
     const double size = std::fabs(value);
-    return !std::isfinite(value) ? fmt::format("{}", value)
-           : size >= 1e4         ? fmt::format("{:.3g}", value)
-           : size >= 10          ? fmt::format("{:.2f}", value)
-                                 : fmt::format("{:.3f}", value);
+    return std::isnan(value)   ? "nan"  // never "-nan"
+           : std::isinf(value) ? fmt::format("{}", value)
+           : size >= 1e4       ? fmt::format("{:.3g}", value)
+           : size >= 10        ? fmt::format("{:.2f}", value)
+                               : fmt::format("{:.3f}", value);
 }
 
 std::string cell_text(const SummaryRow& row, size_t column, bool best) {
@@ -146,14 +148,13 @@ nlohmann::ordered_json to_json(const Summary& summary) {
     for (const SummaryRow& row : summary.rows) {
         ordered_json fields = ordered_json::object(), values = ordered_json::array();
         for (const auto& [field, value] : row.fields) fields[field] = value;
-        for (const auto& value : row.values) {  // JSON has no infinity: null
+        for (const auto& value : row.values) {
             if (!value)
                 values.push_back(nullptr);
             else
-                values.push_back(
-                    {{"mean", std::isfinite(value->mean) ? ordered_json(value->mean) : ordered_json()},
-                     {"std", value->std && std::isfinite(*value->std) ? ordered_json(*value->std) : ordered_json()},
-                     {"n", value->n}});
+                values.push_back({{"mean", json_figure(value->mean)},
+                                  {"std", value->std ? json_figure(*value->std) : ordered_json()},
+                                  {"n", value->n}});
         }
         rows.push_back({{"variant", row.variant}, {"fields", fields}, {"cells", row.cells}, {"values", values}});
     }

@@ -9,15 +9,23 @@
 
 namespace ballast::train {
 
-struct LoadedModel {
-    std::unique_ptr<model::Transformer> model;
-    std::string source;          // the file or folder the weights came from
+/// What is known of a model before its weights are read.
+struct ModelSource {
+    model::ModelConfig config;
+    std::string source;          // the file or folder the weights are in
     std::string tokenizer_path;  // tokenizer.json beside it; empty when there is none
     std::string tokenizer_hash;  // of the one a checkpoint was trained with; empty when unknown
     int64_t step = -1;           // of a checkpoint
 };
 
+struct LoadedModel : ModelSource {
+    std::unique_ptr<model::Transformer> model;
+};
+
 /// UserError when `path` is none of the three, is damaged, or holds no valid checkpoint.
+ModelSource find_model(const std::string& path);
+
+/// The same with the weights.
 LoadedModel load_model(const std::string& path, Context& context, Dtype dtype);
 
 }  // namespace ballast::train

@@ -26,7 +26,7 @@ function showShares(host) {
   const positions = Math.min(...measured.map(run => run.sinks.sink_rate.length)), layers = Math.max(...measured.map(run => run.sinks.layers.length));
   const chart = lineChart({title: "Share of attention on one of the first positions, by layer", series: () => shareSeries(shownRuns().filter(run => run.sinks)),
     xLabel: () => "layer", xTicks: () => ticks(0, Math.max(layers - 1, 1), false, Math.min(layers, 12)).filter(Number.isInteger), xFormat: String, xRead: x => String(Math.round(x)),
-    yLabel: "share of attention", yTick: x => `${Number((100 * x).toFixed(1))} %`, yFormat: x => `${(100 * x).toFixed(1)} %`, zero: true, inset: 14, height: 280, wide: true});
+    yLabel: "share of attention", yTick: x => `${Number((100 * x).toFixed(1))} %`, yFormat: percent, zero: true, inset: 14, height: 280, wide: true});
   const tokens = RUNS.filter(run => run.sink_tokens);
   host.append(el("div", {class: "controls"},
       choice("position", Array.from({length: positions}, (_, k) => [k, String(k + 1)]), 0, k => { attention.position = k; chart.chart.draw(); })),

@@ -3,8 +3,17 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const MARKERS = ["circle", "square", "triangle", "diamond"];
+const NOT_FINITE = {NaN, Infinity, "-Infinity": -Infinity};
+/** A measurement with all its figures as numbers: in JSON those that are not finite are strings. */
+function numbers(value) {
+  if (typeof value === "string") return Object.hasOwn(NOT_FINITE, value) ? NOT_FINITE[value] : value;
+  if (Array.isArray(value)) return value.map(numbers);
+  return value && typeof value === "object" ? Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, numbers(inner)])) : value;
+}
+/** A run's measurements of one kind, each with the step of its checkpoint. */
+const metricsOf = (run, kind) => run.measurements.filter(m => m.kind === kind).map(m => ({...numbers(m.metrics), step: m.step}));
 const RUNS = DATA.runs.map((run, i) => ({
-  ...run, index: i, shown: true, color: `var(--run-${i % 8})`, marker: MARKERS[i % MARKERS.length],
+  ...run, cells: metricsOf(run, "streaming"), sinks: metricsOf(run, "sinks")[0] ?? null, index: i, shown: true, color: `var(--run-${i % 8})`, marker: MARKERS[i % MARKERS.length],
   dash: i < 8 ? "" : "6 3",  // colours come round again
 }));
 const shownRuns = () => RUNS.filter(run => run.shown);
@@ -49,6 +58,8 @@ function figures(x, digits = 4) {
   return String(Number(x.toPrecision(digits)));
 }
 const fixed = (x, digits) => x === null || x === undefined ? "–" : x.toFixed(digits);
+/** A share as a percentage; a share that is no number says so. */
+const percent = x => Number.isFinite(x) ? `${(100 * x).toFixed(1)} %` : "not finite";
 /** 12.5k, 3.1M. */
 function short(x) {
   if (x === null || x === undefined || !Number.isFinite(x)) return "–";

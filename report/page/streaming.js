@@ -2,8 +2,7 @@
 
 const streaming = {by: "run", over: 4, log: true};  // over: buckets of a point; 0: all so far
 
-const cellName = cell => cell.policy === "dense" || cell.policy === "recompute" ? cell.policy : `${cell.sinks}+${cell.cache - cell.sinks}`;
-const cellKey = cell => `${cell.policy}/${cell.sinks}/${cell.cache}`;
+const cellName = cell => cell.plan || (cell.policy === "dense" || cell.policy === "recompute" ? cell.policy : `${cell.sinks}+${cell.cache - cell.sinks}`);
 const ofSubset = cell => cell.tokens < cell.of_tokens;
 
 /** One of each cell any run has: x+y by size, then dense and recompute. */
@@ -14,8 +13,14 @@ function cellColumns(runs) {
   const order = cell => [cell.policy === "recompute" ? 2 : cell.policy === "dense" ? 1 : 0, cell.cache, cell.sinks];
   return [...all.values()].sort((a, b) => { const p = order(a), q = order(b); return p[0] - q[0] || p[1] - q[1] || p[2] - q[2]; });
 }
-const columnKey = cell => cell.policy === "recompute" ? `recompute/${cell.cache}` : cellKey(cell).replace("window", "sink");
+const columnKey = cell => [cell.policy, cell.policy === "recompute" ? "" : cell.sinks, cell.cache, cell.plan ?? ""].join("/");
 const cellOf = (run, column) => run.cells.find(cell => columnKey(cell) === columnKey(column));
+
+function perplexityText({perplexity, non_finite, tokens}) {
+  if (non_finite > 0) return `not finite: ${whole(non_finite)} of ${whole(tokens)} losses`;
+  if (!Number.isFinite(perplexity)) return "not finite";
+  return perplexity < 1e4 ? perplexity.toFixed(2) : perplexity.toExponential(2);
+}
 
 function columnTitle(cell) {
   if (cell.policy === "dense") return "keeps everything";
@@ -34,11 +39,11 @@ function cacheTable(runs) {
     if (!cell) return el("td", {}, "–");
     const isBest = cell.perplexity === best[i];
     return el("td", {class: isBest ? "best" : null, title: `scored on ${whole(cell.tokens)} of ${whole(cell.of_tokens)} tokens`},
-      isBest ? "★ " : "", cell.perplexity < 1e4 ? cell.perplexity.toFixed(2) : cell.perplexity.toExponential(2), ofSubset(cell) ? "*" : "");
+      isBest ? "★ " : "", perplexityText(cell), ofSubset(cell) ? "*" : "");
   };
   return table(["perplexity", ...columns.map(c => el("th", {title: columnTitle(c)}, cellName(c))), el("th", {title: "share of heads with a sink on position 1"}, "Sink₁")],
     runs.map(run => el("tr", {}, el("td", {}, runName(run)), columns.map((column, i) => perplexityCell(run, column, i)),
-      el("td", {}, run.sinks ? `${(100 * run.sinks.sink_rate[0]).toFixed(1)} %` : "–"))), {id: "cache-table"});
+      el("td", {}, run.sinks ? percent(run.sinks.sink_rate[0]) : "–"))), {id: "cache-table"});
 }
 
 function howToRead(runs) {
@@ -67,7 +72,7 @@ function policyStyle(cell, columns) {
 function curvePoints(cell) {
   const points = [];
   let sum = 0, tokens = 0;
-  cell.curve.forEach(([position, count, loss], i) => {
+  cell.curve.forEach(({position, tokens: count, loss}, i) => {
     const first = streaming.over > 0 && i % streaming.over === 0;
     if (first) sum = tokens = 0;
     sum += loss * count; tokens += count;
@@ -104,7 +109,7 @@ function showStreaming() {
   if (!measured.length) return;
   const tableHost = el("div"), curves = el("div");
   host.append(tableHost, howToRead(measured),
-    ...measured.filter(run => stale(run, run.cells_step)).map(run => el("p", {class: "soft"}, `${run.label} was measured at step ${whole(run.cells_step)}.`)),
+    ...measured.flatMap(staleNotes),
     el("h3", {style: "margin-top:18px"}, "Perplexity along the text"),
     el("p", {class: "soft"}, "All panels share one scale. Flat is what streaming needs: a curve that drifts up has outgrown its positions, one that jumps has lost its sink."),
     el("div", {class: "controls"},
@@ -114,6 +119,14 @@ function showStreaming() {
   onRedraw(() => {
     tableHost.replaceChildren(cacheTable(shownRuns().filter(run => run.cells.length)));
     courseCharts(curves);
+  });
+}
+/** A line for each step before the run's last at which cells were measured. */
+function staleNotes(run) {
+  const steps = [...new Set(run.cells.map(cell => cell.step))].filter(step => stale(run, step));
+  return steps.map(step => {
+    const cells = run.cells.filter(cell => cell.step === step), which = cells.length < run.cells.length ? `: ${cells.map(cellName).join(", ")}` : "";
+    return el("p", {class: "soft"}, `${run.label} was measured at step ${whole(step)}${which}.`);
   });
 }
 const stale = (run, step) => step >= 0 && last(run.metrics.step) !== null && step < last(run.metrics.step);

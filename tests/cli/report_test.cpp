@@ -13,6 +13,14 @@ nlohmann::json data_of(const std::string& path) {
     return nlohmann::json::parse(page.substr(begin, page.find("</script>", begin) - begin));
 }
 
+/// The page's measurements of one kind.
+std::vector<nlohmann::json> measured(const nlohmann::json& run, const std::string& kind) {
+    std::vector<nlohmann::json> out;
+    for (const auto& measurement : run["measurements"])
+        if (measurement["kind"] == kind) out.push_back(measurement);
+    return out;
+}
+
 std::string with_text(const TinyRun& run) {
     return " --cache 16 --max-tokens 300 --threads 1 --text " + run.file("text.txt");
 }
@@ -26,14 +34,16 @@ TEST_CASE("cli: a report measures what is missing, once") {
     const Outcome bare = ballast_with(report);
     CHECK(bare.code == 0);
     CHECK_THAT(bare.err, ContainsSubstring("--text HELDOUT.txt"));
-    CHECK(data_of(run.file("report.html"))["runs"][0]["cells"].empty());
+    CHECK(data_of(run.file("report.html"))["runs"][0]["measurements"].empty());
 
     succeed(report + with_text(run));
     const auto data = data_of(run.file("report.html"))["runs"][0];
     CHECK(data["metrics"]["lines"] == 12);
-    CHECK(data["cells"].size() == 6);  // 0+16, 1+15, 2+14, 4+12, dense, recompute
-    CHECK(data["cells_step"] == 12);
-    CHECK(data["sinks"]["layers"].size() == 2);
+    const auto cells = measured(data, "streaming");
+    REQUIRE(cells.size() == 6);  // 0+16, 1+15, 2+14, 4+12, dense, recompute
+    for (const auto& cell : cells) CHECK(cell["step"] == 12);
+    REQUIRE(measured(data, "sinks").size() == 1);
+    CHECK(measured(data, "sinks")[0]["metrics"]["layers"].size() == 2);
     CHECK(data["maps"]["heads"] == 2);
     CHECK(data["environment"]["run"]["backend"] == "cpu");
     CHECK(data["parameters"]["total"].get<int64_t>() > 10000);
@@ -45,7 +55,7 @@ TEST_CASE("cli: a report measures what is missing, once") {
 
     succeed(run.train("a", "--resume --set train.steps=14"));  // a newer checkpoint: measured again
     succeed(report + with_text(run));
-    CHECK(data_of(run.file("report.html"))["runs"][0]["cells_step"] == 14);
+    for (const auto& cell : data_of(run.file("report.html"))["runs"][0]["measurements"]) CHECK(cell["step"] == 14);
     CHECK(leftovers(run.folder.path()).empty());
 
     succeed(run.train("a", "--overwrite"));
@@ -62,8 +72,9 @@ TEST_CASE("cli: a report takes the tables of eval table") {
     const auto data = data_of(run.file("report.html"));
     const auto table = run.json("table.json")["models"];
     for (size_t i = 0; i < 2; ++i) {
-        CHECK(data["runs"][i]["cells"][0]["perplexity"] == table[i]["results"][0]["perplexity"]);
-        CHECK(data["runs"][i]["cells_step"] == 12);
+        const auto cell = measured(data["runs"][i], "streaming").at(0);
+        CHECK(cell["metrics"]["perplexity"] == table[i]["results"][0]["perplexity"]);
+        CHECK(cell["step"] == 12);
     }
     size_t differing = 0;
     for (const auto& row : data["config"]) differing += row["differs"] == true;
@@ -91,7 +102,7 @@ TEST_CASE("cli: what cannot be reported is refused before anything is measured o
     refuse(good + " " + run.file("run/") + out, {"given twice"});
     refuse(good + " -o " + run.file("no/such/report.html") + with_text(run), {"no/such/report.html"});
     refuse(good + " --table " + run.file("none.json") + out, {"none.json"});
-    refuse(good + " --table " + run.file("run/status.json") + out, {"is not a table"});
+    refuse(good + " --table " + run.file("run/status.json") + out, {"is not a file of ballast eval"});
     refuse(good + " --cache 16" + out, {"--text"});
     refuse(good + " --text " + run.file("none.txt") + out, {"none.txt"});
     CHECK_FALSE(std::filesystem::exists(run.file("report.html")));

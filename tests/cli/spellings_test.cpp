@@ -21,8 +21,8 @@ std::set<std::string> keys_of(const json& object) {
 
 using Keys = std::set<std::string>;
 
-const Keys kStreamingKeys{"policy",    "sinks", "cache",      "method",  "tokens",
-                          "of_tokens", "loss",  "perplexity", "seconds", "curve"};
+const Keys kStreamingKeys{"policy",     "sinks", "cache",      "method",  "tokens", "of_tokens",
+                          "non_finite", "loss",  "perplexity", "seconds", "curve"};
 
 double relative(double a, double b) { return std::abs(a - b) / std::abs(b); }
 

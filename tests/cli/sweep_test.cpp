@@ -150,11 +150,29 @@ TEST_CASE("cli: a sweep says what it will take, and what is wrong, before anythi
     refuse("sweep " + tiny.file("none.toml"), {"none.toml"});
     refuse(tiny.sweep("out", "--set train.seed=3"), {"the sweep varies train.seed", "sweep.toml:6"});
     refuse(tiny.sweep("out", "--set data.train=none.h5"), {"none.h5"});
-    refuse(tiny.sweep("out", "--text none.txt"), {"no text at none.txt"});
+    refuse(tiny.sweep("out", "--text none.txt"), {"no file or folder", "none.txt"});
+    write_file(tiny.file("short.txt"), "short");
+    refuse(tiny.sweep("out", "--text " + tiny.file("short.txt")),
+           {"cell plain,seed=1 could not be measured", "the text has"});
+    write_file(tiny.file("latin1.txt"), "caf\xe9");
+    refuse(tiny.sweep("out", "--text " + tiny.file("latin1.txt")), {"latin1.txt"});
+    const std::string file = read_file(tiny.file("sweep.toml"));
+    for (const auto& [cache, parts] : std::map<std::string, std::vector<std::string>>{
+             {"cache = 33", {"33 positions", "32"}}, {"cache = 2", {"cell sinks,seed=1", "2 sink tokens"}}}) {
+        std::string changed = file;
+        write_file(tiny.file("sweep.toml"), changed.replace(changed.find("cache = 16"), 10, cache));
+        refuse(tiny.measured("out"), parts);
+    }
+    write_file(tiny.file("sweep.toml"), file);
     refuse(tiny.sweep("out", "--dry-run --print"), {"--dry-run"});
     write_file(tiny.file("sweep.toml"), "base = \"config.toml\"\n[grid]\nmodel.num_sink_tokens = [0, 99]\n");
     refuse(tiny.sweep("out"), {"sweep.toml:3", "num_sink_tokens=99", "leaves no room"});
     CHECK_FALSE(fs::exists(tiny.file("out")));
+
+    write_file(tiny.file("sweep.toml"), file);
+    fs::create_directories(tiny.file("out/table.json"));
+    refuse(tiny.sweep("out"), {"table.json"});
+    CHECK_FALSE(fs::exists(tiny.file("out/" + kCells[0])));
 }
 
 TEST_CASE("cli: a terminal's Ctrl-C reaches a sweep's cell once: it saves") {

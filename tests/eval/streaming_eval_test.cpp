@@ -26,6 +26,16 @@ struct Setup {
         c.sink_token_id = n > 0 ? 20 : -1;
         return c;
     }
+    /// NaN wherever this token is read.
+    void spoil_token(uint32_t id) {
+        for (const auto& row : model.weights().table().rows()) {
+            if (row.role != model::Role::embed_in) continue;
+            std::vector<float> values = context.read_floats(model.weights().master(row));
+            values[id * static_cast<size_t>(model.config().hidden_size)] = std::numeric_limits<float>::quiet_NaN();
+            model.weights().write(context, row, values.data());
+        }
+        model.weights().refresh_compute(context);
+    }
     eval::StreamingResult run(const eval::StreamingOptions& options) {
         return eval::evaluate_streaming(context, model, eval::make_text_stream(text, model.config(), 0), options,
                                         [](int64_t) {});
@@ -71,8 +81,9 @@ TEST_CASE("masked pass and literal cache give the same perplexity and curve") {
             const auto a = s.run(bounded(sinks, 16)), b = s.run(bounded(sinks, 16, StreamingMethod::cache));
             CHECK(a.tokens == 89);
             CHECK(a.tokens == a.of_tokens);
-            REQUIRE(a.losses.size() == b.losses.size());
-            for (size_t i = 0; i < a.losses.size(); ++i) CHECK(a.losses[i] == Approx(b.losses[i]).margin(1e-4));
+            REQUIRE(a.losses.values.size() == b.losses.values.size());
+            for (size_t i = 0; i < a.losses.values.size(); ++i)
+                CHECK(a.losses.values[i] == Approx(b.losses.values[i]).margin(1e-4));
             CHECK(a.perplexity == Approx(std::exp(a.loss)));
             double total = 0;
             int64_t tokens = 0;
@@ -88,8 +99,7 @@ TEST_CASE("recompute: each token from the sinks and the last L - n tokens, run a
     for (const int64_t n : {0, 2}) {
         Setup s(n, 40);
         eval::StreamingOptions options;
-        options.policy.kind = infer::CacheKind::recompute;
-        options.recompute_length = 8;
+        options.policy = eval::Recompute{8};
         const auto r = s.run(options);
         CHECK(r.tokens == 39);
         for (const int64_t p : {3, 7, 8, 20, 38}) {  // text position whose successor is scored
@@ -98,22 +108,67 @@ TEST_CASE("recompute: each token from the sinks and the last L - n tokens, run a
             const auto stream = eval::make_text_stream(window, s.model.config(), 0);
             eval::StreamingOptions dense;
             const auto alone = eval::evaluate_streaming(s.context, s.model, stream, dense, [](int64_t) {});
-            CHECK(r.losses[static_cast<size_t>(p)] == Approx(alone.losses.back()).margin(1e-4));
+            CHECK(r.losses.values[static_cast<size_t>(p)] == Approx(alone.losses.values.back()).margin(1e-4));
         }
         options.recompute_every = 3;
         const auto subset = s.run(options);
         CHECK(subset.tokens == 13);
         CHECK(subset.of_tokens == 39);
         for (size_t p = 0; p < 39; ++p) {
-            if (p % 3 == 0)
-                CHECK(subset.losses[p] == Approx(r.losses[p]).margin(1e-4));
-            else
-                CHECK(std::isnan(subset.losses[p]));
+            CHECK(subset.losses.scored[p] == (p % 3 == 0));
+            if (p % 3 == 0) CHECK(subset.losses.values[p] == Approx(r.losses.values[p]).margin(1e-4));
         }
         double total = 0;
-        for (size_t p = 0; p < 39; p += 3) total += static_cast<double>(r.losses[p]);
+        for (size_t p = 0; p < 39; p += 3) total += static_cast<double>(r.losses.values[p]);
         CHECK(eval::perplexity_on_subset(r, subset) == Approx(std::exp(total / 13)).epsilon(1e-4));
     }
+}
+
+TEST_CASE("losses that are not finite are counted, never taken for targets that were not scored") {
+    for (const int64_t n : {0, 2}) {
+        Setup s(n, 60);
+        for (size_t i = 0; i < s.text.size(); ++i) s.text[i] = i == 30 ? 19 : s.text[i] % 19;  // one token of its own
+        s.spoil_token(19);
+        eval::StreamingOptions options;
+        options.policy = eval::Recompute{8};
+        for (const int64_t every : {1, 3}) {
+            options.recompute_every = every;
+            const auto r = s.run(options);
+            CAPTURE(n, every);
+            CHECK(r.tokens == (every == 1 ? 59 : 20));
+            CHECK(r.non_finite == (8 - n + every - 1) / every);  // windows that hold position 30
+            CHECK(std::isnan(r.loss));
+            CHECK(std::isnan(r.perplexity));
+            CHECK(std::isfinite(r.curve.front().loss));
+            CHECK(std::isnan(r.curve[static_cast<size_t>(30 / every)].loss));
+            CHECK(std::isnan(eval::perplexity_on_subset(s.run({}), r)));
+        }
+        for (const auto method : {StreamingMethod::masked, StreamingMethod::cache}) {
+            const auto r = s.run(bounded(1, 16, method));
+            CHECK(r.tokens == 59);
+            CHECK(r.non_finite >= 29);  // two layers of 15 recent positions reach to the end
+            CHECK(r.non_finite <= (method == StreamingMethod::cache ? 29 : 29 + 12));  // 0 · NaN inside a chunk of 13
+            CHECK(std::isnan(r.perplexity));
+        }
+    }
+    CHECK(eval::perplexity_text(-std::nan("")) == "nan");
+}
+
+TEST_CASE("a table of weights that are not finite says so") {
+    Setup s(0);
+    s.spoil_token(s.text[0]);
+    eval::CacheTableOptions options;
+    options.cache = 16;
+    options.recompute_every = 4;
+    options.sink_metrics = {.length = 16, .sequences = 3, .positions = 2};
+    const auto row = eval::evaluate_cache_table(s.context, "broken", s.model, s.text, options);
+    CHECK(std::isnan(row.sinks.sink_rate[0]));
+    CHECK(std::isnan(row.sinks.share[0]));
+    const std::string text = eval::format_cache_table({row});
+    CAPTURE(text);
+    CHECK(text.find("! broken, dense: 89 of 89 losses are not finite") != std::string::npos);
+    CHECK(text.find("! broken, recompute: ") != std::string::npos);
+    CHECK(text.find("-nan") == std::string::npos);
 }
 
 TEST_CASE("caches larger than the positions are refused, and the longest allowed is not") {
@@ -121,10 +176,9 @@ TEST_CASE("caches larger than the positions are refused, and the longest allowed
     CHECK_NOTHROW(s.run(bounded(1, 64)));
     CHECK_THROWS_AS(s.run(bounded(1, 65)), UserError);
     eval::StreamingOptions recompute;
-    recompute.policy.kind = infer::CacheKind::recompute;
-    recompute.recompute_length = 65;
+    recompute.policy = eval::Recompute{65};
     CHECK_THROWS_AS(s.run(recompute), UserError);
-    recompute.recompute_length = 1;
+    recompute.policy = eval::Recompute{1};
     CHECK_THROWS_AS(s.run(recompute), UserError);
     CHECK_NOTHROW(s.run({}));  // dense may run past the positions
 }
@@ -136,10 +190,8 @@ TEST_CASE("the table has every column for every model and marks subsets") {
     options.recompute_every = 4;
     options.sink_metrics = {.length = 16, .sequences = 3, .positions = 2};
     std::vector<eval::CacheTableRow> rows;
-    rows.push_back(eval::evaluate_cache_table(plain.context, "vanilla", plain.model, plain.text, options,
-                                              [](const std::string&, int64_t) {}));
-    rows.push_back(eval::evaluate_cache_table(sinks.context, "sink", sinks.model, sinks.text, options,
-                                              [](const std::string&, int64_t) {}));
+    rows.push_back(eval::evaluate_cache_table(plain.context, "vanilla", plain.model, plain.text, options));
+    rows.push_back(eval::evaluate_cache_table(sinks.context, "sink", sinks.model, sinks.text, options));
     for (const auto& row : rows) {
         REQUIRE(row.cells.size() == 6);
         for (size_t c = 0; c < 5; ++c) CHECK(row.cells[c].tokens == 89);

@@ -9,7 +9,6 @@
 #include "report/config_differences.h"
 #include "report/page.h"
 #include "report/report.h"
-#include "report/run_labels.h"
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
@@ -45,23 +44,15 @@ const char* const kCells =
 
 }  // namespace
 
-TEST_CASE("runs are told apart by as much of their path as it takes") {
-    const TemporaryFolder folder;
-    const std::string a = make_run(folder, "x/vanilla"), b = make_run(folder, "y/vanilla"),
-                      c = make_run(folder, "y/other");
-    CHECK(run_labels({a, c}) == std::vector<std::string>{"vanilla", "other"});
-    CHECK(run_labels({a, b, c}) == std::vector<std::string>{"x/vanilla", "y/vanilla", "other"});
-    CHECK(run_labels({a + "/"}) == std::vector<std::string>{"vanilla"});
-}
-
 TEST_CASE("folders that are no runs are refused by name") {
     const TemporaryFolder folder;
     const std::string run = make_run(folder, "run");
     std::filesystem::create_directories(folder / "empty");
-    CHECK_THAT(message_of([&] { run_labels({folder / "none"}); }), ContainsSubstring("no run at"));
-    CHECK_THAT(message_of([&] { run_labels({run + "/metrics.jsonl"}); }), ContainsSubstring("no run at"));
-    CHECK_THAT(message_of([&] { run_labels({folder / "empty"}); }), ContainsSubstring("holds no run"));
-    CHECK_THAT(message_of([&] { run_labels({run, run + "/../run"}); }), ContainsSubstring("given twice"));
+    const auto refusal = [](const std::vector<std::string>& runs) { return message_of([&] { read_runs(runs, {}); }); };
+    CHECK_THAT(refusal({folder / "none"}), ContainsSubstring("no run at"));
+    CHECK_THAT(refusal({run + "/metrics.jsonl"}), ContainsSubstring("no run at"));
+    CHECK_THAT(refusal({folder / "empty"}), ContainsSubstring("holds no run"));
+    CHECK_THAT(refusal({run, run + "/../run"}), ContainsSubstring("given twice"));
 }
 
 TEST_CASE("configurations are compared field by field") {
@@ -146,10 +137,33 @@ TEST_CASE("a page of whatever lies in a run's folder") {
     CHECK(data["metrics"]["lines"] == 1);
     CHECK(data["samples"]["list"][0]["text"] == "</script>");
     CHECK(data["samples"]["total"] == 1);
-    CHECK(data["sinks"]["sink_rate"][0] == 0.5);
+    REQUIRE(data["measurements"].size() == 1);
+    CHECK(data["measurements"][0]["kind"] == "sinks");
+    CHECK(data["measurements"][0]["step"] == 3);
+    CHECK(data["measurements"][0]["metrics"]["sink_rate"][0] == 0.5);
     CHECK(data["notes"].size() == 3);  // a.json, c.json, the maps
     CHECK_FALSE(data.contains("parameters"));
     for (const char* outside : {"src=", "href=", "@import", "fetch("}) CHECK(page.find(outside) == std::string::npos);
+}
+
+TEST_CASE("measurements that are not finite are read, as older versions and this one write them") {
+    const TemporaryFolder folder;
+    const std::string run = make_run(folder, "run");
+    for (const std::string value : {"\"NaN\"", "null"}) {
+        CAPTURE(value);
+        write_file(run + "/eval/table.json",
+                   R"({"model":"m","step":3,"results":[{"policy":"dense","sinks":0,"cache":0,"tokens":9,"of_tokens":9,)"
+                   R"("perplexity":)" +
+                       value + R"(,"curve":[{"position":0,"tokens":9,"loss":)" + value +
+                       R"(}]}],)"
+                       R"("sinks":{"length":4,"sequences":2,"epsilon":0.3,"sink_rate":[)" +
+                       value + R"(],"layers":[{"share":[)" + value + R"(],"share_std":[)" + value + "]}]}}");
+        const auto data = data_of(render(read_runs({run}, {})))["runs"][0];
+        CHECK(data["notes"].empty());
+        REQUIRE(data["measurements"].size() == 2);
+        CHECK(data["measurements"][0]["metrics"]["perplexity"] == "NaN");
+        CHECK(data["measurements"][1]["metrics"]["sink_rate"][0] == "NaN");
+    }
 }
 
 TEST_CASE("a table that was named must be one, and gives each run its rows") {
@@ -161,14 +175,16 @@ TEST_CASE("a table that was named must be one, and gives each run its rows") {
     write_file(table, "{\"cache\":64,\"models\":[" + model(a) + "," + model("elsewhere/b") + "]}");
     const auto runs = read_runs({a, b}, {table});
     for (const auto& run : runs) {
-        CHECK(run.evaluations.cells[0]["perplexity"] == 2.5);
-        CHECK(run.evaluations.sinks["length"] == 4);
+        const auto& measured = run.evaluations.measurements;
+        REQUIRE(measured.size() == 2);
+        CHECK(std::get<eval::StreamingResult>(measured[0].metrics).perplexity == 2.5);
+        CHECK(std::get<eval::SinkResult>(measured[1].metrics).length == 4);
     }
     for (const char* text :
          {"{}", "[]", "5", "{\"models\":3}", "{\"models\":[{}]}", "{\"models\":[{\"model\":\"a\",\"results\":[1]}]}"}) {
         CAPTURE(text);
         write_file(table, text);
-        CHECK_THAT(message_of([&] { read_runs({a}, {table}); }), ContainsSubstring("ballast eval table"));
+        CHECK_THAT(message_of([&] { read_runs({a}, {table}); }), ContainsSubstring("is not a file of ballast eval"));
     }
     write_file(table, "{");
     CHECK_THAT(message_of([&] { read_runs({a}, {table}); }), ContainsSubstring("not valid JSON"));
@@ -178,8 +194,9 @@ TEST_CASE("a table that was named must be one, and gives each run its rows") {
 TEST_CASE("maps go through the file of eval sinks, of any other a note is made") {
     const TemporaryFolder folder;
     const std::string run = make_run(folder, "run");
-    const auto write = [&](std::vector<int64_t> shape, const std::string& name = "attention") {
-        const std::vector<float> weights(2 * 3 * 100 * 100, 0.01f);
+    const auto write = [&](std::vector<int64_t> shape, const std::string& name = "attention", float first = 0.01f) {
+        std::vector<float> weights(2 * 3 * 100 * 100, 0.01f);
+        weights[0] = first;
         SafetensorsWriter writer(run + "/eval/maps.safetensors");
         writer.add(name, Dtype::f32, shape, weights.data());
         writer.commit();
@@ -189,6 +206,10 @@ TEST_CASE("maps go through the file of eval sinks, of any other a note is made")
     CHECK(good["maps"]["side"] == 64);
     CHECK(good["maps"]["length"] == 100);
     CHECK(good["maps"]["data"].get<std::string>().size() == (6 * 64 * 65 / 2 + 2) / 3 * 4);
+    CHECK(good["notes"].empty());
+    const auto broken = write({2, 3, 100, 100}, "attention", std::numeric_limits<float>::quiet_NaN());
+    CHECK(broken["maps"]["side"] == 64);
+    CHECK_THAT(broken["notes"][0].get<std::string>(), ContainsSubstring("1 of 60000 attention weights are not finite"));
     for (const auto& bad :
          {write({2, 3, 100, 99}), write({6, 100, 100}), write({1, 1, 1, 1}, "other"), write({0, 3, 4, 4})}) {
         CHECK_FALSE(bad.contains("maps"));

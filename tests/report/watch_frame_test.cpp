@@ -133,7 +133,4 @@ TEST_CASE("watched run: its state, and whether anybody trains it") {
         CHECK(watcher.run().state == state);
         CHECK(watcher.ended());
     }
-    CHECK(watch_labels({"a/run", "b/other"}) == std::vector<std::string>{"run", "other"});
-    CHECK(watch_labels({"/a/run", "/b/run"}) == std::vector<std::string>{"/a/run", "/b/run"});
-    CHECK_THROWS_AS(watch_labels({"a/run", "a/run/"}), UserError);
 }

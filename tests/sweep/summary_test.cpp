@@ -69,7 +69,11 @@ TEST_CASE("summary: no best among one, among missing values, or NaN") {
                                     4);
     CHECK(best_row(three, 0) == 2);
     CHECK_FALSE(three.rows[3].values[0]);
-    CHECK(to_json(three)["rows"][0]["values"][0]["mean"].is_null());
+    CHECK(to_json(three)["rows"][0]["values"][0]["mean"] == "NaN");
+    CHECK(to_json(three)["rows"][0]["values"][0]["std"].is_null());  // one seed
+    CHECK(to_json(three)["rows"][3]["values"][0].is_null());         // nobody has it
+    CHECK_THAT(to_markdown(summarise({figures("a", 1, {{kLoss, -nan}})}, 1)),
+               ContainsSubstring(" nan |") && !ContainsSubstring("-nan"));
 }
 
 TEST_CASE("summary: figures come from a run's files") {

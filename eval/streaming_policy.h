@@ -1,0 +1,33 @@
+// What the model sees of the text before each token that is scored.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "infer/cache_policy.h"
+
+namespace ballast::eval {
+
+/// No cache: for every token scored, the model's sink tokens and the last tokens of the text are run again, `length`
+/// positions together.
+struct Recompute {
+    int64_t length = 0;
+    int64_t sinks = 0;  // how many of them are sink tokens; evaluate_streaming() takes that from the model
+    bool operator==(const Recompute&) const = default;
+};
+
+using StreamingPolicy = std::variant<infer::CachePolicy, Recompute>;
+
+/// "4+60", "dense", "recompute": a column of a table.
+std::string name_of(const StreamingPolicy& policy);
+/// "dense", "window", "sink", "recompute".
+std::string kind_name(const StreamingPolicy& policy);
+/// Total positions; 0: unbounded.
+int64_t total_positions(const StreamingPolicy& policy);
+/// Positions kept at the start.
+int64_t sink_positions(const StreamingPolicy& policy);
+/// The policy with these three. UserError when there is none.
+StreamingPolicy make_policy(const std::string& kind, int64_t sinks, int64_t positions);
+
+}  // namespace ballast::eval

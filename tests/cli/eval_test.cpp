@@ -1,0 +1,137 @@
+// `ballast eval`: what can never work is refused before anything is computed, and figures that are not finite say so.
+#include "base/safetensors.h"
+#include "tests/cli/program.h"
+
+using namespace ballast;
+using namespace ballast::test;
+using Catch::Matchers::ContainsSubstring;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string with_text(const TinyRun& run) {
+    return " --max-tokens 100 --threads 1 --text " + run.file("text.txt") + " ";
+}
+
+/// A refusal before the first cell was computed.
+void refuse_at_once(const std::string& command, const std::vector<std::string>& parts) {
+    const Outcome outcome = ballast_with(command);
+    CAPTURE(command, outcome.out, outcome.err);
+    CHECK(outcome.code == 2);
+    CHECK(outcome.out.empty());  // not even the table's head
+    CHECK(outcome.err.starts_with("ballast: error: "));
+    for (const std::string& part : parts) CHECK_THAT(outcome.err, ContainsSubstring(part));
+}
+
+/// An export of the run whose first embedding row, that of <|endoftext|> or the first byte, is NaN.
+void spoil(const std::string& folder) {
+    const std::string path = folder + "/model.safetensors";
+    std::string bytes = bytes_of(path);
+    const SafetensorsReader reader(path);
+    std::vector<float> rows(static_cast<size_t>(reader.info("gpt_neox.embed_in.weight").numel()));
+    reader.read_f32("gpt_neox.embed_in.weight", rows);
+    const std::string old(reinterpret_cast<const char*>(rows.data()), rows.size() * sizeof(float));
+    const size_t at = bytes.find(old);
+    REQUIRE(at != std::string::npos);
+    for (size_t i = 0; i < rows.size(); i += 32) rows[i] = std::numeric_limits<float>::quiet_NaN();
+    bytes.replace(at, old.size(), std::string(reinterpret_cast<const char*>(rows.data()), old.size()));
+    put_bytes(path, bytes);
+}
+
+}  // namespace
+
+TEST_CASE("cli: eval checks every cell, model and output before it computes the first") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1"));
+    succeed(run.train("sinks", "--set train.steps=1 --set model.num_sink_tokens=4"));
+    const std::string text = with_text(run), json = " --json " + run.file("out.json");
+    const std::string streaming = "eval streaming " + run.file("run") + text;
+    refuse_at_once(streaming + "--cache 8,16,33" + json, {"33", "32"});
+    refuse_at_once(streaming + "--cache 16,4 --sinks 0,4" + json, {"4+0"});
+    refuse_at_once("eval streaming " + run.file("sinks") + text + "--policy recompute --cache 16,4" + json,
+                   {"4 sink tokens"});
+    const std::string table = "eval table " + run.file("run") + " ";
+    refuse_at_once(table + run.file("none") + text + json, {"no model at"});
+    refuse_at_once(table + run.file("sinks") + text + "--cache 4 --sinks 0" + json,
+                   {run.file("sinks"), "4 sink tokens"});
+    refuse_at_once(table + run.file("run/../run/") + text + json, {"given twice"});
+    CHECK_FALSE(fs::exists(run.file("out.json")));
+
+    fs::create_directories(run.file("folder"));
+    const std::vector<int32_t> ids(8, 5);
+    SafetensorsWriter writer(run.file("ids.safetensors"));
+    writer.add("input_ids", Dtype::i32, std::vector<int64_t>{1, 8}, ids.data());
+    writer.commit();
+    for (const std::string& command :
+         {streaming + "--cache 16 --json ", table + text + "--cache 16 --json ",
+          "eval sinks " + run.file("run") + text + "--length 16 --json ",
+          "eval sinks " + run.file("run") + text + "--length 16 --maps ",
+          "eval logits " + run.file("run") + " --ids " + run.file("ids.safetensors") + " --out ",
+          "report " + run.file("run") + " -o "})
+        for (const char* target : {"folder", "no/such/file", "text.txt/inside"})
+            refuse_at_once(command + run.file(target), {run.file(target)});
+    CHECK(leftovers(run.folder.path()).empty());
+}
+
+TEST_CASE("cli: eval and report do not write over what they read") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1"));
+    fs::create_symlink(run.file("text.txt"), run.file("link"));
+    fs::copy(run.file("run/checkpoints/step_00000001.h5"), run.file("model.h5"));
+    const std::string text = with_text(run) + "--cache 16 ", before = bytes_of(run.file("text.txt"));
+    const std::string model = run.file("model.h5") + " --tokenizer " + run.file("tokenizer.json") + text;
+    for (const std::string& command : {"eval streaming " + model + "--json ", "eval table " + model + "--json "})
+        for (const char* name : {"text.txt", "link", "model.h5", "tokenizer.json"})
+            refuse_at_once(command + run.file(name), {run.file(name)});
+    refuse_at_once("report " + run.file("run") + text + "-o " + run.file("text.txt"), {"text.txt"});
+    const std::string sinks = "eval sinks " + run.file("run") + with_text(run) + "--length 16 ";
+    refuse_at_once(sinks + "--json " + run.file("out") + " --maps " + run.file("link"), {"link"});
+    refuse_at_once(sinks + "--json " + run.file("out") + " --maps " + run.file("out"), {"the same file"});
+    refuse_at_once("eval logits " + run.file("run") + " --ids " + run.file("text.txt") + " --out " + run.file("link"),
+                   {"link"});
+    CHECK(bytes_of(run.file("text.txt")) == before);
+}
+
+TEST_CASE("cli: a table tells models of one name apart") {
+    const TinyRun run;
+    succeed(run.train("a/run", "--set train.steps=1"));
+    succeed(run.train("b/run", "--set train.steps=1"));
+    const std::string out =
+        succeed("eval table " + run.file("a/run") + " " + run.file("b/run/") + with_text(run) + "--cache 16");
+    CHECK_THAT(out, ContainsSubstring("a/run ") && ContainsSubstring("b/run "));
+}
+
+TEST_CASE("cli: losses that are not finite are named, kept in the file and measured once") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1"));
+    succeed("export " + run.file("run") + " " + run.file("hf"));
+    spoil(run.file("hf"));
+    const std::string text = with_text(run);
+    const Outcome streaming = ballast_with("eval streaming " + run.file("hf") + text + "--cache 16 --sinks 1 --json " +
+                                           run.file("run/eval.json"));
+    CHECK(streaming.code == 0);
+    CHECK_THAT(streaming.out, ContainsSubstring(" nan") && !ContainsSubstring("-nan"));
+    CHECK_THAT(streaming.err, ContainsSubstring("1+15: 99 of 99 losses are not finite"));
+    const auto cell = run.json("run/eval.json")["results"][0];
+    CHECK(cell["perplexity"] == "NaN");
+    CHECK(cell["non_finite"] == 99);
+    CHECK(cell["of_tokens"] == 99);
+
+    const std::string table = succeed("eval table " + run.file("hf") + text + "--cache 16");
+    CHECK_THAT(table, ContainsSubstring("recompute: scored on 7 of 99 tokens") &&
+                          ContainsSubstring("recompute: 7 of 7 losses are not finite") && !ContainsSubstring("-nan"));
+
+    fs::create_directories(run.file("run/eval"));
+    succeed("eval table " + run.file("hf") + text + "--cache 16 --json " + run.file("run/eval/table.json"));
+    const Outcome report = ballast_with("report " + run.file("run") + " -o " + run.file("report.html"));
+    CHECK(report.code == 0);
+    CHECK_THAT(read_file(run.file("report.html")), !ContainsSubstring("passed over") && ContainsSubstring("\"NaN\""));
+}
+
+TEST_CASE("cli: a report measures nothing that it could not write") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1"));
+    put_bytes(run.file("run/eval"), "in the way");  // as a folder of another owner is
+    refuse_at_once("report " + run.file("run") + " -o " + run.file("r.html") + with_text(run), {"run/eval"});
+    CHECK_FALSE(fs::exists(run.file("r.html")));
+}

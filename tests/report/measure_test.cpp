@@ -1,0 +1,148 @@
+// Which files of a run's folder hold, and what a report would measure again.
+#include "report/measure.h"
+
+#include <filesystem>
+#include <fmt/format.h>
+
+#include "base/atomic_file.h"
+#include "tests/base/message_of.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/catch.h"
+#include "train/checkpoint.h"
+#include "train/run_directory.h"
+
+using namespace ballast;
+using namespace ballast::report;
+using namespace ballast::test;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+/// A run's folder with checkpoints of a model that was never trained.
+struct Run {
+    TemporaryFolder folder;
+    std::string path = folder / "run";
+    Context context{Device::cpu, 1};
+
+    Run() { std::filesystem::create_directories(path + "/eval"); }
+
+    void checkpoint(int64_t step) {
+        train::CheckpointInfo info;
+        auto& config = info.config.model;
+        config.vocab_size = 8, config.hidden_size = 8, config.num_layers = 1, config.num_heads = 1;
+        config.max_position_embeddings = 16;
+        info.step = step;
+        const model::Weights weights(context, config, Dtype::f32);
+        const train::Optimizer optimizer(context, weights, {}, 1.0);
+        const std::string file = train::RunDirectory(path).checkpoint_path(step);
+        std::filesystem::create_directories(std::filesystem::path(file).parent_path());
+        train::save_checkpoint(file, info, context, weights, optimizer);
+    }
+    void damage(int64_t step) const {
+        const std::string file = train::RunDirectory(path).checkpoint_path(step);
+        put_bytes(file, bytes_of(file).substr(0, 100));
+    }
+    void cell(const std::string& file, int64_t step, int64_t sinks, double perplexity) const {
+        eval::StreamingResult result;
+        result.policy = infer::CachePolicy::sink(sinks, 64 - sinks);
+        result.perplexity = perplexity;
+        eval::write_measurement_table(path + "/eval/" + file, 64, {{path, step, {result}}});
+    }
+    void sinks(int64_t step) const {
+        eval::SinkResult result;
+        result.length = 4, result.sequences = 1;
+        eval::write_measurements(path + "/" + kSinksFile, {path, step, {result}});
+        write_file(path + "/" + kMapsFile, "");
+    }
+    Evaluations read(const std::vector<std::string>& tables = {}) const { return read_evaluations(path, tables); }
+    Missing missing() const { return missing_evaluations(path, read()); }
+};
+
+double perplexity(const eval::Measurement& measurement) {
+    return std::get<eval::StreamingResult>(measurement.metrics).perplexity;
+}
+
+}  // namespace
+
+TEST_CASE("evaluations: each cell keeps the step and the file it was measured at") {
+    const Run run;
+    run.cell("a.json", 10, 1, 3.5);
+    run.cell("table.json", 12, 4, 2.5);
+    const auto have = run.read().measurements;
+    REQUIRE(have.size() == 2);
+    CHECK(have[0].step == 10);
+    CHECK(have[1].step == 12);
+    CHECK_THAT(have[0].file, ContainsSubstring("a.json"));
+}
+
+TEST_CASE("evaluations: an older file never wins over a newer one") {
+    const Run run;
+    run.cell("a.json", 12, 4, 2.5);
+    run.cell("b.json", 10, 4, 3.5);  // the later name, but the older checkpoint
+    REQUIRE(run.read().measurements.size() == 1);
+    CHECK(perplexity(run.read().measurements[0]) == 2.5);
+    run.cell("b.json", 12, 4, 3.5);  // of one checkpoint: the later name
+    CHECK(perplexity(run.read().measurements[0]) == 3.5);
+    run.cell("../named.json", 12, 4, 4.5);  // and a named table after both
+    CHECK(perplexity(run.read({run.path + "/named.json"}).measurements[0]) == 4.5);
+    run.cell("../named.json", 11, 4, 4.5);
+    CHECK(perplexity(run.read({run.path + "/named.json"}).measurements[0]) == 3.5);
+}
+
+TEST_CASE("missing evaluations: without a checkpoint there is nothing to measure") {
+    const Run run;
+    CHECK_FALSE(run.missing().any());
+}
+
+TEST_CASE("missing evaluations: what is older than the newest valid checkpoint") {
+    Run run;
+    run.checkpoint(3);
+    CHECK(run.missing().cells);
+    CHECK(run.missing().attention);
+    run.cell("table.json", 3, 4, 2.5);
+    CHECK_FALSE(run.missing().cells);
+    CHECK(run.missing().attention);
+    run.sinks(3);
+    CHECK_FALSE(run.missing().any());
+    std::filesystem::remove(run.path + "/" + kMapsFile);
+    CHECK(run.missing().attention);
+    run.sinks(3);
+    run.checkpoint(5);
+    CHECK(run.missing().cells);
+    CHECK(run.missing().attention);
+    run.damage(5);  // nothing can be measured on it, however often a report is made
+    CHECK_FALSE(run.missing().any());
+    run.checkpoint(4);
+    CHECK(run.missing().cells);
+    run.cell("table.json", 4, 4, 2.5);
+    CHECK_FALSE(run.missing().cells);
+    CHECK(run.missing().attention);
+}
+
+TEST_CASE(
+    "missing evaluations: a stale table is measured again beside a user's newer cell, a user's stale cell is not") {
+    Run run;
+    run.checkpoint(5);
+    run.sinks(5);
+    run.cell("table.json", 3, 4, 2.5);
+    run.cell("mine.json", 5, 1, 2.5);
+    CHECK(run.missing().cells);
+    run.cell("table.json", 5, 4, 2.5);
+    run.cell("mine.json", 3, 1, 2.5);
+    CHECK_FALSE(run.missing().cells);
+    std::filesystem::remove(run.path + "/eval/table.json");
+    CHECK(run.missing().cells);
+    run.cell("mine.json", 5, 1, 2.5);  // the user's own table will do
+    CHECK_FALSE(run.missing().cells);
+}
+
+TEST_CASE("measuring refuses a folder it cannot write to before it loads anything") {
+    Run run;
+    std::filesystem::remove_all(run.path + "/eval");
+    put_bytes(run.path + "/eval", "in the way");
+    const auto never = [](const train::ModelSource&) -> std::vector<uint32_t> { throw InternalError("text was read"); };
+    CHECK_THAT(message_of([&] {
+                   measure(run.context, run.path, {true, true}, {}, never);
+               }),
+               ContainsSubstring("cannot make the folder") && ContainsSubstring("/eval"));
+}
