@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,6 +15,33 @@ namespace ballast {
 namespace {
 
 constexpr std::string_view kMark = ".tmp-";  // then the process id
+
+/// UserError unless `path` is a regular file, or nothing yet. A rename would put a file in place of a device.
+void require_replaceable(const std::string& path) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) {
+        if (errno != ENOENT) throw_errno("write", path);
+    } else if (S_ISDIR(status.st_mode)) {
+        errno = EISDIR;
+        throw_errno("write", path);
+    } else if (!S_ISREG(status.st_mode)) {
+        throw UserError(fmt::format("cannot write {}: it is a device or a pipe; name a regular file", path));
+    }
+}
+
+/// Where the symbolic links of `path` lead, whether a file is there or not.
+std::string target_of(const std::string& path) {
+    constexpr int kMostLinks = 40;  // as in Linux
+    std::filesystem::path target = path;
+    for (int i = 0; i < kMostLinks; ++i) {
+        std::error_code not_a_link;
+        const std::filesystem::path next = std::filesystem::read_symlink(target, not_a_link);
+        if (not_a_link) return target.string();
+        target = target.parent_path() / next;
+    }
+    errno = ELOOP;
+    throw_errno("write", path);
+}
 
 /// A rename is on the disk only when its folder is.
 void sync_folder_of(const std::string& path) {
@@ -31,8 +59,10 @@ void sync_folder_of(const std::string& path) {
 
 }  // namespace
 
-AtomicFile::AtomicFile(std::string path)
-    : path_(std::move(path)), temporary_path_(fmt::format("{}{}{}", path_, kMark, ::getpid())) {
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+    require_replaceable(path_);
+    target_ = target_of(path_);
+    temporary_path_ = fmt::format("{}{}{}", target_, kMark, ::getpid());
     // Not O_EXCL: in a container a crashed run's temporary often carries this very process id.
     descriptor_ = ::open(temporary_path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor_ < 0) throw_errno("write", path_);
@@ -54,9 +84,9 @@ void AtomicFile::write(const void* data, size_t bytes) {
 void AtomicFile::commit() {
     require(descriptor_ >= 0, "commit() after commit() or discard()");
     if (::fsync(descriptor_) != 0) throw_errno("write", path_);
-    if (::rename(temporary_path_.c_str(), path_.c_str()) != 0) throw_errno("write", path_);
+    if (::rename(temporary_path_.c_str(), target_.c_str()) != 0) throw_errno("write", path_);
     ::close(std::exchange(descriptor_, -1));
-    sync_folder_of(path_);
+    sync_folder_of(target_);
 }
 
 void AtomicFile::discard() noexcept {
@@ -68,6 +98,15 @@ void AtomicFile::discard() noexcept {
 }
 
 void require_writable(const std::string& path) { const AtomicFile opened(path); }
+
+void require_not_an_input(const std::string& output, std::span<const std::string> inputs) {
+    for (const std::string& input : inputs) {
+        std::error_code missing;  // then they cannot be the same
+        if (std::filesystem::equivalent(output, input, missing))
+            throw UserError(
+                fmt::format("cannot write {}: it is the input {} itself; choose another output", output, input));
+    }
+}
 
 void remove_abandoned_temporaries(const std::string& folder) {
     std::error_code error;

@@ -1,14 +1,17 @@
 // Files that appear whole or not at all.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 
 namespace ballast {
 
 /// Writes aside, to PATH.tmp-<pid>; commit() makes it PATH. Whatever interrupts the writer, PATH is the old file or the
-/// new one, never a part. Two writers of one PATH in one process are not supported.
-/// Every function throws UserError with the system's reason (full disk, no permission, …).
+/// new one, never a part. A symbolic link is followed: the file that it leads to gets the content, and the link stays.
+/// Two writers of one PATH in one process are not supported.
+/// Every function throws UserError with the system's reason (full disk, no permission, …). The constructor also refuses
+/// what a rename would destroy: a folder, a device, a pipe.
 class AtomicFile {
   public:
     explicit AtomicFile(std::string path);
@@ -29,13 +32,18 @@ class AtomicFile {
     void discard() noexcept;
 
   private:
-    std::string path_;
+    std::string path_;    // as the caller names it, for messages
+    std::string target_;  // where its links lead
     std::string temporary_path_;
     int descriptor_ = -1;
 };
 
-/// Throws now what AtomicFile(path) would throw after hours of work: no such folder, no permission, a full disk.
+/// Throws now what AtomicFile(path) would throw after hours of work: no such folder, no permission, not a regular file.
+/// Every command that writes a result at its end calls this for it first.
 void require_writable(const std::string& path);
+
+/// UserError when `output` is one of the files `inputs`, by whatever name: writing it would destroy what is read.
+void require_not_an_input(const std::string& output, std::span<const std::string> inputs);
 
 /// Removes what writers that were killed left in `folder`. Only for a folder that nobody else writes to.
 void remove_abandoned_temporaries(const std::string& folder);

@@ -8,7 +8,8 @@ namespace ballast {
 
 void require(bool ok, std::string_view message, std::source_location where) {
     if (ok) return;
-    throw InternalError(fmt::format("{}:{}: in {}: {}", where.file_name(), where.line(), where.function_name(), message));
+    throw InternalError(
+        fmt::format("{}:{}: in {}: {}", where.file_name(), where.line(), where.function_name(), message));
 }
 
 namespace {
@@ -17,7 +18,13 @@ std::string_view hint(int error) {
         case ENOSPC: return "; free some space or choose another folder";
         case EACCES:
         case EPERM: return "; check who may read or write it";
-        case ENOENT: return "; check the path";
+        case ENOENT:
+        case ENOTDIR:
+        case ENAMETOOLONG:
+        case ELOOP: return "; check the path";
+        case EISDIR: return "; name a file";
+        case EROFS: return "; choose another folder";
+        case EFBIG: return "; raise the limit on the size of files (ulimit -f)";
         default: return "";
     }
 }
