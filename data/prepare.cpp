@@ -168,7 +168,7 @@ void check_validation_options(const PrepareOptions& options) {
         throw UserError(fmt::format("{} cannot be both the output and the validation output", options.output));
 }
 
-/// Reads the next batch while the pool encodes this one.
+/// Reads the next batch while the pool encodes this one; after it, when the system refuses another thread.
 int64_t tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOptions& options,
                  std::optional<uint32_t> end_of_text, ThreadPool& pool, TokenSpill& spill) {
     // Many pieces a thread: at the end of a batch threads wait for the last piece.
@@ -178,14 +178,15 @@ int64_t tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOption
     std::vector<TextPiece> batch = corpus.next_batch(batch_bytes);
     while (!batch.empty()) {
         const int64_t done = corpus.file_bytes_read();
-        auto next = std::async(std::launch::async, [&] { return corpus.next_batch(batch_bytes); });
+        auto next =
+            std::async(std::launch::async | std::launch::deferred, [&] { return corpus.next_batch(batch_bytes); });
         const auto ids = encoder.encode(batch);
         for (size_t i = 0; i < batch.size(); ++i) {
             append_piece(spill, batch[i], ids[i], end_of_text);
             text_bytes += static_cast<int64_t>(batch[i].text.size());
         }
         if (options.progress) options.progress(done, corpus.total_file_bytes());
-        if (options.interrupted && options.interrupted()) throw UserError("interrupted; nothing was written");
+        if (options.interrupted && options.interrupted()) throw RunError("interrupted; nothing was written");
         batch = next.get();
     }
     return text_bytes;

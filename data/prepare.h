@@ -38,7 +38,8 @@ struct PrepareResult {
 /// beside the output, so that the disk needs room for them twice. Empty documents are skipped. The output depends on
 /// the inputs and options alone, not on the number of threads. With a validation output the last
 /// ceil(fraction · tokens) tokens go there; a document across the border is cut in two.
-/// UserError for bad input, no tokens at all, or interruption; then no output file appears and an old one stays.
+/// UserError for bad input or no tokens at all, RunError for an interruption; then no output file appears and an old
+/// one stays.
 PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool);
 
 }  // namespace ballast::data
