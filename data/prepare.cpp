@@ -7,9 +7,9 @@
 #include <cmath>
 #include <future>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
-#include "data/corpus.h"
 #include "data/spill_file.h"
 
 namespace ballast::data {
@@ -197,12 +197,19 @@ int64_t tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOption
 PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool) {
     check_validation_options(options);
     const auto end_of_text = end_of_text_to_append(tokenizer, options);
-    Corpus corpus(options.inputs, {options.text_key, options.invalid_utf8, options.piece_bytes,
-                                   [&](std::string_view text) { return tokenizer.last_safe_cut(text); }});
+    Corpus corpus(options.inputs,
+                  {options.text_key, options.invalid_utf8, options.missing_text, options.format, options.piece_bytes,
+                   [&](std::string_view text) { return tokenizer.last_safe_cut(text); }});
+    for (const std::string& output : {options.output, options.validation_output}) {
+        if (output.empty()) continue;
+        require_not_an_input(output, corpus.files());
+        require_writable(output);
+    }
     TokenSpill spill(options.output, token_dtype(tokenizer.vocab_size()));
 
     PrepareResult result;
     result.text_bytes = tokenize(corpus, tokenizer, options, end_of_text, pool, spill);
+    result.lines_without_text = corpus.lines_without_text();
     result.num_documents = spill.num_documents();
     result.num_tokens = spill.num_tokens();
     if (result.num_tokens == 0) throw UserError("the input holds no text; nothing was written");
