@@ -24,7 +24,7 @@ namespace {
     ::setpgid(0, 0);
     ::prctl(PR_SET_PDEATHSIG, SIGINT);  // posix_spawn cannot ask for this
     if (::getppid() != parent) ::_exit(127);
-    for (const int number : {SIGINT, SIGTERM}) std::signal(number, SIG_DFL);
+    for (const int number : {SIGINT, SIGTERM, SIGXFSZ}) std::signal(number, SIG_DFL);
     ::sigprocmask(SIG_SETMASK, &mask, nullptr);
     if (::dup2(null, STDIN_FILENO) >= 0 && ::dup2(log, STDOUT_FILENO) >= 0 && ::dup2(log, STDERR_FILENO) >= 0)
         ::execv(arguments[0], arguments);
@@ -59,6 +59,9 @@ ChildProcess::ChildProcess(const std::vector<std::string>& arguments, const std:
     for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
     words.push_back(nullptr);
 
+    // A parent may have left SIGCHLD ignored: then the system forgets how a child ended, and there is nothing to wait
+    // for.
+    std::signal(SIGCHLD, SIG_DFL);
     // A signal that came before exec would be handled by our handler, in the child, and be lost.
     sigset_t stop, before;
     sigemptyset(&stop);
@@ -98,7 +101,10 @@ std::optional<ExitStatus> ChildProcess::wait_for(std::chrono::milliseconds limit
     const auto end = std::chrono::steady_clock::now() + limit;
     while (!ended_) {
         int status = 0;
-        if (::waitpid(pid_, &status, WNOHANG) == pid_)
+        const pid_t changed = ::waitpid(pid_, &status, WNOHANG);
+        if (changed < 0 && errno != EINTR)
+            throw RunError(fmt::format("cannot learn how process {} ended: {}", pid_, std::strerror(errno)));
+        if (changed == pid_)
             ended_ = WIFEXITED(status) ? ExitStatus{WEXITSTATUS(status), 0} : ExitStatus{0, WTERMSIG(status)};
         else if (std::chrono::steady_clock::now() >= end)
             break;

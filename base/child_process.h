@@ -30,7 +30,7 @@ class ChildProcess {
     ChildProcess& operator=(const ChildProcess&) = delete;
 
     void signal(int number) const;
-    /// Waits up to `limit`; none when it still runs.
+    /// Waits up to `limit`; none when it still runs. RunError when the system does not know how it ended.
     std::optional<ExitStatus> wait_for(std::chrono::milliseconds limit);
 
   private:

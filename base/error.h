@@ -1,4 +1,5 @@
-// Errors. A UserError is something the user can mend (exit code 2); anything else is ours (exit code 1).
+// Errors. A UserError is something the user can mend (exit code 2); anything else is not (exit code 1).
+// docs/exit-codes.md
 #pragma once
 
 #include <source_location>
@@ -14,7 +15,8 @@ class UserError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// Something went wrong that is neither the user's mistake nor a fault of the program, such as a diverging loss. Exit code 1.
+/// Something went wrong that is neither the user's mistake nor a fault of the program, such as a diverging loss. Exit
+/// code 1.
 class RunError : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;

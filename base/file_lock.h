@@ -7,7 +7,8 @@
 
 namespace ballast {
 
-/// An flock(2) on a file made for it: gone with its holder, however that ends.
+/// An flock(2) on a file made for it: gone with its holder, however that ends. Some network file systems have no
+/// flock(2). There take() warns and succeeds, and nobody seems to hold anything.
 class FileLock {
   public:
     /// Holds `path` for this process, making the file if need be; none when another process has it.

@@ -1,10 +1,14 @@
 #include "base/thread_pool.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
+
+#include "base/log.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -41,7 +45,13 @@ int ThreadPool::available_cores() {
 
 ThreadPool::ThreadPool(int num_threads) {
     const int n = num_threads > 0 ? num_threads : available_cores();
-    for (int i = 1; i < n; ++i) workers_.emplace_back([this] { worker_loop(); });
+    workers_.reserve(static_cast<size_t>(n - 1));
+    try {
+        for (int i = 1; i < n; ++i) workers_.emplace_back([this] { worker_loop(); });
+    } catch (const std::system_error& error) {
+        log_warning(fmt::format("only {} of {} threads could be started ({}); going on with these", this->num_threads(),
+                                n, error.code().message()));
+    }
 }
 
 ThreadPool::~ThreadPool() {

@@ -16,7 +16,8 @@ namespace ballast {
 /// alone, never from the number of threads, so results do not depend on how many there are.
 class ThreadPool {
   public:
-    /// `num_threads` counts the calling thread; 0 takes every core this process may use.
+    /// `num_threads` counts the calling thread; 0 takes every core this process may use. When the system refuses some
+    /// of them, the pool warns and has fewer.
     explicit ThreadPool(int num_threads = 0);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;

@@ -10,7 +10,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
+#include "base/ending.h"
 #include "bench/attention_case.h"
+#include "bench/program.h"
 
 namespace {
 
@@ -264,17 +266,14 @@ class Comparison {
 int main(int argc, char** argv) {
     double seconds = 0.2, budget = 1e9;
     std::string path;
-    CLI::App app("Times attention beside cuDNN's and compares their values");
+    CLI::App app("Times attention beside cuDNN's and compares their values", "bench_cudnn_attention");
     app.add_option("--seconds", seconds, "for each measurement");
     app.add_option("--budget", budget, "seconds in all; what does not fit is named in left_out");
     app.add_option("--json", path, "write the figures there");
-    CLI11_PARSE(app, argc, argv);
-    try {
+    return bench::run_benchmark(app, argc, argv, [&] {
+        if (!path.empty()) require_writable(path);
         Comparison comparison(seconds, path);
         comparison.run(budget);
-        return comparison.agree() ? 0 : 3;
-    } catch (const std::exception& error) {
-        std::cerr << "bench_cudnn_attention: " << error.what() << '\n';
-        return 1;
-    }
+        return comparison.agree() ? exit_code::kDone : 3;
+    });
 }

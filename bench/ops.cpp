@@ -9,9 +9,12 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "base/atomic_file.h"
+#include "base/ending.h"
 #include "base/json_file.h"
 #include "bench/attention_case.h"
 #include "bench/measure.h"
+#include "bench/program.h"
 #include "kernels/backend.h"
 #include "kernels/ops.h"
 
@@ -317,7 +320,7 @@ class Bench {
 
 int main(int argc, char** argv) {
     Settings s;
-    CLI::App app("Times every op beside the limits measured in the same run");
+    CLI::App app("Times every op beside the limits measured in the same run", "bench_ops");
     app.add_option("--backend", s.backend, "cpu, cuda, simt or auto")->check(CLI::IsMember(kBackendNames));
     app.add_option("--dtype", s.dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
     app.add_option("--threads", s.threads, "0: all");
@@ -326,11 +329,9 @@ int main(int argc, char** argv) {
     app.add_option("--budget", s.budget, "seconds in all; what does not fit is named in left_out");
     app.add_option("--json", s.json, "write the figures there");
     app.add_flag("--smoke", s.smoke, "tiny shapes, one run each: shows that everything works, measures nothing");
-    CLI11_PARSE(app, argc, argv);
-    try {
+    return bench::run_benchmark(app, argc, argv, [&] {
+        if (!s.json.empty()) require_writable(s.json);
         Bench(s).run();
-    } catch (const std::exception& error) {
-        std::cerr << "bench_ops: " << error.what() << '\n';
-        return 1;
-    }
+        return exit_code::kDone;
+    });
 }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <iostream>
 
+#include "base/atomic_file.h"
+#include "base/ending.h"
 #include "base/error.h"
 #include "base/json_file.h"
 #include "kernels/backend.h"
@@ -29,17 +31,24 @@ Dtype dtype_of_option(const std::string& name) {
     return name == "bf16" ? Dtype::bf16 : name == "fp16" ? Dtype::f16 : Dtype::f32;
 }
 
-int run_and_report(const char* program, const std::string& json_path,
-                   const std::function<nlohmann::ordered_json()>& measure) {
-    try {
-        const auto json = measure();
-        std::cout << json.dump(2) << '\n';
-        if (!json_path.empty()) write_json_file(json_path, json);
-        return 0;
-    } catch (const std::exception& error) {
-        std::cerr << program << ": " << error.what() << '\n';
-        return dynamic_cast<const UserError*>(&error) != nullptr ? 2 : 1;
-    }
+int run_benchmark(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+    prepare_process();
+    return run_program(app.get_name(), [&] {
+        try {
+            app.parse(argc, argv);
+        } catch (const CLI::ParseError& error) {
+            return app.exit(error) == 0 ? exit_code::kDone : exit_code::kUserMistake;
+        }
+        return body();
+    });
+}
+
+int report(const std::string& json_path, const std::function<nlohmann::ordered_json()>& measure) {
+    if (!json_path.empty()) require_writable(json_path);
+    const auto json = measure();
+    std::cout << json.dump(2) << '\n';
+    if (!json_path.empty()) write_json_file(json_path, json);
+    return exit_code::kDone;
 }
 
 }  // namespace ballast::bench

@@ -24,9 +24,11 @@ train::RunConfig config_of_shape(const std::string& configs, const std::string& 
 /// f32, bf16 or fp16.
 Dtype dtype_of_option(const std::string& name);
 
-/// Prints what `measure` returns and writes it to `json_path` unless that is empty. Returns the exit code: 2 for the
-/// user's mistake, 1 for ours, each with a line of what was wrong.
-int run_and_report(const char* program, const std::string& json_path,
-                   const std::function<nlohmann::ordered_json()>& measure);
+/// The whole of a benchmark's main function: reads the command line into what the options of `app` are bound to, then
+/// runs `body`. Returns the exit code, which is `body`'s when nothing goes wrong (docs/exit-codes.md).
+int run_benchmark(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
+
+/// Prints what `measure` returns and writes it to `json_path` unless that is empty. Returns 0.
+int report(const std::string& json_path, const std::function<nlohmann::ordered_json()>& measure);
 
 }  // namespace ballast::bench

@@ -121,12 +121,11 @@ nlohmann::ordered_json measure(const Settings& s) {
 
 int main(int argc, char** argv) {
     Settings s;
-    CLI::App app("Times streaming evaluation beside plain prefill");
+    CLI::App app("Times streaming evaluation beside plain prefill", "bench_streaming");
     s.add_to(app);
     app.add_option("--sinks", s.sinks, "positions always kept")->check(CLI::NonNegativeNumber);
     app.add_option("--window", s.window, "recent positions kept")->check(CLI::PositiveNumber);
     app.add_option("--tokens", s.tokens, "length of the stream, at least four caches");
     app.add_option("--literal-tokens", s.literal_tokens, "tokens the literal cache is timed over");
-    CLI11_PARSE(app, argc, argv);
-    return bench::run_and_report("bench_streaming", s.json, [&] { return measure(s); });
+    return bench::run_benchmark(app, argc, argv, [&] { return bench::report(s.json, [&] { return measure(s); }); });
 }

@@ -122,12 +122,11 @@ nlohmann::ordered_json measure(const Settings& s) {
 
 int main(int argc, char** argv) {
     Settings s;
-    CLI::App app("Times encoding of text on one thread, on all, and into a token store");
+    CLI::App app("Times encoding of text on one thread, on all, and into a token store", "bench_tokenizer");
     app.add_option("--tokenizer", s.tokenizer, "tokenizer.json")->required()->check(CLI::ExistingFile);
     app.add_option("--text", s.text, "a file, or a folder of .txt files")->required()->check(CLI::ExistingPath);
     app.add_option("--threads", s.threads, "0: all");
     app.add_option("--runs", s.runs, "the best of so many counts")->check(CLI::Range(1, 1000));
     app.add_option("--json", s.json, "write the figures there");
-    CLI11_PARSE(app, argc, argv);
-    return bench::run_and_report("bench_tokenizer", s.json, [&] { return measure(s); });
+    return bench::run_benchmark(app, argc, argv, [&] { return bench::report(s.json, [&] { return measure(s); }); });
 }

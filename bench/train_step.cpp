@@ -175,8 +175,8 @@ nlohmann::ordered_json measure(const Settings& s) {
     if (!gpu)
         products = bench::measure_products(context, bench::products_of_step(config.model, s.batch * s.length),
                                            config.train.dtype);
-    const double gemm_rate = gpu ? bench::gemm_limit(context, config.train.dtype, s.smoke)
-                                 : bench::weighted_rate(products);
+    const double gemm_rate =
+        gpu ? bench::gemm_limit(context, config.train.dtype, s.smoke) : bench::weighted_rate(products);
     // A CPU's share counts the attention that a causal kernel computes; MFU, as everybody's, the whole square.
     const double model_rate = (gpu ? flops.palm : flops.causal) * tokens / seconds;
     nlohmann::ordered_json json{{"shape", s.shape},
@@ -214,13 +214,12 @@ nlohmann::ordered_json measure(const Settings& s) {
 
 int main(int argc, char** argv) {
     Settings s;
-    CLI::App app("Times a training step on random tokens");
+    CLI::App app("Times a training step on random tokens", "bench_train_step");
     s.add_to(app);
     app.add_option("--batch", s.batch, "sequences a step, in one pass");
     app.add_option("--seq", s.length, "tokens a sequence");
     app.add_option("--steps", s.steps, "at most so many are timed");
     app.add_option("--seconds", s.seconds, "no further step is begun after so long");
     app.add_flag("--smoke", s.smoke, "two layers of 32 channels instead: shows that it works, measures nothing");
-    CLI11_PARSE(app, argc, argv);
-    return bench::run_and_report("bench_train_step", s.json, [&] { return measure(s); });
+    return bench::run_benchmark(app, argc, argv, [&] { return bench::report(s.json, [&] { return measure(s); }); });
 }

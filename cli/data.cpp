@@ -4,7 +4,9 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <filesystem>
+#include <span>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/progress.h"
@@ -51,6 +53,8 @@ struct ShowArguments {
 
 void prepare(const PrepareArguments& arguments) {
     const auto start = std::chrono::steady_clock::now();
+    for (const std::string& output : {arguments.options.output, arguments.options.validation_output})
+        require_not_an_input(output, std::span(&arguments.tokenizer, 1));
     const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
     ThreadPool pool(arguments.threads);
     data::PrepareOptions options = arguments.options;
@@ -68,6 +72,7 @@ void prepare(const PrepareArguments& arguments) {
                name_of(data::token_dtype(tokenizer.vocab_size())));
     if (result.num_validation_tokens > 0)
         fmt::print("{}: {} tokens, held out\n", options.validation_output, result.num_validation_tokens);
+    if (result.lines_without_text > 0) fmt::print("{} lines without text, skipped\n", result.lines_without_text);
     fmt::print("{} documents, {} bytes of text, {:.2f} bytes a token, {:.1f} s, {:.1f} MB/s\n", result.num_documents,
                result.text_bytes, static_cast<double>(result.text_bytes) / static_cast<double>(result.num_tokens),
                seconds, static_cast<double>(result.text_bytes) * 1e-6 / seconds);
@@ -134,7 +139,7 @@ void add_prepare_command(CLI::App& parent) {
     auto arguments = std::make_shared<PrepareArguments>();
     data::PrepareOptions& options = arguments->options;
     CLI::App* command = parent.add_subcommand("prepare", "Tokenise text into a file to train on (HDF5)");
-    command->add_option("input", options.inputs, ".txt, .jsonl, .jsonl.zst files, or folders of them")->required();
+    add_input_options(*command, options.inputs, options.format);
     command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
     command->add_option("-o,--output", options.output, "Token store to write")->required();
     command->add_option("--validation-output", options.validation_output,
@@ -145,6 +150,7 @@ void add_prepare_command(CLI::App& parent) {
                       "Put <|endoftext|> after each document (default: yes)");
     command->add_option("--text-key", options.text_key, "Field of a JSON line that holds the text")
         ->capture_default_str();
+    add_missing_text_option(*command, options.missing_text);
     add_invalid_utf8_option(*command, options.invalid_utf8);
     add_threads_option(*command, arguments->threads);
     command->footer(

@@ -1,33 +1,19 @@
-// The program: sub-commands, and what becomes of errors. Exit codes: 0 done, 2 the user's mistake, 1 all else.
+// The program: its sub-commands. What becomes of errors is in base/ending.h.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
-#include <exception>
 #include <fmt/format.h>
-#include <iostream>
-#include <new>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/build_info.h"
 #include "base/edit_distance.h"
+#include "base/ending.h"
 #include "base/error.h"
-#include "base/log.h"
 #include "cli/commands.h"
 
 namespace ballast {
 namespace {
-
-constexpr int kUserMistake = 2;
-constexpr int kFault = 1;
-
-int report(int code, std::string_view message) {
-    leave_status_line();
-    std::cout.flush();
-    fmt::print(stderr, "ballast: error: {}\n", message);
-    return code;
-}
 
 /// "ballast data prepare": as far as `command`'s sub-commands were recognised.
 std::string spelled_out(const CLI::App& command) {
@@ -58,8 +44,11 @@ void add_commands(CLI::App& app) {
     app.set_version_flag("--version", fmt::format("ballast {} ({})", build_info().version, build_info().commit));
     app.require_subcommand(1);
     app.footer(
-        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set data.tokenizer=tokenizer.json\nExit codes: 0 done or cleanly interrupted, 2 a mistake in how it was "
-        "called, 1 a fault.");
+        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set "
+        "data.tokenizer=tokenizer.json\n"
+        "Exit codes: 0 done, or a training or sweep that was stopped and can continue; 2 something the user can mend; "
+        "1 any\n"
+        "other failure; 128 + N ended by signal N (docs/exit-codes.md).");
     app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
         return fmt::format("ballast: error: {}; see {} --help\n", error.what(), spelled_out(*failed));
     });
@@ -80,25 +69,16 @@ int run(int argc, char** argv) {
     try {
         refuse_unknown_command(app, std::span(argv, static_cast<size_t>(argc)).subspan(1));
         app.parse(argc, argv);
-        std::cout.flush();
-        if (!std::cout) return report(kUserMistake, "cannot write to standard output; is its disk full?");
-        return 0;
+        return exit_code::kDone;
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : kUserMistake;
-    } catch (const UserError& error) {
-        return report(kUserMistake, error.what());
-    } catch (const RunError& error) {
-        return report(kFault, error.what());
-    } catch (const std::bad_alloc&) {
-        return report(kFault, "out of memory; use a smaller model, batch or sequence, or a larger machine");
-    } catch (const std::exception& error) {
-        return report(kFault, fmt::format("{} (a fault of Ballast: please report it with this line, the command and "
-                                          "the output of `ballast info`)",
-                                          error.what()));
+        return app.exit(error) == 0 ? exit_code::kDone : exit_code::kUserMistake;
     }
 }
 
 }  // namespace
 }  // namespace ballast
 
-int main(int argc, char** argv) { return ballast::run(argc, argv); }
+int main(int argc, char** argv) {
+    ballast::prepare_process();
+    return ballast::run_program("ballast", [&] { return ballast::run(argc, argv); });
+}

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <string>
+#include <vector>
 
-#include "data/utf8.h"
+#include "data/corpus.h"
 
 namespace ballast {
 
@@ -12,6 +14,30 @@ inline void add_threads_option(CLI::App& command, int& threads) {
     command.add_option("--threads", threads, "Threads; 0 takes every core")
         ->check(CLI::Range(0, 4096))
         ->capture_default_str();
+}
+
+/// Files of text, and what those are whose names do not say.
+inline void add_input_options(CLI::App& command, std::vector<std::string>& inputs, data::TextFormat& format) {
+    const auto& names = data::kTextFormatNames;
+    command
+        .add_option("input", inputs, ".txt, .jsonl, .jsonl.zst files, folders of them, a pipe, or - (standard input)")
+        ->required();
+    const auto set = [&format, &names](const std::string& name) {
+        format = static_cast<data::TextFormat>(std::find(names.begin(), names.end(), name) - names.begin());
+    };
+    command.add_option_function<std::string>("--format", set, "What inputs are whose names do not say, such as -")
+        ->check(CLI::IsMember(std::vector<std::string>(names.begin() + 1, names.end())));
+}
+
+inline void add_missing_text_option(CLI::App& command, data::MissingText& policy) {
+    const auto set = [&policy](const std::string& name) {
+        policy = name == "skip" ? data::MissingText::skip : data::MissingText::error;
+    };
+    command
+        .add_option_function<std::string>("--missing-text", set,
+                                          "JSON lines without text, or with null for it: error, or skip and count them")
+        ->check(CLI::IsMember({"error", "skip"}))
+        ->default_str("error");
 }
 
 inline void add_invalid_utf8_option(CLI::App& command, data::InvalidUtf8& policy) {

@@ -25,6 +25,8 @@ struct TrainArguments {
     std::vector<std::string> inputs;
     std::string output = "tokenizer.json";
     std::string text_key = "text";
+    data::TextFormat format = data::TextFormat::unknown;
+    data::MissingText missing_text = data::MissingText::error;
     data::BpeTrainerOptions trainer;
     int threads = 0;
 };
@@ -39,8 +41,9 @@ void train(const TrainArguments& arguments) {
     constexpr size_t kPieceBytes = size_t{1} << 20;
     require_writable(arguments.output);
     data::BpeTrainer trainer(arguments.trainer);
-    data::Corpus corpus(arguments.inputs,
-                        {arguments.text_key, arguments.trainer.invalid_utf8, kPieceBytes, &data::last_word_cut});
+    data::Corpus corpus(arguments.inputs, {arguments.text_key, arguments.trainer.invalid_utf8, arguments.missing_text,
+                                           arguments.format, kPieceBytes, &data::last_word_cut});
+    require_not_an_input(arguments.output, corpus.files());
     ThreadPool pool(arguments.threads);
     const size_t batch_bytes = 4 * kPieceBytes * static_cast<size_t>(pool.num_threads());
     Progress progress("count words", corpus.total_file_bytes(), "B");
@@ -52,6 +55,7 @@ void train(const TrainArguments& arguments) {
     }
     if (empty) throw UserError("the input holds no text; nothing was written");
     progress.finish();
+    if (corpus.lines_without_text() > 0) fmt::print("{} lines without text, skipped\n", corpus.lines_without_text());
     const data::Tokenizer tokenizer(trainer.train());
     tokenizer.save(arguments.output);
     fmt::print("{}: {} tokens, hash {}\n", arguments.output, tokenizer.vocab_size(), tokenizer.hash());
@@ -97,7 +101,7 @@ void decode(const CodingArguments& arguments) {
 void add_tokenizer_train_command(CLI::App& parent) {
     auto arguments = std::make_shared<TrainArguments>();
     CLI::App* command = parent.add_subcommand("train", "Learn a byte-level BPE vocabulary from text");
-    command->add_option("input", arguments->inputs, ".txt, .jsonl, .jsonl.zst files, or folders of them")->required();
+    add_input_options(*command, arguments->inputs, arguments->format);
     command->add_option("-o,--output", arguments->output, "tokenizer.json to write")->capture_default_str();
     command->add_option("--vocab-size", arguments->trainer.vocab_size, "Tokens, special ones and bytes included")
         ->required();
@@ -110,6 +114,7 @@ void add_tokenizer_train_command(CLI::App& parent) {
         ->capture_default_str();
     command->add_option("--text-key", arguments->text_key, "Field of a JSON line that holds the text")
         ->capture_default_str();
+    add_missing_text_option(*command, arguments->missing_text);
     add_invalid_utf8_option(*command, arguments->trainer.invalid_utf8);
     add_threads_option(*command, arguments->threads);
     command->footer("Example: ballast tokenizer train -o tokenizer.json --vocab-size 1024 books/");

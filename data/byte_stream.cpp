@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <cerrno>
 #include <vector>
@@ -43,6 +44,8 @@ class ZstdStream final : public ByteStream {
     explicit ZstdStream(const std::string& path)
         : path_(path), file_(path), context_(ZSTD_createDStream(), &ZSTD_freeDStream), buffer_(ZSTD_DStreamInSize()) {
         require(context_ != nullptr, "zstd gave no context");
+        // What zstd --long=31 writes; the memory is taken only for files that need it.
+        ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, 31);
     }
 
     size_t read(char* out, size_t capacity) override {
@@ -50,6 +53,9 @@ class ZstdStream final : public ByteStream {
         while (output.pos == 0) {
             if (input_.pos == input_.size && !output_pending_ && !refill()) return 0;
             const size_t result = ZSTD_decompressStream(context_.get(), &output, &input_);
+            if (ZSTD_getErrorCode(result) == ZSTD_error_memory_allocation)
+                throw RunError(
+                    fmt::format("{}: no memory for its Zstandard window; compress it again without --long", path_));
             if (ZSTD_isError(result))
                 throw UserError(fmt::format("{}: damaged Zstandard data: {}", path_, ZSTD_getErrorName(result)));
             frame_open_ = result != 0;
@@ -77,8 +83,8 @@ class ZstdStream final : public ByteStream {
 
 }  // namespace
 
-std::unique_ptr<ByteStream> open_byte_stream(const std::string& path) {
-    if (path.ends_with(".zst")) return std::make_unique<ZstdStream>(path);
+std::unique_ptr<ByteStream> open_byte_stream(const std::string& path, bool compressed) {
+    if (compressed) return std::make_unique<ZstdStream>(path);
     return std::make_unique<PlainStream>(path);
 }
 

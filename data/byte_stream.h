@@ -21,7 +21,7 @@ class ByteStream {
     virtual int64_t file_bytes_read() const = 0;
 };
 
-/// Opens `path`; a name ending in .zst is decompressed with Zstandard (any number of frames).
-std::unique_ptr<ByteStream> open_byte_stream(const std::string& path);
+/// Opens `path`, a file or a pipe; `compressed` with Zstandard (any number of frames, windows up to 2 GiB).
+std::unique_ptr<ByteStream> open_byte_stream(const std::string& path, bool compressed);
 
 }  // namespace ballast::data

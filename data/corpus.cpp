@@ -4,9 +4,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "data/json_line.h"
 
 namespace ballast::data {
 namespace {
@@ -17,30 +18,29 @@ constexpr size_t kMaxPieceBytes = size_t{1} << 30;
 
 constexpr size_t kMaxBatchPieces = 4096;  // so that a million empty documents do not make one batch
 
-enum class Format { unknown, text, lines };
+constexpr const char* kStandardInput = "-";
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-Format format_of(const std::string& path) {
-    if (path.ends_with(".txt")) return Format::text;
-    if (path.ends_with(".jsonl") || path.ends_with(".jsonl.zst")) return Format::lines;
-    return Format::unknown;
+/// What the ending of a file's name says.
+TextFormat format_of_name(const std::string& path) {
+    for (size_t i = 1; i < kTextFormatNames.size(); ++i)
+        if (path.ends_with("." + std::string(kTextFormatNames[i]))) return static_cast<TextFormat>(i);
+    return TextFormat::unknown;
 }
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
 
-std::string text_of_line(std::string_view line, const CorpusOptions& options, const std::string& where) {
-    std::string repaired;
-    try {
-        auto json = nlohmann::json::parse(checked_utf8(line, options.invalid_utf8, repaired));
-        const auto field = json.is_object() ? json.find(options.text_key) : json.end();
-        if (field == json.end() || !field->is_string())
-            throw UserError(fmt::format("no string field \"{}\" in this line; name the field with --text-key",
-                                        options.text_key));
-        return std::move(field->get_ref<std::string&>());
-    } catch (const nlohmann::json::exception& e) {
-        throw UserError(fmt::format("{}: bad JSON: {}", where, e.what()));
-    } catch (const UserError& e) {
-        throw UserError(fmt::format("{}: {}", where, e.what()));
-    }
+/// Where and what of the files in a folder that are not read, in one line.
+void warn_of_passed_over(const std::string& folder, std::vector<std::string> names) {
+    constexpr size_t kMostNamed = 5;
+    if (names.empty()) return;
+    std::sort(names.begin(), names.end());
+    const size_t more = names.size() - std::min(names.size(), kMostNamed), count = names.size();
+    names.resize(count - more);
+    log_warning(
+        fmt::format("{}: passing over {} that {} not end in .txt, .jsonl or .jsonl.zst, or lead{} to a folder: {}{}",
+                    folder, count == 1 ? "1 entry" : fmt::format("{} entries", count), count == 1 ? "does" : "do",
+                    count == 1 ? "s" : "", fmt::join(names, ", "), more > 0 ? fmt::format(" and {} more", more) : ""));
 }
 
 }  // namespace
@@ -50,27 +50,46 @@ Corpus::Corpus(const std::vector<std::string>& paths, CorpusOptions options) : o
     require(options_.piece_bytes > 0, "pieces need at least one byte");
     try {
         for (const std::string& path : paths) add_path(path);
-        for (const std::string& file : files_)
-            total_file_bytes_ += static_cast<int64_t>(std::filesystem::file_size(file));
+        const bool known = std::all_of(files_.begin(), files_.end(),
+                                       [](const auto& file) { return std::filesystem::is_regular_file(file); });
+        for (size_t i = 0; known && i < files_.size(); ++i)
+            total_file_bytes_ += static_cast<int64_t>(std::filesystem::file_size(files_[i]));
     } catch (const std::filesystem::filesystem_error& e) {
         throw UserError(fmt::format("cannot read {}: {}", e.path1().string(), e.code().message()));
     }
 }
 
+TextFormat Corpus::format_of(const std::string& path) const {
+    const TextFormat named = format_of_name(path);
+    return named != TextFormat::unknown ? named : options_.format;
+}
+
 void Corpus::add_path(const std::string& path) {
-    const auto status = std::filesystem::status(path);
-    if (!std::filesystem::exists(status)) throw UserError(fmt::format("no file or folder {}; check the path", path));
-    if (std::filesystem::is_directory(status)) return add_folder(path);
-    if (format_of(path) == Format::unknown)
-        throw UserError(fmt::format("{}: unknown kind of text; use .txt, .jsonl or .jsonl.zst", path));
+    if (path != kStandardInput) {
+        const auto status = std::filesystem::status(path);
+        if (!std::filesystem::exists(status))
+            throw UserError(fmt::format("no file or folder {}; check the path", path));
+        if (std::filesystem::is_directory(status)) return add_folder(path);
+    }
+    if (format_of(path) == TextFormat::unknown)
+        throw UserError(
+            fmt::format("{}: unknown kind of text; name a .txt, .jsonl or .jsonl.zst file, or say what it is "
+                        "with --format where the command has it",
+                        path));
     files_.push_back(path);
 }
 
 void Corpus::add_folder(const std::string& path) {
-    std::vector<std::string> found;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(path))
-        if (entry.is_regular_file() && format_of(entry.path().string()) != Format::unknown)
+    std::vector<std::string> found, passed_over;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
+        const std::string name = entry.path().lexically_relative(path).string();
+        const bool hidden = entry.path().filename().string().starts_with(".");
+        if (entry.is_regular_file() && format_of_name(name) != TextFormat::unknown)
             found.push_back(entry.path().string());
+        else if (!hidden && (!entry.is_directory() || entry.is_symlink()))
+            passed_over.push_back(name);
+    }
+    warn_of_passed_over(path, std::move(passed_over));
     if (found.empty()) throw UserError(fmt::format("no .txt, .jsonl or .jsonl.zst file below {}", path));
     std::sort(found.begin(), found.end());
     files_.insert(files_.end(), found.begin(), found.end());
@@ -79,8 +98,11 @@ void Corpus::add_folder(const std::string& path) {
 bool Corpus::next(TextPiece& piece) {
     while (file_index_ < files_.size()) {
         const std::string& path = files_[file_index_];
-        if (!stream_) stream_ = open_byte_stream(path);
-        if (format_of(path) == Format::text) {
+        const TextFormat format = format_of(path);
+        if (!stream_)
+            stream_ =
+                open_byte_stream(path == kStandardInput ? "/dev/stdin" : path, format == TextFormat::compressed_lines);
+        if (format == TextFormat::text) {
             next_of_text(piece);
             return true;
         }
@@ -123,7 +145,16 @@ bool Corpus::fill() {
     return got != 0;
 }
 
+void Corpus::skip_byte_order_mark() {
+    while (unread().size() < kByteOrderMark.size() && fill()) {
+    }
+    if (!unread().starts_with(kByteOrderMark)) return;
+    begin_ += kByteOrderMark.size();
+    offset_ += static_cast<int64_t>(kByteOrderMark.size());
+}
+
 void Corpus::next_of_text(TextPiece& piece) {
+    if (offset_ == 0) skip_byte_order_mark();
     size_t cut = 0;
     bool more = true;
     for (size_t wanted = options_.piece_bytes; cut == 0 && more; wanted *= 2) {
@@ -140,14 +171,25 @@ void Corpus::next_of_text(TextPiece& piece) {
 }
 
 bool Corpus::next_of_lines(TextPiece& piece) {
-    std::string line;
+    std::string line, repaired;
     while (read_line(line)) {
         if (is_blank(line)) continue;
         piece.source = fmt::format("{}:{}", files_[file_index_], line_number_);
-        piece.text = text_of_line(line, options_, piece.source);
         piece.offset = 0;
         piece.ends_document = true;
-        return true;
+        try {
+            const std::string_view valid = checked_utf8(line, options_.invalid_utf8, repaired);
+            if (text_of_json_line(valid, options_.text_key, options_.invalid_utf8, piece.text) == TextField::found)
+                return true;
+            if (options_.missing_text == MissingText::error)
+                throw UserError(
+                    fmt::format("no text in field \"{}\" of this line; name another with --text-key, or pass "
+                                "--missing-text skip",
+                                options_.text_key));
+        } catch (const UserError& error) {
+            throw UserError(fmt::format("{}: {}", piece.source, error.what()));
+        }
+        ++lines_without_text_;
     }
     return false;
 }

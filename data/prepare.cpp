@@ -7,9 +7,9 @@
 #include <cmath>
 #include <future>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
-#include "data/corpus.h"
 #include "data/spill_file.h"
 
 namespace ballast::data {
@@ -168,7 +168,7 @@ void check_validation_options(const PrepareOptions& options) {
         throw UserError(fmt::format("{} cannot be both the output and the validation output", options.output));
 }
 
-/// Reads the next batch while the pool encodes this one.
+/// Reads the next batch while the pool encodes this one; after it, when the system refuses another thread.
 int64_t tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOptions& options,
                  std::optional<uint32_t> end_of_text, ThreadPool& pool, TokenSpill& spill) {
     // Many pieces a thread: at the end of a batch threads wait for the last piece.
@@ -178,14 +178,15 @@ int64_t tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOption
     std::vector<TextPiece> batch = corpus.next_batch(batch_bytes);
     while (!batch.empty()) {
         const int64_t done = corpus.file_bytes_read();
-        auto next = std::async(std::launch::async, [&] { return corpus.next_batch(batch_bytes); });
+        auto next =
+            std::async(std::launch::async | std::launch::deferred, [&] { return corpus.next_batch(batch_bytes); });
         const auto ids = encoder.encode(batch);
         for (size_t i = 0; i < batch.size(); ++i) {
             append_piece(spill, batch[i], ids[i], end_of_text);
             text_bytes += static_cast<int64_t>(batch[i].text.size());
         }
         if (options.progress) options.progress(done, corpus.total_file_bytes());
-        if (options.interrupted && options.interrupted()) throw UserError("interrupted; nothing was written");
+        if (options.interrupted && options.interrupted()) throw RunError("interrupted; nothing was written");
         batch = next.get();
     }
     return text_bytes;
@@ -196,12 +197,19 @@ int64_t tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOption
 PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool) {
     check_validation_options(options);
     const auto end_of_text = end_of_text_to_append(tokenizer, options);
-    Corpus corpus(options.inputs, {options.text_key, options.invalid_utf8, options.piece_bytes,
-                                   [&](std::string_view text) { return tokenizer.last_safe_cut(text); }});
+    Corpus corpus(options.inputs,
+                  {options.text_key, options.invalid_utf8, options.missing_text, options.format, options.piece_bytes,
+                   [&](std::string_view text) { return tokenizer.last_safe_cut(text); }});
+    for (const std::string& output : {options.output, options.validation_output}) {
+        if (output.empty()) continue;
+        require_not_an_input(output, corpus.files());
+        require_writable(output);
+    }
     TokenSpill spill(options.output, token_dtype(tokenizer.vocab_size()));
 
     PrepareResult result;
     result.text_bytes = tokenize(corpus, tokenizer, options, end_of_text, pool, spill);
+    result.lines_without_text = corpus.lines_without_text();
     result.num_documents = spill.num_documents();
     result.num_tokens = spill.num_tokens();
     if (result.num_tokens == 0) throw UserError("the input holds no text; nothing was written");

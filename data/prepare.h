@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "data/corpus.h"
 #include "data/token_store.h"
 #include "data/tokenizer.h"
 
@@ -23,7 +24,9 @@ struct PrepareOptions {
     bool append_end_of_text = true;   ///< <|endoftext|> after each document
     std::string text_key = "text";    ///< of JSON lines
     InvalidUtf8 invalid_utf8 = InvalidUtf8::error;
-    size_t piece_bytes = size_t{1} << 17;  ///< work for one thread at a time
+    MissingText missing_text = MissingText::error;
+    TextFormat format = TextFormat::unknown;  ///< of inputs whose names do not say
+    size_t piece_bytes = size_t{1} << 17;     ///< work for one thread at a time
 
     std::function<void(int64_t done, int64_t total)> progress;  ///< bytes of the input files; may be empty
     std::function<bool()> interrupted;                          ///< asked between batches; may be empty
@@ -32,13 +35,15 @@ struct PrepareOptions {
 struct PrepareResult {
     int64_t num_documents = 0, num_tokens = 0, text_bytes = 0;
     int64_t num_validation_tokens = 0;  ///< of num_tokens
+    int64_t lines_without_text = 0;     ///< skipped
 };
 
 /// Tokenises the inputs in order, on all threads of `pool`, in bounded memory: tokens go to an unnamed temporary file
 /// beside the output, so that the disk needs room for them twice. Empty documents are skipped. The output depends on
 /// the inputs and options alone, not on the number of threads. With a validation output the last
 /// ceil(fraction · tokens) tokens go there; a document across the border is cut in two.
-/// UserError for bad input, no tokens at all, or interruption; then no output file appears and an old one stays.
+/// UserError for bad input or no tokens at all, RunError for an interruption; then no output file appears and an old
+/// one stays.
 PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool);
 
 }  // namespace ballast::data

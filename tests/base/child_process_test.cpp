@@ -1,5 +1,6 @@
 #include "base/child_process.h"
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <fmt/format.h>
@@ -7,6 +8,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/file_lock.h"
+#include "tests/base/refused_calls.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 
@@ -34,6 +36,16 @@ TEST_CASE("child process: signals reach it, and it does not outlive us") {
     REQUIRE(status);
     CHECK(status->signal == SIGINT);
     { const ChildProcess left({"/bin/sleep", "60"}, folder / "log"); }  // returns at once
+}
+
+TEST_CASE("child process: its end is known although our parent had us ignore SIGCHLD") {
+    const test::TemporaryFolder folder;
+    const auto before = std::signal(SIGCHLD, SIG_IGN);
+    ChildProcess process({"/bin/sh", "-c", "exit 3"}, folder / "log");
+    const auto status = process.wait_for(10s);
+    std::signal(SIGCHLD, before);
+    REQUIRE(status);
+    CHECK(status->code == 3);
 }
 
 TEST_CASE("child process: a program that is not there is an error, not an exit code") {
@@ -65,4 +77,20 @@ TEST_CASE("file lock: one holder, seen by others, gone with it") {
     }
     CHECK_FALSE(FileLock::held(folder / "lock"));
     CHECK(FileLock::take(folder / "lock"));
+}
+
+TEST_CASE("file lock: a file system without locks does not read as a holder") {
+    const test::TemporaryFolder folder;
+    for (const int error : {ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL}) {
+        CAPTURE(error);
+        const auto code = test::with_refused_calls({SYS_flock}, error, [&] {
+            const auto lock = FileLock::take(folder / "lock");
+            return (lock ? 1 : 0) + (FileLock::held(folder / "lock") ? 2 : 0);
+        });
+        if (!code) {
+            WARN("skipped: no seccomp filters here");
+            return;
+        }
+        CHECK(*code == 1);
+    }
 }

@@ -1,36 +1,16 @@
 #include "base/progress.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <cmath>
 
 #include "base/log.h"
-#include "tests/base/temporary_folder.h"
+#include "tests/base/standard_error.h"
 #include "tests/catch.h"
 
 using namespace ballast;
-using ballast::test::bytes_of;
-using ballast::test::TemporaryFolder;
+using ballast::test::standard_error_of;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
-
-/// What `write` puts on standard error, which is a file for that time.
-template <class Write>
-std::string standard_error_of(const Write& write) {
-    const TemporaryFolder folder;
-    std::fflush(stderr);
-    const int saved = ::dup(STDERR_FILENO);
-    const int file = ::open(folder.file("stderr").c_str(), O_WRONLY | O_CREAT, 0600);
-    ::dup2(file, STDERR_FILENO);
-    write();
-    std::fflush(stderr);
-    ::dup2(saved, STDERR_FILENO);
-    ::close(saved);
-    ::close(file);
-    return bytes_of(folder.file("stderr"));
-}
 
 int columns_of(const std::string& text) {
     int columns = 0;

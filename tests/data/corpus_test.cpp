@@ -1,13 +1,17 @@
 #include "data/corpus.h"
 
+#include <sys/stat.h>
 #include <zstd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <random>
+#include <thread>
 
 #include "base/error.h"
 #include "data/pre_tokenizer.h"
 #include "tests/base/message_of.h"
+#include "tests/base/standard_error.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 
@@ -115,6 +119,111 @@ TEST_CASE("corpus: bad lines are named") {
     CorpusOptions keyed = options();
     keyed.text_key = "content";
     CHECK(texts(read_all({path}, keyed)) == std::vector<std::string>{"x"});
+}
+
+TEST_CASE("corpus: fields nobody asked for may hold what only Python reads") {
+    const test::TemporaryFolder folder;
+    put_bytes(folder.file("a.jsonl"),
+              "{\"text\": \"x\", \"score\": NaN}\n{\"score\": [1e999, -Infinity], \"text\": \"y\"}\n");
+    CHECK(texts(read_all({folder.path()})) == std::vector<std::string>{"x", "y"});
+    CorpusOptions replacing = options();
+    replacing.invalid_utf8 = InvalidUtf8::replace;
+    put_bytes(folder.file("a.jsonl"), "{\"text\": \"half \\ud800 pair\"}\n");
+    CHECK(texts(read_all({folder.path()}, replacing)) == std::vector<std::string>{"half \uFFFD pair"});
+}
+
+TEST_CASE("corpus: lines without text are errors, or skipped and counted") {
+    const test::TemporaryFolder folder;
+    const std::string path = folder.file("a.jsonl");
+    for (const char* line : {"{\"text\": null}", "{\"other\": 1}", "{}"}) {
+        put_bytes(path, "{\"text\": \"first\"}\n" + std::string(line) + "\n{\"text\": \"\"}\n{\"text\": \"last\"}\n");
+        CHECK(message_for({path}).find(path + ":2: no text in field \"text\"") == 0);
+        CHECK(message_for({path}).find("--missing-text skip") != std::string::npos);
+        CorpusOptions skipping = options();
+        skipping.missing_text = MissingText::skip;
+        CHECK(texts(read_all({path}, skipping)) == std::vector<std::string>{"first", "", "last"});
+        Corpus corpus({path}, skipping);
+        while (!corpus.next_batch(1000).empty()) {
+        }
+        CHECK(corpus.lines_without_text() == 1);
+    }
+    put_bytes(path, "{\"text\": 3}\n");
+    CorpusOptions skipping = options();
+    skipping.missing_text = MissingText::skip;
+    CHECK(message_for({path}, skipping).find("is not text") != std::string::npos);
+}
+
+TEST_CASE("corpus: a byte order mark at the start of a file is no text, anywhere else it is") {
+    const test::TemporaryFolder folder;
+    const std::string mark = "\uFEFF";
+    put_bytes(folder.file("a.txt"), mark + "one " + mark + "two");
+    put_bytes(folder.file("b.jsonl"), mark + "{\"text\": \"" + mark + "three\"}\n" + mark + "{\"text\": \"four\"}\n");
+    put_bytes(folder.file("c.txt"), mark);
+    put_bytes(folder.file("d.txt"), "\xEF\xBB");
+    for (const size_t piece_bytes : {size_t{1}, size_t{1} << 20}) {
+        const auto pieces = read_all({folder.path()}, options(piece_bytes));
+        std::string joined;
+        for (const auto& piece : pieces) joined += piece.text + (piece.ends_document ? "|" : "");
+        CHECK(joined == "one " + mark + "two|" + mark + "three|four||\xEF\xBB|");
+        CHECK(pieces.front().offset == 3);  // bytes of the file, for messages
+    }
+}
+
+TEST_CASE("corpus: pipes are read when somebody says what they hold") {
+    const test::TemporaryFolder folder;
+    const std::string pipe = folder.file("pipe");
+    REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+    CHECK(message_for({pipe}).find("--format") != std::string::npos);
+    CHECK(message_for({"-"}).find("--format") != std::string::npos);
+    const auto read_through = [&](TextFormat format, const std::string& bytes) {
+        CorpusOptions how = options();
+        how.format = format;
+        Corpus corpus({pipe}, how);
+        CHECK(corpus.total_file_bytes() == 0);
+        std::thread writer([&] { std::ofstream(pipe, std::ios::binary) << bytes; });
+        std::vector<std::string> out;
+        for (TextPiece piece; corpus.next(piece);) out.push_back(piece.text);
+        writer.join();
+        return out;
+    };
+    const std::string lines = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
+    const std::vector<std::string> both{"one", "two"};
+    CHECK(read_through(TextFormat::text, lines) == std::vector<std::string>{lines});
+    CHECK(read_through(TextFormat::lines, lines) == both);
+    CHECK(read_through(TextFormat::compressed_lines, compress(lines)) == both);
+}
+
+TEST_CASE("corpus: windows of any size that zstd --long writes are read") {
+    const test::TemporaryFolder folder;
+    const std::string lines = "{\"text\": \"" + std::string(100000, 'x') + "\"}\n";
+    ZSTD_CCtx* context = ZSTD_createCCtx();
+    ZSTD_CCtx_setParameter(context, ZSTD_c_windowLog, 28);  // the decoder's own limit is 27
+    ZSTD_outBuffer out{nullptr, 0, 0};
+    std::string packed(ZSTD_compressBound(lines.size()), '\0');
+    out = {packed.data(), packed.size(), 0};
+    ZSTD_inBuffer in{lines.data(), lines.size(), 0};
+    REQUIRE(ZSTD_compressStream2(context, &out, &in, ZSTD_e_flush) ==
+            0);  // its size not known: the frame names the window
+    REQUIRE(ZSTD_compressStream2(context, &out, &in, ZSTD_e_end) == 0);
+    ZSTD_freeCCtx(context);
+    put_bytes(folder.file("a.jsonl.zst"), packed.substr(0, out.pos));
+    CHECK(texts(read_all({folder.path()})).front().size() == 100000);
+}
+
+TEST_CASE("corpus: what is passed over in a folder is said") {
+    const test::TemporaryFolder folder, other;
+    put_bytes(other.file("x.txt"), "linked");
+    put_bytes(folder.file("a.txt"), "read");
+    for (const char* name : {"c.txt.gz", "e.TXT", "f.json", ".hidden"}) put_bytes(folder.file(name), "not read");
+    std::filesystem::create_directory(folder.file("sub"));
+    put_bytes(folder.file("sub/d.jsonl.gz"), "not read");
+    std::filesystem::create_directory_symlink(other.path(), folder.file("linked"));
+    std::vector<std::string> out;
+    const std::string said = test::standard_error_of([&] { out = texts(read_all({folder.path()})); });
+    CHECK(out == std::vector<std::string>{"read"});
+    CHECK(said.find("passing over 5 entries") != std::string::npos);
+    CHECK(said.find("c.txt.gz, e.TXT, f.json, linked, sub/d.jsonl.gz") != std::string::npos);
+    CHECK(test::standard_error_of([&] { read_all({other.path()}); }).empty());
 }
 
 TEST_CASE("corpus: damaged compression is named") {

@@ -157,7 +157,7 @@ TEST_CASE("prepare: mistakes leave nothing behind") {
 
     int asked = 0;
     place.options.interrupted = [&asked] { return ++asked == 2; };
-    CHECK(message().find("interrupted") != std::string::npos);
+    CHECK_THROWS_AS(place.prepare(2), RunError);
     CHECK(test::bytes_of(place.options.output) == good);
     CHECK(files_in(place.output.path()) == 1);
     place.options.interrupted = nullptr;
@@ -184,6 +184,19 @@ TEST_CASE("prepare: a tokenizer without end of text") {
     ThreadPool pool(1);
     CHECK(test::message_of([&] { data::prepare(tokenizer, place.options, pool); }).find("--no-append-eod") !=
           std::string::npos);
+}
+
+TEST_CASE("prepare: an output that is one of the inputs is refused, and the text stays") {
+    Workplace place;
+    const std::string path = place.input.file("a.txt"), before = test::bytes_of(path);
+    place.options.output = path;
+    CHECK(test::message_of([&] { place.prepare(); }).find("cannot write " + path + ": it is the input") == 0);
+    place.options.output = place.output.file("train.h5");
+    place.options.validation_output = place.input.path() + "/./d.txt";
+    place.options.validation_fraction = 0.1;
+    CHECK(test::message_of([&] { place.prepare(); }).find("it is the input") != std::string::npos);
+    CHECK(test::bytes_of(path) == before);
+    CHECK(files_in(place.output.path()) == 0);
 }
 
 TEST_CASE("prepare: progress reaches the end") {

@@ -1,0 +1,38 @@
+// How programs of ours end: the exit codes, and what becomes of an error that nobody caught (docs/exit-codes.md).
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <string>
+
+namespace ballast {
+
+namespace exit_code {
+inline constexpr int kDone = 0;
+inline constexpr int kFailed = 1;  ///< neither done nor the user's mistake: a diverged loss, Ctrl-C, a fault of ours
+inline constexpr int kUserMistake = 2;  ///< something the user can mend: an option, a file, a full disk
+}  // namespace exit_code
+
+struct Ending {
+    int code;
+    std::string message;  ///< one line that says what, where and what to do
+};
+
+/// For an error that ends the program. Errors of the file system are the user's to mend; only what is none of our own
+/// error types and none of the system's is called a fault of Ballast.
+Ending ending_of(const std::exception& error);
+
+/// Writes "<program>: error: <message>" to standard error, in one call and whether or not it can be written. Returns
+/// `code`.
+int report_ending(const std::string& program, const Ending& ending);
+
+/// Runs `body` as a program's whole work and returns the exit code. Reports errors, and what could not be written to
+/// standard output.
+int run_program(const std::string& program, const std::function<int()>& body);
+
+/// The first thing a program of ours does. Undoes what a careless parent leaves behind: standard streams that are
+/// closed lead to /dev/null, so that no file of ours becomes one of them, and a limit on the size of files (ulimit -f)
+/// is an error of the write instead of the end of the process.
+void prepare_process();
+
+}  // namespace ballast
