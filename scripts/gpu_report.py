@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Reads what the stages of gpu_check.sh left in OUT/part-1 and OUT/part-2, whole or not, and writes OUT/results.json, OUT/results.md
-and OUT/losses.svg.
+and OUT/losses.svg. OUT/notes.md, where there is one, goes into the report below its head.
 
     gpu_report.py write OUT
     gpu_report.py compare RUN_A RUN_B --tolerance T     losses and gradient norms of two runs; exit code 1: they differ
@@ -97,7 +97,7 @@ def collect(out):
     machines = [read_machine(part / "logs" / "machine.log") for part in parts]
     results = {"date": datetime.date.today().isoformat(),
                "machine": next((m for m in machines if m["backend"]), read_machine(out / "none")),
-               "machines": {part.name: machine for part, machine in zip(parts, machines)},
+               "notes": (out / "notes.md").read_text() if (out / "notes.md").exists() else "",
                "stages": [], "conformance": None, "tests": {}, "ops": None, "attention": None, "cudnn": None, "steps": [],
                "pytorch": None, "ablation": {}}
     for part in parts:
@@ -211,10 +211,11 @@ def tests_section(results):
     if not results["tests"] and not results["conformance"]:
         return []
     lines = ["## Tests and wrappers", ""]
-    rows = [(room, t["ok"], t["of"], "; ".join(f"{how}: {', '.join(names)}" for how, names in t["others"].items()) or "—")
-            for room, t in results["tests"].items()]
-    if rows:
-        lines += table(("tests of", "passed", "of", "others"), rows)
+    if results["tests"]:
+        lines += table(("tests of", "passed", "of"), [(room, t["ok"], t["of"]) for room, t in results["tests"].items()])
+    others = [(room, how, name) for room, t in results["tests"].items() for how in sorted(t["others"]) for name in t["others"][how]]
+    if others:
+        lines += table(("tests of", "status", "test"), others)
     if results["conformance"]:
         lines += [f"simt_conformance: {results['conformance']['summary']}.", ""]
         bad = [(b["record"], b["why"]) for b in results["conformance"]["not_agreeing"]]
@@ -324,7 +325,8 @@ def markdown(results):
     bundle = machine["bundle"] or {}
     lines = [f"# GPU check: {machine['gpu'] or 'unknown device'}, {results['date']}", "",
              f"Commit {bundle.get('commit', 'unknown')}, nvcc {bundle.get('nvcc') or 'unknown'}, driver {machine['driver'] or 'unknown'}; "
-             f"{machine['backend'] or 'backend unknown'}; host: {machine['processor'] or 'unknown'}.", "", "## Targets", ""]
+             f"{machine['backend'] or 'backend unknown'}; host: {machine['processor'] or 'unknown'}.", "", *results["notes"].splitlines(), *([""] if results["notes"] else []),
+             "## Targets", ""]
     marks = {True: "met", False: "**missed**", None: "—"}
     lines += table(("what", "target", "measured", ""), [(w, t, m, marks[v]) for w, t, m, v in targets(results)])
     for section in (proofs_section, tests_section, ops_section, attention_section, steps_section, ablation_section):

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # nvcc_without_spills.sh NVCC ARGUMENTS…: the compiler launcher of CUDA sources (cmake/Cuda.cmake).
-# Compiles, and fails when an attention kernel for heads of 64 or 128 keeps registers in memory on any architecture: there a
-# spill costs more than anything else that can go wrong unnoticed. The plain kernels of attention_fma.cuh may: they are the
-# path to check others against, and some spill a hundred bytes. Other sources are passed on as they are.
+# Compiles, and fails when an attention kernel costs what nobody would notice: when one for heads of 64 or 128 keeps registers in
+# memory on any architecture, or when ptxas lets the products of one (wgmma) wait for each other. The plain kernels of
+# attention_fma.cuh may spill: they are the path to check others against, and some spill a hundred bytes. Other sources are passed on
+# as they are.
 set -euo pipefail
 
 case " $* " in
@@ -16,6 +17,8 @@ code=0
 "$@" -Xptxas -v 2> "$log" || code=$?
 
 # What ptxas says of a kernel:
+#   ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized due to … in the function '_Z…'
+#   ptxas info    : (C7517) warpgroup.wait is injected in around line 77 by compiler to allow use of registers … in function '_Z…'
 #   ptxas info    : Compiling entry function '_Z…' for 'sm_90a'
 #   ptxas info    : Function properties for _Z…
 #       0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
@@ -31,7 +34,11 @@ spills=$(demangle < "$log" | awk '
     sub(/^void /, "", kernel); sub(/\(.*$/, "", kernel)
     print "  " kernel " for " architecture ": " $5 " bytes stored, " $9 " loaded"
   }')
+serialised=$(grep -E '\(C75[0-9]+\)' "$log" | sed 's/^ptxas info *: /  /' | demangle || true)
 if [ -n "$spills" ]; then
   printf 'Attention kernels for heads of 64 or 128 must not spill registers:\n%s\n' "$spills" >&2
-  exit 1
 fi
+if [ -n "$serialised" ]; then
+  printf 'The products of attention kernels must not wait for each other:\n%s\n' "$serialised" >&2
+fi
+[ -z "$spills$serialised" ] || exit 1

@@ -156,14 +156,13 @@ def median_seconds(run, device, seconds):
 
 
 def time_attention(device, smoke, deadline):
-    """The shapes of bench/attention_case.h."""
+    """The shapes of bench/attention_case.h, a row at a time."""
     shapes = [("smoke", 1, 32, 2, 16)] if smoke else [
         (name, 32768 // t, t, h, d) for t in (2048, 512, 8192, 32768)
         for name, h, d in (("pythia-160m", 12, 64), ("pythia-410m", 16, 64), ("head-128", 16, 128), ("pythia-1b", 8, 256))]
-    results = []
     for name, b, t, h, d in shapes:
         if time.monotonic() > deadline:
-            break
+            return
         q, k, v = (torch.randn(b, t, h, d, device=device, dtype=torch.bfloat16).transpose(1, 2).requires_grad_() for _ in range(3))
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         d_out = torch.randn_like(out)
@@ -171,8 +170,7 @@ def time_attention(device, smoke, deadline):
             forward = median_seconds(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), device, 0.2)
         backward = median_seconds(lambda: torch.autograd.grad(out, (q, k, v), d_out, retain_graph=True), device, 0.2)
         for direction, seconds in (("forward", forward), ("backward", backward)):
-            results.append({"model": name, "B": b, "T": t, "H": h, "D": d, "direction": direction, "seconds": seconds})
-    return results
+            yield {"model": name, "B": b, "T": t, "H": h, "D": d, "direction": direction, "seconds": seconds}
 
 
 def main():
@@ -209,9 +207,7 @@ def main():
                 file.write(text + "\n")
         return text
 
-    if device == "cuda" or options.smoke:
-        report["attention"] = time_attention(device, options.smoke, deadline - 0.6 * options.budget)
-        save()
+    # Steps first, they matter more; after every figure a run that is stopped leaves what it has.
     for batch in [2] if options.smoke else [int(b) for b in options.batches.split(",")]:
         if time.monotonic() > deadline:
             report["left_out"].append(f"step of {batch} x {options.seq}")
@@ -223,7 +219,12 @@ def main():
             report["steps"].append({"batch": batch, "seq": options.seq, "error": "out of memory: " + str(error).split(".")[0]})
         if device == "cuda":
             torch.cuda.empty_cache()
-        save()  # a run that is stopped leaves what it has
+            torch._dynamo.reset()  # otherwise the next batch is compiled for shapes that vary
+        save()
+    if device == "cuda" or options.smoke:
+        for row in time_attention(device, options.smoke, deadline):
+            report["attention"].append(row)
+            save()
     text = save()
     if not options.json:
         print(text)

@@ -1,15 +1,21 @@
-# The build's guard against spills: notices one in a kernel for heads of 64 or 128, names it, and lets others be.
-function(compile head expected)
-  execute_process(COMMAND ${LAUNCHER} ${NVCC} -std=c++20 -DHEAD=${head} --generate-code=arch=compute_80,code=[sm_80]
-    --generate-code=arch=compute_90a,code=[sm_90a] -c ${SOURCE} -o ${WORK}/attention_spill.o RESULT_VARIABLE code ERROR_VARIABLE text)
+# The build's guard: notices a spill in an attention kernel for heads of 64 or 128 and products that wait for each other, names them,
+# and lets others be.
+function(compile source expected)
+  execute_process(COMMAND ${LAUNCHER} ${NVCC} -std=c++20 -I${ROOT} ${ARGN} -c ${ROOT}/tests/cuda/${source} -o ${WORK}/${source}.o
+    RESULT_VARIABLE code ERROR_VARIABLE text)
   if(expected STREQUAL "")
     if(NOT code EQUAL 0)
-      message(FATAL_ERROR "heads of ${head}: exit code ${code}\n${text}")
+      message(FATAL_ERROR "${source} ${ARGN}: exit code ${code}\n${text}")
     endif()
   elseif(code EQUAL 0 OR NOT text MATCHES "${expected}")
-    message(FATAL_ERROR "heads of ${head}: exit code ${code}, and no \"${expected}\" in\n${text}")
+    message(FATAL_ERROR "${source} ${ARGN}: exit code ${code}, and no \"${expected}\" in\n${text}")
   endif()
 endfunction()
-compile(64 "attention_spilling_kernel<float, .*64> for sm_80: [1-9][0-9]* bytes stored, [1-9][0-9]* loaded")
-compile(128 "attention_spilling_kernel<float, .*128> for sm_90a: [1-9]")
-compile(96 "")
+set(sm_80 --generate-code=arch=compute_80,code=[sm_80])
+set(sm_90a --generate-code=arch=compute_90a,code=[sm_90a])
+compile(attention_spill.cu "attention_spilling_kernel<float, .*64> for sm_80: [1-9][0-9]* bytes stored, [1-9][0-9]* loaded"
+  -DHEAD=64 ${sm_80} ${sm_90a})
+compile(attention_spill.cu "attention_spilling_kernel<float, .*128> for sm_90a: [1-9]" -DHEAD=128 ${sm_80} ${sm_90a})
+compile(attention_spill.cu "" -DHEAD=96 ${sm_80} ${sm_90a})
+compile(attention_serialised.cu "C75[0-9]+.*attention_serialised_kernel" -DTOUCHED ${sm_90a})
+compile(attention_serialised.cu "" ${sm_90a})

@@ -96,6 +96,13 @@ class Report(unittest.TestCase):
         self.assertIn("**Failed proofs: tests-kernels (failed), parity (timeout), repeatability (interrupted).**", text)
         self.assertIn("Not proven here: sanitizer-memcheck (skipped), ablation (left-out), tests-eval (not run).", text)
         self.assertEqual(text.count("| parity |"), 1)
+
+    def test_notes_are_kept(self):
+        self.put("notes.md", "The fan was loud.\n")
+        results, text = self.write()
+        self.assertEqual(results["notes"], "The fan was loud.\n")
+        self.assertLess(text.index("Commit abc1234"), text.index("The fan was loud."))
+        self.assertLess(text.index("The fan was loud."), text.index("## Targets"))
         self.assertIn("2 of 41 test cases \\| failed", text)  # a bar must not break the table
         self.assertIn("**left-out**", text)
 
