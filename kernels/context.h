@@ -135,6 +135,10 @@ class Context {
     /// Bytes that can still be allocated on the device, as things are now.
     size_t available_memory() const;
     DeviceBuffer allocate(size_t bytes) const { return DeviceBuffer(device_, bytes); }
+    /// To be called where memory that ops were given before is replaced by other memory: recorded work that holds its
+    /// address is then recorded anew (Recording).
+    void memory_was_replaced() { ++replacements_; }
+    int64_t replacements() const { return replacements_; }
     /// The host's only ways to a tensor's contents. The tensor must be contiguous; sizes must match.
     void copy_to_host(void* host, const Tensor& tensor) const;
     void copy_from_host(const Tensor& tensor, const void* host) const;
@@ -163,6 +167,7 @@ class Context {
     ThreadPool pool_;
     std::unique_ptr<cuda::GpuState> gpu_;  // before the memory: it outlives what is queued
     Scratch scratch_;
+    int64_t replacements_ = 0;
 };
 
 }  // namespace ballast

@@ -111,25 +111,38 @@ void swiglu_backward(Context&, const Tensor& d_gate_up_N2F, const Tensor& d_out_
 /// R is the number of rotated dims of a head (even).
 void rope_table(Context&, const Tensor& table_PR, double base);
 
-/// Positions of rows 0, 1, 2, …: min(first + t, last).
+/// Where the tokens of a call stand. Token t of every sequence: min(first + t, last). With `rows`, i32 [B,T] on the
+/// device, token t of sequence b: min(rows[b][t], last), read when the op runs, so that sequences of unequal length share
+/// a call and recorded work goes on as they grow.
 struct Positions {
     int64_t first = 0;
     int64_t last = INT64_MAX;
+    Tensor rows = {};
 };
 
 /// out = x with the first R dims of every head rotated the NeoX way: z cos + rotate_half(z) sin, rotate_half(z) =
 /// concat(-z[R/2:], z[:R/2]). x, out x [B,T,H,D], any strides with a contiguous last dim; out may be x.
-/// An absent table copies. Every position must be a row of the table.
-void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, Positions positions);
+/// An absent table copies. Every position must be a row of the table; one of `rows` that is not is an InternalError on
+/// the CPU, and a GPU fills the rotated dims with NaN.
+void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, const Positions& positions);
 /// d_x = d_out rotated back (the rotation is orthogonal). d_x may be d_out.
-void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, const Tensor& table_PR, Positions positions);
+void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, const Tensor& table_PR,
+                   const Positions& positions);
 
-/// Splits NeoX's head-major QKV (feature = h*3D + {q,k,v}*D + d) and rotates q and k. qkv x [B,T,3HD]; q, k, v x
-/// [B,T,H,D], any strides with a contiguous last dim. An absent table splits only.
-void qkv_split_rope_forward(Context&, const Tensor& q_BTHD, const Tensor& k_BTHD, const Tensor& v_BTHD,
-                            const Tensor& qkv_BTM, const Tensor& table_PR, Positions positions);
-void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_q_BTHD, const Tensor& d_k_BTHD,
-                             const Tensor& d_v_BTHD, const Tensor& table_PR, Positions positions);
+/// How a token's features of QKV, M = (H + 2G) D of them, are ordered; query head h belongs to key-value head h / (H/G).
+///   grouped       G times: the H/G queries, the key and the value of a group, D each. G = H is GPT-NeoX's order
+///                 [H,3,D], G = 1 that of Falcon-7B, what is between Falcon-40B's.
+///   concatenated  all queries, all keys, all values: MPT's, and Llama's three matrices one after the other.
+enum class QkvLayout { grouped, concatenated };
+
+/// Splits qkv x [B,T,M] and rotates q and k. q x [B,T,H,D], k and v x [B,T,G,D], any strides with a contiguous last dim. An
+/// absent table splits only.
+void qkv_split_rope_forward(Context&, const Tensor& q_BTHD, const Tensor& k_BTGD, const Tensor& v_BTGD,
+                            const Tensor& qkv_BTM, const Tensor& table_PR, const Positions& positions,
+                            QkvLayout layout = QkvLayout::grouped);
+void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_q_BTHD, const Tensor& d_k_BTGD,
+                             const Tensor& d_v_BTGD, const Tensor& table_PR, const Positions& positions,
+                             QkvLayout layout = QkvLayout::grouped);
 
 // ---- Attention ------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ using ops::LayerNormOutput;
 using ops::ParameterSet;
 using ops::ParameterSpan;
 using ops::Positions;
+using ops::QkvLayout;
 using ops::StepScalars;
 
 void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N);
@@ -44,12 +45,14 @@ void swiglu_forward(Context&, const Tensor& out_NF, const Tensor& gate_up_N2F);
 void swiglu_backward(Context&, const Tensor& d_gate_up_N2F, const Tensor& d_out_NF, const Tensor& gate_up_N2F);
 
 void rope_table(Context&, const Tensor& table_PR, double base);
-void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, Positions positions);
-void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, const Tensor& table_PR, Positions positions);
-void qkv_split_rope_forward(Context&, const Tensor& q_BTHD, const Tensor& k_BTHD, const Tensor& v_BTHD,
-                            const Tensor& qkv_BTM, const Tensor& table_PR, Positions positions);
-void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_q_BTHD, const Tensor& d_k_BTHD,
-                             const Tensor& d_v_BTHD, const Tensor& table_PR, Positions positions);
+void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, const Positions& positions);
+void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, const Tensor& table_PR,
+                   const Positions& positions);
+void qkv_split_rope_forward(Context&, const Tensor& q_BTHD, const Tensor& k_BTGD, const Tensor& v_BTGD,
+                            const Tensor& qkv_BTM, const Tensor& table_PR, const Positions& positions, QkvLayout layout);
+void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_q_BTHD, const Tensor& d_k_BTGD,
+                             const Tensor& d_v_BTGD, const Tensor& table_PR, const Positions& positions,
+                             QkvLayout layout);
 
 void attention_forward(Context&, const Tensor& out_BTHD, const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
 void attention_backward(Context&, const AttentionGradients&, const Tensor& d_out_BTHD, const Tensor& out_BTHD,

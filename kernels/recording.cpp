@@ -12,9 +12,10 @@ Recording::~Recording() = default;
 
 void Recording::run() {
     if (!record_ || !std::exchange(has_run_, true)) return work_();
-    if (graph_ == nullptr || scratch_ != context_.scratch().address()) {
+    if (graph_ == nullptr || scratch_ != context_.scratch().address() || replacements_ != context_.replacements()) {
         graph_ = cuda::record(context_.stream(), work_);
         scratch_ = context_.scratch().address();
+        replacements_ = context_.replacements();
     }
     graph_->launch(context_.stream());
 }

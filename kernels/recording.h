@@ -17,7 +17,8 @@ class Graph;
 /// only queues: reading back and allocating are errors while it is recorded.
 ///
 /// The first run() calls the work as it is, so that memory grows and libraries load what they need; the second records
-/// it; later ones replay. It is recorded anew when the scratch memory has moved since. On the CPU every run() calls it.
+/// it; later ones replay. It is recorded anew when the scratch memory has moved since, or other memory was replaced
+/// (Context::memory_was_replaced). On the CPU every run() calls it.
 class Recording {
   public:
     /// `record` false: every run() calls the work, as a debugger would have it.
@@ -31,6 +32,7 @@ class Recording {
     std::function<void()> work_;
     bool record_, has_run_ = false;
     const void* scratch_ = nullptr;  // where the scratch memory was when the graph was made
+    int64_t replacements_ = 0;       // the context's at that time
     std::unique_ptr<cuda::Graph> graph_;
 };
 

@@ -30,6 +30,7 @@ PositionTables::PositionTables(Context& context, const ModelConfig& config, Dtyp
 void PositionTables::ensure(Context& context, int64_t positions) {
     if (rotary_dims_ == 0 || (!rope_.empty() && rope_.dim(0) >= positions)) return;
     const int64_t rows = rope_.empty() ? positions : std::max(positions, 2 * rope_.dim(0));
+    if (!rope_.empty()) context.memory_was_replaced();
     rope_buffer_ = context.allocate(static_cast<size_t>(rows * rotary_dims_) * size_of(dtype_));
     rope_ = Tensor(rope_buffer_.data(), dtype_, {rows, rotary_dims_});
     ops::rope_table(context, rope_, base_);

@@ -11,7 +11,7 @@ class PositionTables {
     /// Tables for positions [0, positions); absent ones for the position kinds that need none.
     PositionTables(Context& context, const ModelConfig& config, Dtype compute_dtype, int64_t positions);
 
-    /// Makes rows for positions [0, positions) available.
+    /// Makes rows for positions [0, positions) available; the table may move, and recorded work is then recorded anew.
     void ensure(Context& context, int64_t positions);
     Tensor rope() const { return rope_; }
     Tensor alibi_slopes() const { return alibi_slopes_; }

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd-inl.h"
+#include "kernels/rotation.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
@@ -36,70 +37,50 @@ HWY_INLINE void rotate_any(T* out, const T* in, const A* cos, const A* sin, int6
         rotate(hn::CappedTag<A, 1>(), out, in, cos, sin, half, sign);
 }
 
-template <class T> HWY_INLINE T* row(const Tensor& x, int64_t b, int64_t t, int64_t h) {
-    return static_cast<T*>(x.data) + b * x.stride[0] + t * x.stride[1] + h * x.stride[2];
+/// Offset of head k of group g, token (b, t).
+HWY_INLINE int64_t head_offset(const Tensor& x, int64_t b, int64_t t, int64_t g, int64_t k) {
+    return b * x.stride[0] + t * x.stride[1] + g * x.stride[2] + k * x.stride[3];
 }
 
-/// out = x rotated at `position` for all heads of token (b, t); without a table just copied.
+/// All heads of token (b, t) at `position`; without a table just copied.
 template <class T>
-HWY_INLINE void rotate_token(const Tensor& out, const Tensor& x, const Tensor& table, int64_t b, int64_t t, int64_t position,
-                             int sign) {
+HWY_INLINE void rotate_token(const Rotation& r, int64_t b, int64_t t, int64_t position, int sign) {
     using A = Accumulator<T>;
-    const int64_t rotated = table.empty() ? 0 : table.dim(1), half = rotated / 2;
-    const A* angles = table.empty() ? nullptr : static_cast<const A*>(table.data) + position * rotated;
-    const auto rest = static_cast<size_t>(x.dim(3) - rotated) * sizeof(T);
-    for (int64_t h = 0; h < x.dim(2); ++h) {
-        T* to = row<T>(out, b, t, h);
-        const T* from = row<const T>(x, b, t, h);
-        if (half > 0) rotate_any(to, from, angles, angles + half, half, static_cast<A>(sign));
-        if (to != from && rest > 0) std::memcpy(to + rotated, from + rotated, rest);
-    }
+    const int64_t rotated = r.table.empty() ? 0 : r.table.dim(1), half = rotated / 2;
+    const A* angles = r.table.empty() ? nullptr : static_cast<const A*>(r.table.data) + position * rotated;
+    const auto rest = static_cast<size_t>(r.x.dim(4) - rotated) * sizeof(T);
+    for (int64_t g = 0; g < r.x.dim(2); ++g)
+        for (int64_t k = 0; k < r.x.dim(3); ++k) {
+            T* to = static_cast<T*>(r.out.data) + head_offset(r.out, b, t, g, k);
+            const T* from = static_cast<const T*>(r.x.data) + head_offset(r.x, b, t, g, k);
+            if (half > 0) rotate_any(to, from, angles, angles + half, half, static_cast<A>(sign));
+            if (to != from && rest > 0) std::memcpy(to + rotated, from + rotated, rest);
+        }
 }
 
-/// One tensor of a batch of rotations that share positions; `table` is absent for what is only copied.
-struct Rotation {
-    Tensor out, x, table;
-};
+/// Position of token (b, t); one that only the tensor of positions knows is checked here.
+int64_t position_of(const Positions& positions, int64_t b, int64_t t, const Tensor& table) {
+    if (positions.rows.empty()) return std::min(positions.first + t, positions.last);
+    const int64_t given = positions.rows.ptr<int32_t>()[b * positions.rows.dim(1) + t];
+    const int64_t position = std::min(given, positions.last);
+    require(table.empty() || (position >= 0 && position < table.dim(0)), "a position is beyond the rope table");
+    return position;
+}
 
-void rotate_tokens(Context& context, std::span<const Rotation> rotations, Positions positions, int sign) {
-    const Tensor& x = rotations[0].x;
+void rotate_tokens(Context& context, std::span<const Rotation> rotations, const Positions& positions, int sign) {
+    const Tensor &x = rotations[0].x, &table = rotations[0].table;
     const int64_t steps = x.dim(1);
-    const Blocks blocks = row_blocks(x.dim(0) * steps, x.dim(2) * x.dim(3) * static_cast<int64_t>(rotations.size()));
+    int64_t width = 0;
+    for (const Rotation& r : rotations) width += r.x.dim(2) * r.x.dim(3) * r.x.dim(4);
+    const Blocks blocks = row_blocks(x.dim(0) * steps, width);
     with_compute_type(x.dtype, [&]<class T>(T) {
         context.pool().parallel_for(blocks.size(), [&](int64_t block) HWY_ATTR {
             for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n) {
-                const int64_t b = n / steps, t = n % steps;
-                const int64_t position = std::min(positions.first + t, positions.last);
-                for (const Rotation& r : rotations) rotate_token<T>(r.out, r.x, r.table, b, t, position, sign);
+                const int64_t b = n / steps, t = n % steps, position = position_of(positions, b, t, table);
+                for (const Rotation& r : rotations) rotate_token<T>(r, b, t, position, sign);
             }
         });
     });
-}
-
-/// The q, k or v part (part 0, 1, 2) of head-major QKV [B,T,3HD] as a strided [B,T,H,D] view.
-Tensor qkv_part(const Tensor& qkv, const Tensor& like, int64_t part) {
-    const int64_t dims = like.dim(3), width = qkv.dim(2);
-    Tensor view = like;
-    view.data = static_cast<char*>(qkv.data) + static_cast<size_t>(part * dims) * size_of(qkv.dtype);
-    view.stride = {qkv.dim(1) * width, width, 3 * dims, 1};
-    return view;
-}
-
-void rope(Context& context, const Tensor& out, const Tensor& x, const Tensor& table, Positions positions, int sign) {
-    const Rotation rotation{out, x, table};
-    rotate_tokens(context, {&rotation, 1}, positions, sign);
-}
-
-void qkv_split(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv, const Tensor& table,
-               Positions positions) {
-    const Rotation rotations[] = {{q, qkv_part(qkv, q, 0), table}, {k, qkv_part(qkv, k, 1), table}, {v, qkv_part(qkv, v, 2), {}}};
-    rotate_tokens(context, rotations, positions, 1);
-}
-
-void qkv_join(Context& context, const Tensor& qkv, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& table,
-              Positions positions) {
-    const Rotation rotations[] = {{qkv_part(qkv, q, 0), q, table}, {qkv_part(qkv, k, 1), k, table}, {qkv_part(qkv, v, 2), v, {}}};
-    rotate_tokens(context, rotations, positions, -1);
 }
 
 }  // namespace ballast::cpu::HWY_NAMESPACE
@@ -108,9 +89,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ballast::cpu {
 
-HWY_EXPORT(rope);
-HWY_EXPORT(qkv_split);
-HWY_EXPORT(qkv_join);
+HWY_EXPORT(rotate_tokens);
 
 void rope_table(Context& context, const Tensor& table, double base) {
     const int64_t rotated = table.dim(1), half = rotated / 2;
@@ -130,22 +109,24 @@ void rope_table(Context& context, const Tensor& table, double base) {
     });
 }
 
-void rope_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& table, Positions positions) {
-    HWY_DYNAMIC_DISPATCH(rope)(context, out, x, table, positions, 1);
+void rope_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& table,
+                  const Positions& positions) {
+    HWY_DYNAMIC_DISPATCH(rotate_tokens)(context, rope_rotation(out, x, table), positions, 1);
 }
 
-void rope_backward(Context& context, const Tensor& d_x, const Tensor& d_out, const Tensor& table, Positions positions) {
-    HWY_DYNAMIC_DISPATCH(rope)(context, d_x, d_out, table, positions, -1);
+void rope_backward(Context& context, const Tensor& d_x, const Tensor& d_out, const Tensor& table,
+                   const Positions& positions) {
+    HWY_DYNAMIC_DISPATCH(rotate_tokens)(context, rope_rotation(d_x, d_out, table), positions, -1);
 }
 
 void qkv_split_rope_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv,
-                            const Tensor& table, Positions positions) {
-    HWY_DYNAMIC_DISPATCH(qkv_split)(context, q, k, v, qkv, table, positions);
+                            const Tensor& table, const Positions& positions, QkvLayout layout) {
+    HWY_DYNAMIC_DISPATCH(rotate_tokens)(context, split_rotations(q, k, v, qkv, table, layout), positions, 1);
 }
 
-void qkv_split_rope_backward(Context& context, const Tensor& d_qkv, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v,
-                             const Tensor& table, Positions positions) {
-    HWY_DYNAMIC_DISPATCH(qkv_join)(context, d_qkv, d_q, d_k, d_v, table, positions);
+void qkv_split_rope_backward(Context& context, const Tensor& d_qkv, const Tensor& d_q, const Tensor& d_k,
+                             const Tensor& d_v, const Tensor& table, const Positions& positions, QkvLayout layout) {
+    HWY_DYNAMIC_DISPATCH(rotate_tokens)(context, join_rotations(d_qkv, d_q, d_k, d_v, table, layout), positions, -1);
 }
 
 }  // namespace ballast::cpu

@@ -40,6 +40,7 @@ inline void expect_reachable(std::span<const LayerNormGradient> norms) {
     for (const LayerNormGradient& norm : norms)
         for (const Tensor* t : {&norm.d_out_NC, &norm.weight_C, &norm.d_weight_C, &norm.d_bias_C}) expect_reachable(*t);
 }
+inline void expect_reachable(const Positions& positions) { expect_reachable(positions.rows); }
 template <class NoTensor>
 void expect_reachable(const NoTensor&) {}
 

@@ -1,0 +1,63 @@
+// What the rotary ops come to on every device: up to three tensors of heads to rotate or copy. The one place that knows
+// QkvLayout.
+#pragma once
+
+#include <array>
+
+#include "kernels/ops.h"
+
+namespace ballast {
+
+/// x -> out, both [B,T,G,K,D]: K heads in each of G groups. An absent table: only copied.
+struct Rotation {
+    Tensor out, x, table;
+};
+
+/// x [B,T,H,D] as `groups` groups of heads.
+inline Tensor grouped_heads(const Tensor& x, int64_t groups) {
+    Tensor view = x;
+    view.rank = 5;
+    view.shape = {x.dim(0), x.dim(1), groups, x.dim(2) / groups, x.dim(3)};
+    view.stride = {x.stride[0], x.stride[1], view.shape[3] * x.stride[2], x.stride[2], x.stride[3]};
+    return view;
+}
+
+/// q [B,T,G,H/G,D] and k, v [B,T,G,1,D] of qkv [B,T,(H+2G)D], as views of it.
+inline std::array<Tensor, 3> qkv_parts(const Tensor& qkv, int64_t heads, int64_t groups, ops::QkvLayout layout) {
+    const int64_t width = qkv.dim(2), dims = width / (heads + 2 * groups), of_group = heads / groups;
+    const auto part = [&](int64_t first_head, int64_t heads_of_group, int64_t heads_to_next_group) {
+        Tensor view = qkv;
+        view.data = static_cast<char*>(qkv.data) + static_cast<size_t>(first_head * dims) * size_of(qkv.dtype);
+        view.rank = 5;
+        view.shape = {qkv.dim(0), qkv.dim(1), groups, heads_of_group, dims};
+        view.stride = {qkv.dim(1) * width, width, heads_to_next_group * dims, dims, 1};
+        return view;
+    };
+    if (layout == ops::QkvLayout::concatenated)
+        return {part(0, of_group, of_group), part(heads, 1, 1), part(heads + groups, 1, 1)};
+    const int64_t next = of_group + 2;
+    return {part(0, of_group, next), part(of_group, 1, next), part(of_group + 1, 1, next)};
+}
+
+inline std::array<Rotation, 1> rope_rotation(const Tensor& out, const Tensor& x, const Tensor& table) {
+    return {{{grouped_heads(out, out.dim(2)), grouped_heads(x, x.dim(2)), table}}};
+}
+
+inline std::array<Rotation, 3> split_rotations(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv,
+                                               const Tensor& table, ops::QkvLayout layout) {
+    const int64_t groups = k.dim(2);
+    const auto [q_part, k_part, v_part] = qkv_parts(qkv, q.dim(2), groups, layout);
+    return {{{grouped_heads(q, groups), q_part, table},
+             {grouped_heads(k, groups), k_part, table},
+             {grouped_heads(v, groups), v_part, {}}}};
+}
+
+/// The other way: q, k and v into qkv.
+inline std::array<Rotation, 3> join_rotations(const Tensor& qkv, const Tensor& q, const Tensor& k, const Tensor& v,
+                                              const Tensor& table, ops::QkvLayout layout) {
+    auto rotations = split_rotations(q, k, v, qkv, table, layout);
+    for (Rotation& r : rotations) std::swap(r.out, r.x);
+    return rotations;
+}
+
+}  // namespace ballast
