@@ -173,14 +173,13 @@ TEST_CASE("attention: rows that see nothing give zero, z, and no NaN") {
             run.forward(context);
             run.backward(context);
             const AttentionResult expected = reference_attention(x);
-            for (int64_t t = 0; t < 4; ++t)
-                for (int64_t h = 0; h < 2; ++h) {
-                    CHECK(run.lse.at(h * 9 + t) == x.z(h));
-                    for (int64_t d = 0; d < 8; ++d) {
-                        CHECK(run.out.at((t * 2 + h) * 8 + d) == 0.0);
-                        CHECK(run.d_q.at((t * 2 + h) * 8 + d) == 0.0);
-                    }
-                }
+            const Values lse = run.lse.get(), out = run.out.get(), d_q = run.d_q.get();
+            for (size_t t = 0; t < 4; ++t)
+                for (size_t h = 0; h < 2; ++h) CHECK(lse[h * 9 + t] == x.z(static_cast<int64_t>(h)));
+            for (size_t i = 0; i < 4 * 2 * 8; ++i) {
+                CHECK(out[i] == 0.0);
+                CHECK(d_q[i] == 0.0);
+            }
             check_close("out", run.out, expected.out);
             check_error("d_k", run.d_k, expected.d_k, is_narrow(dtype) ? 1e-2 : 1e-5);
             if (run.d_sink_logit) CHECK(std::isfinite(run.d_sink_logit->at(0)));
@@ -203,10 +202,11 @@ TEST_CASE("attention: SoftMax-off-by-one is an explicit zero key and value, and 
     explicit_zero.forward(context);
     check_close("explicit zero key and value", explicit_zero.out, off_by_one.out.get(), 0, 1e-14);
     Values gated = plain.out.get();
+    const Values lse = plain.lse.get();
     for (int64_t t = 0; t < 20; ++t)
         for (int64_t h = 0; h < 2; ++h)
             for (int64_t d = 0; d < 16; ++d)
-                gated[softmax.q_at(0, t, h, d)] /= 1 + std::exp(-plain.lse.at(h * 20 + t));
+                gated[softmax.q_at(0, t, h, d)] /= 1 + std::exp(-lse[static_cast<size_t>(h * 20 + t)]);
     check_close("O sigmoid(LSE)", off_by_one.out, gated, 0, 1e-14);
 }
 
@@ -250,21 +250,23 @@ TEST_CASE("attention: strided views") {
         view.stride = {T * 3 * H * D, 3 * H * D, D, 1};
         return view;
     };
+    Values qkv;
     for (int64_t n = 0; n < B * T; ++n)
-        for (int64_t i = 0; i < H * D; ++i) {
-            packed.put((n * 3 + 0) * H * D + i, x.q[static_cast<size_t>(n * H * D + i)]);
-            packed.put((n * 3 + 1) * H * D + i, x.k[static_cast<size_t>(n * H * D + i)]);
-            packed.put((n * 3 + 2) * H * D + i, x.v[static_cast<size_t>(n * H * D + i)]);
-        }
+        for (const Values* values : {&x.q, &x.k, &x.v})
+            qkv.insert(qkv.end(), values->begin() + n * H * D, values->begin() + (n + 1) * H * D);
+    packed.set(qkv);
     Context context(test_device(), 1);
     ops::AttentionParams params;
     params.scale = x.scale;
     ops::attention_forward(context, wide.tensor().slice(3, 0, D), lse, {part(0), part(1), part(2), {}}, params);
     const Values expected = reference_attention(x).out;
+    const Values all = wide.get();
     Values out;
-    for (int64_t n = 0; n < B * T * H; ++n) {
-        for (int64_t d = 0; d < D; ++d) out.push_back(wide.at(n * (D + 4) + d));
-        for (int64_t d = D; d < D + 4; ++d) CHECK(std::isnan(wide.at(n * (D + 4) + d)));
+    for (size_t i = 0; i < all.size(); ++i) {
+        if (i % (D + 4) < D)
+            out.push_back(all[i]);
+        else
+            CHECK(std::isnan(all[i]));
     }
     const double err = error(out, expected);
     if (!(err <= 2e-6)) FAIL("error " << err);
@@ -278,14 +280,23 @@ TEST_CASE("attention: views that begin anywhere give the same bits, and nothing 
         View(const TestTensor& x, int64_t D)
             : buffer(x.tensor().dtype, {x.tensor().dim(0), x.tensor().dim(1), x.tensor().dim(2), D + 3}),
               view(buffer.tensor().slice(3, 1, D + 1)) {
-            for (int64_t n = 0; n < x.tensor().numel(); ++n) buffer.put(n / D * (D + 3) + 1 + n % D, x.at(n));
+            const Values values = x.get();
+            Values wide(static_cast<size_t>(buffer.tensor().numel()), std::numeric_limits<double>::quiet_NaN());
+            const auto dims = static_cast<size_t>(D);
+            for (size_t n = 0; n < values.size(); ++n) wide[n / dims * (dims + 3) + 1 + n % dims] = values[n];
+            buffer.set(wide);
         }
         void check(const TestTensor& expected, int64_t D) const {
+            const Values wide = buffer.get(), values = expected.get();
+            const auto dims = static_cast<size_t>(D);
             int64_t different = 0, written = 0;
-            for (int64_t n = 0; n < expected.tensor().numel(); ++n)
-                different += !(buffer.at(n / D * (D + 3) + 1 + n % D) == expected.at(n));
-            for (int64_t row = 0; row < expected.tensor().numel() / D; ++row)
-                for (int64_t d : {int64_t{0}, D + 1, D + 2}) written += !std::isnan(buffer.at(row * (D + 3) + d));
+            for (size_t i = 0, n = 0; i < wide.size(); ++i) {
+                const size_t d = i % (dims + 3);
+                if (d >= 1 && d <= dims)
+                    different += !(wide[i] == values[n++]);
+                else
+                    written += !std::isnan(wide[i]);
+            }
             CHECK(different == 0);
             CHECK(written == 0);
         }

@@ -32,12 +32,12 @@ TEST_CASE("fp16 cast: every pattern to f32 and back") {
     ops::cast(context, floats, halves);
     ops::cast(context, back, floats);
     read_device(returned.data(), back.tensor().data, returned.size() * sizeof(uint16_t));
-    for (int64_t i = 0; i < 65536; ++i) {
-        const double expected = halves.at(i), actual = floats.at(i);
+    const Values expected = halves.get(), actual = floats.get(), again = back.get();
+    for (size_t i = 0; i < 65536; ++i) {
         INFO("bits " << i);
-        if (std::isnan(expected)) {
-            if (!std::isnan(actual) || !std::isnan(back.at(i))) FAIL();
-        } else if (actual != expected || returned[static_cast<size_t>(i)] != i) {
+        if (std::isnan(expected[i])) {
+            if (!std::isnan(actual[i]) || !std::isnan(again[i])) FAIL();
+        } else if (actual[i] != expected[i] || returned[i] != i) {
             FAIL();
         }
     }
@@ -84,7 +84,8 @@ TEST_CASE("fp16 linear: products and sums go far beyond 65504 and come back") {
     }
     weight.set(rows);
     Values expected = reference_matmul(x.get(), false, weight.get(), true, N, O, I);
-    for (size_t i = 0; i < expected.size(); ++i) expected[i] += bias.at(static_cast<int64_t>(i) % O);
+    const Values biases = bias.get();
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] += biases[i % biases.size()];
     ops::linear_forward(context, out, x, weight, bias);
     check_close("out", out, expected);
 

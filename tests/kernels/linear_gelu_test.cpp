@@ -69,7 +69,8 @@ void check_mlp(MlpRun& run, Context& context, ops::Gelu kind) {
         naive[i] = rounded(dtype, rounded(dtype, d_pre[i]) * slope);
         d_pre[i] *= slope;
     }
-    for (size_t i = 0; i < d_down.size(); ++i) d_down[i] += run.d_down.at(static_cast<int64_t>(i));
+    const Values d_down_before = run.d_down.get();
+    for (size_t i = 0; i < d_down.size(); ++i) d_down[i] += d_down_before[i];
     for (size_t i = 0; i < d_out.size(); ++i) d_bias[i % d_bias.size()] += d_out[i];
     run.backward(context, kind);
     check_error("d_pre", run.d_pre, d_pre, tolerance_of(run, naive, d_pre));

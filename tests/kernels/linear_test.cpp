@@ -27,14 +27,15 @@ void check_linear(LinearRun& run, Context& context) {
     const int64_t N = run.x.tensor().dim(0), I = run.x.tensor().dim(1), O = run.weight.tensor().dim(0);
     INFO(run.x.tensor().describe() << " to " << O << ", out " << run.out.tensor().describe());
     Values out = reference_matmul(run.x.get(), false, run.weight.get(), true, N, O, I);
-    for (size_t i = 0; i < out.size(); ++i) out[i] += run.bias.at(static_cast<int64_t>(i) % O);
+    const Values bias = run.bias.get(), d_weight_before = run.d_weight.get(), d_out_as_is = run.d_out.get();
+    for (size_t i = 0; i < out.size(); ++i) out[i] += bias[i % bias.size()];
     // The products read a gradient that is wider than they are in their own dtype.
-    const Values d_out = rounded(ops::product_dtype(context, run.x.tensor().dtype), run.d_out.get());
+    const Values d_out = rounded(ops::product_dtype(context, run.x.tensor().dtype), d_out_as_is);
     const Values d_x = reference_matmul(d_out, false, run.weight.get(), false, N, I, O);
     Values d_weight = reference_matmul(d_out, true, run.x.get(), false, O, I, N);
-    for (size_t i = 0; i < d_weight.size(); ++i) d_weight[i] += run.d_weight.at(static_cast<int64_t>(i));
+    for (size_t i = 0; i < d_weight.size(); ++i) d_weight[i] += d_weight_before[i];
     Values d_bias = run.d_bias.get();
-    for (int64_t i = 0; i < N * O; ++i) d_bias[static_cast<size_t>(i % O)] += run.d_out.at(i);
+    for (size_t i = 0; i < d_out_as_is.size(); ++i) d_bias[i % d_bias.size()] += d_out_as_is[i];
     run.forward(context);
     run.backward(context);
     check_close("out", run.out, out);
@@ -103,13 +104,14 @@ TEST_CASE("linear: the reference GEMM is one fused chain in the order of k", "[n
     LinearRun run(Dtype::f32, N, I, O);
     Context context(test_device(), 2, Gemm::reference);
     run.forward(context);
+    const Values x = run.x.get(), weight = run.weight.get(), bias = run.bias.get(), out = run.out.get();
+    const auto value = [](const Values& of, int64_t i) { return static_cast<float>(of[static_cast<size_t>(i)]); };
     int64_t different = 0;
     for (int64_t n = 0; n < N; ++n)
         for (int64_t o = 0; o < O; ++o) {
-            float sum = static_cast<float>(run.bias.at(o));
-            for (int64_t i = 0; i < I; ++i)
-                sum = std::fma(static_cast<float>(run.x.at(n * I + i)), static_cast<float>(run.weight.at(o * I + i)), sum);
-            if (static_cast<float>(run.out.at(n * O + o)) != sum) ++different;
+            float sum = value(bias, o);
+            for (int64_t i = 0; i < I; ++i) sum = std::fma(value(x, n * I + i), value(weight, o * I + i), sum);
+            if (value(out, n * O + o) != sum) ++different;
         }
     CHECK(different == 0);
 }
