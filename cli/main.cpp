@@ -13,6 +13,7 @@
 #include "base/build_info.h"
 #include "base/edit_distance.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/commands.h"
 
@@ -101,4 +102,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace ballast
 
-int main(int argc, char** argv) { return ballast::run(argc, argv); }
+int main(int argc, char** argv) {
+    ballast::ignore_file_size_signal();
+    return ballast::run(argc, argv);
+}
