@@ -183,9 +183,16 @@ class Assign {
     }
 
     int64_t whole(const toml::node& node) const {
-        const auto value = get<int64_t>(node, "a whole number");
+        const auto value = is_whole_real(node) ? static_cast<int64_t>(*node.value<double>())  // 1e6
+                                               : get<int64_t>(node, "a whole number");
         check_bounds(node, static_cast<double>(value));
         return value;
+    }
+
+    static bool is_whole_real(const toml::node& node) {
+        constexpr double kExact = 9007199254740992;  // 2^53: below, a double is the number that was written
+        const auto value = node.value_exact<double>();
+        return value && *value == std::floor(*value) && std::abs(*value) < kExact;
     }
 
     double real(const toml::node& node) const {

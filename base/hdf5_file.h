@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -73,6 +74,8 @@ class Hdf5Reader {
     void read_all(const std::string& name, Dtype dtype, std::span<const int64_t> shape, void* out) const;
     /// UserError when the data do not match the dataset's checksum, or it has none.
     void verify(const std::string& name) const;
+    /// The checksum the dataset carries, not held against its data; none when it carries none.
+    std::optional<std::string> checksum(const std::string& name) const;
     /// The elements of a contiguous dataset as memory, aligned for their type, valid for this reader's life; null when
     /// there are none. UserError for a chunked dataset.
     const void* map(const std::string& name) const;

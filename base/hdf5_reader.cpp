@@ -254,6 +254,11 @@ void Hdf5Reader::verify(const std::string& name) const {
     }
 }
 
+std::optional<std::string> Hdf5Reader::checksum(const std::string& name) const {
+    const auto held = hdf5::lock();
+    return text_attribute(impl_->open(name).id.get(), hdf5::kChecksumAttribute);
+}
+
 const void* Hdf5Reader::map(const std::string& name) const {
     const auto held = hdf5::lock();
     const OpenDataset dataset = impl_->open(name);

@@ -1,14 +1,16 @@
-// Ctrl-C and SIGTERM as a wish to stop at the next good moment.
+// Signals that are a wish to stop at the next good moment, and one that must not end a training.
 #pragma once
 
 namespace ballast {
 
-/// True after the first SIGINT or SIGTERM while a guard is alive. Loops look at it between steps and save before
-/// leaving.
+/// True after the first SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal went) or SIGUSR1 (a scheduler's warning) while a
+/// guard is alive. Loops look at it between steps and save before leaving.
 bool interrupted();
 
-/// Catches both signals for its life, then restores what was there; made by the main thread, the only one to get them. The first sets interrupted() and says so on
-/// standard error; the second ends the process at once, with 128 + the signal's number.
+/// Catches these signals for its life, then restores what was there; made by the main thread, the only one to get them.
+/// Those that the program was started to ignore (nohup, `trap '' INT`) stay ignored. The first signal sets
+/// interrupted() and says so on standard error; a second SIGINT or SIGTERM ends the process at once, with 128 + the
+/// signal's number. SIGHUP and SIGUSR1 never do: shells and schedulers send them twice, or after another.
 class InterruptGuard {
   public:
     InterruptGuard();
@@ -16,5 +18,12 @@ class InterruptGuard {
     InterruptGuard(const InterruptGuard&) = delete;
     InterruptGuard& operator=(const InterruptGuard&) = delete;
 };
+
+/// Blocks the same signals in the calling thread, so that the main thread gets them.
+void leave_interrupts_to_main_thread();
+
+/// For work that is worth more than what it prints: a standard output that nobody reads any more is an error of the
+/// write, not the end.
+void ignore_broken_pipes();
 
 }  // namespace ballast

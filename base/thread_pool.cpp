@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 #include <sched.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <system_error>
 #include <utility>
 
+#include "base/interrupt.h"
 #include "base/log.h"
 
 #if defined(__x86_64__)
@@ -72,11 +72,7 @@ void ThreadPool::take_tasks() {
 }
 
 void ThreadPool::worker_loop() {
-    sigset_t signals;  // the main thread's, which has a stack for their handler (interrupt.cpp)
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    leave_interrupts_to_main_thread();  // it has a stack for their handler (interrupt.cpp)
     uint32_t seen = 0;
     for (;;) {
         wait_while_equal(generation_, seen);

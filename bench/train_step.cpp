@@ -198,7 +198,7 @@ nlohmann::ordered_json measure(const Settings& s) {
                                 {"share_without_optimiser", model_rate / gemm_rate * seconds / (seconds - update)},
                                 {"baseline_bytes", baseline},
                                 {"peak_bytes", peak},
-                                {"planned_bytes", plan.total()},
+                                {"planned_bytes", plan.total(context.device())},
                                 {"bytes_per_parameter", bytes_per_parameter(plan, table.num_parameters())},
                                 {"loss", loss}};
     for (const auto& [name, bytes] : plan.parts()) json["plan"][name] = bytes;

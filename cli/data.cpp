@@ -17,7 +17,7 @@
 #include "data/sampler.h"
 #include "data/token_store.h"
 #include "data/tokenizer.h"
-#include "train/run_config.h"
+#include "train/data_order.h"
 
 namespace ballast {
 namespace {
@@ -37,11 +37,12 @@ struct ShowArguments {
     std::string path, tokenizer, config;
     int64_t step = 1, steps = 0, batch = 8, seq_length = 2048, seed = 1234, num_sinks = 0, count = 4;
 
+    bool config_is_run() const { return std::filesystem::is_directory(config); }
+    std::string file_of_run(const char* name) const { return (std::filesystem::path(config) / name).string(); }
+
     /// What decides the order, as a run has it: from its folder or its TOML file.
     void read_config() {
-        const bool folder = std::filesystem::is_directory(config);
-        const auto path_of_toml = folder ? (std::filesystem::path(config) / "config.toml").string() : config;
-        const train::RunConfig run = train::RunConfig::load(path_of_toml, {});
+        const train::RunConfig run = train::RunConfig::load(config_is_run() ? file_of_run("config.toml") : config, {});
         steps = run.train.steps;
         batch = run.train.global_batch;
         seq_length = run.train.sequence_length;
@@ -50,6 +51,29 @@ struct ShowArguments {
         if (tokenizer.empty()) tokenizer = run.data.tokenizer;
     }
 };
+
+/// The samples of one step: batch of them from first_sample on.
+struct ShownStep {
+    data::SampleOrder order;
+    int64_t first_sample, batch;
+};
+
+/// A run says for each of its steps what it read, whatever its settings were then; else the arguments do.
+ShownStep find_step(const ShowArguments& arguments, const data::TokenStore& store) {
+    const std::string path = arguments.config_is_run() ? arguments.file_of_run("data_order.json") : "";
+    if (path.empty() || !std::filesystem::exists(path)) {
+        const int64_t samples = data::count_samples(arguments.steps, arguments.batch, arguments.seq_length);
+        return {data::order_for(store, arguments.seq_length, static_cast<uint32_t>(arguments.seed), samples),
+                (arguments.step - 1) * arguments.batch, arguments.batch};
+    }
+    const train::DataOrder run = train::DataOrder::parse(read_file(path), path);
+    const train::DataStretch& stretch = run.stretch_of(arguments.step);
+    if (stretch.corpus != store.fingerprint())
+        throw UserError(fmt::format("step {} of {} did not read {} ({}), but a store of {}; name that one",
+                                    arguments.step, arguments.config, store.path(), store.fingerprint(),
+                                    stretch.corpus));
+    return {stretch.order, run.first_sample(arguments.step), stretch.global_batch};
+}
 
 void prepare(const PrepareArguments& arguments) {
     const auto start = std::chrono::steady_clock::now();
@@ -112,25 +136,27 @@ void show(ShowArguments arguments) {
     if (!arguments.config.empty()) arguments.read_config();
     if (arguments.tokenizer.empty())
         arguments.tokenizer = (std::filesystem::path(arguments.path).parent_path() / "tokenizer.json").string();
-    const int64_t tokens_a_step = arguments.batch * arguments.seq_length;
-    if (arguments.steps == 0)  // the sampler wants half a per cent to spare, which would open a second epoch
+    if (arguments.steps == 0) {  // NeoX wants half a per cent to spare, which would open a second epoch
+        const int64_t tokens_a_step =
+            data::count_samples(1, arguments.batch, arguments.seq_length) * arguments.seq_length;
         arguments.steps = std::max<int64_t>(1, (store.num_tokens() - 1) / tokens_a_step * 200 / 202);
+    }
     const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
     if (tokenizer.hash() != store.tokenizer_hash())
         throw UserError(fmt::format("{} was made with another tokenizer than {} (hashes {} and {})", arguments.path,
                                     arguments.tokenizer, store.tokenizer_hash(), tokenizer.hash()));
     if (arguments.step > arguments.steps)
         throw UserError(fmt::format("--step {} is past the last of {} steps", arguments.step, arguments.steps));
-    if (arguments.num_sinks >= arguments.seq_length)
-        throw UserError(fmt::format("--sinks {} must be below --seq {}", arguments.num_sinks, arguments.seq_length));
-    const data::Sampler sampler(store, arguments.seq_length, static_cast<uint32_t>(arguments.seed), arguments.steps,
-                                arguments.batch);
-    std::vector<int32_t> window(static_cast<size_t>(arguments.seq_length) + 1);
-    for (int64_t b = 0; b < std::min(arguments.count, arguments.batch); ++b) {
-        const int64_t index = (arguments.step - 1) * arguments.batch + b;
+    const ShownStep shown = find_step(arguments, store);
+    if (arguments.num_sinks >= shown.order.seq_length)
+        throw UserError(fmt::format("--sinks {} must be below --seq {}", arguments.num_sinks, shown.order.seq_length));
+    const data::Sampler sampler(store, shown.order);
+    std::vector<int32_t> window(static_cast<size_t>(shown.order.seq_length) + 1);
+    for (int64_t b = 0; b < std::min(arguments.count, shown.batch); ++b) {
+        const int64_t index = shown.first_sample + b;
         sampler.sample(index, window.data());
-        fmt::print("=== step {}, sample {} of {} (number {} of {}, {} epochs)\n{}\n", arguments.step, b,
-                   arguments.batch, index, sampler.size(), sampler.num_epochs(),
+        fmt::print("=== step {}, sample {} of {} (number {} of {}, {} epochs)\n{}\n", arguments.step, b, shown.batch,
+                   index, sampler.size(), shown.order.num_epochs,
                    describe_inputs(tokenizer, window, arguments.num_sinks));
     }
 }

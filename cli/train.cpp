@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <iostream>
 
+#include "base/child_process.h"
 #include "base/config_toml.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -24,38 +25,51 @@ struct Options {
     std::string config;
     std::vector<std::string> settings;
     std::string out, backend = "auto";
-    bool resume = false, overwrite = false, show_keys = false;
+    bool resume = false, overwrite = false, allow_data_change = false, show_keys = false;
+
+    std::string run_folder() const {
+        return out.empty() ? "runs/" + std::filesystem::path(config).stem().string() : out;
+    }
+    /// The command that continues the run, for a shell in the same folder.
+    std::string resume_command() const {
+        std::vector<std::string> words{own_program(), "train", config};
+        for (const std::string& setting : settings) words.insert(words.end(), {"--set", setting});
+        words.insert(words.end(), {"--out", run_folder(), "--resume"});
+        if (backend != "auto") words.insert(words.end(), {"--backend", backend});
+        return shell_command(words);
+    }
 };
 
+/// Lines go through print_line(), which a closed or full standard output does not stop: the run is worth more.
 void print_startup(const RunConfig& config, Context& context, const RunData& data, const MemoryPlan& plan) {
     const model::ParameterTable table(config.model);
     const auto flops = model::flops_per_token(config.model, table.num_parameters(), config.train.sequence_length);
-    std::cout << to_table(config) << '\n';
-    std::cout << fmt::format("parameters   {:L} ({:L} without embeddings), sink tokens: {}\n", table.num_parameters(),
-                             table.num_parameters() - table.num_parameters(model::Role::embed_in) -
-                                 table.num_parameters(model::Role::embed_out),
-                             config.model.num_sink_tokens == 0
-                                 ? "none"
-                                 : fmt::format("ids {} to {}", config.model.sink_token_id,
-                                               config.model.sink_token_id + config.model.num_sink_tokens - 1));
-    std::cout << fmt::format(
+    print_line(to_table(config));
+    print_line(fmt::format("parameters   {:L} ({:L} without embeddings), sink tokens: {}", table.num_parameters(),
+                           table.num_parameters() - table.num_parameters(model::Role::embed_in) -
+                               table.num_parameters(model::Role::embed_out),
+                           config.model.num_sink_tokens == 0
+                               ? "none"
+                               : fmt::format("ids {} to {}", config.model.sink_token_id,
+                                             config.model.sink_token_id + config.model.num_sink_tokens - 1)));
+    print_line(fmt::format(
         "FLOPs/token  {:.4g} = 6 (parameters - input embedding) + 12 layers * hidden * length [PaLM]; {:.4g} with "
-        "attention halved for the causal mask\n",
-        flops.palm, flops.causal);
-    std::cout << fmt::format("batch        {} samples of {} positions an update, in {} passes of {}\n",
-                             config.train.global_batch, config.train.sequence_length,
-                             config.train.global_batch / config.samples_per_pass(), config.samples_per_pass());
+        "attention halved for the causal mask",
+        flops.palm, flops.causal));
+    print_line(fmt::format("batch        {} samples of {} positions an update, in {} passes of {}",
+                           config.train.global_batch, config.train.sequence_length,
+                           config.train.global_batch / config.samples_per_pass(), config.samples_per_pass()));
     const double epochs =
         static_cast<double>(config.train.steps * config.train.global_batch * config.train.sequence_length) /
         static_cast<double>(data.train.num_tokens());
-    std::cout << fmt::format("data         {} tokens in {} documents, {:.2f} epochs\n", data.train.num_tokens(),
-                             data.train.num_documents(), epochs);
-    std::cout << "memory      ";
+    print_line(fmt::format("data         {} tokens in {} documents, {:.2f} epochs", data.train.num_tokens(),
+                           data.train.num_documents(), epochs));
+    std::string memory = "memory      ";
     for (const auto& [name, bytes] : plan.parts())
-        if (bytes > 0) std::cout << fmt::format(" {} {} |", name, format_bytes(bytes));
-    std::cout << fmt::format(" total {}\n", format_bytes(plan.total()));
-    std::cout << fmt::format("backend      {}, {} threads\n", name_of(context.device()), context.pool().num_threads())
-              << std::flush;
+        if (bytes > 0) memory += fmt::format(" {} {} |", name, format_bytes(bytes));
+    print_line(fmt::format("{} total {}{}", memory, format_bytes(plan.total(context.device())),
+                           context.device() == Device::cuda ? " on the GPU; the sample order is the host's" : ""));
+    print_line(fmt::format("backend      {}, {} threads", name_of(context.device()), context.pool().num_threads()));
 }
 
 /// Control characters would break the line and the terminal.
@@ -82,6 +96,7 @@ TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& 
         print_line(fmt::format("step {} | sample: {}", step, printable(text)));
     };
     observer.checkpoint = [](const std::string& path) { print_line(fmt::format("saved {}", path)); };
+    observer.note = [](const std::string& text) { log_info(text); };
     observer.warning = [](const std::string& text) { log_warning(text); };
     return observer;
 }
@@ -93,6 +108,7 @@ void train_command(const Options& options) {
     }
     if (options.config.empty())
         throw UserError("which run? give a config, e.g. ballast train configs/pythia/160m.toml");
+    ignore_broken_pipes();
     RunConfig config = RunConfig::load(options.config, options.settings);
     config.validate();
     RunData data = RunData::open(config.data);
@@ -100,13 +116,12 @@ void train_command(const Options& options) {
     config.validate();
 
     Context context(device_of_backend(options.backend), static_cast<int>(config.train.threads), config.train.gemm);
-    const MemoryPlan plan = plan_memory(context, config);
+    MemoryPlan plan = plan_memory(context, config);
+    plan.sample_order = data::Sampler::bytes(data.train, DataOrder(config, data.train).last_stretch().order);
     print_startup(config, context, data, plan);
     require_fit(plan, context.device(), context.available_memory());
 
-    const std::string out =
-        options.out.empty() ? "runs/" + std::filesystem::path(options.config).stem().string() : options.out;
-    RunDirectory directory(out);
+    RunDirectory directory(options.run_folder());
     const InterruptGuard guard;
     std::unique_ptr<Progress> bar;
     TrainObserver observer = make_observer(config, bar);
@@ -118,13 +133,10 @@ void train_command(const Options& options) {
     const StartMode mode = options.resume      ? StartMode::resume
                            : options.overwrite ? StartMode::overwrite
                                                : StartMode::fresh;
-    const RunStatus status = trainer.run(mode);
+    const RunStatus status = trainer.run(mode, options.allow_data_change ? DataChange::allowed : DataChange::refused);
     if (bar) bar->finish();
-    if (status == RunStatus::interrupted)
-        std::cout << fmt::format("interrupted; continue with: ballast train {} --out {} --resume\n", options.config,
-                                 out);
-    else
-        std::cout << fmt::format("done: {}\n", out);
+    print_line(status == RunStatus::interrupted ? "interrupted; continue with: " + options.resume_command()
+                                                : "done: " + options.run_folder());
 }
 
 }  // namespace
@@ -139,6 +151,12 @@ void add_train_command(CLI::App& app) {
     command->add_option("-o,--out", options->out, "run folder; default: runs/<name of the config>");
     auto* resume = command->add_flag("--resume", options->resume,
                                      "continue from the newest valid checkpoint, or start when there is none");
+    command
+        ->add_flag(
+            "--allow-data-change", options->allow_data_change,
+            "resume although the corpus or the settings ask for another order of samples, which then begins anew: "
+            "samples come twice")
+        ->needs(resume);
     command->add_flag("--overwrite", options->overwrite, "replace the run that is in the folder")->excludes(resume);
     add_backend_option(command, options->backend);
     command->add_flag("--keys", options->show_keys, "list every field of a config with its default and meaning");
@@ -146,7 +164,9 @@ void add_train_command(CLI::App& app) {
         "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set "
         "data.tokenizer=tokenizer.json \\\n"
         "    --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
-        "Ctrl-C saves and stops; the same command with --resume continues to the bit.");
+        "Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop; the same command with --resume continues to the bit. "
+        "Resumed "
+        "with more steps or another batch, a run goes on at the first sample it has not read.");
     command->callback([options] { train_command(*options); });
 }
 

@@ -7,15 +7,19 @@
 #include <limits>
 #include <numeric>
 
+#include "base/cpu_features.h"
 #include "base/error.h"
 #include "data/mt19937.h"
 
 namespace ballast::data {
 namespace {
 
-int64_t samples_wanted(int64_t steps, int64_t global_batch) {
-    // In double, as Python computes it.
-    return static_cast<int64_t>(std::ceil(static_cast<double>(steps * global_batch) * 1.005));
+constexpr double kMostTokens = 1e18;
+constexpr int64_t kMostNarrowSamples = int64_t{1} << 32;
+
+/// With half a per cent to spare, as NeoX has it. In double, as Python computes it.
+int64_t samples_wanted(int64_t samples) {
+    return static_cast<int64_t>(std::ceil(static_cast<double>(samples) * 1.005));
 }
 
 /// The fewest epochs that give `wanted` windows.
@@ -24,20 +28,56 @@ int64_t epochs_for(int64_t wanted, int64_t seq_length, int64_t num_tokens) {
     return std::max<int64_t>(1, (tokens_wanted + num_tokens - 1) / num_tokens);
 }
 
+std::string gibibytes(size_t bytes) { return fmt::format("{:.1f} GiB", std::ldexp(static_cast<double>(bytes), -30)); }
+
 }  // namespace
 
-Sampler::Sampler(const TokenStore& store, int64_t seq_length, uint32_t seed, int64_t steps, int64_t global_batch)
-    : store_(store), seq_length_(seq_length), global_batch_(global_batch) {
-    require(seq_length > 0 && steps > 0 && global_batch > 0, "a sampler needs positive sizes");
-    if (store.num_tokens() == 0) throw UserError(fmt::format("{} holds no tokens", store.path()));
-    num_epochs_ = epochs_for(samples_wanted(steps, global_batch), seq_length, store.num_tokens());
-    if (num_epochs_ > std::numeric_limits<int32_t>::max() / store.num_documents())
+int64_t count_samples(int64_t steps, int64_t global_batch, int64_t seq_length) {
+    require(steps >= 0 && global_batch > 0 && seq_length > 0, "samples of positive sizes");
+    const double tokens =
+        static_cast<double>(steps) * static_cast<double>(global_batch) * static_cast<double>(seq_length);
+    if (!(tokens <= kMostTokens))
         throw UserError(
-            fmt::format("{} is too small: {} steps of {} samples would repeat its {} tokens {} times; use more "
-                        "text or fewer steps",
-                        store.path(), steps, global_batch, store.num_tokens(), num_epochs_));
-    num_samples_ = (num_epochs_ * store.num_tokens() - 1) / seq_length;
-    NumpyRandomState random(seed);
+            fmt::format("{} steps of {} samples of {} tokens are {:.1e} tokens, more than the 1e18 that can be "
+                        "counted; lower the steps, the batch or the length",
+                        steps, global_batch, seq_length, tokens));
+    return steps * global_batch;
+}
+
+SampleOrder order_for(const TokenStore& store, int64_t seq_length, uint32_t seed, int64_t samples) {
+    require(seq_length > 0 && samples > 0, "an order of samples needs positive sizes");
+    if (store.num_tokens() == 0) throw UserError(fmt::format("{} holds no tokens", store.path()));
+    const int64_t epochs = epochs_for(samples_wanted(samples), seq_length, store.num_tokens());
+    if (epochs > std::numeric_limits<int32_t>::max() / store.num_documents())
+        throw UserError(
+            fmt::format("{} is too small: {} samples of {} tokens would repeat its {} tokens {} times; use "
+                        "more text or fewer steps",
+                        store.path(), samples, seq_length, store.num_tokens(), epochs));
+    return {seq_length, seed, epochs};
+}
+
+int64_t Sampler::size(const TokenStore& store, const SampleOrder& order) {
+    return (order.num_epochs * store.num_tokens() - 1) / order.seq_length;
+}
+
+size_t Sampler::bytes(const TokenStore& store, const SampleOrder& order) {
+    const int64_t visits = order.num_epochs * store.num_documents(), samples = size(store, order);
+    const size_t sample_bytes = samples <= kMostNarrowSamples ? sizeof(uint32_t) : sizeof(int64_t);
+    return static_cast<size_t>(visits) * sizeof(int32_t) +
+           static_cast<size_t>((visits + kStride - 1) / kStride) * sizeof(int64_t) +
+           static_cast<size_t>(samples) * sample_bytes;
+}
+
+Sampler::Sampler(const TokenStore& store, const SampleOrder& order)
+    : store_(store), order_(order), num_samples_(size(store, order)) {
+    require(order.seq_length > 0 && order.num_epochs > 0, "an order of samples needs positive sizes");
+    const size_t needed = bytes(store, order);
+    if (const int64_t available = memory_size().available; available > 0 && needed > static_cast<size_t>(available))
+        throw UserError(
+            fmt::format("the order of {} samples takes {} of memory and {} is available; use fewer steps or "
+                        "a smaller batch",
+                        num_samples_, gibibytes(needed), gibibytes(static_cast<size_t>(available))));
+    NumpyRandomState random(order.seed);
     order_documents(random);
     index_positions();
     order_samples(random);
@@ -45,7 +85,7 @@ Sampler::Sampler(const TokenStore& store, int64_t seq_length, uint32_t seed, int
 
 void Sampler::order_documents(NumpyRandomState& random) {
     const int64_t num_documents = store_.num_documents();
-    document_order_.resize(static_cast<size_t>(num_epochs_ * num_documents));
+    document_order_.resize(static_cast<size_t>(order_.num_epochs * num_documents));
     for (auto epoch = document_order_.begin(); epoch != document_order_.end(); epoch += num_documents)
         std::iota(epoch, epoch + num_documents, 0);
     random.shuffle(std::span(document_order_));
@@ -53,12 +93,13 @@ void Sampler::order_documents(NumpyRandomState& random) {
 
 void Sampler::order_samples(NumpyRandomState& random) {
     const auto order = [&](auto& samples) {
+        using Sample = typename std::decay_t<decltype(samples)>::value_type;
         samples.resize(static_cast<size_t>(num_samples_));
-        std::iota(samples.begin(), samples.end(), 0);
+        std::iota(samples.begin(), samples.end(), Sample{0});  // an int would overflow at 2^31
         random.shuffle(std::span(samples));
     };
     // numpy draws the same numbers for both types.
-    num_samples_ <= int64_t{1} << 32 ? order(sample_order_) : order(wide_sample_order_);
+    num_samples_ <= kMostNarrowSamples ? order(sample_order_) : order(wide_sample_order_);
 }
 
 int64_t Sampler::length_of(int64_t visit) const {
@@ -68,8 +109,10 @@ int64_t Sampler::length_of(int64_t visit) const {
 }
 
 void Sampler::index_positions() {
+    const auto visits = static_cast<int64_t>(document_order_.size());
+    positions_.reserve(static_cast<size_t>((visits + kStride - 1) / kStride));
     int64_t position = 0;
-    for (int64_t visit = 0; visit < static_cast<int64_t>(document_order_.size()); ++visit) {
+    for (int64_t visit = 0; visit < visits; ++visit) {
         if (visit % kStride == 0) positions_.push_back(position);
         position += length_of(visit);
     }
@@ -84,23 +127,19 @@ int64_t Sampler::window_of(int64_t index) const {
 /// w · seq_length of the documents laid end to end in their order.
 void Sampler::sample(int64_t index, int32_t* out) const {
     require(index >= 0 && index < num_samples_, "sample index out of range");
-    int64_t skip = window_of(index) * seq_length_;
+    int64_t skip = window_of(index) * order_.seq_length;
     const auto after = std::upper_bound(positions_.begin(), positions_.end(), skip);
     const auto block = after - positions_.begin() - 1;
     skip -= positions_[static_cast<size_t>(block)];
     int64_t visit = block * kStride;
     for (int64_t length; skip >= (length = length_of(visit)); ++visit) skip -= length;
-    for (int64_t left = seq_length_ + 1; left > 0; ++visit, skip = 0) {
+    for (int64_t left = order_.seq_length + 1; left > 0; ++visit, skip = 0) {
         const int64_t count = std::min(left, length_of(visit) - skip);
         const auto document = static_cast<size_t>(document_order_[static_cast<size_t>(visit)]);
         store_.read(store_.document_offsets()[document] + skip, count, out);
         out += count;
         left -= count;
     }
-}
-
-void Sampler::batch(int64_t step, int32_t* out) const {
-    for (int64_t b = 0; b < global_batch_; ++b) sample(step * global_batch_ + b, out + b * (seq_length_ + 1));
 }
 
 SequentialSampler::SequentialSampler(const TokenStore& store, int64_t seq_length)

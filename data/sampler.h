@@ -12,8 +12,25 @@ namespace ballast::data {
 
 class NumpyRandomState;
 
+/// What decides an order of samples, beside the corpus.
+struct SampleOrder {
+    int64_t seq_length = 0;
+    uint32_t seed = 0;
+    int64_t num_epochs = 0;  // times that the corpus is read
+
+    bool operator==(const SampleOrder&) const = default;
+};
+
+/// steps · global_batch. UserError when these are more than 10^18 tokens, which nobody trains on and 64 bits could not
+/// count much further.
+int64_t count_samples(int64_t steps, int64_t global_batch, int64_t seq_length);
+
+/// The order that GPT-NeoX v1.0 makes for so many samples (steps · global_batch). UserError when the store is empty or
+/// far too small: 2^31 document visits are the limit.
+SampleOrder order_for(const TokenStore& store, int64_t seq_length, uint32_t seed, int64_t samples);
+
 /// The order of GPT-NeoX v1.0, which is Pythia's (its data/gpt2_dataset.py and helpers.cpp): a pure function of
-/// (corpus, seq_length, seed, steps · global_batch).
+/// (corpus, seq_length, seed, epochs), and the epochs one of steps · global_batch.
 ///   samples wanted     ns = ceil(steps · global_batch · 1.005)
 ///   epochs             the fewest E with (E · tokens - 1) / seq_length >= ns
 ///   document order     all documents E times, shuffled together over all epochs
@@ -22,21 +39,19 @@ class NumpyRandomState;
 /// from every 256th document rather than stored.
 class Sampler {
   public:
-    /// UserError when the store is empty or far too small: 2^31 document visits are the limit.
-    Sampler(const TokenStore& store, int64_t seq_length, uint32_t seed, int64_t steps, int64_t global_batch);
+    /// UserError when the host lacks the memory. Takes about a second for ten million samples.
+    Sampler(const TokenStore& store, const SampleOrder& order);
 
-    int64_t seq_length() const { return seq_length_; }
-    int64_t num_epochs() const { return num_epochs_; }
+    /// Samples there are in such an order of the store.
+    static int64_t size(const TokenStore& store, const SampleOrder& order);
+    /// Host memory that it takes, known before it is made.
+    static size_t bytes(const TokenStore& store, const SampleOrder& order);
 
-    /// Samples there are, at least steps · global_batch.
+    const SampleOrder& order() const { return order_; }
     int64_t size() const { return num_samples_; }
 
     /// Copies sample `index` in [0, size()): seq_length + 1 ids to `out`. Any thread may call this.
     void sample(int64_t index, int32_t* out) const;
-
-    /// The samples of one training step, [step · global_batch, (step + 1) · global_batch), one after another: `out`
-    /// takes global_batch · (seq_length + 1) ids.
-    void batch(int64_t step, int32_t* out) const;
 
   private:
     void order_documents(NumpyRandomState& random);
@@ -48,12 +63,12 @@ class Sampler {
     static constexpr int64_t kStride = 256;
 
     const TokenStore& store_;
-    int64_t seq_length_, global_batch_;
-    int64_t num_epochs_ = 0, num_samples_ = 0;
-    std::vector<int32_t> document_order_;      // visit -> document
-    std::vector<int64_t> positions_;           // tokens before visit kStride · i
-    std::vector<uint32_t> sample_order_;       // sample -> window
-    std::vector<int64_t> wide_sample_order_;   // the same where 32 bits do not suffice; one of the two is empty
+    SampleOrder order_;
+    int64_t num_samples_;
+    std::vector<int32_t> document_order_;     // visit -> document
+    std::vector<int64_t> positions_;          // tokens before visit kStride · i
+    std::vector<uint32_t> sample_order_;      // sample -> window
+    std::vector<int64_t> wide_sample_order_;  // the same where 32 bits do not suffice; one of the two is empty
 };
 
 /// Windows in the order of the text, for validation: sample i starts at token i · seq_length. The last, incomplete one
@@ -65,6 +80,7 @@ class SequentialSampler {
 
     int64_t seq_length() const { return seq_length_; }
     int64_t size() const { return (store_.num_tokens() - 1) / seq_length_; }
+    /// As Sampler::sample().
     void sample(int64_t index, int32_t* out) const;
 
   private:

@@ -85,6 +85,12 @@ TokenStore::TokenStore(const std::string& path)
     check_offsets(offsets_, num_tokens, path);
 }
 
+std::string TokenStore::fingerprint() const {
+    const auto tokens = file_->checksum(kTokensDataset), offsets = file_->checksum(kOffsetsDataset);
+    const std::string sizes = fmt::format("{} tokens in {} documents", num_tokens(), num_documents());
+    return tokens && offsets ? fmt::format("{}, xxh3_64 {} {}", sizes, *tokens, *offsets) : sizes;
+}
+
 void TokenStore::read(int64_t first, int64_t count, int32_t* out) const {
     require(first >= 0 && count >= 0 && first <= num_tokens() - count, "tokens past the end of the store");
     const uint32_t largest = dtype_ == Dtype::u16

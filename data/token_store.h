@@ -47,6 +47,10 @@ class TokenStore {
     int64_t num_documents() const { return static_cast<int64_t>(offsets_.size()) - 1; }
     std::span<const int64_t> document_offsets() const { return offsets_; }
 
+    /// A text that two stores share when they hold the same documents: their checksums as they stand in the file, so
+    /// nothing is read; of a foreign file without them only the sizes.
+    std::string fingerprint() const;
+
     /// Copies tokens [first, first + count) to `out`. UserError when one is not below vocab_size: the file is damaged.
     void read(int64_t first, int64_t count, int32_t* out) const;
 

@@ -10,35 +10,61 @@ constexpr int64_t kLongestStep = 512;  // a longer prompt goes in several steps
 using model::Activations;
 using model::PassKind;
 
+/// Rows of the cache: what it keeps and the token under way.
+int64_t rows_of(const CachePolicy& policy, int64_t max_positions) {
+    return policy.bounded() ? policy.capacity() + 1 : std::max<int64_t>(1, max_positions);
+}
+
+/// Tokens that are fed at once.
+int64_t step_of(int64_t rows) { return std::min(kLongestStep, rows); }
+
+size_t step_bytes(const model::ModelConfig& config, Dtype dtype, int64_t rows) {
+    return model::Pass::activation_bytes(config, dtype, PassKind::forward, 1, step_of(rows));
+}
+
 }  // namespace
+
+Decoder::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t max_rows)
+    : rotated_keys(arena.tensor(dtype, {1, max_rows, config.num_heads, config.head_dim()})),
+      next(arena.tensor(Dtype::i32, {1})),
+      loss(arena.tensor(accumulation_dtype(dtype), {1})),
+      logits(arena.tensor(accumulation_dtype(dtype), {1, config.vocab_size})) {}
+
+size_t Decoder::own_bytes(const model::ModelConfig& config, Dtype dtype, int64_t rows) {
+    Arena plan;
+    Layout(plan, config, dtype, rows);
+    return plan.peak_bytes();
+}
+
+size_t Decoder::bytes(const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy, int64_t max_positions) {
+    const int64_t rows = rows_of(policy, max_positions);
+    return KeyValueCache::bytes(config, dtype, rows) + step_bytes(config, dtype, rows) + own_bytes(config, dtype, rows);
+}
+
+size_t Decoder::scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                              const CachePolicy& policy, int64_t max_positions) {
+    return model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1,
+                                      step_of(rows_of(policy, max_positions)));
+}
 
 Decoder::Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions)
     : context_(context),
       model_(model),
-      cache_(context, model.config(), model.dtype(), policy,
-             policy.bounded() ? policy.capacity() + 1 : std::max<int64_t>(1, max_positions)),
-      max_step_(std::min(kLongestStep, cache_.max_rows())) {
-    const auto& config = model.config();
-    const int64_t rows = cache_.max_rows(), H = config.num_heads, D = config.head_dim();
-    buffer_ = context.allocate(model::Pass::activation_bytes(config, model.dtype(), PassKind::forward, 1, max_step_));
-    rotated_buffer_ = context.allocate(static_cast<size_t>(rows * H * D) * size_of(model.dtype()));
-    rotated_keys_ = Tensor(rotated_buffer_.data(), model.dtype(), {1, rows, H, D});
+      cache_(context, model.config(), model.dtype(), policy, rows_of(policy, max_positions)),
+      max_step_(step_of(cache_.max_rows())),
+      step_buffer_(context.allocate(step_bytes(model.config(), model.dtype(), cache_.max_rows()))),
+      buffer_(context.allocate(own_bytes(model.config(), model.dtype(), cache_.max_rows()))),
+      layout_([&] {
+          Arena arena(buffer_.data(), buffer_.bytes());
+          return Layout(arena, model.config(), model.dtype(), cache_.max_rows());
+      }()) {
+    model.positions().ensure(context, cache_.max_rows());
+    context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), policy, max_positions));
+}
 
-    const Dtype acc = accumulation_dtype(model.dtype());
-    const auto layout = [&](Arena& arena) {
-        next_ = arena.tensor(Dtype::i32, {1});
-        loss_ = arena.tensor(acc, {1});
-        logits_ = arena.tensor(acc, {1, config.vocab_size});
-    };
-    Arena plan;
-    layout(plan);
-    head_buffer_ = context.allocate(plan.peak_bytes());
-    Arena arena(head_buffer_.data(), head_buffer_.bytes());
-    layout(arena);
-
-    model.positions().ensure(context, rows);
-    context.scratch().reserve(
-        model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1, max_step_));
+void Decoder::reset() {
+    cache_.clear();
+    a_ = {};
 }
 
 void Decoder::attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a) {
@@ -47,7 +73,7 @@ void Decoder::attend(int64_t layer, const Tensor& qkv, const model::LayerActivat
     ops::qkv_split_rope_forward(context_, a.q, cache_.key_slots(layer, T), cache_.value_slots(layer, T), qkv, Tensor{},
                                 {});
     ops::rope_forward(context_, a.q, a.q, table, {.first = cache_.size()});
-    const Tensor keys = rotated_keys_.slice(1, 0, n);
+    const Tensor keys = layout_.rotated_keys.slice(1, 0, n);
     ops::rope_forward(context_, keys, cache_.keys(layer, n), table, {.first = 0});
 
     auto params = model::attention_params(model_.config(), model_.layer(layer), model_.positions());
@@ -65,7 +91,7 @@ void Decoder::feed(std::span<const int32_t> tokens) {
     if (cache_.size() + T > cache_.max_rows() && cache_.policy().bounded() && T > 1)
         for (int32_t token : tokens) feed({&token, 1});  // no room to take them together: one by one evicts as it goes
     else {
-        Arena arena(buffer_.data(), buffer_.bytes());
+        Arena arena(step_buffer_.data(), step_buffer_.bytes());
         a_ = Activations(arena, model_.config(), model_.dtype(), PassKind::forward, 1, T);
         context_.copy_from_host(a_.ids, tokens.data());
         model_.forward_layers(
@@ -82,14 +108,14 @@ Tensor Decoder::last_row() const {
 }
 
 std::vector<float> Decoder::logits() {
-    model_.head_logits(context_, logits_, last_row());
-    return context_.read_floats(logits_);
+    model_.head_logits(context_, layout_.logits, last_row());
+    return context_.read_floats(layout_.logits);
 }
 
 double Decoder::loss(int32_t next) {
-    context_.copy_from_host(next_, &next);
-    model_.head_losses(context_, loss_, last_row(), next_);
-    return static_cast<double>(context_.read_floats(loss_).front());
+    context_.copy_from_host(layout_.next, &next);
+    model_.head_losses(context_, layout_.loss, last_row(), layout_.next);
+    return static_cast<double>(context_.read_floats(layout_.loss).front());
 }
 
 }  // namespace ballast::infer

@@ -11,10 +11,18 @@ class Decoder {
     /// `max_positions`: the most tokens a dense cache will hold; a bounded policy needs only its capacity + 1.
     Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions);
 
+    /// Device memory of such a decoder, and of the ops' scratch that its steps need, known before it is made.
+    static size_t bytes(const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy,
+                        int64_t max_positions);
+    static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                const CachePolicy& policy, int64_t max_positions);
+
     /// Feeds tokens as one step (a prompt; later a single token): they attend to the cache and, causally, to each
     /// other, at cache positions size, size + 1, …; then the policy evicts. More than one token needs size + count <=
     /// capacity + 1.
     void feed(std::span<const int32_t> tokens);
+    /// Forgets what was fed.
+    void reset();
     /// Logits of the last token fed, [V].
     std::vector<float> logits();
     /// -log p(next) after the last token fed.
@@ -23,6 +31,15 @@ class Decoder {
     const KeyValueCache& cache() const { return cache_; }
 
   private:
+    struct Layout {
+        Tensor rotated_keys;  // [1,max_rows,H,D]
+        Tensor next, loss;    // i32 [1], acc [1]
+        Tensor logits;        // acc [1,V]
+
+        Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t max_rows);
+    };
+
+    static size_t own_bytes(const model::ModelConfig& config, Dtype dtype, int64_t max_rows);
     void attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a);
     /// final_out of the last token fed.
     Tensor last_row() const;
@@ -31,11 +48,9 @@ class Decoder {
     model::Transformer& model_;
     KeyValueCache cache_;
     int64_t max_step_;
-    DeviceBuffer buffer_, rotated_buffer_, head_buffer_;
-    model::Activations a_;  // of the step under way
-    Tensor rotated_keys_;   // [1,max_rows,H,D]
-    Tensor next_, loss_;    // i32 [1], acc [1]
-    Tensor logits_;         // acc [1,V]
+    DeviceBuffer step_buffer_, buffer_;
+    Layout layout_;
+    model::Activations a_;  // of the step under way, in step_buffer_
 };
 
 }  // namespace ballast::infer

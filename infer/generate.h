@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "model/transformer.h"
+#include "infer/decoder.h"
 
 namespace ballast::infer {
 
@@ -15,11 +15,24 @@ struct SamplingOptions {
     uint64_t seed = 1234;      // the same seed, model and prompt give the same text
 };
 
-/// Token ids after `prompt` (the model's sink tokens are put before it). Only ids below `num_ids` are drawn: padding
-/// rows and sink tokens are no text. Past the trained context the cache keeps sinks (at least one position) and the
-/// most recent.
-std::vector<int32_t> generate(Context& context, model::Transformer& model, std::span<const int32_t> prompt,
-                              int64_t num_ids, const SamplingOptions& options);
+/// Continues texts with one model. All its memory is taken when it is made, and kept.
+class Generator {
+  public:
+    Generator(Context& context, model::Transformer& model);
+
+    /// Device memory of one, and of the ops' scratch that it needs, known before it is made.
+    static size_t bytes(const model::ModelConfig& config, Dtype dtype);
+    static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype);
+
+    /// Token ids after `prompt` (the model's sink tokens are put before it). Only ids below `num_ids` are drawn:
+    /// padding rows and sink tokens are no text. Past the trained context the cache keeps sinks (at least one position)
+    /// and the most recent.
+    std::vector<int32_t> generate(std::span<const int32_t> prompt, int64_t num_ids, const SamplingOptions& options);
+
+  private:
+    const model::ModelConfig& config_;
+    Decoder decoder_;
+};
 
 /// The index drawn from softmax(logits / temperature) by `uniform` in [0,1); the largest logit's when temperature is 0.
 int32_t sample(std::span<const float> logits, double temperature, double uniform);

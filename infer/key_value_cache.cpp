@@ -1,29 +1,30 @@
 #include "infer/key_value_cache.h"
 
-#include "base/arena.h"
 #include "kernels/ops.h"
 
 namespace ballast::infer {
 
+KeyValueCache::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t max_rows) {
+    const auto rows = [&] { return arena.tensor(dtype, {1, max_rows, config.num_heads, config.head_dim()}); };
+    for (int64_t l = 0; l < config.num_layers; ++l) {
+        keys.push_back(rows());
+        values.push_back(rows());
+    }
+    moving = rows();
+}
+
+size_t KeyValueCache::bytes(const model::ModelConfig& config, Dtype dtype, int64_t max_rows) {
+    Arena plan;
+    Layout(plan, config, dtype, max_rows);
+    return plan.peak_bytes();
+}
+
 KeyValueCache::KeyValueCache(Context& context, const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy,
                              int64_t max_rows)
-    : policy_(policy), max_rows_(max_rows) {
-    const auto layout = [&](Arena& arena) {
-        keys_.clear();
-        values_.clear();
-        const auto rows = [&] { return arena.tensor(dtype, {1, max_rows, config.num_heads, config.head_dim()}); };
-        for (int64_t l = 0; l < config.num_layers; ++l) {
-            keys_.push_back(rows());
-            values_.push_back(rows());
-        }
-        moving_ = rows();
-    };
-    Arena plan;
-    layout(plan);
-    buffer_ = context.allocate(plan.peak_bytes());
-    Arena arena(buffer_.data(), buffer_.bytes());
-    layout(arena);
-}
+    : policy_(policy), max_rows_(max_rows), buffer_(context.allocate(bytes(config, dtype, max_rows))), layout_([&] {
+          Arena arena(buffer_.data(), buffer_.bytes());
+          return Layout(arena, config, dtype, max_rows);
+      }()) {}
 
 Tensor KeyValueCache::slots(const Tensor& all, int64_t rows) const {
     require(size_ + rows <= max_rows_, "the cache has no room for these rows");
@@ -37,10 +38,10 @@ void KeyValueCache::commit(int64_t rows) {
 
 void KeyValueCache::keep(Context& context, const KeptRows& kept) {
     if (kept.size() == size_) return;
-    for (size_t l = 0; l < keys_.size(); ++l)
+    for (size_t l = 0; l < layout_.keys.size(); ++l)
         for (const Tensor& rows :
-             {keys_[l], values_[l]}) {  // sinks stay; the rest moves down, by way of another buffer
-            const Tensor moving = moving_.slice(1, 0, kept.recent.size());
+             {layout_.keys[l], layout_.values[l]}) {  // sinks stay; the rest moves down, by way of another buffer
+            const Tensor moving = layout_.moving.slice(1, 0, kept.recent.size());
             ops::copy(context, moving, rows.slice(1, kept.recent.begin, kept.recent.end));
             ops::copy(context, rows.slice(1, kept.sinks.end, kept.size()), moving);
         }

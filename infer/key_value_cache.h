@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "base/arena.h"
 #include "infer/cache_policy.h"
 #include "kernels/context.h"
 #include "model/config.h"
@@ -15,6 +16,9 @@ class KeyValueCache {
     /// Room for `max_rows` rows at any time (C + 1 for a bounded policy; the longest sequence for dense).
     KeyValueCache(Context& context, const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy,
                   int64_t max_rows);
+
+    /// Device memory of such a cache, known before it is made.
+    static size_t bytes(const model::ModelConfig& config, Dtype dtype, int64_t max_rows);
 
     const CachePolicy& policy() const { return policy_; }
     int64_t size() const { return size_; }
@@ -29,6 +33,8 @@ class KeyValueCache {
     Tensor values(int64_t layer, int64_t rows) const { return value(layer).slice(1, 0, rows); }
 
     void commit(int64_t rows);
+    /// Forgets every row.
+    void clear() { size_ = 0; }
     /// Evicts what the policy evicts after a forward step.
     void evict_after_forward(Context& context);
     /// Makes room so that `rows` more fit into the capacity.
@@ -36,8 +42,16 @@ class KeyValueCache {
     void evict_range(Context& context, RowRange dropped);
 
   private:
-    Tensor key(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
-    Tensor value(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }
+    /// All of its memory, each [1,max_rows,H,D].
+    struct Layout {
+        std::vector<Tensor> keys, values;  // one a layer
+        Tensor moving;                     // on the way from old rows to new ones
+
+        Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t max_rows);
+    };
+
+    Tensor key(int64_t layer) const { return layout_.keys[static_cast<size_t>(layer)]; }
+    Tensor value(int64_t layer) const { return layout_.values[static_cast<size_t>(layer)]; }
     Tensor slots(const Tensor& all, int64_t rows) const;
     void keep(Context& context, const KeptRows& kept);
 
@@ -45,8 +59,7 @@ class KeyValueCache {
     int64_t max_rows_;
     int64_t size_ = 0;
     DeviceBuffer buffer_;
-    std::vector<Tensor> keys_, values_;  // [1,max_rows,H,D] a layer
-    Tensor moving_;                      // [1,max_rows,H,D] on the way from old rows to new ones
+    Layout layout_;
 };
 
 }  // namespace ballast::infer

@@ -1,7 +1,9 @@
 #include "train/checkpoint.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <span>
 
 #include "base/build_info.h"
 #include "base/config_toml.h"
@@ -10,6 +12,7 @@
 namespace ballast::train {
 namespace {
 
+constexpr const char* kDataOrder = "data_order";
 constexpr const char* kFormat = "ballast-checkpoint-1";
 constexpr int64_t kLastLogSpacedStep = 512;
 
@@ -17,20 +20,42 @@ bool log_spaced(int64_t step) { return step == 0 || (step <= kLastLogSpacedStep 
 
 bool multiple_of(int64_t step, int64_t every) { return step > 0 && every > 0 && step % every == 0; }
 
-struct Part {
-    std::string prefix;
-    const model::FlatArray* array;
-};
-
 std::string moment_name(const char* which, const std::string& parameter) {
     return fmt::format("optimizer/{}/{}", which, parameter);
 }
 
-void write_tensor(Hdf5Writer& file, const std::string& name, const model::ParameterRow& row, const Context& context,
-                  const Tensor& tensor) {
+std::vector<char> write_tensor(Hdf5Writer& file, const std::string& name, const model::ParameterRow& row,
+                               const Context& context, const Tensor& tensor) {
     std::vector<char> host(tensor.bytes());
     context.copy_to_host(host.data(), tensor);
     file.write(name, tensor.dtype, row.shape, host.data());
+    return host;
+}
+
+template <class T>
+bool all_finite(const std::vector<char>& bytes) {
+    const std::span values(reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T));
+    return std::all_of(values.begin(), values.end(), [](T value) { return std::isfinite(value); });
+}
+
+void require_finite(const std::vector<char>& values, Dtype dtype, const std::string& name) {
+    if (!(dtype == Dtype::f64 ? all_finite<double>(values) : all_finite<float>(values)))
+        throw RunError(fmt::format("the weights of {} are not finite", name));
+}
+
+void write_text(Hdf5Writer& file, const std::string& name, const std::string& text) {
+    const auto length = static_cast<int64_t>(text.size());
+    file.write(name, Dtype::u8, {&length, 1}, text.data());
+}
+
+std::string read_text(const Hdf5Reader& file, const std::string& path, const std::string& name) {
+    constexpr int64_t kLongest = 1 << 20;
+    const Hdf5Dataset stored = file.dataset(name);
+    if (stored.numel() > kLongest)
+        throw UserError(fmt::format("{}: its {} is {} bytes long; the file is damaged", path, name, stored.numel()));
+    std::string text(static_cast<size_t>(stored.numel()), '\0');
+    file.read_all(name, Dtype::u8, stored.shape, text.data());
+    return text;
 }
 
 void read_tensor(const Hdf5Reader& file, const std::string& name, const model::ParameterRow& row,
@@ -85,14 +110,15 @@ void save_checkpoint(const std::string& path, const CheckpointInfo& info, const 
     file.set_attribute("ballast_version", std::string(build_info().version));
     file.set_attribute("step", info.step);
     file.set_attribute("steps_skipped", info.steps_skipped);
-    file.set_attribute("tokens", info.tokens);
+    file.set_attribute("samples", info.data_order.samples_after(info.step));
+    file.set_attribute("tokens", info.data_order.tokens_after(info.step));
     file.set_attribute("tokenizer_hash", info.tokenizer_hash);
-    const std::string toml = to_toml(info.config);
-    const int64_t length = static_cast<int64_t>(toml.size());
-    file.write("config", Dtype::u8, {&length, 1}, toml.data());
+    write_text(file, "config", to_toml(info.config));
+    write_text(file, kDataOrder, info.data_order.to_json());
     if (info.loss_scaler) write_loss_scaler(file, *info.loss_scaler);
     for (const auto& row : weights.table().rows()) {
-        write_tensor(file, "model/" + row.name, row, context, weights.master(row));
+        const Tensor master = weights.master(row);
+        require_finite(write_tensor(file, "model/" + row.name, row, context, master), master.dtype, row.name);
         write_tensor(file, moment_name("m", row.name), row, context, optimizer.first_moments().of(row));
         write_tensor(file, moment_name("v", row.name), row, context, optimizer.second_moments().of(row));
     }
@@ -108,15 +134,10 @@ CheckpointInfo read_checkpoint_info(const std::string& path) {
     if (info.steps_skipped < 0 || info.steps_skipped > info.step)
         throw UserError(fmt::format("{}: {} of its {} steps were skipped, it says; the file is damaged", path,
                                     info.steps_skipped, info.step));
-    info.tokens = file.integer_attribute("tokens");
     info.tokenizer_hash = file.string_attribute("tokenizer_hash");
-    const Hdf5Dataset stored = file.dataset("config");
-    constexpr int64_t kLargestConfig = 1 << 20;
-    if (stored.numel() > kLargestConfig)
-        throw UserError(fmt::format("{}: its config is {} bytes long; the file is damaged", path, stored.numel()));
-    std::string toml(static_cast<size_t>(stored.numel()), '\0');
-    file.read_all("config", Dtype::u8, stored.shape, toml.data());
-    load_toml_text(info.config, toml, path + ":config");
+    load_toml_text(info.config, read_text(file, path, "config"), path + ":config");
+    if (file.has(kDataOrder))
+        info.data_order = DataOrder::parse(read_text(file, path, kDataOrder), fmt::format("{}:{}", path, kDataOrder));
     info.loss_scaler = read_loss_scaler(file, path);
     return info;
 }

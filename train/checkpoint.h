@@ -2,8 +2,8 @@
 // config and the tokenizer's hash. Each appears whole or not at all and carries checksums (base/hdf5_file.h).
 //
 // Layout (docs/formats.md): model/<name>, optimizer/m/<name>, optimizer/v/<name>; loss_scaler/{scale, hysteresis,
-// good_updates} of fp16 runs; the u8 dataset config (TOML); root attributes format, step, steps_skipped, tokens,
-// tokenizer_hash, ballast_version.
+// good_updates} of fp16 runs; the u8 datasets config (TOML) and data_order (JSON); root attributes format, step,
+// steps_skipped, samples, tokens, tokenizer_hash, ballast_version.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "train/data_order.h"
 #include "train/optimizer.h"
 #include "train/run_config.h"
 
@@ -19,17 +20,19 @@ namespace ballast::train {
 struct CheckpointInfo {
     int64_t step = 0;           // batches done
     int64_t steps_skipped = 0;  // of them without an update
-    int64_t tokens = 0;         // input positions seen
+    DataOrder data_order;       // what its steps read
     RunConfig config;
     std::string tokenizer_hash;
     std::optional<LossScalerState> loss_scaler;  // of an fp16 run
 };
 
-/// Writes `path` atomically. UserError when the disk refuses; an older file at `path` then survives.
+/// Writes `path` atomically. UserError when the disk refuses, RunError naming the parameter when a weight is not
+/// finite; an older file at `path` then survives.
 void save_checkpoint(const std::string& path, const CheckpointInfo& info, const Context& context,
                      const model::Weights& weights, const Optimizer& optimizer);
 
-/// Reads what is not a tensor. UserError when the file is missing, damaged or foreign.
+/// Reads what is not a tensor. `data_order` is empty in files from before it was kept. UserError when the file is
+/// missing, damaged or foreign.
 CheckpointInfo read_checkpoint_info(const std::string& path);
 
 /// Fills the weights (and the optimiser's moments, when given), checking shapes and checksums.

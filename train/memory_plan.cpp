@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "infer/generate.h"
 #include "kernels/backend.h"
 #include "train/optimizer.h"
 #include "train/train_step.h"
@@ -15,10 +16,16 @@ std::string format_bytes(size_t bytes) {
 }
 
 std::vector<std::pair<std::string, size_t>> MemoryPlan::parts() const {
-    return {{"master weights", master_weights}, {"compute weights", compute_weights},
-            {"gradients", gradients},           {"AdamW moments", moments},
-            {"activations", activations},       {"validation activations", validation},
-            {"tokens", tokens},                 {"kernel scratch", scratch}};
+    return {{"master weights", master_weights},
+            {"compute weights", compute_weights},
+            {"gradients", gradients},
+            {"AdamW moments", moments},
+            {"activations", activations},
+            {"validation activations", validation},
+            {"sampling", sampling},
+            {"tokens", tokens},
+            {"kernel scratch", scratch},
+            {"sample order", sample_order}};
 }
 
 MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
@@ -33,22 +40,33 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
     plan.compute_weights = dtype == acc ? 0 : flat * size_of(dtype);
     plan.gradients = flat * size_of(acc);
     plan.moments = Optimizer::bytes(table, dtype) - plan.gradients;
-    plan.activations = Pass::activation_bytes(config.model, dtype, PassKind::forward_backward, batch, length,
-                                              config.train.recompute);
+    plan.activations =
+        Pass::activation_bytes(config.model, dtype, PassKind::forward_backward, batch, length, config.train.recompute);
     plan.scratch = Pass::scratch_bytes(context, config.model, dtype, PassKind::forward_backward, batch, length);
     plan.tokens = TrainStep::bytes(config);
     if (!config.data.validation.empty())
         plan.validation = Pass::activation_bytes(config.model, dtype, PassKind::forward, batch, length);
+    if (config.sample.every > 0) {
+        plan.sampling = infer::Generator::bytes(config.model, dtype);
+        plan.scratch = std::max(plan.scratch, infer::Generator::scratch_bytes(context, config.model, dtype));
+    }
     return plan;
 }
 
 void require_fit(const MemoryPlan& plan, Device device, size_t available) {
-    if (plan.total() <= available) return;
+    const size_t total = plan.total(device), order = device == Device::cuda ? 0 : plan.sample_order;
+    if (total <= available) return;
+    const char* const advice =
+        order > total / 2
+            ? "lower train.steps or train.global_batch: the order of the samples takes most of it"
+            : "lower train.micro_batch or train.sequence_length, set train.recompute = \"full\", or take a "
+              "smaller model";
     throw UserError(fmt::format(
-        "this run needs {} of {} and {} is available (weights {}, optimiser {}, activations {}); lower "
-        "train.micro_batch or train.sequence_length, set train.recompute = \"full\", or take a smaller model",
-        format_bytes(plan.total()), device == Device::cuda ? "GPU memory" : "memory", format_bytes(available), format_bytes(plan.master_weights + plan.compute_weights),
-        format_bytes(plan.gradients + plan.moments), format_bytes(plan.activations + plan.validation)));
+        "this run needs {} of {} and {} is available (weights {}, optimiser {}, activations {}, sampling {}, sample "
+        "order {}); {}",
+        format_bytes(total), device == Device::cuda ? "GPU memory" : "memory", format_bytes(available),
+        format_bytes(plan.master_weights + plan.compute_weights), format_bytes(plan.gradients + plan.moments),
+        format_bytes(plan.activations + plan.validation), format_bytes(plan.sampling), format_bytes(order), advice));
 }
 
 }  // namespace ballast::train

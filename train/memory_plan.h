@@ -11,17 +11,21 @@ namespace ballast::train {
 
 struct MemoryPlan {
     size_t master_weights = 0, compute_weights = 0, gradients = 0, moments = 0, activations = 0, scratch = 0;
-    size_t tokens = 0;      // of a whole step
-    size_t validation = 0;  // activations of the validation pass
+    size_t tokens = 0;        // of a whole step
+    size_t validation = 0;    // activations of the validation pass
+    size_t sampling = 0;      // the cache and activations that sample texts are written with
+    size_t sample_order = 0;  // of the training data, in the host's memory whatever the device; data::Sampler::bytes()
 
-    size_t total() const {
-        return master_weights + compute_weights + gradients + moments + activations + scratch + tokens + validation;
+    /// On the device.
+    size_t total(Device device) const {
+        return master_weights + compute_weights + gradients + moments + activations + scratch + tokens + validation +
+               sampling + (device == Device::cuda ? 0 : sample_order);
     }
     /// Name and bytes of each part, for tables.
     std::vector<std::pair<std::string, size_t>> parts() const;
 };
 
-/// UserError when the device cannot compute in train.dtype.
+/// All but the sample order, which depends on the corpus. UserError when the device cannot compute in train.dtype.
 MemoryPlan plan_memory(const Context& context, const RunConfig& config);
 
 /// UserError with the plan's numbers and what to lower when it exceeds the device's `available` bytes.

@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "base/error.h"
 
@@ -39,8 +41,18 @@ JsonLines::~JsonLines() { ::close(descriptor_); }
 
 void JsonLines::append_line(std::string line) {
     line += '\n';
-    if (::write(descriptor_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
-        throw_errno("append to", path_);
+    const off_t begin = ::lseek(descriptor_, 0, SEEK_END);
+    for (std::string_view left = line; !left.empty();) {
+        const ssize_t written = ::write(descriptor_, left.data(), left.size());
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) {
+            const int error = errno;
+            [[maybe_unused]] const int ignored = ::ftruncate(descriptor_, begin);  // half a line is none
+            errno = error;
+            throw_errno("append to", path_);
+        }
+        left.remove_prefix(static_cast<size_t>(written));
+    }
 }
 
 void JsonLines::append(const StepMetrics& m) {

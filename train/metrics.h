@@ -12,7 +12,7 @@ struct StepMetrics {
     double loss = 0;           // mean over the step's targets, natural log
     double grad_norm = 0;      // before clipping
     double learning_rate = 0;  // of this update
-    int64_t tokens = 0;        // input positions seen since the start of the run
+    int64_t tokens = 0;        // input positions seen since the start of the run, whatever its settings were
     double seconds = 0;        // of this step
     double tokens_per_second = 0;
     std::optional<double> loss_scale;  // of this step, in fp16
@@ -23,7 +23,8 @@ struct StepMetrics {
 /// the gradients overflowed, "skipped" after the rate.
 std::string format_step(const StepMetrics& metrics, int64_t last_step);
 
-/// Appends JSON lines to a file; each is whole on the disk's side of write(2) before the next begins.
+/// Appends JSON lines to a file; each is whole on the disk's side of write(2) before the next begins. A line that the
+/// disk refuses is a UserError and leaves the file as it was.
 class JsonLines {
   public:
     /// UserError when the file cannot be opened for appending.

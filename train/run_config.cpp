@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "data/sampler.h"
+#include "data/utf8.h"
 
 namespace ballast::train {
 namespace {
@@ -13,6 +15,25 @@ constexpr std::array<std::string_view, 3> kScheduleNames{"pythia", "corrected", 
 constexpr std::array<std::string_view, 2> kGemmNames{"auto", "reference"};
 constexpr std::array<std::string_view, 3> kRecomputeNames{"none", "attention", "full"};
 constexpr double kLargestCount = 1e15;
+
+/// What is no UTF-8 could be written into config.toml and checkpoints, but never be read again.
+class Utf8Check : public FieldVisitor {
+  public:
+    void section(std::string_view name, std::string_view) override { section_ = name; }
+
+  protected:
+    void on_field(const Field& field) override {
+        const auto* text = std::get_if<std::string*>(&field.value);
+        if (text == nullptr) return;
+        if (const size_t good = data::valid_utf8_prefix(**text); good < (*text)->size())
+            throw UserError(fmt::format("{}.{} is not valid UTF-8 from byte {} on (\"{}…\"), and a run's files are; {}",
+                                        section_, field.name, good, (*text)->substr(0, good),
+                                        section_ == "data" ? "rename the file or its folder" : "write it in UTF-8"));
+    }
+
+  private:
+    std::string section_;
+};
 
 }  // namespace
 
@@ -98,6 +119,9 @@ RunConfig RunConfig::load_with(const std::string& path, std::span<const ConfigOv
 
 void RunConfig::validate() const {
     model.validate();
+    Utf8Check utf8;
+    RunConfig(*this).visit(utf8);
+    data::count_samples(train.steps, train.global_batch, train.sequence_length);
     if (train.micro_batch > 0 && train.global_batch % train.micro_batch != 0)
         throw UserError(fmt::format("train.global_batch = {} is not a multiple of train.micro_batch = {}",
                                     train.global_batch, train.micro_batch));

@@ -29,6 +29,17 @@ std::optional<int64_t> step_of(const std::string& name) {
     return error == std::errc{} && end == digits.data() + digits.size() ? std::optional(step) : std::nullopt;
 }
 
+/// Calls visit(line, its JSON, its step) for every line that is a JSON object with a step.
+template <class Visit>
+void for_each_line(const std::string& path, const Visit& visit) {
+    std::istringstream lines(read_file(path));
+    for (std::string line; std::getline(lines, line);) {
+        const auto json = nlohmann::json::parse(line, nullptr, false);
+        if (json.is_object() && json.contains("step") && json["step"].is_number_integer())
+            visit(line, json, json["step"].get<int64_t>());
+    }
+}
+
 }  // namespace
 
 std::string RunDirectory::file(std::string_view name) const { return (fs::path(path_) / name).string(); }
@@ -53,7 +64,8 @@ bool RunDirectory::has_run() const { return fs::exists(file("status.json")) || !
 
 void RunDirectory::clear() {
     for (int64_t step : checkpoint_steps()) fs::remove(checkpoint_path(step));
-    for (const char* name : {"metrics.jsonl", "samples.jsonl", "status.json", "environment.json"}) fs::remove(file(name));
+    for (const char* name : {"metrics.jsonl", "samples.jsonl", "status.json", "environment.json", "data_order.json"})
+        fs::remove(file(name));
     fs::remove_all(file("eval"));
 }
 
@@ -95,16 +107,21 @@ std::optional<int64_t> RunDirectory::newest_valid_checkpoint(
 }
 
 void RunDirectory::cut_back(std::string_view jsonl, int64_t step) const {
-    const std::string path = file(jsonl);
-    if (!fs::exists(path)) return;
-    std::istringstream lines(read_file(path));
+    if (!fs::exists(file(jsonl))) return;
     std::string kept;
-    for (std::string line; std::getline(lines, line);) {
-        const auto json = nlohmann::json::parse(line, nullptr, false);
-        const bool numbered = json.is_object() && json.contains("step") && json["step"].is_number_integer();
-        if (numbered && json["step"].get<int64_t>() <= step) kept += line + "\n";
-    }
-    write_file(path, kept);
+    for_each_line(file(jsonl), [&](const std::string& line, const nlohmann::json&, int64_t of_step) {
+        if (of_step <= step) kept += line + "\n";
+    });
+    write_file(file(jsonl), kept);
+}
+
+bool RunDirectory::has_line(std::string_view jsonl, int64_t step, std::string_view key) const {
+    if (!fs::exists(file(jsonl))) return false;
+    bool found = false;
+    for_each_line(file(jsonl), [&](const std::string&, const nlohmann::json& json, int64_t of_step) {
+        found = found || (of_step == step && json.contains(key));
+    });
+    return found;
 }
 
 }  // namespace ballast::train

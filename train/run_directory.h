@@ -1,5 +1,6 @@
 // A run's folder:
 //   config.toml      the resolved configuration        tokenizer.json  the tokenizer, copied in
+//   data_order.json  which samples its steps read (train/data_order.h)
 //   metrics.jsonl    one JSON object a step            samples.jsonl   generated texts
 //   status.json      running, interrupted, finished or failed, and the step
 //   environment.json what the run was last started on
@@ -31,7 +32,8 @@ class RunDirectory {
     std::string file(std::string_view name) const;
     std::string checkpoint_path(int64_t step) const;
 
-    /// Makes the folder, holds it for this process and removes what a killed one left unfinished. UserError when another process is training in it.
+    /// Makes the folder, holds it for this process and removes what a killed one left unfinished. UserError when
+    /// another process is training in it.
     void create_and_lock();
     /// True while a process trains here.
     bool in_use() const;
@@ -50,6 +52,8 @@ class RunDirectory {
 
     /// Drops lines of a .jsonl file with a "step" above `step`, and a torn last line.
     void cut_back(std::string_view jsonl, int64_t step) const;
+    /// Whether a .jsonl file has a line of this step with this key.
+    bool has_line(std::string_view jsonl, int64_t step, std::string_view key) const;
 
   private:
     std::string path_;

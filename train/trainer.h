@@ -1,5 +1,7 @@
 // The training loop. Text to weights, one visible step at a time:
-//   accumulate gradients over micro-batches -> norm, clip, AdamW -> report -> validate, sample, save.
+//   accumulate gradients over micro-batches -> norm, clip, AdamW -> report -> save -> validate, sample.
+// A checkpoint comes before what may fail or take long. Neither a full disk nor a closed terminal ends a run: metrics
+// that cannot be written are left out, a checkpoint that cannot be saved is tried again when the next is due.
 // In fp16 a step whose gradients overflow takes its batch but updates nothing: as in DeepSpeed neither the schedule nor
 // AdamW's step count moves, so both lag behind the step's number by the steps skipped so far.
 #pragma once
@@ -12,18 +14,23 @@
 #include "data/sampler.h"
 #include "data/token_store.h"
 #include "data/tokenizer.h"
+#include "infer/generate.h"
 #include "model/transformer.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/run_directory.h"
 #include "train/train_step.h"
+#include "train/validation.h"
 
 namespace ballast::train {
 
 /// Where a run starts: anew (UserError when the folder already holds a run), anew over an old run, or from the newest
 /// checkpoint.
 enum class StartMode { fresh, overwrite, resume };
+
+/// What a resumed run does when its settings or its corpus ask for another order of samples (train/data_order.h).
+enum class DataChange { refused, allowed };
 
 /// Told about everything worth showing; the run itself prints nothing.
 struct TrainObserver {
@@ -32,6 +39,7 @@ struct TrainObserver {
     std::function<void(int64_t step, double loss)> validation = [](int64_t, double) {};
     std::function<void(int64_t step, const std::string& text)> sample = [](int64_t, const std::string&) {};
     std::function<void(const std::string& path)> checkpoint = [](const std::string&) {};
+    std::function<void(const std::string&)> note = [](const std::string&) {};  // what takes long, and why
     std::function<void(const std::string&)> warning = [](const std::string&) {};
 };
 
@@ -51,18 +59,22 @@ struct RunData {
 
 class Trainer {
   public:
-    /// `config` has been resolved and validated. Nothing is written yet.
+    /// `config` has been resolved and validated. Nothing is written yet. UserError when the validation text can never
+    /// give a loss.
     Trainer(Context& context, const RunConfig& config, RunData& data, RunDirectory& directory, TrainObserver observer);
 
     /// Trains to the last step, or until interrupted(): then saves, marks the run interrupted and returns. RunError
     /// naming the tensor when a loss or gradient is not finite (in fp16: at the smallest loss scale still); no
     /// parameter has changed then and the last checkpoint stays.
-    RunStatus run(StartMode mode);
+    RunStatus run(StartMode mode, DataChange change = DataChange::refused);
 
     const model::Transformer& model() const { return model_; }
 
   private:
-    int64_t start(StartMode mode);
+    int64_t start(StartMode mode, DataChange change);
+    int64_t start_anew(StartMode mode);
+    int64_t resume(int64_t step, DataChange change);
+    void order_samples();
     RunStatus run_steps();
     /// A resumed run may go on under other settings (more steps, another rate), but not unnoticed.
     void warn_of_changes(const RunConfig& saved) const;
@@ -70,9 +82,18 @@ class Trainer {
     StepMetrics train_step(int64_t step);
     void load_tokens(int64_t step);
     [[noreturn]] void fail_non_finite(int64_t step, double loss, const StepResult& result);
+    /// What to do about weights or gradients that are not finite.
+    std::string way_back() const;
+    bool validation_due(int64_t step) const;
+    bool sample_due(int64_t step) const;
+    /// What a resumed run's checkpoint came before.
+    void catch_up(int64_t step);
     void validate(int64_t step);
     void sample(int64_t step);
     void save(int64_t step);
+    /// The same for a checkpoint that is not the last chance to save.
+    void try_to_save(int64_t step);
+    void note_down(const std::function<void()>& append);
 
     Context& context_;
     RunConfig config_;
@@ -80,12 +101,14 @@ class Trainer {
     RunDirectory& directory_;
     TrainObserver observer_;
     Schedule schedule_;
-    data::Sampler sampler_;
+    DataOrder order_;
+    std::optional<data::Sampler> sampler_;  // of the order that the run reads now
     model::Transformer model_;
     Optimizer optimizer_;
     TrainStep step_;
-    std::unique_ptr<model::Pass> validation_pass_;
-    DeviceBuffer loss_buffer_;  // f64, of a validation pass
+    std::optional<Validation> validation_;
+    std::optional<infer::Generator> generator_;
+    bool lines_lost_ = false;
     std::unique_ptr<JsonLines> metrics_, samples_;
     std::optional<LossScaler> scaler_;  // fp16 only
     int64_t steps_done_ = 0, steps_skipped_ = 0, last_saved_ = -1, loaded_step_ = 0;

@@ -143,6 +143,8 @@ TEST_CASE("config: a circle of files, a missing one") {
 TEST_CASE("config: overrides are TOML values or bare words") {
     CHECK(with({"model.hidden_size=64"}).hidden_size == 64);
     CHECK(with({"model.rate=1e-4"}).rate == 1e-4);
+    CHECK(with({"model.hidden_size=1e6"}).hidden_size == 1000000);
+    CHECK(with({"model.hidden_size=12.0"}).hidden_size == 12);
     CHECK(with({"model.tied=true"}).tied);
     CHECK(with({"model.name=some/path.txt"}).name == "some/path.txt");
     CHECK(with({"model.name=12"}).name == "12");
@@ -157,6 +159,9 @@ TEST_CASE("config: overrides are TOML values or bare words") {
     CHECK_THAT(message_of([] { with({"model.hiden_size=1"}); }),
                ContainsSubstring("--set model.hiden_size=1: unknown key") &&
                    ContainsSubstring("did you mean model.hidden_size?"));
+    CHECK_THAT(message_of([] { with({"model.hidden_size=1.5e0"}); }), ContainsSubstring("must be a whole number"));
+    CHECK_THAT(message_of([] { with({"model.hidden_size=1e300"}); }), ContainsSubstring("must be a whole number"));
+    CHECK_THAT(message_of([] { with({"model.hidden_size=nan"}); }), ContainsSubstring("must be a whole number"));
     CHECK_THAT(message_of([] { with({"model.hidden_size=many"}); }), ContainsSubstring("must be a whole number"));
 }
 

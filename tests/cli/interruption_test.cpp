@@ -1,6 +1,8 @@
 // Runs that are stopped: by Ctrl-C, by kill -9 at any moment, by another process in the same folder.
+#include <array>
 #include <random>
 
+#include "base/child_process.h"
 #include "tests/cli/program.h"
 
 using namespace ballast;
@@ -27,10 +29,10 @@ int64_t newest_checkpoint(const TinyRun& run, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("cli: Ctrl-C saves, marks the run and ends with 0, and --resume continues to the same metrics") {
+TEST_CASE("cli: Ctrl-C and its like save, mark the run and end with 0, and --resume continues to the same metrics") {
     const TinyRun run;
     succeed(long_run(run, "whole"));
-    for (const int signal : {SIGINT, SIGTERM}) {
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) {
         CAPTURE(signal);
         const std::string name = fmt::format("stopped-{}", signal);
         Process training(long_run(run, name));
@@ -115,4 +117,110 @@ TEST_CASE("cli: a folder in use is left alone") {
     CHECK(run.json("run/status.json")["status"] == "running");
     training.signal(SIGINT);
     CHECK(training.wait() == 0);
+}
+
+TEST_CASE("cli: only a second Ctrl-C or SIGTERM ends a run at once") {
+    const TinyRun run;
+    for (const auto& [first, second, code] : {std::array{SIGINT, SIGINT, 128 + SIGINT},
+                                              {SIGTERM, SIGTERM, 128 + SIGTERM},
+                                              {SIGHUP, SIGHUP, 0},
+                                              {SIGTERM, SIGHUP, 0}}) {
+        CAPTURE(first, second);
+        const std::string name = fmt::format("run-{}-{}", first, second);
+        // A step of many passes, so that the second signal comes before its end.
+        Process training(run.train(name, "--set train.steps=100000 --set train.global_batch=4000"));
+        REQUIRE(training.run_until([&] { return run.metrics_lines(name) >= 1; }));
+        training.signal(first);
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        training.signal(second);
+        CHECK(training.wait() == code);
+        CHECK(run.json(name + "/status.json")["status"] == (code == 0 ? "interrupted" : "running"));
+    }
+}
+
+TEST_CASE("cli: a signal that the parent ignores stays ignored") {
+    const TinyRun run;
+    Process training(long_run(run, "run"), "trap '' INT HUP;");
+    REQUIRE(training.run_until([&] { return run.metrics_lines("run") >= 1; }));
+    training.signal(SIGINT);
+    training.signal(SIGHUP);
+    CHECK(training.wait() == 0);
+    CHECK(run.json("run/status.json")["status"] == "finished");
+}
+
+TEST_CASE("cli: a terminal or pipe that went away does not end a training") {
+    const TinyRun run;
+    const std::string command =
+        fmt::format("{{ '" BALLAST_BINARY "' {} 2>/dev/null; echo $? >{}; }} | head -n 1 >/dev/null",
+                    long_run(run, "run"), run.file("code"));
+    REQUIRE(std::system(command.c_str()) == 0);
+    CHECK(read_file(run.file("code")) == "0\n");
+    CHECK(run.json("run/status.json") == json{{"status", "finished"}, {"step", kSteps}});
+    if (!std::filesystem::exists("/dev/full")) return;
+    const std::string full = fmt::format("'" BALLAST_BINARY "' {} >/dev/full 2>/dev/full", run.train("full"));
+    CHECK(std::system(full.c_str()) == 0);
+    CHECK(run.json("full/status.json")["status"] == "finished");
+}
+
+TEST_CASE("cli: the printed command continues the run as it stands") {
+    const TinyRun run;
+    std::filesystem::create_directories(run.file("it's here"));
+    write_file(run.file("it's here/a config.toml"), run.config());
+    const std::string settings = fmt::format(
+        " --set train.steps={} --set 'sample.prompt=\"two words\"' --set optimizer.eps=1e-7 --backend cpu", kSteps);
+    const std::string config = shell_quoted(run.file("it's here/a config.toml"));
+    succeed("train " + config + " --out " + run.file("whole") + settings);
+    const std::string out = shell_quoted(run.file("a run"));
+    Process training("train " + config + " --out " + out + settings + " >" + run.file("printed"));
+    REQUIRE(training.run_until([&] { return run.metrics_lines("a run") >= 3; }));
+    training.signal(SIGINT);
+    REQUIRE(training.wait() == 0);
+    const std::string printed = read_file(run.file("printed")), mark = "interrupted; continue with: ";
+    REQUIRE(printed.find(mark) != std::string::npos);
+    const std::string command = printed.substr(printed.find(mark) + mark.size());
+    CAPTURE(command);
+    CHECK(std::system(("unset OLDPWD; " + command.substr(0, command.size() - 1) + " >/dev/null 2>&1").c_str()) == 0);
+    CHECK(run.json("a run/status.json") == json{{"status", "finished"}, {"step", kSteps}});
+    CHECK(run.metrics("a run") == run.metrics("whole"));
+    CHECK(read_file(run.file("a run/config.toml")) == read_file(run.file("whole/config.toml")));
+}
+
+TEST_CASE("cli: after a changed resume every command knows the run as it is now") {
+    const TinyRun run;
+    const std::string show =
+        "data show " + run.file("train.h5") + " --count 1 --config " + run.file("run") + " --step ";
+    succeed(run.train("run"));  // 12 steps of 4
+    const std::string before = succeed(show + "12");
+    CHECK_THAT(before, Catch::Matchers::ContainsSubstring("=== step 12, sample 0 of 4 (number 44 of "));
+    refuse(show + "13", {"past the last of 12 steps"});
+    succeed(run.train("run", "--resume --set train.steps=14 --set train.global_batch=8"));
+    CHECK_THAT(read_file(run.file("run/config.toml")), Catch::Matchers::ContainsSubstring("\nsteps = 14\n"));
+    CHECK(run.json("run/status.json") == json{{"status", "finished"}, {"step", 14}});
+    CHECK_THAT(succeed("watch --once " + run.file("run")), Catch::Matchers::ContainsSubstring("14/14"));
+    CHECK(succeed(show + "12") == before);
+    CHECK_THAT(succeed(show + "14"), Catch::Matchers::ContainsSubstring("=== step 14, sample 0 of 8 (number 56 of "));
+    refuse("data show " + run.file("validation.h5") + " --config " + run.file("run") + " --step 14",
+           {"did not read", "validation.h5"});
+
+    refuse(run.train("run", "--resume"), {"step_00000014.h5 is at step 14", "train.steps = 12"});
+    refuse(run.train("run", "--resume --set train.steps=15 --set train.sequence_length=16"),
+           {"train.sequence_length was 32 and is 16", "--allow-data-change"});
+    refuse(run.train("run", "--allow-data-change"), {"--allow-data-change requires --resume"});
+    CHECK(run.json("run/status.json")["step"] == 14);
+    succeed(run.train("run", "--resume --allow-data-change --set train.steps=15 --set train.sequence_length=16"));
+    CHECK_THAT(succeed(show + "15"), Catch::Matchers::ContainsSubstring("=== step 15, sample 0 of 4 (number 0 of "));
+}
+
+TEST_CASE("cli: sizes past any run are refused with their cause, and whole numbers may be written as 1e3") {
+    const TinyRun run;
+    refuse(run.train("run", "--set train.steps=1000000000000000 --set train.global_batch=1048576"),
+           {"more than the 1e18 that can be counted"});
+    refuse(run.train("run", "--set train.steps=100000000000"),
+           {"sample order ", "lower train.steps or train.global_batch"});
+    refuse(run.train("run", "--set train.steps=1.5"), {"train.steps = 1.5 must be a whole number"});
+    succeed(run.train("run", "--set train.steps=1.2e1"));
+    CHECK(run.json("run/status.json") == json{{"status", "finished"}, {"step", 12}});
+    CHECK_THAT(succeed(run.train("again")), Catch::Matchers::ContainsSubstring(" | sample order "));
+    refuse("data show " + run.file("train.h5") + " --steps 1000000000000 --batch 1000000000000 --seq 2",
+           {"more than the 1e18 that can be counted"});
 }

@@ -74,12 +74,12 @@ inline void refuse(const std::string& arguments, const std::vector<std::string>&
 /// `ballast ARGUMENTS` in the background, for signals. Killed at the end of its life.
 class Process {
   public:
-    explicit Process(const std::string& arguments) : pid_(::fork()) {
+    explicit Process(const std::string& arguments, const std::string& before = "") : pid_(::fork()) {
         if (pid_ != 0) return;
         const int null = ::open("/dev/null", O_WRONLY);
         ::dup2(null, STDOUT_FILENO);
         ::dup2(null, STDERR_FILENO);
-        const std::string command = "exec '" BALLAST_BINARY "' " + arguments;
+        const std::string command = before + " exec '" BALLAST_BINARY "' " + arguments;
         ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
         ::_exit(127);
     }

@@ -1,6 +1,7 @@
 #include "data/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <random>
@@ -150,18 +151,19 @@ TEST_CASE("sampler: the order of GPT-NeoX") {
         uint32_t seed;
     };
     // One epoch, several, more windows than documents and fewer, documents longer than a window, one document.
-    constexpr Case kCases[] = {{700, 40, 16, 20, 8, 1234},  {50, 30, 7, 100, 5, 1},  {3, 5000, 64, 3, 1, 99},
-                               {1, 300, 33, 11, 3, 5},      {2000, 3, 63, 2, 4, 42}, {600, 20, 1, 10, 10, 1234}};
+    constexpr Case kCases[] = {{700, 40, 16, 20, 8, 1234}, {50, 30, 7, 100, 5, 1},  {3, 5000, 64, 3, 1, 99},
+                               {1, 300, 33, 11, 3, 5},     {2000, 3, 63, 2, 4, 42}, {600, 20, 1, 10, 10, 1234}};
     for (const Case& c : kCases) {
         const test::TemporaryFolder folder;
         const auto lengths = random_lengths(c.seed, c.documents, c.longest);
         const TokenStore store(make_store(folder, lengths));
-        const Sampler sampler(store, c.seq_length, c.seed, c.steps, c.batch);
+        const Sampler sampler(store, order_for(store, c.seq_length, c.seed, c.steps * c.batch));
         const auto wanted = static_cast<int64_t>(std::ceil(static_cast<double>(c.steps * c.batch) * 1.005));
         const NeoxOrder order(lengths, c.seq_length, c.seed, wanted);
         INFO(c.documents << " documents, window " << c.seq_length);
         REQUIRE(sampler.size() == order.size());
-        REQUIRE(sampler.num_epochs() == order.epochs());
+        REQUIRE(sampler.order().num_epochs == order.epochs());
+        REQUIRE(Sampler::size(store, sampler.order()) == order.size());
         REQUIRE(sampler.size() >= c.steps * c.batch);
         std::vector<int32_t> out(static_cast<size_t>(c.seq_length) + 3, -7);
         for (int64_t i = 0; i < std::min<int64_t>(sampler.size(), 400); ++i) {
@@ -177,7 +179,7 @@ TEST_CASE("sampler: the order of GPT-NeoX") {
 TEST_CASE("sampler: a worked example from numpy") {
     const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, {3, 5, 8, 2, 6}));
-    const Sampler sampler(store, 4, 1234, 2, 2);
+    const Sampler sampler(store, order_for(store, 4, 1234, 2 * 2));
     REQUIRE(sampler.size() == 5);
     const std::vector<std::vector<int32_t>> expected = {
         {6, 7, 8, 9, 10}, {2, 3, 4, 5, 6}, {22, 23, 0, 1, 2}, {18, 19, 20, 21, 22}, {10, 11, 12, 13, 14}};
@@ -192,22 +194,36 @@ TEST_CASE("sampler: a text one token short takes another epoch") {
     // 2 steps of 2 samples want ceil(4.02) = 5 windows: 5 · 4 tokens and one more for the last target.
     const test::TemporaryFolder short_folder, folder;
     const TokenStore too_short(make_store(short_folder, {13, 7})), enough(make_store(folder, {13, 8}));
-    CHECK(Sampler(too_short, 4, 1234, 2, 2).num_epochs() == 2);
-    CHECK(Sampler(enough, 4, 1234, 2, 2).num_epochs() == 1);
+    CHECK(order_for(too_short, 4, 1234, 4).num_epochs == 2);
+    CHECK(order_for(enough, 4, 1234, 4).num_epochs == 1);
 }
 
-TEST_CASE("sampler: a batch is its samples one after another") {
+TEST_CASE("sampler: its memory is what was said before") {
     const test::TemporaryFolder folder;
-    const TokenStore store(make_store(folder, random_lengths(3, 100, 50)));
-    const Sampler sampler(store, 10, 1234, 5, 6);
-    std::vector<int32_t> batch(6 * 11), one(11);
-    for (int64_t step = 0; step < 5; ++step) {
-        sampler.batch(step, batch.data());
-        for (int64_t b = 0; b < 6; ++b) {
-            sampler.sample(step * 6 + b, one.data());
-            REQUIRE(std::equal(one.begin(), one.end(), batch.begin() + b * 11));
-        }
+    const TokenStore store(make_store(folder, random_lengths(3, 1000, 50)));
+    const SampleOrder order = order_for(store, 10, 1234, 20000);
+    // 4 bytes a visit, 8 bytes every 256th, 4 bytes a sample.
+    const int64_t visits = order.num_epochs * 1000, samples = (order.num_epochs * store.num_tokens() - 1) / 10;
+    REQUIRE(order.num_epochs > 1);
+    CHECK(Sampler::bytes(store, order) == static_cast<size_t>(4 * visits + 8 * ((visits + 255) / 256) + 4 * samples));
+}
+
+TEST_CASE("sampler: numbers past any run are refused before anything is taken") {
+    const test::TemporaryFolder folder;
+    const TokenStore store(make_store(folder, {5000}));
+    CHECK(count_samples(143000, 1024, 2048) == 146432000);
+    CHECK(count_samples(0, 4, 32) == 0);
+    const int64_t most = int64_t{1} << 40;
+    for (const auto& [steps, batch, length] : {std::array{int64_t{1000000000000000}, int64_t{1} << 20, int64_t{32}},
+                                               {most, most, most},
+                                               {most, most, int64_t{1}}}) {
+        const std::string message = test::message_of([&] { count_samples(steps, batch, length); });
+        CHECK_THAT(message, Catch::Matchers::ContainsSubstring("more than the 1e18 that can be counted"));
     }
+    const SampleOrder order = order_for(store, 2, 1, 5000000000000);  // countable, but it takes 40 TB
+    const std::string message = test::message_of([&] { Sampler(store, order); });
+    CHECK_THAT(message, Catch::Matchers::ContainsSubstring("samples takes"));
+    CHECK_THAT(message, Catch::Matchers::ContainsSubstring("use fewer steps"));
 }
 
 TEST_CASE("sampler: windows in the order of the text") {
@@ -227,8 +243,7 @@ TEST_CASE("sampler: windows in the order of the text") {
 TEST_CASE("sampler: too little text") {
     const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, std::vector<int64_t>(1000, 1)));
-    CHECK(test::message_of([&] { Sampler(store, 2048, 1, 143000, 1024); }).find("is too small") !=
-          std::string::npos);
+    CHECK(test::message_of([&] { order_for(store, 2048, 1, 146432000); }).find("is too small") != std::string::npos);
 }
 
 }  // namespace ballast::data

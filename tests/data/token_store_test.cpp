@@ -50,6 +50,22 @@ TEST_CASE("token store: what was written is read") {
     store.verify();
 }
 
+TEST_CASE("token store: the fingerprint tells texts apart, not files") {
+    const test::TemporaryFolder folder;
+    const auto fingerprint = [&](const Content& content) {
+        write_store(folder.file("a.h5"), content);
+        return TokenStore(folder.file("a.h5")).fingerprint();
+    };
+    Content other_file, other_token, other_document;
+    other_file.info.sources = "elsewhere\n";
+    other_token.tokens[4] = 10;
+    other_document.offsets[1] = 3;
+    const std::string plain = fingerprint({});
+    CHECK(fingerprint(other_file) == plain);
+    CHECK(fingerprint(other_token) != plain);
+    CHECK(fingerprint(other_document) != plain);
+}
+
 TEST_CASE("token store: lies are found") {
     const test::TemporaryFolder folder;
     const std::string path = folder.file("a.h5");

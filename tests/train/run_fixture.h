@@ -70,7 +70,8 @@ struct RunFixture {
     }
 
     /// Resolves and trains in FOLDER/name; returns how it ended.
-    train::RunStatus run(const std::string& name, train::StartMode mode, train::TrainObserver observer = {}) {
+    train::RunStatus run(const std::string& name, train::StartMode mode, train::TrainObserver observer = {},
+                         train::DataChange change = train::DataChange::refused) {
         train::RunConfig resolved = config;
         train::RunData data = train::RunData::open(resolved.data);
         train::resolve_vocabulary(resolved.model, data.tokenizer.vocab_size());
@@ -78,7 +79,7 @@ struct RunFixture {
         Context context(device, static_cast<int>(resolved.train.threads), resolved.train.gemm);
         train::RunDirectory directory(folder / name);
         train::Trainer trainer(context, resolved, data, directory, std::move(observer));
-        return trainer.run(mode);
+        return trainer.run(mode, change);
     }
 
     /// Lines of metrics.jsonl without what a clock decides.

@@ -1,0 +1,147 @@
+#include "train/data_order.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace ballast::train {
+namespace {
+
+using nlohmann::ordered_json;
+
+uint32_t seed_of(const RunConfig& config) { return static_cast<uint32_t>(config.train.data_seed); }
+
+/// Samples that are left to read after `step`.
+int64_t samples_left(const RunConfig& config, int64_t step) {
+    return data::count_samples(config.train.steps - step, config.train.global_batch, config.train.sequence_length);
+}
+
+/// Why `now` cannot go on in the order of `was` at `next_sample`; empty when it can.
+std::vector<std::string> reasons_for_another(const DataStretch& was, int64_t next_sample, int64_t left,
+                                             const RunConfig& now, const data::TokenStore& store) {
+    std::vector<std::string> reasons;
+    if (was.corpus != store.fingerprint())
+        reasons.push_back(
+            fmt::format("{} holds another text ({}; it was {})", store.path(), store.fingerprint(), was.corpus));
+    if (was.order.seq_length != now.train.sequence_length)
+        reasons.push_back(
+            fmt::format("train.sequence_length was {} and is {}", was.order.seq_length, now.train.sequence_length));
+    if (was.order.seed != seed_of(now))
+        reasons.push_back(fmt::format("train.data_seed was {} and is {}", was.order.seed, now.train.data_seed));
+    if (!reasons.empty()) return reasons;
+    if (const int64_t size = data::Sampler::size(store, was.order); left > size - next_sample)
+        reasons.push_back(
+            fmt::format("of its {} samples {} are left, and train.steps and train.global_batch ask for {}", size,
+                        size - next_sample, left));
+    return reasons;
+}
+
+int64_t number(const ordered_json& json, const char* name, int64_t least) {
+    constexpr int64_t kMost = 1000000000000000000;
+    const auto value = json.at(name).get<int64_t>();
+    if (value < least || value > kMost) throw UserError(fmt::format("{} = {}", name, value));
+    return value;
+}
+
+DataStretch stretch_from(const ordered_json& json) {
+    DataStretch out;
+    out.first_step = number(json, "first_step", 1);
+    out.first_sample = number(json, "first_sample", 0);
+    out.global_batch = number(json, "global_batch", 1);
+    out.order.seq_length = number(json, "sequence_length", 1);
+    out.order.seed = static_cast<uint32_t>(number(json, "data_seed", 0));
+    out.order.num_epochs = number(json, "epochs", 1);
+    out.corpus = json.at("corpus").get<std::string>();
+    return out;
+}
+
+}  // namespace
+
+DataOrder::DataOrder(const RunConfig& config, const data::TokenStore& store) {
+    const data::SampleOrder order =
+        data::order_for(store, config.train.sequence_length, seed_of(config), samples_left(config, 0));
+    stretches_.push_back({1, 0, config.train.global_batch, order, store.fingerprint()});
+}
+
+DataOrder DataOrder::parse(std::string_view json, const std::string& source) {
+    DataOrder out;
+    try {
+        const ordered_json root = ordered_json::parse(json);
+        for (const ordered_json& stretch : root.at("stretches")) {
+            out.stretches_.push_back(stretch_from(stretch));
+            const int64_t first = out.stretches_.back().first_step;
+            const size_t n = out.stretches_.size();
+            if (n == 1 ? first != 1 : first <= out.stretches_[n - 2].first_step)
+                throw UserError(fmt::format("first_step = {}", first));
+        }
+        if (out.stretches_.empty()) throw UserError("no stretches");
+    } catch (const std::exception& error) {
+        throw UserError(fmt::format("{}: not a data order ({}); the file is damaged", source, error.what()));
+    }
+    return out;
+}
+
+std::string DataOrder::to_json() const {
+    ordered_json rows = ordered_json::array();
+    for (const DataStretch& s : stretches_)
+        rows.push_back({{"first_step", s.first_step},
+                        {"first_sample", s.first_sample},
+                        {"global_batch", s.global_batch},
+                        {"sequence_length", s.order.seq_length},
+                        {"data_seed", s.order.seed},
+                        {"epochs", s.order.num_epochs},
+                        {"corpus", s.corpus}});
+    return ordered_json{{"stretches", rows}}.dump(2) + "\n";
+}
+
+void DataOrder::resume(int64_t step, const RunConfig& config, const data::TokenStore& store, bool allow_change) {
+    if (step == 0) {
+        *this = DataOrder(config, store);
+        return;
+    }
+    const DataStretch was = last_stretch();
+    const int64_t next = first_sample(step + 1), left = samples_left(config, step);
+    const std::vector<std::string> reasons = reasons_for_another(was, next, left, config, store);
+    if (!reasons.empty() && !allow_change)
+        throw UserError(
+            fmt::format("this run cannot go on in its order of samples: {}; undo that, or pass --allow-data-change to "
+                        "begin another "
+                        "order, in which samples that were read come again",
+                        fmt::join(reasons, "; ")));
+    if (left == 0 || (reasons.empty() && config.train.global_batch == was.global_batch)) return;
+    DataStretch now{step + 1, next, config.train.global_batch, was.order, was.corpus};
+    if (!reasons.empty()) {
+        now.first_sample = 0;
+        now.order = data::order_for(store, config.train.sequence_length, seed_of(config), left);
+        now.corpus = store.fingerprint();
+    }
+    if (was.first_step == now.first_step) stretches_.pop_back();  // not a step was taken in it
+    stretches_.push_back(std::move(now));
+}
+
+const DataStretch& DataOrder::stretch_of(int64_t step) const {
+    require(step >= 1 && !stretches_.empty(), "steps count from 1");
+    const auto after = std::upper_bound(stretches_.begin(), stretches_.end(), step,
+                                        [](int64_t s, const DataStretch& stretch) { return s < stretch.first_step; });
+    return *std::prev(after);
+}
+
+int64_t DataOrder::first_sample(int64_t step) const {
+    const DataStretch& stretch = stretch_of(step);
+    return stretch.first_sample + (step - stretch.first_step) * stretch.global_batch;
+}
+
+int64_t DataOrder::total_after(int64_t step, bool tokens) const {
+    int64_t total = 0;
+    for (size_t i = 0; i < stretches_.size(); ++i) {
+        const DataStretch& stretch = stretches_[i];
+        const int64_t end = i + 1 < stretches_.size() ? std::min(step, stretches_[i + 1].first_step - 1) : step;
+        const int64_t steps = std::max<int64_t>(0, end - stretch.first_step + 1);
+        total += steps * stretch.global_batch * (tokens ? stretch.order.seq_length : 1);
+    }
+    return total;
+}
+
+}  // namespace ballast::train
