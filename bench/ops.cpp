@@ -296,9 +296,8 @@ class Bench {
                          {"normaliser", sink}});
             save();
             if (context_.device() == Device::cpu) return;
-            // What a GPU other than sm_90a cannot run, the same kernels again.
-            context_.set_attention_kernels(AttentionKernels::wgmma);
-            line["wgmma_seconds"] = timer_(run).median;
+            context_.set_attention_kernels(AttentionKernels::mma);
+            line["mma_seconds"] = timer_(run).median;
             context_.set_attention_kernels(AttentionKernels::automatic);
             save();
         };

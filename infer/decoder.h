@@ -1,4 +1,5 @@
-// Token-by-token decoding through the literal cache: the way a server works, and the oracle of the masked pass.
+// Token-by-token decoding through the literal cache, one sequence at a time, with one policy for all heads: the oracle of
+// the masked pass and of every faster cache. It stays literal, whatever that costs.
 #pragma once
 
 #include "infer/key_value_cache.h"

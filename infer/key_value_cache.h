@@ -1,4 +1,5 @@
-// The literal streaming cache: keys stored before rotation, rotated at their place inside the cache at every step.
+// The literal streaming cache: keys stored before rotation, rotated at their place inside the cache at every step, rows
+// moved when one is evicted. It is an oracle: faster caches are held against it.
 #pragma once
 
 #include <vector>

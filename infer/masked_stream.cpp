@@ -1,6 +1,8 @@
 #include "infer/masked_stream.h"
 
 #include <algorithm>
+#include <limits>
+#include <utility>
 
 namespace ballast::infer {
 
@@ -8,25 +10,50 @@ using model::Activations;
 using model::PassKind;
 
 MaskedStream::MaskedStream(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t chunk)
-    : context_(context), model_(model), policy_(policy), chunk_(chunk) {
+    : MaskedStream(context, model, CachePlan::uniform(policy, model.config().num_layers, model.config().num_heads),
+                   chunk) {}
+
+MaskedStream::MaskedStream(Context& context, model::Transformer& model, CachePlan plan, int64_t chunk)
+    : context_(context), model_(model), plan_(std::move(plan)), chunk_(chunk) {
     require(chunk > 0, "a masked pass of no tokens");
+    require(plan_.layers() == model.config().num_layers && plan_.heads() == model.config().num_heads,
+            "a plan for another model");
     const auto& config = model.config();
     buffer_ = context.allocate(model::Pass::activation_bytes(config, model.dtype(), PassKind::forward, 1, chunk));
     sink_query_buffer_ =
         context.allocate(static_cast<size_t>(chunk * config.num_heads * config.head_dim()) * size_of(model.dtype()));
     context.scratch().reserve(model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1, chunk));
     layers_.resize(static_cast<size_t>(config.num_layers));
-    if (policy.bounded()) {
-        const std::vector<int32_t> spans(static_cast<size_t>(config.num_heads), static_cast<int32_t>(policy.recent));
-        span_buffer_ = context.allocate(spans.size() * sizeof(int32_t));
-        span_ = Tensor(span_buffer_.data(), Dtype::i32, {config.num_heads});
-        context.copy_from_host(span_, spans.data());
-    }
-    reserve_rows(policy.bounded() ? policy.capacity() + chunk : 2 * chunk);
-    if (policy.bounded()) model.positions().ensure(context, policy.capacity() + 1);
+    upload_spans();
+    reserve_rows(plan_.bounded() ? plan_.capacity() + chunk : 2 * chunk);
+    if (plan_.bounded()) model.positions().ensure(context, plan_.capacity() + 1);
 }
 
-int64_t MaskedStream::stored_sinks() const { return std::min(policy_.num_sink_positions, position_); }
+void MaskedStream::upload_spans() {
+    const int64_t layers = plan_.layers(), heads = plan_.heads();
+    const auto layout = [&](Arena& arena) {
+        spans_.clear();
+        for (int64_t l = 0; l < layers; ++l) spans_.push_back(arena.tensor(Dtype::i32, {heads}));
+    };
+    Arena sizes;
+    layout(sizes);
+    span_buffer_ = context_.allocate(sizes.peak_bytes());
+    Arena arena(span_buffer_.data(), span_buffer_.bytes());
+    layout(arena);
+    for (int64_t l = 0; l < layers; ++l) {
+        std::vector<int32_t> spans;
+        for (int64_t h = 0; h < heads; ++h) spans.push_back(static_cast<int32_t>(plan_.cache(l, h).span));
+        Tensor& tensor = spans_[static_cast<size_t>(l)];
+        context_.copy_from_host(tensor, spans.data());
+        if (std::all_of(spans.begin(), spans.end(), [](int32_t span) { return span < 0; })) tensor = {};  // no limit
+    }
+}
+
+int64_t MaskedStream::sink_query_position() const {
+    return plan_.rule() == PositionRule::in_cache ? plan_.capacity() : std::numeric_limits<int64_t>::max();
+}
+
+int64_t MaskedStream::stored_sinks() const { return std::min(plan_.sinks(), position_); }
 
 /// Makes the store hold `rows` rows a layer, keeping what is there. Only a dense stream ever grows.
 void MaskedStream::reserve_rows(int64_t rows) {
@@ -59,7 +86,7 @@ void MaskedStream::reserve_rows(int64_t rows) {
 }
 
 void MaskedStream::attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a) {
-    const int64_t T = a.q.dim(1), n = rows_ + T, s = policy_.num_sink_positions;
+    const int64_t T = a.q.dim(1), n = rows_ + T, s = plan_.sinks();
     const Tensor table = model_.positions().rope();
     const Carried& carried = layers_[static_cast<size_t>(layer)];
     ops::qkv_split_rope_forward(context_, a.q, carried.keys.slice(1, rows_, n), carried.values.slice(1, rows_, n), qkv,
@@ -70,7 +97,7 @@ void MaskedStream::attend(int64_t layer, const Tensor& qkv, const model::LayerAc
     Tensor sink_query;
     if (s > 0) {
         sink_query = Tensor(sink_query_buffer_.data(), model_.dtype(), {1, T, a.q.dim(2), a.q.dim(3)});
-        ops::rope_forward(context_, sink_query, a.q, table, {.first = position_, .last = policy_.capacity()});
+        ops::rope_forward(context_, sink_query, a.q, table, {.first = position_, .last = sink_query_position()});
     }
     ops::rope_forward(context_, a.q, a.q, table, {.first = rows_});
 
@@ -78,16 +105,16 @@ void MaskedStream::attend(int64_t layer, const Tensor& qkv, const model::LayerAc
     params.mask.num_sink_positions = s;
     params.mask.query_start = position_;
     params.mask.key_start = key_start_;
-    params.mask.span_H = span_;
-    if (s > 0) params.sink_query_position = policy_.capacity();
+    params.mask.span_H = spans_[static_cast<size_t>(layer)];
+    if (s > 0) params.sink_query_position = sink_query_position();
     ops::attention_forward(context_, a.attention_out, a.lse, {a.q, keys, carried.values.slice(1, 0, n), sink_query},
                            params);
 }
 
-/// Keeps the sinks and the last r positions.
+/// Keeps the sinks and the last positions that a head may still see.
 void MaskedStream::drop_old_rows() {
-    if (!policy_.bounded()) return;
-    const int64_t s = stored_sinks(), recent = std::min(policy_.recent, rows_ - s), first = rows_ - recent;
+    if (!plan_.bounded()) return;
+    const int64_t s = stored_sinks(), recent = std::min(plan_.longest_span(), rows_ - s), first = rows_ - recent;
     if (first == s) return;
     for (const Carried& layer : layers_)
         for (const Tensor& rows : {layer.keys, layer.values}) {
@@ -110,8 +137,10 @@ void MaskedStream::feed(std::span<const int32_t> tokens, std::span<const int32_t
 void MaskedStream::feed_chunk(std::span<const int32_t> tokens, std::span<const int32_t> targets,
                               std::vector<float>& losses) {
     const auto T = static_cast<int64_t>(tokens.size());
-    if (position_ == 0) key_start_ = policy_.num_sink_positions;
+    if (position_ == 0) key_start_ = plan_.sinks();
     reserve_rows(rows_ + T);
+    if (plan_.sinks() > 0 && plan_.rule() == PositionRule::absolute)  // angles of the sinks' query
+        model_.positions().ensure(context_, position_ + T);
     Arena arena(buffer_.data(), buffer_.bytes());
     a_ = Activations(arena, model_.config(), model_.dtype(), PassKind::forward, 1, T);
     context_.copy_from_host(a_.ids, tokens.data());

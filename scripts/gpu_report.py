@@ -248,10 +248,10 @@ def attention_section(results):
         sdpa = torch.get((row["model"], row["T"], row["direction"])) if row["normaliser"] == "softmax" else None
         share = f"{100 * row['share']:.0f} %" if "share" in row else "—"
         rows.append((row["model"], f"{row['B']} x {row['T']} x {row['H']} x {row['D']}", row["normaliser"], row["direction"],
-                     microseconds(row["seconds"]), share, microseconds(row.get("wgmma_seconds")), microseconds(other.get("cudnn_deterministic")),
+                     microseconds(row["seconds"]), share, microseconds(row.get("mma_seconds")), microseconds(other.get("cudnn_deterministic")),
                      microseconds(other.get("cudnn_default")), microseconds(sdpa), "**differs**" if other.get("disagrees") else ""))
     lines = ["## Attention", "", "bf16, causal; microseconds; the share is of the product rate, causal operations counted.", ""]
-    return lines + table(("heads of", "B x T x H x D", "normaliser", "pass", "ours", "share", "ours with wgmma", "cuDNN deterministic", "cuDNN default",
+    return lines + table(("heads of", "B x T x H x D", "normaliser", "pass", "ours", "share", "ours on mma.sync", "cuDNN deterministic", "cuDNN default",
                           "PyTorch SDPA", "values"), rows)
 
 

@@ -1,0 +1,53 @@
+#include "infer/cache_plan.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <utility>
+
+#include "base/error.h"
+
+namespace ballast::infer {
+
+CachePlan::CachePlan(int64_t layers, int64_t heads, std::vector<HeadCache> caches, PositionRule rule)
+    : layers_(layers), heads_(heads), caches_(std::move(caches)), rule_(rule) {
+    require(layers > 0 && heads > 0 && static_cast<int64_t>(caches_.size()) == layers * heads,
+            "a plan has a cache for every head");
+    for (int64_t l = 0; l < layers; ++l)
+        for (int64_t h = 0; h < heads; ++h) {
+            const HeadCache& head = cache(l, h);
+            if (head.sinks < 0 || head.span < HeadCache::kAll)
+                throw UserError(fmt::format("layer {}, head {}: there is no cache of {} sinks and a span of {}", l, h,
+                                            head.sinks, head.span));
+            if (head.bounded() && head.sinks != sinks())
+                throw UserError(
+                    fmt::format("layer {}, head {} keeps {} sinks where others keep {}; all must keep as many", l, h,
+                                head.sinks, sinks()));
+            if (rule == PositionRule::in_cache && head != caches_.front())
+                throw UserError(fmt::format(
+                    "layer {}, head {} keeps something else than the first head: positions in the cache need caches of "
+                    "one size",
+                    l, h));
+        }
+}
+
+CachePlan CachePlan::uniform(const CachePolicy& policy, int64_t layers, int64_t heads) {
+    const HeadCache head{policy.num_sink_positions, policy.bounded() ? policy.recent : HeadCache::kAll};
+    return {layers, heads, std::vector<HeadCache>(static_cast<size_t>(layers * heads), head), PositionRule::in_cache};
+}
+
+int64_t CachePlan::sinks() const {
+    const auto first =
+        std::find_if(caches_.begin(), caches_.end(), [](const HeadCache& head) { return head.bounded(); });
+    return first == caches_.end() ? 0 : first->sinks;
+}
+
+int64_t CachePlan::longest_span() const {
+    int64_t longest = 0;
+    for (const HeadCache& head : caches_) {
+        if (!head.bounded()) return HeadCache::kAll;
+        longest = std::max(longest, head.span);
+    }
+    return longest;
+}
+
+}  // namespace ballast::infer

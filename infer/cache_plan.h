@@ -1,0 +1,60 @@
+// What a cache keeps when its heads differ: a mixture of attention spans, as MoA finds one (Fu et al. 2024).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "infer/cache_policy.h"
+
+namespace ballast::infer {
+
+/// Where the keys at the start stand for a query that is far past them.
+enum class PositionRule {
+    absolute,  // at their distance in the text
+    in_cache,  // at their distance inside the cache: the query stands at most at the cache's capacity (StreamingLLM)
+};
+
+/// What the cache of one head keeps: the first `sinks` positions and the last `span`.
+struct HeadCache {
+    static constexpr int64_t kAll = -1;
+
+    int64_t sinks = 0;
+    int64_t span = kAll;  // earlier positions that a query sees besides its own; kAll: every one
+
+    bool bounded() const { return span >= 0; }
+    bool operator==(const HeadCache&) const = default;
+};
+
+/// A HeadCache for every (layer, head), and one position rule.
+class CachePlan {
+  public:
+    /// `caches` is [layers, heads]. UserError for numbers that mean nothing, for bounded heads that keep different
+    /// numbers of sinks (an attention mask has one), and for the rule in_cache when heads differ, as their caches then
+    /// have different capacities.
+    CachePlan(int64_t layers, int64_t heads, std::vector<HeadCache> caches, PositionRule rule);
+    /// The policy in every head: StreamingLLM's caches.
+    static CachePlan uniform(const CachePolicy& policy, int64_t layers, int64_t heads);
+
+    int64_t layers() const { return layers_; }
+    int64_t heads() const { return heads_; }
+    PositionRule rule() const { return rule_; }
+    const HeadCache& cache(int64_t layer, int64_t head) const {
+        return caches_[static_cast<size_t>(layer * heads_ + head)];
+    }
+
+    /// False when a head keeps every position: memory then grows with the text.
+    bool bounded() const { return longest_span() != HeadCache::kAll; }
+    /// Of the bounded heads; 0 when there are none.
+    int64_t sinks() const;
+    /// Over all heads; kAll when one keeps every position.
+    int64_t longest_span() const;
+    /// Positions of the largest cache. Only for a bounded plan.
+    int64_t capacity() const { return sinks() + longest_span(); }
+
+  private:
+    int64_t layers_, heads_;
+    std::vector<HeadCache> caches_;
+    PositionRule rule_;
+};
+
+}  // namespace ballast::infer
