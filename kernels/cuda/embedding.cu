@@ -93,7 +93,7 @@ void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& 
             launch(join_runs_kernel<A, M>, grid, kColumnThreads, {}, context.stream(), data_of<A>(d_weight), edges,
                    sorted, count, vocabulary, channels);
         };
-        if (can_pack<T>(d_out.data, channels))
+        if (can_pack<T>(d_out.data, channels) && can_pack<A>(d_weight.data, channels))
             run(std::integral_constant<int, kPackSize<T>>{}, std::integral_constant<int, kPackSize<A>>{});
         else
             run(std::integral_constant<int, 1>{}, std::integral_constant<int, 1>{});

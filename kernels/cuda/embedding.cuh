@@ -114,6 +114,20 @@ static __global__ void scatter_kernel(TokenRow* out, const TokenRow* tokens, con
 inline constexpr int kRunRows = 16, kRowsInFlight = 4, kHeadsInFlight = 8;
 inline constexpr uint32_t kNoId = 0xffffffffu;  // beyond both ends of the sorted tokens
 
+/// to[0, N) = sums or, with `add`, += sums, 16 bytes at a time if N elements are as many.
+template <int N, class A>
+__device__ __forceinline__ void put_sums(A* to, const A (&sums)[N], bool add) {
+    constexpr int M = N < kPackSize<A> ? N : kPackSize<A>;
+    SIMT_UNROLL
+    for (int j = 0; j < N; j += M) {
+        A part[M] = {};
+        if (add) load(part, to + j);
+        SIMT_UNROLL
+        for (int k = 0; k < M; ++k) part[k] += sums[j + k];
+        store(to + j, part);
+    }
+}
+
 /// Block b adds up sorted rows [b kRunRows, (b + 1) kRunRows). edges [blocks, 2, channels]: the sum of the block's rows
 /// of a run that began before it, and of one that began in it and goes on after it. A thread owns N columns at a time.
 template <class T, int N>
@@ -148,11 +162,9 @@ __global__ void add_runs_kernel(Accumulator<T>* d_weight, Accumulator<T>* edges,
                 const bool whole = began_here && ends;
                 A* to = whole ? d_weight + id * channels + c
                               : edges + (2 * int64_t{blockIdx.x} + began_here) * channels + c;
+                if (id < vocabulary) put_sums(to, sum, whole);
                 SIMT_UNROLL
-                for (int j = 0; j < N; ++j) {
-                    if (id < vocabulary) to[j] = whole ? to[j] + sum[j] : sum[j];
-                    sum[j] = 0;
-                }
+                for (int j = 0; j < N; ++j) sum[j] = 0;
                 began_here = true;
             }
         }
@@ -186,9 +198,7 @@ __global__ void join_runs_kernel(A* d_weight, const A* edges, const TokenRow* so
         for (int j = 0; j < N; ++j) sum[j] += belongs[i] ? head[i][j] : A(0);
         goes_on = belongs[kHeadsInFlight - 1];
     }
-    A* to = d_weight + id * channels + c;
-    SIMT_UNROLL
-    for (int j = 0; j < N; ++j) to[j] += sum[j];
+    put_sums(d_weight + id * channels + c, sum, true);
 }
 
 }  // namespace ballast::cuda
