@@ -11,7 +11,7 @@
 
 #include "base/atomic_file.h"
 #include "base/ending.h"
-#include "bench/attention_case.h"
+#include "bench/attention_tensors.h"
 #include "bench/program.h"
 
 namespace {
@@ -29,7 +29,7 @@ enum Uid : int64_t { kQ = 1, kK, kV, kO, kStats, kDO, kDQ, kDK, kDV, kSink, kDSi
 /// cuDNN's forward or backward pass for one case, built once.
 class CudnnAttention {
   public:
-    CudnnAttention(Context& context, cudnnHandle_t handle, const AttentionShape& s, const AttentionCase& x)
+    CudnnAttention(Context& context, cudnnHandle_t handle, const AttentionShape& s, const AttentionTensors& x)
         : context_(context), handle_(handle), shape_(s), case_(x) {}
 
     void build_forward() {
@@ -105,7 +105,7 @@ class CudnnAttention {
     Context& context_;
     cudnnHandle_t handle_;
     const AttentionShape& shape_;
-    const AttentionCase& case_;
+    const AttentionTensors& case_;
     fe::graph::Graph graph_;
     DeviceBuffer workspace_;
 };
@@ -159,7 +159,7 @@ class Comparison {
 
   private:
     void compare(const AttentionShape& s, Normaliser normaliser) {
-        const AttentionCase x(context_, s, Dtype::bf16, normaliser);
+        const AttentionTensors x(context_, s, Dtype::bf16, normaliser);
         // cuDNN's results go elsewhere.
         Tensors theirs(context_);
         const auto like = [&](const Tensor& t) { return theirs.zeros(t.dtype, {t.numel()}); };

@@ -12,7 +12,7 @@
 #include "base/atomic_file.h"
 #include "base/ending.h"
 #include "base/json_file.h"
-#include "bench/attention_case.h"
+#include "bench/attention_tensors.h"
 #include "bench/measure.h"
 #include "bench/program.h"
 #include "kernels/backend.h"
@@ -282,7 +282,7 @@ class Bench {
         const std::string shape = fmt::format("{}: B {} T {} H {} D {}", s.model, s.B, s.T, s.H, s.D);
         const std::string sink(kNormaliserNames[static_cast<size_t>(normaliser)]);
         if (out_of_time("attention " + shape + ", " + sink)) return;
-        const AttentionCase x(context_, s, x_, normaliser);
+        const AttentionTensors x(context_, s, x_, normaliser);
         const auto add = [&](const char* direction, double flops, const auto& run) {
             report_["attention"].push_back(
                 record(std::string("attention_") + direction + ", " + sink, shape, {0, flops}, timer_(run)));

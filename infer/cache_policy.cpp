@@ -27,18 +27,10 @@ std::string CachePolicy::name() const {
     return bounded() ? fmt::format("{}+{}", num_sink_positions, recent) : std::string(name_of(kind));
 }
 
-KeptRows keep_after_forward(int64_t n, const CachePolicy& policy) { return keep_for_space(n, 0, policy); }
-
-KeptRows keep_for_space(int64_t n, int64_t m, const CachePolicy& policy) {
-    const int64_t s = policy.num_sink_positions;
-    if (!policy.bounded() || n + m <= policy.capacity()) return {{0, std::min(s, n)}, {std::min(s, n), n}};
-    const int64_t begin = std::min(n, n - policy.recent + m);
-    return {{0, std::min(s, n)}, {begin, n}};
-}
-
-KeptRows keep_outside(int64_t n, RowRange dropped) {
-    require(0 <= dropped.begin && dropped.begin <= dropped.end && dropped.end <= n, "a range outside the cache");
-    return {{0, dropped.begin}, {dropped.end, n}};
+KeptRows keep_after_forward(int64_t n, const CachePolicy& policy) {
+    const int64_t sinks = std::min(policy.num_sink_positions, n);
+    if (!policy.bounded() || n <= policy.capacity()) return {{0, sinks}, {sinks, n}};
+    return {{0, sinks}, {n - policy.recent, n}};
 }
 
 }  // namespace ballast::infer

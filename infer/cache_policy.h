@@ -53,9 +53,5 @@ struct KeptRows {
 
 /// After a forward step left n rows: unchanged if n <= C, else [0,s) and [n-r, n).
 KeptRows keep_after_forward(int64_t n, const CachePolicy& policy);
-/// Before m more rows: unchanged if n + m <= C, else [0,s) and [n-r+m, n) (empty when m > r).
-KeptRows keep_for_space(int64_t n, int64_t m, const CachePolicy& policy);
-/// Drops rows [begin, end): keeps [0, begin) and [end, n).
-KeptRows keep_outside(int64_t n, RowRange dropped);
 
 }  // namespace ballast::infer

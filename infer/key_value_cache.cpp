@@ -49,9 +49,5 @@ void KeyValueCache::keep(Context& context, const KeptRows& kept) {
 }
 
 void KeyValueCache::evict_after_forward(Context& context) { keep(context, keep_after_forward(size_, policy_)); }
-void KeyValueCache::evict_for_space(Context& context, int64_t rows) {
-    keep(context, keep_for_space(size_, rows, policy_));
-}
-void KeyValueCache::evict_range(Context& context, RowRange dropped) { keep(context, keep_outside(size_, dropped)); }
 
 }  // namespace ballast::infer

@@ -38,9 +38,6 @@ class KeyValueCache {
     void clear() { size_ = 0; }
     /// Evicts what the policy evicts after a forward step.
     void evict_after_forward(Context& context);
-    /// Makes room so that `rows` more fit into the capacity.
-    void evict_for_space(Context& context, int64_t rows);
-    void evict_range(Context& context, RowRange dropped);
 
   private:
     /// All of its memory, each [1,max_rows,H,D].

@@ -18,27 +18,6 @@ TEST_CASE("after a forward step: the first s and the last r survive") {
     CHECK(keep_after_forward(9, CachePolicy::sink(0, 8)) == KeptRows{{0, 0}, {1, 9}});
 }
 
-TEST_CASE("room for m more leaves s + r - m rows, sinks only when m > r") {
-    const auto policy = CachePolicy::sink(4, 8);
-    CHECK(keep_for_space(11, 1, policy).size() == 11);
-    CHECK(keep_for_space(12, 1, policy) == KeptRows{{0, 4}, {5, 12}});
-    CHECK(keep_for_space(12, 8, policy) == KeptRows{{0, 4}, {12, 12}});
-    CHECK(keep_for_space(12, 9, policy).size() == 4);
-    CHECK(keep_for_space(12, 9, policy).recent.size() == 0);
-    CHECK(keep_for_space(5, 9, policy) == KeptRows{{0, 4}, {5, 5}});
-    for (int64_t n = 0; n <= 12; ++n)
-        for (int64_t m = 1; m <= 8; ++m)
-            if (n + m > 12) {
-                CHECK(keep_for_space(n, m, policy).size() + m == 12);
-            }
-}
-
-TEST_CASE("a range can be dropped") {
-    CHECK(keep_outside(10, {3, 7}) == KeptRows{{0, 3}, {7, 10}});
-    CHECK(keep_outside(10, {0, 10}).size() == 0);
-    CHECK_THROWS_AS(keep_outside(10, {3, 11}), InternalError);
-}
-
 TEST_CASE("a cache must keep at least one recent key") {
     CHECK_THROWS_AS(CachePolicy::sink(4, 0), UserError);
     CHECK_THROWS_AS(CachePolicy::sink(-1, 4), UserError);

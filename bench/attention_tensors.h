@@ -38,8 +38,8 @@ inline std::vector<AttentionShape> attention_shapes(bool smoke) {
 }
 
 /// q, k, v and everything around them for one shape, [B,T,H,D].
-struct AttentionCase {
-    AttentionCase(Context& context, const AttentionShape& s, Dtype dtype, Normaliser normaliser)
+struct AttentionTensors {
+    AttentionTensors(Context& context, const AttentionShape& s, Dtype dtype, Normaliser normaliser)
         : tensors(context), acc(accumulation_dtype(dtype)) {
         const auto random = [&] { return tensors.make(dtype, {s.B, s.T, s.H, s.D}, 2.0); };
         const auto empty = [&] { return tensors.zeros(dtype, {s.B, s.T, s.H, s.D}); };
