@@ -92,6 +92,26 @@ TEST_CASE("cli: eval and report do not write over what they read") {
     CHECK(bytes_of(run.file("text.txt")) == before);
 }
 
+TEST_CASE("cli: each policy keeps what its name says") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1"));
+    const auto cells = [&](const std::string& options) {
+        succeed("eval streaming " + run.file("run") + with_text(run) + options + " --json " + run.file("out.json"));
+        const auto file = run.json("out.json");
+        std::vector<std::string> out;
+        for (const auto& cell : file["results"])
+            out.push_back(fmt::format("{} {} {}", cell["policy"].get<std::string>(), cell["sinks"].get<int64_t>(),
+                                      cell["cache"].get<int64_t>()));
+        return out;
+    };
+    using Cells = std::vector<std::string>;
+    CHECK(cells("--policy dense") == Cells{"dense 0 0"});
+    CHECK(cells("--policy window --cache 8,16") == Cells{"window 0 8", "window 0 16"});
+    CHECK(cells("--policy recompute") == Cells{"recompute 0 16"});  // half the trained context
+    CHECK(cells("--cache 8 --sinks 0,2") == Cells{"window 0 8", "sink 2 8"});
+    CHECK(cells("--cache 8") == Cells{"window 0 8", "sink 1 8", "sink 2 8", "sink 4 8"});
+}
+
 TEST_CASE("cli: a table tells models of one name apart") {
     const TinyRun run;
     succeed(run.train("a/run", "--set train.steps=1"));

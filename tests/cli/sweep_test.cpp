@@ -58,6 +58,9 @@ TEST_CASE("cli: a sweep goes on past a failed cell, and only trains and measures
     CHECK(fs::last_write_time(tiny.file("out/" + kCells[0] + "/eval/table.json")) == measured);
     CHECK_THAT(out, ContainsSubstring(read_file(tiny.file("out/table.md"))));
 
+    const auto cell = tiny.json("out/" + kCells[0] + "/eval/table.json")["models"][0]["results"][0];
+    CHECK(cell["cache"] == 16);
+    CHECK(cell["of_tokens"] == 199);  // [evaluate] max_tokens
     const auto table = tiny.json("out/table.json");
     CHECK(table["rows"].size() == 2);
     CHECK(table["rows"][1]["cells"] == std::vector<std::string>{"sinks,seed=1", "sinks,seed=2"});

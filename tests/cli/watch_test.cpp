@@ -63,3 +63,13 @@ TEST_CASE("cli: watch gives the terminal back when it crashes") {
     CHECK(terminal.wait() == -SIGSEGV);
     CHECK(terminal.as_before());
 }
+
+TEST_CASE("cli: watch goes on as long as one of its runs may still train") {
+    const TinyRun run;
+    succeed(run.train("done", "--set train.steps=1"));
+    Terminal terminal({"watch", run.file("done"), run.file("none")});
+    CHECK(terminal.shows("q quits"));
+    terminal.type('q');
+    CHECK_FALSE(terminal.shows("nothing trains any more"));
+    CHECK(terminal.wait() == 0);
+}

@@ -38,6 +38,26 @@ TEST_CASE("sink metrics of an attention that is uniform") {
                   Approx(j <= i ? 1.0 / static_cast<double>(i + 1) : 0.0).margin(1e-6));
 }
 
+TEST_CASE("sequences are spread over the text, and each counts the same") {
+    Context context(test_device(), 1);
+    model::Transformer model(context, tiny_config(), Dtype::f32);
+    randomise(context, model.weights(), 5);
+    std::vector<uint32_t> text;
+    for (const int32_t id : random_ids(3, 48, 23)) text.push_back(static_cast<uint32_t>(id));
+    const auto measured = [&](size_t begin, size_t end, int64_t sequences) {
+        return eval::evaluate_sinks(
+            context, model,
+            {text.begin() + static_cast<std::ptrdiff_t>(begin), text.begin() + static_cast<std::ptrdiff_t>(end)},
+            {.length = 16, .sequences = sequences, .positions = 2});
+    };
+    const auto all = measured(0, 48, 3), first = measured(0, 16, 1), second = measured(16, 32, 1),
+               third = measured(32, 48, 1);
+    CHECK(all.sequences == 3);
+    for (size_t i = 0; i < all.alpha.size(); ++i)
+        CHECK(all.alpha[i] == Approx((first.alpha[i] + second.alpha[i] + third.alpha[i]) / 3));
+    CHECK(first.alpha[1] != Approx(third.alpha[1]).epsilon(1e-3));
+}
+
 TEST_CASE("with a sink logit the weights of a row sum to less than one") {
     Context context(test_device(), 1);
     auto config = tiny_config();

@@ -154,6 +154,30 @@ TEST_CASE("losses that are not finite are counted, never taken for targets that 
     CHECK(eval::perplexity_text(-std::nan("")) == "nan");
 }
 
+TEST_CASE("an infinite loss is counted too, and its perplexity is infinite") {
+    Setup s(0, 40);
+    for (size_t i = 0; i < s.text.size(); ++i) s.text[i] = i == 30 ? 19 : s.text[i] % 19;
+    const auto fill = [&](const std::string& name, float value, size_t begin = 0, size_t end = SIZE_MAX) {
+        for (const auto& row : s.model.weights().table().rows()) {
+            if (row.name != name) continue;
+            std::vector<float> values = s.context.read_floats(s.model.weights().master(row));
+            std::fill(values.begin() + static_cast<std::ptrdiff_t>(begin),
+                      values.begin() + static_cast<std::ptrdiff_t>(std::min(end, values.size())), value);
+            s.model.weights().write(s.context, row, values.data());
+        }
+    };
+    fill("gpt_neox.final_layer_norm.weight", 0);  // what the head reads is all ones
+    fill("gpt_neox.final_layer_norm.bias", 1);
+    fill("embed_out.weight", -3e38f, 19 * 16, 20 * 16);  // so the logit of token 19 is -inf, its probability 0
+    s.model.weights().refresh_compute(s.context);
+    const auto r = s.run(bounded(1, 16));
+    CHECK(r.tokens == 39);
+    CHECK(r.non_finite == 1);
+    CHECK(r.loss == std::numeric_limits<double>::infinity());
+    CHECK(r.perplexity == std::numeric_limits<double>::infinity());
+    CHECK(eval::perplexity_text(r.perplexity) == "inf");
+}
+
 TEST_CASE("a table of weights that are not finite says so") {
     Setup s(0);
     s.spoil_token(s.text[0]);

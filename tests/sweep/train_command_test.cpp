@@ -44,4 +44,13 @@ TEST_CASE("train cell: an error's line, a kill and a missing end are failures of
                       folder / "run", [&](int64_t s, double l) { step = s, loss = l; });
     CHECK(step == 4);
     CHECK(loss == 2.5);
+    // Lines as long as those of training are read whole, and of many the newest.
+    std::string lines;
+    for (int i = 1; i < 10; ++i)
+        lines += fmt::format("{{\"step\": 1{}, \"loss\": 1.5, \"note\": \"{}\"}}\n", i, std::string(300, 'x'));
+    write_file(folder / "lines", lines);
+    sweep::train_cell({"/bin/sh", "-c", "cat " + (folder / "lines") + " >> " + (folder / "run/metrics.jsonl")},
+                      folder / "run", [&](int64_t s, double l) { step = s, loss = l; });
+    CHECK(step == 19);
+    CHECK(loss == 1.5);
 }
