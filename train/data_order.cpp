@@ -1,6 +1,7 @@
 #include "train/data_order.h"
 
 #include <algorithm>
+#include <limits>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -38,21 +39,22 @@ std::vector<std::string> reasons_for_another(const DataStretch& was, int64_t nex
     return reasons;
 }
 
-int64_t number(const ordered_json& json, const char* name, int64_t least) {
-    constexpr int64_t kMost = 1000000000000000000;
+int64_t number(const ordered_json& json, const char* name, int64_t least, int64_t most) {
     const auto value = json.at(name).get<int64_t>();
-    if (value < least || value > kMost) throw UserError(fmt::format("{} = {}", name, value));
+    if (value < least || value > most) throw UserError(fmt::format("{} = {}", name, value));
     return value;
 }
 
+constexpr int64_t kMostSamples = 1000000000000000000, kMostInABatch = 1 << 30;  // as a configuration's
+
 DataStretch stretch_from(const ordered_json& json) {
     DataStretch out;
-    out.first_step = number(json, "first_step", 1);
-    out.first_sample = number(json, "first_sample", 0);
-    out.global_batch = number(json, "global_batch", 1);
-    out.order.seq_length = number(json, "sequence_length", 1);
-    out.order.seed = static_cast<uint32_t>(number(json, "data_seed", 0));
-    out.order.num_epochs = number(json, "epochs", 1);
+    out.first_step = number(json, "first_step", 1, kMostSamples);
+    out.first_sample = number(json, "first_sample", 0, kMostSamples);
+    out.global_batch = number(json, "global_batch", 1, kMostInABatch);
+    out.order.seq_length = number(json, "sequence_length", 1, kMostInABatch);
+    out.order.seed = static_cast<uint32_t>(number(json, "data_seed", 0, std::numeric_limits<uint32_t>::max()));
+    out.order.num_epochs = number(json, "epochs", 1, std::numeric_limits<int32_t>::max());
     out.corpus = json.at("corpus").get<std::string>();
     return out;
 }

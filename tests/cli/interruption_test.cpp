@@ -179,6 +179,7 @@ TEST_CASE("cli: the printed command continues the run as it stands") {
     REQUIRE(printed.find(mark) != std::string::npos);
     const std::string command = printed.substr(printed.find(mark) + mark.size());
     CAPTURE(command);
+    CHECK_THAT(command, Catch::Matchers::ContainsSubstring(" --backend cpu"));
     CHECK(std::system(("unset OLDPWD; " + command.substr(0, command.size() - 1) + " >/dev/null 2>&1").c_str()) == 0);
     CHECK(run.json("a run/status.json") == json{{"status", "finished"}, {"step", kSteps}});
     CHECK(run.metrics("a run") == run.metrics("whole"));
@@ -220,7 +221,22 @@ TEST_CASE("cli: sizes past any run are refused with their cause, and whole numbe
     refuse(run.train("run", "--set train.steps=1.5"), {"train.steps = 1.5 must be a whole number"});
     succeed(run.train("run", "--set train.steps=1.2e1"));
     CHECK(run.json("run/status.json") == json{{"status", "finished"}, {"step", 12}});
-    CHECK_THAT(succeed(run.train("again")), Catch::Matchers::ContainsSubstring(" | sample order "));
+    const std::string out = succeed(run.train("again", "--set train.log_every=5"));
+    for (const char* part : {" | sample order ", "step 5/12 | loss", "step 12/12 | loss"})
+        CHECK_THAT(out, Catch::Matchers::ContainsSubstring(part));
+    CHECK(out.find("step 4/12 | loss") == std::string::npos);
     refuse("data show " + run.file("train.h5") + " --steps 1000000000000 --batch 1000000000000 --seq 2",
            {"more than the 1e18 that can be counted"});
+}
+
+TEST_CASE("cli: a run that diverges ends with 1 and keeps its last good checkpoint") {
+    const TinyRun run;
+    const Outcome outcome = ballast_with(
+        run.train("run",
+                  "--set optimizer.learning_rate=10 --set optimizer.eps=0 --set optimizer.clip_norm=0 --set "
+                  "optimizer.warmup=0 --set checkpoint.log_spaced=true"));
+    CHECK(outcome.code == 1);
+    CHECK_THAT(outcome.err, Catch::Matchers::ContainsSubstring("the last good checkpoint is "));
+    CHECK(run.json("run/status.json")["status"] == "failed");
+    CHECK(newest_checkpoint(run, "run") == 0);
 }

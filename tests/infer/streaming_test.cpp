@@ -238,3 +238,26 @@ TEST_CASE("sampling: the plan is what the decoder's tensors take") {
           (2 * 2 + 1 + 1) * rows + head +
               model::Pass::activation_bytes(config, Dtype::f32, model::PassKind::forward, 1, 32));
 }
+
+TEST_CASE("sampling: the temperature flattens or sharpens, and sink tokens stand before the prompt") {
+    const std::vector<float> logits{0.0f, 3.0f, 1.0f};
+    CHECK(infer::sample(logits, 2.0, 0.1) == 0);  // exp(0) is 14 % of the sum
+    CHECK(infer::sample(logits, 0.5, 0.1) == 1);  // and 0.2 %
+
+    auto config = streaming_config(model::Position::rope);
+    config.num_sink_tokens = 2;
+    config.sink_token_id = 21;
+    Context context(test_device(), 1);
+    model::Transformer model(context, config, Dtype::f32);
+    randomise(context, model.weights(), 9, 0.4);
+    infer::Generator generator(context, model);
+    infer::Decoder decoder(context, model, CachePolicy::dense(), 8);
+    for (int32_t last = 0; last < 8; ++last) {
+        const std::vector<int32_t> prompt{3, last}, fed{21, 22, 3, last};
+        decoder.reset();
+        decoder.feed(fed);
+        const std::vector<float> after = decoder.logits();
+        const int32_t likeliest = infer::sample(std::span(after).first(21), 0, 0);
+        CHECK(generator.generate(prompt, 21, {.num_tokens = 1, .temperature = 0}) == std::vector{likeliest});
+    }
+}

@@ -254,6 +254,8 @@ TEST_CASE("validation and samples are planned: nothing grows while a run trains"
     RunFixture f;
     f.config.sample.every = 5;
     f.config.sample.prompt = sample_text().substr(0, 500);  // longer than the context
+    f.config.train.sequence_length = 4;                     // steps smaller than the sampler's
+    f.config.train.global_batch = f.config.train.micro_batch = 1;
     train::RunData data = train::RunData::open(f.config.data);
     train::resolve_vocabulary(f.config.model, data.tokenizer.vocab_size());
     Context context(f.device, 1);
