@@ -35,7 +35,8 @@ class SafetensorsReader {
     const SafetensorsInfo& info(const std::string& name) const;
 
     /// All elements, converted to `dtype` (numel() of them at `out`). Floating-point targets take any stored number or
-    /// BOOL, rounding to nearest; whole-number targets only their own type (u8 takes BOOL too). UserError otherwise.
+    /// BOOL, rounding to nearest; whole-number targets take whole numbers and BOOL. UserError otherwise, and for a whole
+    /// number that does not fit.
     void read_as(const std::string& name, Dtype dtype, void* out) const;
     /// The same into float; `out` must have exactly numel() elements.
     void read_f32(const std::string& name, std::span<float> out) const;

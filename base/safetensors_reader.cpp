@@ -7,6 +7,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "base/json_file.h"
@@ -53,36 +54,66 @@ void convert(const std::byte* from, int64_t count, void* out) {
     }
 }
 
-/// False when `stored` is no type we convert from.
-template <class To>
-bool convert_from(std::string_view stored, const std::byte* from, int64_t count, void* out) {
+/// Whole numbers into another type of them; the first that does not fit, as text.
+template <class From, class To>
+std::optional<std::string> convert_whole(const std::byte* from, int64_t count, void* out) {
+    To* to = static_cast<To*>(out);
+    for (int64_t i = 0; i < count; ++i) {
+        From value;
+        std::memcpy(&value, from + i * static_cast<int64_t>(sizeof value), sizeof value);
+        if (!std::in_range<To>(value)) return fmt::format("{}", value);
+        to[i] = static_cast<To>(value);
+    }
+    return std::nullopt;
+}
+
+/// Calls visit.template operator()<T>() with the C++ type of `stored`; false when it is none we convert from.
+template <class Visit>
+bool visit_stored(std::string_view stored, const Visit& visit) {
     if (stored == "F32")
-        convert<float, To>(from, count, out);
+        visit.template operator()<float>();
     else if (stored == "F16")
-        convert<f16, To>(from, count, out);
+        visit.template operator()<f16>();
     else if (stored == "BF16")
-        convert<bf16, To>(from, count, out);
+        visit.template operator()<bf16>();
     else if (stored == "F64")
-        convert<double, To>(from, count, out);
+        visit.template operator()<double>();
     else if (stored == "I64")
-        convert<int64_t, To>(from, count, out);
+        visit.template operator()<int64_t>();
     else if (stored == "U64")
-        convert<uint64_t, To>(from, count, out);
+        visit.template operator()<uint64_t>();
     else if (stored == "I32")
-        convert<int32_t, To>(from, count, out);
+        visit.template operator()<int32_t>();
     else if (stored == "U32")
-        convert<uint32_t, To>(from, count, out);
+        visit.template operator()<uint32_t>();
     else if (stored == "I16")
-        convert<int16_t, To>(from, count, out);
+        visit.template operator()<int16_t>();
     else if (stored == "U16")
-        convert<uint16_t, To>(from, count, out);
+        visit.template operator()<uint16_t>();
     else if (stored == "I8")
-        convert<int8_t, To>(from, count, out);
+        visit.template operator()<int8_t>();
     else if (stored == "U8" || stored == "BOOL")
-        convert<uint8_t, To>(from, count, out);
+        visit.template operator()<uint8_t>();
     else
         return false;
     return true;
+}
+
+/// False when `stored` does not become a To. UserError naming `tensor` for a whole number that does not fit.
+template <class To>
+bool convert_from(std::string_view stored, const std::byte* from, int64_t count, void* out, const std::string& tensor) {
+    bool converted = true;
+    const bool known = visit_stored(stored, [&]<class From>() {
+        if constexpr (!std::is_integral_v<To>) {
+            convert<From, To>(from, count, out);
+        } else if constexpr (std::is_integral_v<From>) {
+            if (const auto misfit = convert_whole<From, To>(from, count, out))
+                throw UserError(fmt::format("{} holds {}, which is out of range", tensor, *misfit));
+        } else {
+            converted = false;
+        }
+    });
+    return known && converted;
 }
 
 /// Whether the stored bytes already are elements of `dtype`.
@@ -225,14 +256,22 @@ void SafetensorsReader::read_as(const std::string& name, Dtype dtype, void* out)
         if (count > 0) std::memcpy(out, from, tensor.end - tensor.begin);
         return;
     }
+    const std::string what = fmt::format("tensor {} of {}", name, path());
     bool converted = false;
-    if (dtype == Dtype::f32) converted = convert_from<float>(stored, from, count, out);
-    if (dtype == Dtype::bf16) converted = convert_from<bf16>(stored, from, count, out);
-    if (dtype == Dtype::f16) converted = convert_from<f16>(stored, from, count, out);
-    if (dtype == Dtype::f64) converted = convert_from<double>(stored, from, count, out);
+    switch (dtype) {
+        case Dtype::f32: converted = convert_from<float>(stored, from, count, out, what); break;
+        case Dtype::bf16: converted = convert_from<bf16>(stored, from, count, out, what); break;
+        case Dtype::f16: converted = convert_from<f16>(stored, from, count, out, what); break;
+        case Dtype::f64: converted = convert_from<double>(stored, from, count, out, what); break;
+        case Dtype::i32: converted = convert_from<int32_t>(stored, from, count, out, what); break;
+        case Dtype::i64: converted = convert_from<int64_t>(stored, from, count, out, what); break;
+        case Dtype::u8: converted = convert_from<uint8_t>(stored, from, count, out, what); break;
+        case Dtype::u16: converted = convert_from<uint16_t>(stored, from, count, out, what); break;
+        case Dtype::u32: converted = convert_from<uint32_t>(stored, from, count, out, what); break;
+    }
     if (!converted) {
-        throw UserError(fmt::format("tensor {} of {} is {}, which cannot become {}; convert it first", name, path(),
-                                    stored, name_of(dtype)));
+        throw UserError(
+            fmt::format("{} is {}, which cannot become {}; convert it first", what, stored, name_of(dtype)));
     }
 }
 

@@ -163,16 +163,34 @@ TEST_CASE("safetensors: every stored type becomes f32, f64, bf16 and fp16") {
     check("BOOL", bytes_as<uint8_t>({0, 1}), {0, 1});
 }
 
-TEST_CASE("safetensors: whole numbers are never rounded") {
+TEST_CASE("safetensors: whole numbers are never rounded, and become others where they fit") {
     const TemporaryFolder folder;
-    put_bytes(folder.file("a"), file_of(one_tensor("I64", "[1]", 0, 8), bytes_as<int64_t>({(1LL << 60) + 1})));
+    const std::string path = folder.file("a");
+    const auto put = [&](const char* dtype, const std::string& data, size_t count) {
+        put_bytes(path, file_of(one_tensor(dtype, fmt::format("[{}]", count), 0, data.size()), data));
+    };
+    put("I64", bytes_as<int64_t>({(1LL << 60) + 1}), 1);
     int64_t out = 0;
-    SafetensorsReader(folder.file("a")).read_as("x", Dtype::i64, &out);
+    SafetensorsReader(path).read_as("x", Dtype::i64, &out);
     CHECK(out == (1LL << 60) + 1);
-    CHECK_THAT(message_of([&] { SafetensorsReader(folder.file("a")).read_as("x", Dtype::i32, &out); }),
-               ContainsSubstring("is I64, which cannot become i32"));
-    put_bytes(folder.file("a"), file_of(one_tensor("F8_E4M3", "[8]", 0, 8), std::string(8, 'x')));
-    CHECK_THAT(read_everything(folder.file("a")), ContainsSubstring("is F8_E4M3, which cannot become f32"));
+
+    int32_t narrow[3];
+    put("I64", bytes_as<int64_t>({-5, INT32_MAX, INT32_MIN}), 3);
+    SafetensorsReader(path).read_as("x", Dtype::i32, narrow);
+    CHECK(std::vector<int32_t>(narrow, narrow + 3) == std::vector<int32_t>{-5, INT32_MAX, INT32_MIN});
+    put("U8", bytes_as<uint8_t>({0, 200, 255}), 3);
+    SafetensorsReader(path).read_as("x", Dtype::i32, narrow);
+    CHECK(std::vector<int32_t>(narrow, narrow + 3) == std::vector<int32_t>{0, 200, 255});
+    for (const int64_t beyond : {int64_t{INT32_MAX} + 1, int64_t{INT32_MIN} - 1}) {
+        put("I64", bytes_as<int64_t>({0, beyond}), 2);
+        CHECK(message_of([&] { SafetensorsReader(path).read_as("x", Dtype::i32, narrow); }) ==
+              fmt::format("tensor x of {} holds {}, which is out of range", path, beyond));
+    }
+    put("F32", bytes_as<float>({1}), 1);
+    CHECK_THAT(message_of([&] { SafetensorsReader(path).read_as("x", Dtype::i32, narrow); }),
+               ContainsSubstring("is F32, which cannot become i32"));
+    put_bytes(path, file_of(one_tensor("F8_E4M3", "[8]", 0, 8), std::string(8, 'x')));
+    CHECK_THAT(read_everything(path), ContainsSubstring("is F8_E4M3, which cannot become f32"));
 }
 
 TEST_CASE("safetensors: lies of the header are refused") {
