@@ -38,7 +38,8 @@ train::RunConfig config_of(const Settings& s) {
         config.model.num_heads = 2;
         config.model.vocab_size = 128;
     }
-    config.data.validation = "";
+    config.data.validation = "";  // only the step is measured, and its plan
+    config.sample.every = 0;
     config.train.dtype = bench::dtype_of_option(s.dtype);
     config.train.sequence_length = s.length;
     config.model.max_position_embeddings = std::max(config.model.max_position_embeddings, s.length);
