@@ -169,15 +169,17 @@ TEST_CASE("measurements that are not finite are read, as older versions and this
 TEST_CASE("a table that was named must be one, and gives each run its rows") {
     const TemporaryFolder folder;
     const std::string a = make_run(folder, "a"), b = make_run(folder, "b"), table = folder / "table.json";
-    const auto model = [](const std::string& path) {
-        return "{\"model\":\"" + path + "\",\"results\":" + kCells + ",\"sinks\":" + kSinks + "}";
+    const auto model = [](const std::string& path, const std::string& perplexity) {
+        std::string cells = kCells;
+        cells.replace(cells.find("2.5"), 3, perplexity);
+        return "{\"model\":\"" + path + "\",\"results\":" + cells + ",\"sinks\":" + kSinks + "}";
     };
-    write_file(table, "{\"cache\":64,\"models\":[" + model(a) + "," + model("elsewhere/b") + "]}");
+    write_file(table, "{\"cache\":64,\"models\":[" + model(a, "2.5") + "," + model("elsewhere/b", "3.5") + "]}");
     const auto runs = read_runs({a, b}, {table});
-    for (const auto& run : runs) {
-        const auto& measured = run.evaluations.measurements;
+    for (size_t i = 0; i < 2; ++i) {
+        const auto& measured = runs[i].evaluations.measurements;
         REQUIRE(measured.size() == 2);
-        CHECK(std::get<eval::StreamingResult>(measured[0].metrics).perplexity == 2.5);
+        CHECK(std::get<eval::StreamingResult>(measured[0].metrics).perplexity == (i == 0 ? 2.5 : 3.5));
         CHECK(std::get<eval::SinkResult>(measured[1].metrics).length == 4);
     }
     for (const char* text :
