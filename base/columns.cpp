@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/utf8_cut.h"
+
 namespace ballast {
 namespace {
 
@@ -22,10 +24,7 @@ std::string padded(const std::string& text, size_t width, bool left) {
 
 }  // namespace
 
-size_t columns_of(const std::string& text) {
-    return static_cast<size_t>(
-        std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xC0) != 0x80; }));
-}
+size_t columns_of(const std::string& text) { return count_characters(text); }
 
 std::string align_columns(const std::vector<std::vector<std::string>>& lines) {
     const std::vector<size_t> widths = widths_of(lines);

@@ -1,11 +1,8 @@
 #include "base/ending.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -66,13 +63,6 @@ int run_program(const std::string& program, const std::function<int()>& body) {
     if (std::cout && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
     return report_ending(program, {code != exit_code::kDone ? code : exit_code::kUserMistake,
                                    "cannot write to standard output; is its disk full?"});
-}
-
-void prepare_process() {
-    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream)
-        if (::fcntl(stream, F_GETFD) < 0 && errno == EBADF)
-            ::open("/dev/null", stream == STDIN_FILENO ? O_RDONLY : O_WRONLY);  // takes the lowest number that is free
-    std::signal(SIGXFSZ, SIG_IGN);
 }
 
 }  // namespace ballast

@@ -30,9 +30,4 @@ int report_ending(const std::string& program, const Ending& ending);
 /// standard output.
 int run_program(const std::string& program, const std::function<int()>& body);
 
-/// The first thing a program of ours does. Undoes what a careless parent leaves behind: standard streams that are
-/// closed lead to /dev/null, so that no file of ours becomes one of them, and a limit on the size of files (ulimit -f)
-/// is an error of the write instead of the end of the process.
-void prepare_process();
-
 }  // namespace ballast

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/log.h"
+#include "base/utf8_cut.h"
 
 namespace ballast {
 namespace {
@@ -50,18 +51,6 @@ std::string time_text(const ProgressState& state) {
     if (state.total <= 0 || !(state.per_second > 0)) return "";
     const auto left = static_cast<double>(std::max<int64_t>(state.total - state.done, 0));
     return fmt::format("  {} left", format_duration(left / state.per_second));
-}
-
-/// Cuts to `columns` characters of UTF-8.
-void cut(std::string& line, int columns) {
-    int seen = 0;
-    for (size_t i = 0; i < line.size(); ++i) {
-        const bool starts_character = (static_cast<unsigned char>(line[i]) & 0xC0) != 0x80;
-        if (starts_character && seen++ == columns) {
-            line.resize(i);
-            return;
-        }
-    }
 }
 
 }  // namespace
@@ -106,8 +95,7 @@ std::string format_progress(const ProgressState& state, int width) {
     if (state.total > 0) line += "/" + format_count(static_cast<double>(state.total));
     line += " " + state.unit + rate_text(state) + time_text(state);
     if (!state.suffix.empty()) line += "  " + state.suffix;
-    if (width > 0) cut(line, width);
-    return line;
+    return width > 0 ? std::string(first_characters(line, static_cast<size_t>(width))) : line;
 }
 
 Progress::Progress(std::string label, int64_t total, std::string unit, int64_t done)

@@ -7,6 +7,7 @@
 #include "base/ending.h"
 #include "base/error.h"
 #include "base/json_file.h"
+#include "base/process_start.h"
 #include "kernels/backend.h"
 
 namespace ballast::bench {

@@ -5,6 +5,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "base/atomic_file.h"
 #include "base/json_file.h"
 #include "cli/commands.h"
 #include "data/tokenizer.h"
@@ -23,22 +24,17 @@ struct Options {
 int64_t write_tokenizer(const std::string& from, const std::filesystem::path& folder,
                         const model::ModelConfig& config) {
     const data::Tokenizer tokenizer = data::Tokenizer::load(from);
-    nlohmann::ordered_json json = nlohmann::ordered_json::parse(read_json_file(from).dump());
+    data::TokenizerSpec spec = tokenizer.spec();
     for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
-        const int64_t id = config.sink_token_id + i;
-        if (tokenizer.token_bytes(static_cast<uint32_t>(id))) continue;  // exported before
-        json["added_tokens"].push_back({{"id", id},
-                                        {"content", fmt::format("<|sink_{}|>", i)},
-                                        {"single_word", false},
-                                        {"lstrip", false},
-                                        {"rstrip", false},
-                                        {"normalized", false},
-                                        {"special", true}});
+        const auto id = static_cast<uint32_t>(config.sink_token_id + i);
+        if (tokenizer.token_bytes(id)) continue;  // exported before
+        spec.added_tokens.push_back({id, fmt::format("<|sink_{}|>", i), true, false});
     }
-    write_json_file((folder / "tokenizer.json").string(), json);
+    data::fill_holes(spec);
+    write_file((folder / "tokenizer.json").string(), data::to_tokenizer_json(spec));
     const std::string end = "<|endoftext|>";
     nlohmann::ordered_json settings{{"tokenizer_class", "PreTrainedTokenizerFast"},
-                                    {"add_prefix_space", false},
+                                    {"add_prefix_space", spec.add_prefix_space},
                                     {"model_max_length", config.max_position_embeddings}};
     nlohmann::ordered_json special = nlohmann::ordered_json::object();
     if (tokenizer.end_of_text_id())

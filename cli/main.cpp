@@ -10,6 +10,7 @@
 #include "base/edit_distance.h"
 #include "base/ending.h"
 #include "base/error.h"
+#include "base/process_start.h"
 #include "cli/commands.h"
 
 namespace ballast {

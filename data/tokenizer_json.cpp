@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -66,6 +67,17 @@ class Fields {
         return {get(name), origin_, path_.empty() ? name : path_ + "." + name};
     }
 
+    /// A stage of the pipeline. A "Sequence" of one stage is that stage, and of none is no stage.
+    std::optional<Fields> stage(const std::string& name, const std::string& list_name) const {
+        if (!find(name)) return std::nullopt;
+        const Fields stage = child(name);
+        if (stage.text("type") != "Sequence") return stage;
+        const Json& list = stage.get(list_name);
+        if (!list.is_array() || list.size() > 1) stage.fail(list_name, "must be a list of at most one stage");
+        if (list.empty()) return std::nullopt;
+        return Fields(list[0], origin_, fmt::format("{}.{}[0]", stage.path_, list_name));
+    }
+
   private:
     const Json& object_;
     std::string origin_, path_;
@@ -76,15 +88,15 @@ using TokenIds = std::unordered_map<std::string, uint32_t>;
 void read_pipeline(const Fields& root, TokenizerSpec& spec) {
     root.must_be_absent("truncation");
     root.must_be_absent("padding");
-    if (root.find("normalizer")) {
-        const Fields normalizer = root.child("normalizer");
-        if (normalizer.text("type") != "NFC") normalizer.fail("type", "must be \"NFC\", or the normalizer null");
+    if (const auto normalizer = root.stage("normalizer", "normalizers")) {
+        if (normalizer->text("type") != "NFC") normalizer->fail("type", "must be \"NFC\", or the normalizer null");
         spec.nfc = true;
     }
-    const Fields splitter = root.child("pre_tokenizer");
-    if (splitter.text("type") != "ByteLevel") splitter.fail("type", "must be \"ByteLevel\"");
-    spec.add_prefix_space = splitter.flag("add_prefix_space", true);
-    spec.split_words = splitter.flag("use_regex", true);
+    const auto splitter = root.stage("pre_tokenizer", "pretokenizers");
+    if (!splitter) root.fail("pre_tokenizer", "must be \"ByteLevel\"");
+    if (splitter->text("type") != "ByteLevel") splitter->fail("type", "must be \"ByteLevel\"");
+    spec.add_prefix_space = splitter->flag("add_prefix_space", true);
+    spec.split_words = splitter->flag("use_regex", true);
     for (const char* name : {"post_processor", "decoder"}) {
         if (!root.find(name)) continue;
         const Fields stage = root.child(name);
@@ -220,9 +232,14 @@ std::string to_tokenizer_json(const TokenizerSpec& spec) {
         vocabulary.get_ref<OrderedJson::object_t&>().emplace_back(token, id);
         spellings.emplace(id, &token);
     }
+    const bool as_pairs = std::any_of(spec.merges.begin(), spec.merges.end(), [&](const MergeRule& rule) {
+        return spellings.at(rule.joined)->find(' ') != std::string::npos;  // "a b c" could be cut in two places
+    });
     OrderedJson merges = OrderedJson::array();
-    for (const MergeRule& rule : spec.merges)
-        merges.push_back(*spellings.at(rule.left) + " " + *spellings.at(rule.right));
+    for (const MergeRule& rule : spec.merges) {
+        const std::string &left = *spellings.at(rule.left), &right = *spellings.at(rule.right);
+        merges.push_back(as_pairs ? OrderedJson::array({left, right}) : OrderedJson(left + " " + right));
+    }
     const OrderedJson json = {
         {"version", "1.0"},
         {"truncation", nullptr},

@@ -41,7 +41,12 @@ inline constexpr uint32_t kMaxTokenId = (1u << 20) - 1;
 /// ours: truncation, padding, another normaliser, pre-tokeniser, post-processor or model, tokens that swallow spaces.
 TokenizerSpec parse_tokenizer_json(std::string_view text, const std::string& origin);
 
-/// The same as text, in the layout of GPT-NeoX's 20B_tokenizer.json, which every version of the package reads.
+/// The same as text, in the layout of GPT-NeoX's 20B_tokenizer.json, which every version of the package reads. (Merges
+/// of tokens that hold a space are pairs, which versions before 0.20.1 cannot read; nothing else could say them.)
 std::string to_tokenizer_json(const TokenizerSpec& spec);
+
+/// Gives every id below the highest a token, "<|unused_N|>" where there is none. The `tokenizers` package numbers added
+/// tokens by how many tokens there are, whatever ids their file names, so that after a hole it gives other ids than ours.
+void fill_holes(TokenizerSpec& spec);
 
 }  // namespace ballast::data

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/utf8_cut.h"
+
 namespace ballast::data {
 
 /// What to do with bytes that are not UTF-8.
@@ -35,9 +37,6 @@ inline DecodedCharacter decode_valid_utf8(const char* at) {
     if (first < 0xF0) return {(first & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F), 3, true};
     return {(first & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F), 4, true};
 }
-
-/// Whether `byte` continues a character; a boundary between characters lies before every other byte.
-constexpr bool is_utf8_continuation(char byte) { return (static_cast<uint8_t>(byte) & 0xC0) == 0x80; }
 
 /// Bytes at the front of `text` that are valid UTF-8; text.size() when all are.
 size_t valid_utf8_prefix(std::string_view text);

@@ -48,6 +48,11 @@ class ConfigFile {
     }
 
     const std::string& path() const { return path_; }
+    std::vector<std::string> keys() const {
+        std::vector<std::string> out;
+        for (const auto& [key, value] : json_.items()) out.push_back(key);
+        return out;
+    }
 
   private:
     ConfigFile(std::string path, json value) : path_(std::move(path)), json_(std::move(value)) {
@@ -74,18 +79,44 @@ int index_of(const std::array<std::string_view, n>& names, const std::string& na
     return static_cast<int>(found - names.begin());
 }
 
-/// Rotary settings, which transformers 5 moved into rope_parameters.
+/// Refuses the keys of a RoPE dictionary that would ask for rotations other than ours.
+void require_plain_rope(const ConfigFile& rope) {
+    const char* kind = rope.has("rope_type") ? "rope_type" : "type";  // what transformers 4 called it
+    if (const auto type = rope.get_or<std::string>(kind, "default"); type != "default")
+        throw UserError(fmt::format("{}: {} \"{}\" is not supported; \"default\" is", rope.path(), kind, type));
+    for (const std::string& key : rope.keys())
+        if (key != "rope_type" && key != "type" && key != "rope_theta" && key != "partial_rotary_factor")
+            throw UserError(fmt::format("{}: the key \"{}\" is not supported", rope.path(), key));
+}
+
+/// Rotary settings with the precedence of transformers 5: a rope_scaling that is not empty stands in the place of
+/// rope_parameters, and what either says wins over the keys of older files beside it.
 void read_rope(const ConfigFile& file, ModelConfig& config) {
-    if (file.has("rope_parameters")) {
-        const ConfigFile rope = file.inside("rope_parameters");
-        config.rotary_base = rope.get_or("rope_theta", config.rotary_base);
-        config.rotary_pct = rope.get_or("partial_rotary_factor", config.rotary_pct);
-        if (const auto type = rope.get_or<std::string>("rope_type", "default"); type != "default")
-            throw UserError(fmt::format("{}: rope_type \"{}\" is not supported", rope.path(), type));
-    }
     config.rotary_base = file.get_or("rotary_emb_base", config.rotary_base);
     config.rotary_pct = file.get_or("rotary_pct", config.rotary_pct);
-    if (file.has("rope_scaling")) throw UserError(fmt::format("{}: rope_scaling is not supported", file.path()));
+    const bool scaling = file.has("rope_scaling") && !file.inside("rope_scaling").keys().empty();
+    const char* key = scaling ? "rope_scaling" : "rope_parameters";
+    if (file.has(key)) {
+        const ConfigFile rope = file.inside(key);
+        require_plain_rope(rope);
+        config.rotary_base = rope.get_or("rope_theta", config.rotary_base);
+        config.rotary_pct = rope.get_or("partial_rotary_factor", config.rotary_pct);
+    }
+    // Other families' names for the two. What transformers makes of them here has changed between its versions.
+    for (const auto& [name, value] :
+         {std::pair("rope_theta", config.rotary_base), std::pair("partial_rotary_factor", config.rotary_pct)})
+        if (file.get_or(name, value) != value)
+            throw UserError(fmt::format("{}: \"{}\" is {}, but the model's own keys say {}; make them agree",
+                                        file.path(), name, file.get<double>(name), value));
+}
+
+/// Sink tokens are rows of the embedding, so their ids must be there. (In TOML the id may be left to the tokenizer.)
+void require_sink_token_id(const ConfigFile& file, const ModelConfig& config) {
+    if (config.num_sink_tokens > 0 && config.sink_token_id < 0)
+        throw UserError(
+            fmt::format("{}: ballast_num_sink_tokens is {}, but ballast_sink_token_id does not say which ids they "
+                        "have; add the first one's",
+                        file.path(), config.num_sink_tokens));
 }
 
 /// Holds a config that did not come from TOML to the same bounds.
@@ -211,6 +242,7 @@ ModelConfig read_hugging_face_config(const std::string& folder) {
     BoundsCheck check(file.path());
     config.visit(check);
     config.validate();
+    require_sink_token_id(file, config);
     return config;
 }
 

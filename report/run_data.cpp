@@ -12,6 +12,7 @@
 
 #include "base/atomic_file.h"
 #include "base/config_toml.h"
+#include "base/utf8_cut.h"
 #include "report/metrics_log.h"
 #include "train/run_config.h"
 
@@ -149,9 +150,7 @@ std::string written(const fs::path& path) {
 
 std::string shortened(const std::string& text, size_t bytes) {
     if (text.size() <= bytes) return text;
-    size_t end = bytes;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-    return text.substr(0, end) + "…";
+    return std::string(first_bytes(text, bytes)) + "…";
 }
 
 RunData read_run(const std::string& folder, const std::string& label, const std::vector<std::string>& tables) {

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/columns.h"
+#include "base/utf8_cut.h"
 #include "base/progress.h"
 #include "report/terminal_plot.h"
 
@@ -52,22 +53,10 @@ std::vector<std::string> table_line(const WatchedRun& run) {
             left >= 0 ? format_duration(left) : "-"};
 }
 
-/// Cut to `columns` characters of UTF-8.
-std::string cut(const std::string& text, int columns) {
-    if (columns_of(text) <= static_cast<size_t>(columns)) return text;
-    size_t end = 0;
-    for (int seen = 0; end < text.size(); ++end)
-        if ((static_cast<unsigned char>(text[end]) & 0xC0) != 0x80 && ++seen > columns) break;
-    return text.substr(0, end);
-}
-
 /// The end of `text`, where names of runs differ, in `columns` characters.
 std::string shortened(const std::string& text, size_t columns) {
     if (columns_of(text) <= columns) return text;
-    size_t begin = text.size();
-    for (size_t kept = 1; kept < columns && begin > 0;)  // 1: the ellipsis
-        if ((static_cast<unsigned char>(text[--begin]) & 0xC0) != 0x80) ++kept;
-    return "…" + text.substr(begin);
+    return "…" + std::string(last_characters(text, std::max<size_t>(columns, 1) - 1));  // 1: the ellipsis
 }
 
 /// Makes the first column give way until lines fit.
@@ -97,7 +86,7 @@ std::vector<std::string> table(const std::vector<WatchedRun>& runs, const FrameS
     std::vector<std::string> lines;
     for (std::string line; std::getline(text, line);) {
         const bool head = lines.empty();
-        line = cut(line, size.columns);
+        line = std::string(first_characters(line, static_cast<size_t>(size.columns)));
         lines.push_back(head ? line : coloured(line, lines.size() - 1, size.colour));
     }
     return lines;
@@ -127,7 +116,7 @@ std::vector<std::string> beside(const std::vector<std::vector<std::string>>& plo
                 if (text[i] == '\x1b')
                     i = text.find('m', i);
                 else
-                    shown += (static_cast<unsigned char>(text[i]) & 0xC0) != 0x80;
+                    shown += is_utf8_continuation(text[i]) ? 0 : 1;
             }
             if (p + 1 < plots.size())
                 line += std::string(static_cast<size_t>(width) - std::min(shown, static_cast<size_t>(width)), ' ');

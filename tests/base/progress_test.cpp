@@ -3,22 +3,13 @@
 #include <cmath>
 
 #include "base/log.h"
+#include "base/utf8_cut.h"
 #include "tests/base/standard_error.h"
 #include "tests/catch.h"
 
 using namespace ballast;
 using ballast::test::standard_error_of;
 using Catch::Matchers::ContainsSubstring;
-
-namespace {
-
-int columns_of(const std::string& text) {
-    int columns = 0;
-    for (unsigned char c : text) columns += (c & 0xC0) != 0x80;
-    return columns;
-}
-
-}  // namespace
 
 TEST_CASE("progress: durations and counts in few characters") {
     CHECK(format_duration(0) == "0s");
@@ -47,7 +38,7 @@ TEST_CASE("progress: a line says how far, how fast and how long") {
     ProgressState state{"train", "steps", "loss 3.21", 420, 1000, 2.9, 150, false};
     CHECK(format_progress(state, 0) == "train  42% 420/1.0k steps  2.9 steps/s  3m20s left  loss 3.21");
     CHECK_THAT(format_progress(state, 120), ContainsSubstring("│██████████"));
-    for (int width : {40, 41, 55, 80}) CHECK(columns_of(format_progress(state, width)) <= width);
+    for (int width : {40, 41, 55, 80}) CHECK(count_characters(format_progress(state, width)) <= width);
     state.per_second = 0.25;
     CHECK_THAT(format_progress(state, 0), ContainsSubstring("4.0 s/step  "));
     state.done = 999;

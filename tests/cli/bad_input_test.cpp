@@ -122,6 +122,14 @@ TEST_CASE("cli: caches, lengths and ids that the model cannot have") {
     writer.commit();
     refuse("eval logits " + run.file("run") + " --ids " + run.file("ids.safetensors") + " --out " + run.file("new"),
            {"384"});
+    for (const int64_t id : {int64_t{384}, int64_t{-1}, int64_t{1} << 33}) {  // torch's ids are int64
+        const std::vector<int64_t> wide{5, id};
+        SafetensorsWriter torch(run.file("ids.safetensors"));
+        torch.add("input_ids", Dtype::i64, std::vector<int64_t>{1, 2}, wide.data());
+        torch.commit();
+        refuse("eval logits " + run.file("run") + " --ids " + run.file("ids.safetensors") + " --out " + run.file("new"),
+               {"ids.safetensors", std::to_string(id)});
+    }
     refuse("eval logits " + run.file("run") + " --ids " + run.file("text.txt") + " --out " + run.file("new"),
            {"text.txt"});
 

@@ -1,4 +1,6 @@
 // tokenizer.json from strangers.
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -44,6 +46,66 @@ TEST_CASE("tokenizer.json: merges as strings and as pairs are the same") {
         }
     }
     CHECK(Tokenizer(parse_tokenizer_json(json.dump(), "t.json")).hash() == before);
+}
+
+TEST_CASE("tokenizer.json: merges of tokens with a space are written so that they are read again") {
+    Json json = fixture();
+    json["model"]["vocab"]["x y"] = 90000;
+    json["model"]["vocab"]["x y z"] = 90001;
+    json["model"]["vocab"][" y"] = 90002;
+    json["model"]["vocab"]["y z"] = 90003;
+    json["model"]["merges"].push_back(Json::array({"x", " y"}));
+    json["model"]["merges"].push_back(Json::array({"x y", " z"}));
+    json["model"]["vocab"][" z"] = 90004;
+    const TokenizerSpec spec = parse_tokenizer_json(json.dump(), "t.json");
+    const TokenizerSpec back = parse_tokenizer_json(to_tokenizer_json(spec), "written.json");
+    CHECK(Tokenizer(back).hash() == Tokenizer(spec).hash());
+    const Json plain = Json::parse(to_tokenizer_json(parse_tokenizer_json(fixture().dump(), "t.json")));
+    CHECK(plain["model"]["merges"][0].is_string());  // as every version of the package reads it
+}
+
+TEST_CASE("tokenizer.json: a Sequence of one stage is that stage, and of none is no stage") {
+    const Json before = fixture();
+    const auto hash = [](const Json& json) { return Tokenizer(parse_tokenizer_json(json.dump(), "t.json")).hash(); };
+    Json json = before;
+    json["normalizer"] = {{"type", "Sequence"}, {"normalizers", Json::array({{{"type", "NFC"}}})}};
+    json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", Json::array({before["pre_tokenizer"]})}};
+    CHECK(hash(json) == hash(before));
+    json["normalizer"]["normalizers"] = Json::array();
+    Json without = before;
+    without["normalizer"] = nullptr;
+    CHECK(hash(json) == hash(without));
+    check_refused("/normalizer", json["normalizer"]["normalizers"], "normalizer");
+    check_refused("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "NFC"}}}}},
+                  "normalizer.normalizers");
+    check_refused("/normalizer", {{"type", "Sequence"}, {"normalizers", Json::array({{{"type", "NFKC"}}})}},
+                  "normalizer.normalizers[0].type");
+    check_refused("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", Json::array()}}, "pre_tokenizer");
+}
+
+TEST_CASE("tokenizer.json: holes are filled so that the package's own numbering gives the same ids") {
+    TokenizerSpec spec = parse_tokenizer_json(fixture().dump(), "t.json");
+    const uint32_t size = std::max(spec.vocabulary.back().second, spec.added_tokens.back().id) + 1;
+    spec.vocabulary.emplace_back("far", size + 5);
+    spec.added_tokens.push_back({size + 2, "<|inside|>", true, false});
+    spec.added_tokens.push_back({size + 9, "<|after|>", true, false});
+    spec.added_tokens.push_back({size + 10, "<|unused_" + std::to_string(size) + "|>", true, false});
+    const TokenizerSpec before = spec;
+    fill_holes(spec);
+    // As the package numbers: the vocabulary's ids, then added tokens one after another.
+    std::map<std::string, uint32_t> ids(spec.vocabulary.begin(), spec.vocabulary.end());
+    CHECK(ids.size() == size + 6);
+    for (const AddedToken& token : spec.added_tokens) {
+        const auto [found, added] = ids.emplace(token.content, static_cast<uint32_t>(ids.size()));
+        CHECK(found->second == token.id);
+    }
+    CHECK(ids.size() == size + 11);
+    for (const AddedToken& token : before.added_tokens) CHECK(ids.at(token.content) == token.id);
+    for (const auto& [token, id] : before.vocabulary) REQUIRE(ids.at(token) == id);
+    const std::string once = to_tokenizer_json(spec);
+    fill_holes(spec);
+    CHECK(to_tokenizer_json(spec) == once);
+    CHECK(to_tokenizer_json(parse_tokenizer_json(once, "t.json")) == once);
 }
 
 TEST_CASE("tokenizer.json: settings that would make other tokens are refused by name") {
@@ -116,8 +178,7 @@ TEST_CASE("tokenizer.json: flipped bytes load or are user errors") {
 
 TEST_CASE("tokenizer.json: a missing file") {
     const test::TemporaryFolder folder;
-    CHECK(test::message_of([&] { Tokenizer::load(folder.file("none.json")); }).find("none.json") !=
-          std::string::npos);
+    CHECK(test::message_of([&] { Tokenizer::load(folder.file("none.json")); }).find("none.json") != std::string::npos);
 }
 
 }  // namespace ballast::data

@@ -195,6 +195,68 @@ TEST_CASE("foreign, lying and incomplete folders are the user's errors") {
     CHECK_THROWS_AS(model::read_hugging_face_weights(folder.path(), context, weights), UserError);
 }
 
+TEST_CASE("RoPE keys have the precedence of transformers 5, and what is not understood is refused") {
+    using nlohmann::json;
+    Context context(test_device(), 1);
+    const auto config = tiny_config();  // rotary_pct 0.25, base 10000
+    model::Transformer model(context, config, Dtype::f32);
+    const TemporaryFolder folder;
+    model::write_hugging_face(folder.path(), context, config, model.weights(), {});
+    json plain = read_json_file(folder.path() + "/config.json");
+    plain.erase("rotary_pct");
+    plain.erase("rotary_emb_base");
+    const auto read = [&](const json& keys) {
+        json edited = plain;
+        edited.update(keys);
+        write_json_file(folder.path() + "/config.json", edited);
+        const auto back = model::read_hugging_face_config(folder.path());
+        return std::pair(back.rotary_pct, back.rotary_base);
+    };
+    const json stale{{"rotary_pct", 1.0}, {"rotary_emb_base", 500}};
+    const json parameters{{"rope_type", "default"}, {"rope_theta", 20000.0}, {"partial_rotary_factor", 0.5}};
+    const auto with_stale = [&](json keys) {
+        keys.update(stale);
+        return read(keys);
+    };
+    CHECK(read(json::object()) == std::pair(0.25, 10000.0));
+    CHECK(read(stale) == std::pair(1.0, 500.0));
+    CHECK(with_stale({{"rope_parameters", parameters}}) == std::pair(0.5, 20000.0));
+    CHECK(with_stale({{"rope_parameters", {{"rope_theta", 20000}}}}) == std::pair(1.0, 20000.0));
+    CHECK(with_stale({{"rope_parameters", nullptr}}) == std::pair(1.0, 500.0));
+    CHECK(with_stale({{"rope_scaling", {{"rope_theta", 7.0}}}, {"rope_parameters", parameters}}) ==
+          std::pair(1.0, 7.0));
+    for (const json& none : {json(nullptr), json::object(), json{{"rope_type", "default"}}, json{{"type", "default"}}})
+        CHECK(with_stale({{"rope_scaling", none}}) == std::pair(1.0, 500.0));
+    CHECK(with_stale({{"rope_scaling", json::object()}, {"rope_parameters", parameters}}) == std::pair(0.5, 20000.0));
+    CHECK(with_stale({{"rope_theta", 500}}) == std::pair(1.0, 500.0));
+    for (const char* key : {"rope_parameters", "rope_scaling"})
+        for (const json& value :
+             {json{{"type", "linear"}, {"factor", 2.0}}, json{{"rope_type", "yarn"}},
+              json{{"rope_type", "linear"}, {"type", "default"}}, json{{"factor", 2.0}},
+              json{{"full_attention", parameters}}, json("linear"), json{{"rope_theta", "10000"}}}) {
+            INFO(key << " = " << value.dump());
+            CHECK_THROWS_AS(read({{key, value}}), UserError);
+        }
+    CHECK_THROWS_AS(read({{"rope_theta", 500000}}), UserError);
+    CHECK_THROWS_AS(read({{"partial_rotary_factor", 1.0}}), UserError);
+}
+
+TEST_CASE("sink tokens of a config.json have ids within the vocabulary") {
+    Context context(test_device(), 1);
+    auto config = tiny_config();
+    config.num_sink_tokens = 2;
+    config.sink_token_id = 21;
+    model::Transformer model(context, config, Dtype::f32);
+    const TemporaryFolder folder;
+    model::write_hugging_face(folder.path(), context, config, model.weights(), {});
+    for (const auto& id :
+         {nlohmann::json(), nlohmann::json(-1), nlohmann::json(-2), nlohmann::json(22), nlohmann::json(1 << 20)}) {
+        INFO(id.dump());
+        CHECK_THROWS_AS(edited(folder.path(), "ballast_sink_token_id", id), UserError);
+    }
+    CHECK(edited(folder.path(), "ballast_sink_token_id", 0).sink_token_id == 0);
+}
+
 TEST_CASE("ALiBi is refused, and the activation can be overridden") {
     Context context(test_device(), 1);
     auto config = tiny_config();
