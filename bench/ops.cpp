@@ -179,8 +179,8 @@ class Bench {
                      w = t.make(x_, {C}), bias = t.make(x_, {C}), out = t.make(x_, {N, C}), out2 = t.make(x_, {N, C}),
                      mean = t.zeros(acc_, {N}), rstd = t.zeros(acc_, {N}), d_y = t.make(x_, {N, C}),
                      d_w = t.zeros(acc_, {C}), d_b = t.zeros(acc_, {C});
-        const std::vector<ops::LayerNormOutput> outputs{{out, w, bias}, {out2, w, bias}};
-        const std::vector<ops::LayerNormGradient> gradients{{out, w, d_w, d_b}, {out2, w, d_w, d_b}};
+        const std::vector<ops::NormOutput> outputs{{out, w, bias}, {out2, w, bias}};
+        const std::vector<ops::NormGradient> gradients{{out, w, d_w, d_b}, {out2, w, d_w, d_b}};
         const auto bytes = static_cast<double>(a.bytes());
         const std::string shape = fmt::format("{} x {}", N, C);
         for (const size_t norms : {1, 2}) {
@@ -189,16 +189,18 @@ class Bench {
             const auto to = std::span(outputs).first(norms);
             const auto from = std::span(gradients).first(norms);
             op("layernorm_forward" + of, shape, {(1 + extra) * bytes, 0},
-               [&] { ops::residual_layernorm_forward(context_, {}, to, mean, rstd, a, {}, {}, 1e-5); });
+               [&] { ops::residual_norm_forward(context_, {}, to, mean, rstd, a, {}, {}, 1e-5); });
             op("residual_layernorm_forward" + of, shape, {(4 + extra) * bytes, 0},
-               [&] { ops::residual_layernorm_forward(context_, y, to, mean, rstd, a, b, c, 1e-5); });
+               [&] { ops::residual_norm_forward(context_, y, to, mean, rstd, a, b, c, 1e-5); });
             op("layernorm_backward" + of, shape, {(3 + extra) * bytes, 0},
-               [&] { ops::layernorm_backward(context_, d_y, from, a, mean, rstd); });
+               [&] { ops::norm_backward(context_, d_y, from, a, mean, rstd); });
         }
+        const std::vector<ops::NormOutput> rms_to{{out, w, {}}};
+        const std::vector<ops::NormGradient> rms_from{{out, w, d_w, {}}};
         op("rmsnorm_forward", shape, {2 * bytes, 0},
-           [&] { ops::residual_rmsnorm_forward(context_, {}, out, rstd, a, {}, w, 1e-5); });
+           [&] { ops::residual_norm_forward(context_, {}, rms_to, {}, rstd, a, {}, {}, 1e-5); });
         op("rmsnorm_backward", shape, {4 * bytes, 0},
-           [&] { ops::rmsnorm_backward(context_, d_y, d_w, out, a, w, rstd); });
+           [&] { ops::norm_backward(context_, d_y, rms_from, a, {}, rstd); });
         op("add of three", shape, {4 * bytes, 0}, [&] { ops::add(context_, y, a, b, c); });
     }
 

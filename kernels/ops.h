@@ -39,33 +39,27 @@ size_t embedding_backward_scratch_bytes(const Context&, Dtype x, int64_t rows, i
 
 // ---- LayerNorm and RMSNorm, with the residual stream they are taken of ----------------------------------------------
 
-/// One normalised output: out x [N,C]; weight, bias x [C].
-struct LayerNormOutput {
+/// One normalised output: out x [N,C]; weight, bias x [C], the bias may be absent.
+struct NormOutput {
     Tensor out_NC, weight_C, bias_C;
 };
 /// y = a + b + c (c, or b and c, absent: left out; with neither, y is absent and stands for a), and for each of one or
 /// two norms out = (y - mean) * rstd * weight + bias, rstd = 1/sqrt(var + eps) with the biased variance, two passes. The
 /// parallel residual's two norms read the same y, so its statistics are taken once. a, b, c, y x [N,C], y may be any of
 /// them; mean, rstd acc [N] are saved for the backward pass. Narrow x: the norms are of y as it was rounded.
-void residual_layernorm_forward(Context&, const Tensor& y_NC, std::span<const LayerNormOutput> norms,
-                                const Tensor& mean_N, const Tensor& rstd_N, const Tensor& a_NC, const Tensor& b_NC,
-                                const Tensor& c_NC, double eps);
+/// An absent mean makes RMSNorm of it (Zhang & Sennrich 2019): out = y * rstd * weight + bias, rstd = 1/sqrt(mean(y^2) +
+/// eps).
+void residual_norm_forward(Context&, const Tensor& y_NC, std::span<const NormOutput> norms, const Tensor& mean_N,
+                           const Tensor& rstd_N, const Tensor& a_NC, const Tensor& b_NC, const Tensor& c_NC, double eps);
 
-/// Its gradient d_out x [N,C]; d_weight, d_bias acc [C].
-struct LayerNormGradient {
+/// Its gradient d_out x [N,C]; d_weight, d_bias acc [C], d_bias may be absent.
+struct NormGradient {
     Tensor d_out_NC, weight_C, d_weight_C, d_bias_C;
 };
-/// d_y += …, of every norm in turn: their gradients join what the residual stream already carries.
-void layernorm_backward(Context&, const Tensor& d_y_NC, std::span<const LayerNormGradient> norms, const Tensor& y_NC,
-                        const Tensor& mean_N, const Tensor& rstd_N);
-
-/// y = a + b (b and y absent: y stands for a), out = y * rstd * weight, rstd = 1/sqrt(mean(y^2) + eps) (Zhang & Sennrich
-/// 2019). a, b, y, out x [N,C]; weight x [C]; rstd acc [N] is saved for the backward pass.
-void residual_rmsnorm_forward(Context&, const Tensor& y_NC, const Tensor& out_NC, const Tensor& rstd_N,
-                              const Tensor& a_NC, const Tensor& b_NC, const Tensor& weight_C, double eps);
-/// d_y += …, as in layernorm_backward. d_weight acc [C].
-void rmsnorm_backward(Context&, const Tensor& d_y_NC, const Tensor& d_weight_C, const Tensor& d_out_NC,
-                      const Tensor& y_NC, const Tensor& weight_C, const Tensor& rstd_N);
+/// d_y += …, of every norm in turn: their gradients join what the residual stream already carries. An absent mean:
+/// RMSNorm's.
+void norm_backward(Context&, const Tensor& d_y_NC, std::span<const NormGradient> norms, const Tensor& y_NC,
+                   const Tensor& mean_N, const Tensor& rstd_N);
 
 // ---- Linear ---------------------------------------------------------------------------------------------------------
 
@@ -86,12 +80,12 @@ size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outpu
 /// `erf`: 0.5 u (1 + erf(u / sqrt 2)), what its Hugging Face config says.
 enum class Gelu { tanh, erf };
 
-/// pre = u = x weight^T + bias, out = gelu(u). x x [N,I], weight x [F,I], bias x [F]; out, pre x [N,F]. Narrow x: pre is
+/// pre = u = x weight^T + bias, out = gelu(u). x x [N,I], weight x [F,I], bias x [F] or absent; out, pre x [N,F]. Narrow x: pre is
 /// u rounded, and out comes from u before or after its rounding, as suits the device.
 void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, const Tensor& x_NI,
                          const Tensor& weight_FI, const Tensor& bias_F, Gelu kind);
 /// Back through out = hidden weight^T + bias and hidden = gelu(pre): d_pre = (d_out weight) gelu'(pre); d_weight +=
-/// d_out^T hidden; d_bias += column sums of d_out. d_out x [N,O]; hidden, pre, d_pre x [N,F]; weight x [O,F]; d_weight
+/// d_out^T hidden; d_bias += column sums of d_out (absent: skipped). d_out x [N,O]; hidden, pre, d_pre x [N,F]; weight x [O,F]; d_weight
 /// acc [O,F]; d_bias acc [O]. Scratch of both: linear_scratch_bytes() of the layer.
 void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weight_OF, const Tensor& d_bias_O,
                           const Tensor& d_out_NO, const Tensor& hidden_NF, const Tensor& pre_NF,

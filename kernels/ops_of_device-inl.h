@@ -7,8 +7,8 @@ using ops::AttentionInputs;
 using ops::AttentionMask;
 using ops::AttentionParams;
 using ops::Gelu;
-using ops::LayerNormGradient;
-using ops::LayerNormOutput;
+using ops::NormGradient;
+using ops::NormOutput;
 using ops::ParameterSet;
 using ops::ParameterSpan;
 using ops::Positions;
@@ -19,15 +19,10 @@ void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, 
 void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
 size_t embedding_backward_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t channels);
 
-void residual_layernorm_forward(Context&, const Tensor& y_NC, std::span<const LayerNormOutput> norms,
-                                const Tensor& mean_N, const Tensor& rstd_N, const Tensor& a_NC, const Tensor& b_NC,
-                                const Tensor& c_NC, double eps);
-void layernorm_backward(Context&, const Tensor& d_y_NC, std::span<const LayerNormGradient> norms, const Tensor& y_NC,
-                        const Tensor& mean_N, const Tensor& rstd_N);
-void residual_rmsnorm_forward(Context&, const Tensor& y_NC, const Tensor& out_NC, const Tensor& rstd_N,
-                              const Tensor& a_NC, const Tensor& b_NC, const Tensor& weight_C, double eps);
-void rmsnorm_backward(Context&, const Tensor& d_y_NC, const Tensor& d_weight_C, const Tensor& d_out_NC,
-                      const Tensor& y_NC, const Tensor& weight_C, const Tensor& rstd_N);
+void residual_norm_forward(Context&, const Tensor& y_NC, std::span<const NormOutput> norms, const Tensor& mean_N,
+                           const Tensor& rstd_N, const Tensor& a_NC, const Tensor& b_NC, const Tensor& c_NC, double eps);
+void norm_backward(Context&, const Tensor& d_y_NC, std::span<const NormGradient> norms, const Tensor& y_NC,
+                   const Tensor& mean_N, const Tensor& rstd_N);
 
 void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const Tensor& weight_OI, const Tensor& bias_O);
 void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,

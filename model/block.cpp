@@ -113,9 +113,9 @@ void block_activations_forward(Context& ctx, const ModelConfig& config, const La
     attention_branch_forward(ctx, p, a, t, attend);
     if (!config.parallel_residual) {
         attention_projection(ctx, p, a, t);
-        const ops::LayerNormOutput ln2{a.ln2_out, p.post_attention_layernorm_weight, p.post_attention_layernorm_bias};
-        ops::residual_layernorm_forward(ctx, a.middle, {&ln2, 1}, a.ln2_mean, a.ln2_rstd, x, t.attention_proj, Tensor{},
-                                        config.layer_norm_eps);
+        const ops::NormOutput ln2{a.ln2_out, p.post_attention_layernorm_weight, p.post_attention_layernorm_bias};
+        ops::residual_norm_forward(ctx, a.middle, {&ln2, 1}, a.ln2_mean, a.ln2_rstd, x, t.attention_proj, Tensor{},
+                                   config.layer_norm_eps);
     }
     ops::linear_gelu_forward(ctx, a.mlp_gelu, a.mlp_pre, a.ln2_out, p.mlp_up_weight, p.mlp_up_bias, config.hidden_act);
 }
@@ -128,27 +128,27 @@ void block_forward(Context& ctx, const ModelConfig& config, const LayerParameter
     ops::linear_forward(ctx, t.mlp_proj, a.mlp_gelu, p.mlp_down_weight, p.mlp_down_bias);
 
     if (config.parallel_residual)
-        ops::residual_layernorm_forward(ctx, y, next.outputs, next.mean, next.rstd, x, t.attention_proj, t.mlp_proj,
-                                        config.layer_norm_eps);
+        ops::residual_norm_forward(ctx, y, next.outputs, next.mean, next.rstd, x, t.attention_proj, t.mlp_proj,
+                                   config.layer_norm_eps);
     else
-        ops::residual_layernorm_forward(ctx, y, next.outputs, next.mean, next.rstd, a.middle, t.mlp_proj, Tensor{},
-                                        config.layer_norm_eps);
+        ops::residual_norm_forward(ctx, y, next.outputs, next.mean, next.rstd, a.middle, t.mlp_proj, Tensor{},
+                                   config.layer_norm_eps);
 }
 
 void block_backward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerParameters& d,
                     const LayerActivations& a, const BlockGradients& g, const Tensor& d_x, const Tensor& x,
                     const AttendBackward& attend) {
     const int64_t N = x.dim(0), C = x.dim(1);
-    const ops::LayerNormGradient ln1{g.d_ln1_out, p.input_layernorm_weight, d.input_layernorm_weight,
-                                     d.input_layernorm_bias};
-    const ops::LayerNormGradient ln2{g.d_ln2_out, p.post_attention_layernorm_weight, d.post_attention_layernorm_weight,
-                                     d.post_attention_layernorm_bias};
+    const ops::NormGradient ln1{g.d_ln1_out, p.input_layernorm_weight, d.input_layernorm_weight,
+                                d.input_layernorm_bias};
+    const ops::NormGradient ln2{g.d_ln2_out, p.post_attention_layernorm_weight, d.post_attention_layernorm_weight,
+                                d.post_attention_layernorm_bias};
 
     ops::gelu_linear_backward(ctx, g.d_mlp, d.mlp_down_weight, d.mlp_down_bias, d_x, a.mlp_gelu, a.mlp_pre,
                               p.mlp_down_weight, config.hidden_act);
     ops::linear_backward(ctx, g.d_ln2_out, d.mlp_up_weight, d.mlp_up_bias, g.d_mlp, a.ln2_out, p.mlp_up_weight);
     if (!config.parallel_residual)
-        ops::layernorm_backward(ctx, d_x, {&ln2, 1}, a.middle, a.ln2_mean, a.ln2_rstd);  // d_x is now dL/du
+        ops::norm_backward(ctx, d_x, {&ln2, 1}, a.middle, a.ln2_mean, a.ln2_rstd);  // d_x is now dL/du
 
     ops::linear_backward(ctx, g.d_attention_out.view({N, C}), d.attention_dense_weight, d.attention_dense_bias, d_x,
                          a.attention_out.view({N, C}), p.attention_dense_weight);
@@ -156,9 +156,9 @@ void block_backward(Context& ctx, const ModelConfig& config, const LayerParamete
     ops::linear_backward(ctx, g.d_ln1_out, d.query_key_value_weight, d.query_key_value_bias, g.d_qkv, a.ln1_out,
                          p.query_key_value_weight);
     if (config.parallel_residual)
-        ops::layernorm_backward(ctx, d_x, std::array{ln2, ln1}, x, a.ln1_mean, a.ln1_rstd);
+        ops::norm_backward(ctx, d_x, std::array{ln2, ln1}, x, a.ln1_mean, a.ln1_rstd);
     else
-        ops::layernorm_backward(ctx, d_x, {&ln1, 1}, x, a.ln1_mean, a.ln1_rstd);
+        ops::norm_backward(ctx, d_x, {&ln1, 1}, x, a.ln1_mean, a.ln1_rstd);
 }
 
 }  // namespace ballast::model

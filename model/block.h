@@ -68,8 +68,8 @@ using AttendForward = std::function<void(const Tensor& qkv, const LayerActivatio
 
 /// The LayerNorms that are taken of the residual stream at one place, and their common statistics.
 struct ResidualNorms {
-    std::vector<ops::LayerNormOutput> outputs;  // one or two
-    Tensor mean, rstd;                          // acc [N]
+    std::vector<ops::NormOutput> outputs;  // one or two
+    Tensor mean, rstd;                     // acc [N]
 };
 /// Of a layer's input: LN1, and LN2 when parallel.
 ResidualNorms input_norms(const ModelConfig&, const LayerParameters&, const LayerActivations&);

@@ -63,8 +63,8 @@ ResidualNorms Transformer::norms_of(int64_t l, const Activations& a) const {
 
 void Transformer::normalise_input(Context& context, int64_t l, const Activations& a) const {
     const ResidualNorms norms = norms_of(l, a);
-    ops::residual_layernorm_forward(context, Tensor{}, norms.outputs, norms.mean, norms.rstd, a.residual_of(l),
-                                    Tensor{}, Tensor{}, config_.layer_norm_eps);
+    ops::residual_norm_forward(context, Tensor{}, norms.outputs, norms.mean, norms.rstd, a.residual_of(l), Tensor{},
+                               Tensor{}, config_.layer_norm_eps);
 }
 
 void Transformer::forward_layers(Context& context, const Activations& a, const Attend& attend,
@@ -195,12 +195,12 @@ void Pass::head_and_loss(const FlatArray& gradients, double loss_factor, const o
     const ParameterTable& table = weights.table();
     ops::linear_cross_entropy(context_, a_.losses, a_.d_final_out, gradients.of(model_.head_row()), a_.final_out,
                               weights.compute(model_.head_row()), a_.targets, loss_factor, scalars);
-    const ops::LayerNormGradient norm{a_.d_final_out, weights.compute(table.row(Role::final_layernorm_weight)),
-                                      gradients.of(table.row(Role::final_layernorm_weight)),
-                                      gradients.of(table.row(Role::final_layernorm_bias))};
+    const ops::NormGradient norm{a_.d_final_out, weights.compute(table.row(Role::final_layernorm_weight)),
+                                 gradients.of(table.row(Role::final_layernorm_weight)),
+                                 gradients.of(table.row(Role::final_layernorm_bias))};
     context_.zero(a_.d_x);
-    ops::layernorm_backward(context_, a_.d_x, {&norm, 1}, a_.residual_of(model_.config().num_layers), a_.final_mean,
-                            a_.final_rstd);
+    ops::norm_backward(context_, a_.d_x, {&norm, 1}, a_.residual_of(model_.config().num_layers), a_.final_mean,
+                       a_.final_rstd);
 }
 
 void Pass::backward_layers(const FlatArray& gradients) {

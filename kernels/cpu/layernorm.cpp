@@ -50,14 +50,14 @@ template <class T, bool kCentred> struct Norm {
         return {mean, A(1) / std::sqrt(variance + eps)};
     }
 
-    /// out = (x - mean) * rstd * weight + bias.
+    /// out = (x - mean) * rstd * weight + bias; either bias may be nullptr.
     static HWY_INLINE void normalise_row(T* out, const T* x, const T* weight, const T* bias, Statistics s, int64_t channels) {
         const D d;
         const auto m = hn::Set(d, s.mean), r = hn::Set(d, s.rstd);
         for_vectors(d, channels, [&](int64_t c, auto lanes) HWY_ATTR {
             const auto normal = hn::Mul(centred(d, x + c, m, lanes), r);
             const auto w = load(d, weight + c, lanes);
-            if constexpr (kCentred)
+            if (bias != nullptr)
                 store(hn::MulAdd(normal, w, load(d, bias + c, lanes)), d, out + c, lanes);
             else
                 store(hn::Mul(normal, w), d, out + c, lanes);
@@ -65,7 +65,7 @@ template <class T, bool kCentred> struct Norm {
     }
 
     /// One row of the backward pass. With n = (x - mean) rstd and g = d_out weight:
-    ///   d_x += rstd (g - mean(g) - n mean(g n)),  d_weight += d_out n,  d_bias += d_out; RMSNorm without mean(g), d_bias.
+    ///   d_x += rstd (g - mean(g) - n mean(g n)),  d_weight += d_out n,  d_bias += d_out; RMSNorm without mean(g).
     static HWY_INLINE void backward_row(T* d_x, A* d_weight, A* d_bias, const T* d_out, const T* x, const T* weight, A mean,
                                         A rstd, int64_t channels) {
         const D d;
@@ -86,7 +86,7 @@ template <class T, bool kCentred> struct Norm {
             const auto inner = hn::NegMulAdd(n, mean_gn, hn::Sub(g, mean_g));
             store(hn::MulAdd(inner, r, load(d, d_x + c, lanes)), d, d_x + c, lanes);
             store(hn::MulAdd(gradient, n, load(d, d_weight + c, lanes)), d, d_weight + c, lanes);
-            if constexpr (kCentred) store(hn::Add(gradient, load(d, d_bias + c, lanes)), d, d_bias + c, lanes);
+            if (d_bias != nullptr) store(hn::Add(gradient, load(d, d_bias + c, lanes)), d, d_bias + c, lanes);
         });
     }
 };
@@ -98,7 +98,7 @@ template <class T> T* row_of(const Tensor& tensor, int64_t row, int64_t width) {
 
 /// Row by row, so that y is in the cache when its norms are taken.
 template <class T, bool kCentred>
-void forward(Context& context, const Tensor& y, std::span<const LayerNormOutput> norms, const Tensor& mean,
+void forward(Context& context, const Tensor& y, std::span<const NormOutput> norms, const Tensor& mean,
              const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c, double eps) {
     using A = Accumulator<T>;
     using Row = Norm<T, kCentred>;
@@ -111,7 +111,7 @@ void forward(Context& context, const Tensor& y, std::span<const LayerNormOutput>
                 Row::add_row(row_of<T>(y, n, channels), row_of<T>(a, n, channels), row_of<T>(b, n, channels),
                              row_of<T>(c, n, channels), channels);
             const auto statistics = Row::statistics(x, channels, static_cast<A>(eps));
-            for (const LayerNormOutput& norm : norms)
+            for (const NormOutput& norm : norms)
                 Row::normalise_row(row_of<T>(norm.out_NC, n, channels), x, norm.weight_C.ptr<T>(),
                                    row_of<T>(norm.bias_C, 0, channels), statistics, channels);
             if constexpr (kCentred) mean.ptr<A>()[n] = statistics.mean;
@@ -122,10 +122,10 @@ void forward(Context& context, const Tensor& y, std::span<const LayerNormOutput>
 
 /// Every block of rows sums its own d_weight and d_bias; the partial sums are then added in the order of the blocks.
 template <class T, bool kCentred>
-void backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> norms, const Tensor& y,
+void backward(Context& context, const Tensor& d_y, std::span<const NormGradient> norms, const Tensor& y,
               const Tensor& mean, const Tensor& rstd) {
     using A = Accumulator<T>;
-    const int64_t channels = y.dim(1), of_norm = (kCentred ? 2 : 1) * channels,
+    const int64_t channels = y.dim(1), of_norm = 2 * channels,
                   stride = static_cast<int64_t>(norms.size()) * of_norm;
     const Blocks blocks = row_blocks(y.dim(0), channels);
     Scratch::Block scratch(context.scratch(), static_cast<size_t>(blocks.size() * stride) * sizeof(A));
@@ -134,8 +134,9 @@ void backward(Context& context, const Tensor& d_y, std::span<const LayerNormGrad
         std::memset(partials + block * stride, 0, static_cast<size_t>(stride) * sizeof(A));
         for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n) {
             A* partial = partials + block * stride;
-            for (const LayerNormGradient& norm : norms) {
-                Norm<T, kCentred>::backward_row(row_of<T>(d_y, n, channels), partial, partial + channels,
+            for (const NormGradient& norm : norms) {
+                Norm<T, kCentred>::backward_row(row_of<T>(d_y, n, channels), partial,
+                                                norm.d_bias_C.empty() ? nullptr : partial + channels,
                                                 row_of<T>(norm.d_out_NC, n, channels), row_of<T>(y, n, channels),
                                                 norm.weight_C.ptr<T>(), kCentred ? mean.ptr<A>()[n] : A(0),
                                                 rstd.ptr<A>()[n], channels);
@@ -143,35 +144,32 @@ void backward(Context& context, const Tensor& d_y, std::span<const LayerNormGrad
             }
         }
     });
-    for (const LayerNormGradient& norm : norms) {
+    for (const NormGradient& norm : norms) {
         add_partials(context, norm.d_weight_C.ptr<A>(), partials, blocks.size(), stride, channels);
-        if constexpr (kCentred)
+        if (!norm.d_bias_C.empty())
             add_partials(context, norm.d_bias_C.ptr<A>(), partials + channels, blocks.size(), stride, channels);
         partials += of_norm;
     }
 }
 
-void residual_layernorm_forward(Context& context, const Tensor& y, std::span<const LayerNormOutput> norms,
-                                const Tensor& mean, const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c,
-                                double eps) {
-    with_compute_type(a.dtype, [&]<class T>(T) { forward<T, true>(context, y, norms, mean, rstd, a, b, c, eps); });
+void residual_norm_forward(Context& context, const Tensor& y, std::span<const NormOutput> norms, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c, double eps) {
+    with_compute_type(a.dtype, [&]<class T>(T) {
+        if (mean.empty())
+            forward<T, false>(context, y, norms, mean, rstd, a, b, c, eps);
+        else
+            forward<T, true>(context, y, norms, mean, rstd, a, b, c, eps);
+    });
 }
 
-void layernorm_backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> norms, const Tensor& y,
-                        const Tensor& mean, const Tensor& rstd) {
-    with_compute_type(y.dtype, [&]<class T>(T) { backward<T, true>(context, d_y, norms, y, mean, rstd); });
-}
-
-void residual_rmsnorm_forward(Context& context, const Tensor& y, const Tensor& out, const Tensor& rstd, const Tensor& a,
-                              const Tensor& b, const Tensor& weight, double eps) {
-    const LayerNormOutput norm{out, weight, {}};
-    with_compute_type(a.dtype, [&]<class T>(T) { forward<T, false>(context, y, {&norm, 1}, {}, rstd, a, b, {}, eps); });
-}
-
-void rmsnorm_backward(Context& context, const Tensor& d_y, const Tensor& d_weight, const Tensor& d_out, const Tensor& y,
-                      const Tensor& weight, const Tensor& rstd) {
-    const LayerNormGradient norm{d_out, weight, d_weight, {}};
-    with_compute_type(y.dtype, [&]<class T>(T) { backward<T, false>(context, d_y, {&norm, 1}, y, {}, rstd); });
+void norm_backward(Context& context, const Tensor& d_y, std::span<const NormGradient> norms, const Tensor& y,
+                   const Tensor& mean, const Tensor& rstd) {
+    with_compute_type(y.dtype, [&]<class T>(T) {
+        if (mean.empty())
+            backward<T, false>(context, d_y, norms, y, mean, rstd);
+        else
+            backward<T, true>(context, d_y, norms, y, mean, rstd);
+    });
 }
 
 }  // namespace ballast::cpu::HWY_NAMESPACE
@@ -180,30 +178,17 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ballast::cpu {
 
-HWY_EXPORT(residual_layernorm_forward);
-HWY_EXPORT(layernorm_backward);
-HWY_EXPORT(residual_rmsnorm_forward);
-HWY_EXPORT(rmsnorm_backward);
+HWY_EXPORT(residual_norm_forward);
+HWY_EXPORT(norm_backward);
 
-void residual_layernorm_forward(Context& context, const Tensor& y, std::span<const LayerNormOutput> norms,
-                                const Tensor& mean, const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c,
-                                double eps) {
-    HWY_DYNAMIC_DISPATCH(residual_layernorm_forward)(context, y, norms, mean, rstd, a, b, c, eps);
+void residual_norm_forward(Context& context, const Tensor& y, std::span<const NormOutput> norms, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c, double eps) {
+    HWY_DYNAMIC_DISPATCH(residual_norm_forward)(context, y, norms, mean, rstd, a, b, c, eps);
 }
 
-void layernorm_backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> norms, const Tensor& y,
-                        const Tensor& mean, const Tensor& rstd) {
-    HWY_DYNAMIC_DISPATCH(layernorm_backward)(context, d_y, norms, y, mean, rstd);
-}
-
-void residual_rmsnorm_forward(Context& context, const Tensor& y, const Tensor& out, const Tensor& rstd, const Tensor& a,
-                              const Tensor& b, const Tensor& weight, double eps) {
-    HWY_DYNAMIC_DISPATCH(residual_rmsnorm_forward)(context, y, out, rstd, a, b, weight, eps);
-}
-
-void rmsnorm_backward(Context& context, const Tensor& d_y, const Tensor& d_weight, const Tensor& d_out, const Tensor& y,
-                      const Tensor& weight, const Tensor& rstd) {
-    HWY_DYNAMIC_DISPATCH(rmsnorm_backward)(context, d_y, d_weight, d_out, y, weight, rstd);
+void norm_backward(Context& context, const Tensor& d_y, std::span<const NormGradient> norms, const Tensor& y,
+                   const Tensor& mean, const Tensor& rstd) {
+    HWY_DYNAMIC_DISPATCH(norm_backward)(context, d_y, norms, y, mean, rstd);
 }
 
 }  // namespace ballast::cpu

@@ -8,25 +8,33 @@
 namespace ballast::cuda {
 namespace {
 
-/// f(std::integral_constant<int, kNorms>).
+/// f(T{}, std::integral_constant<int, kNorms>, std::bool_constant<kCentred>).
 template <class F>
-void with_norms(size_t count, F&& f) {
-    if (count == 2)
-        f(std::integral_constant<int, 2>{});
-    else
-        f(std::integral_constant<int, 1>{});
+void with_kind(Dtype dtype, size_t norms, bool centred, F&& f) {
+    with_compute_type(dtype, [&]<class T>(T type) {
+        const auto with_count = [&](auto count) {
+            if (centred)
+                f(type, count, std::true_type{});
+            else
+                f(type, count, std::false_type{});
+        };
+        if (norms == 2)
+            with_count(std::integral_constant<int, 2>{});
+        else
+            with_count(std::integral_constant<int, 1>{});
+    });
 }
 
-/// mean and the biases are absent for RMSNorm.
+/// mean is absent for RMSNorm.
 template <class T, int kNorms, bool kCentred>
-void forward(Context& context, const Residual<T>& residual, std::span<const LayerNormOutput> outputs,
-             const Tensor& mean, const Tensor& rstd, int64_t channels, double eps) {
+void forward(Context& context, const Residual<T>& residual, std::span<const NormOutput> outputs, const Tensor& mean,
+             const Tensor& rstd, int64_t channels, double eps) {
     using A = Accumulator<T>;
     const int64_t rows = rstd.dim(0);
     NormOutputs<T, kNorms> norms{};
     bool packed = can_pack_all<T>(channels, residual.y, residual.a, residual.b, residual.c);
     for (int k = 0; k < kNorms; ++k) {
-        const LayerNormOutput& output = outputs[static_cast<size_t>(k)];
+        const NormOutput& output = outputs[static_cast<size_t>(k)];
         norms.out[k] = data_of<T>(output.out_NC);
         norms.weight[k] = data_of<const T>(output.weight_C);
         norms.bias[k] = data_of<const T>(output.bias_C);
@@ -48,7 +56,7 @@ void forward(Context& context, const Residual<T>& residual, std::span<const Laye
 }
 
 template <class T, int N, int kNorms, bool kCentred>
-void launch_backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> gradients,
+void launch_backward(Context& context, const Tensor& d_y, std::span<const NormGradient> gradients,
                      const NormGradients<T, kNorms>& norms, const Tensor& y, const Tensor& mean, const Tensor& rstd) {
     using A = Accumulator<T>;
     const int64_t rows = y.dim(0), channels = y.dim(1);
@@ -58,26 +66,26 @@ void launch_backward(Context& context, const Tensor& d_y, std::span<const LayerN
            context.stream(), data_of<T>(d_y), norms, from, means, rstds, rows, channels);
 
     const RowBlocks blocks(rows);
-    const int64_t stride = kNorms * kParameters<kCentred> * channels;
+    const int64_t stride = kNorms * 2 * channels;
     const Scratch::Block scratch(context.scratch(), static_cast<size_t>(blocks.blocks * stride) * sizeof(A));
     A* partials = static_cast<A*>(scratch.data());
     launch(layernorm_parameters_kernel<T, N, kNorms, kCentred>, column_grid(blocks, channels, N), kColumnThreads, {},
            context.stream(), partials, norms, from, means, rstds, rows, blocks.per_block, channels);
     std::vector<A*> sums;
-    for (const LayerNormGradient& norm : gradients) {
+    for (const NormGradient& norm : gradients) {
         sums.push_back(data_of<A>(norm.d_weight_C));
-        if constexpr (kCentred) sums.push_back(data_of<A>(norm.d_bias_C));
+        sums.push_back(data_of<A>(norm.d_bias_C));
     }
     add_partials<A>(context, sums, partials, blocks.blocks, stride, channels);
 }
 
 template <class T, int kNorms, bool kCentred>
-void backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> gradients, const Tensor& y,
+void backward(Context& context, const Tensor& d_y, std::span<const NormGradient> gradients, const Tensor& y,
               const Tensor& mean, const Tensor& rstd) {
     NormGradients<T, kNorms> norms{};
     bool packed = can_pack_all<T>(y.dim(1), d_y.data, y.data);
     for (int k = 0; k < kNorms; ++k) {
-        const LayerNormGradient& gradient = gradients[static_cast<size_t>(k)];
+        const NormGradient& gradient = gradients[static_cast<size_t>(k)];
         norms.d_out[k] = data_of<const T>(gradient.d_out_NC);
         norms.weight[k] = data_of<const T>(gradient.weight_C);
         packed = packed && can_pack_all<T>(y.dim(1), norms.d_out[k], norms.weight[k]);
@@ -95,39 +103,20 @@ Residual<T> residual_of(const Tensor& y, const Tensor& a, const Tensor& b, const
 
 }  // namespace
 
-void residual_layernorm_forward(Context& context, const Tensor& y, std::span<const LayerNormOutput> norms,
-                                const Tensor& mean, const Tensor& rstd, const Tensor& a, const Tensor& b,
-                                const Tensor& c, double eps) {
+void residual_norm_forward(Context& context, const Tensor& y, std::span<const NormOutput> norms, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c, double eps) {
     if (a.dim(0) == 0) return;
-    with_compute_type(a.dtype, [&]<class T>(T) {
-        with_norms(norms.size(), [&](auto count) {
-            forward<T, count, true>(context, residual_of<T>(y, a, b, c), norms, mean, rstd, a.dim(1), eps);
-        });
+    with_kind(a.dtype, norms.size(), !mean.empty(), [&]<class T>(T, auto count, auto centred) {
+        forward<T, count, centred>(context, residual_of<T>(y, a, b, c), norms, mean, rstd, a.dim(1), eps);
     });
 }
 
-void layernorm_backward(Context& context, const Tensor& d_y, std::span<const LayerNormGradient> norms, const Tensor& y,
-                        const Tensor& mean, const Tensor& rstd) {
+void norm_backward(Context& context, const Tensor& d_y, std::span<const NormGradient> norms, const Tensor& y,
+                   const Tensor& mean, const Tensor& rstd) {
     if (y.dim(0) == 0) return;
-    with_compute_type(y.dtype, [&]<class T>(T) {
-        with_norms(norms.size(), [&](auto count) { backward<T, count, true>(context, d_y, norms, y, mean, rstd); });
+    with_kind(y.dtype, norms.size(), !mean.empty(), [&]<class T>(T, auto count, auto centred) {
+        backward<T, count, centred>(context, d_y, norms, y, mean, rstd);
     });
-}
-
-void residual_rmsnorm_forward(Context& context, const Tensor& y, const Tensor& out, const Tensor& rstd, const Tensor& a,
-                              const Tensor& b, const Tensor& weight, double eps) {
-    if (a.dim(0) == 0) return;
-    const LayerNormOutput norm{out, weight, {}};
-    with_compute_type(a.dtype, [&]<class T>(T) {
-        forward<T, 1, false>(context, residual_of<T>(y, a, b, {}), {&norm, 1}, {}, rstd, a.dim(1), eps);
-    });
-}
-
-void rmsnorm_backward(Context& context, const Tensor& d_y, const Tensor& d_weight, const Tensor& d_out, const Tensor& y,
-                      const Tensor& weight, const Tensor& rstd) {
-    if (y.dim(0) == 0) return;
-    const LayerNormGradient norm{d_out, weight, d_weight, {}};
-    with_compute_type(y.dtype, [&]<class T>(T) { backward<T, 1, false>(context, d_y, {&norm, 1}, y, {}, rstd); });
 }
 
 }  // namespace ballast::cuda

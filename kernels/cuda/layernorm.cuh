@@ -1,11 +1,11 @@
-// LayerNorm of the residual stream as it is written and, with kCentred = false, RMSNorm: the same without mean and
-// bias. One warp a row, 8 rows a block.
+// LayerNorm of the residual stream as it is written and, with kCentred = false, RMSNorm: the same without a mean.
+// Biases may be absent. One warp a row, 8 rows a block.
 //   forward:  y = a + b + c, rounded; kNorms times out = (y - mean) rstd weight + bias, two passes for mean and
 //   variance
 //             (RMSNorm: out = y rstd weight, rstd from the mean of squares)
 //   backward: with n = (y - mean) rstd and g = d_out weight, for every norm in turn
 //     d_y += rstd (g - mean(g) - n mean(g n)),  d_weight += sum over rows of d_out n,  d_bias += sum over rows of d_out
-//             (RMSNorm: no mean(g), no d_bias)
+//             (RMSNorm: no mean(g))
 // a, b, c, y, out, d_out, d_y [rows, channels], weight, bias [channels] of T; all arithmetic, mean, rstd [rows],
 // d_weight, d_bias [channels] in Accumulator<T>. Saved for the backward pass: mean and rstd. Forward overwrites,
 // backward accumulates. No shared memory. Memory sees each byte once: forward (3 + 1 + kNorms) C sizeof(T) a row
@@ -62,7 +62,7 @@ __device__ __forceinline__ Pack<T, N> residual_at(const Residual<T>& r, int64_t 
     return y;
 }
 
-/// N elements a lane at once, kHeld packs of them in registers (0: y is read again). mean and bias are LayerNorm's.
+/// N elements a lane at once, kHeld packs of them in registers (0: y is read again). mean is LayerNorm's.
 template <class T, int N, int kHeld, int kNorms, bool kCentred>
 __global__ void layernorm_forward_kernel(Residual<T> residual, NormOutputs<T, kNorms> norms, Accumulator<T>* mean,
                                          Accumulator<T>* rstd, int64_t rows, int64_t channels, Accumulator<T> eps) {
@@ -109,7 +109,7 @@ __global__ void layernorm_forward_kernel(Residual<T> residual, NormOutputs<T, kN
         for (int k = 0; k < kNorms; ++k) {
             A out[N], w[N], b[N] = {};
             load(w, norms.weight[k] + c);
-            if constexpr (kCentred) load(b, norms.bias[k] + c);
+            if (norms.bias[k] != nullptr) load(b, norms.bias[k] + c);
             SIMT_UNROLL
             for (int i = 0; i < N; ++i) out[i] = (widen(y.v[i]) - m) * r * w[i] + b[i];
             store(norms.out[k] + begin + c, out);
@@ -166,12 +166,8 @@ __global__ void layernorm_backward_kernel(T* d_y, NormGradients<T, kNorms> norms
     }
 }
 
-/// What a norm has of partial sums: d_weight and d_bias, or d_weight alone.
-template <bool kCentred>
-inline constexpr int kParameters = kCentred ? 2 : 1;
-
-/// partials [gridDim.y, kNorms, kParameters, channels]: sums of each block's rows. A thread owns N columns; the loads
-/// of kRowsInFlight rows come before their sums, so that few threads keep memory busy.
+/// partials [gridDim.y, kNorms, 2, channels], of d_weight and d_bias: sums of each block's rows. A thread owns N
+/// columns; the loads of kRowsInFlight rows come before their sums, so that few threads keep memory busy.
 template <class T, int N, int kNorms, bool kCentred>
 __global__ void layernorm_parameters_kernel(Accumulator<T>* partials, NormGradients<T, kNorms> norms, const T* y,
                                             const Accumulator<T>* mean, const Accumulator<T>* rstd, int64_t rows,
@@ -210,11 +206,11 @@ __global__ void layernorm_parameters_kernel(Accumulator<T>* partials, NormGradie
     }
     SIMT_UNROLL
     for (int k = 0; k < kNorms; ++k) {
-        A* to = partials + (int64_t{blockIdx.y} * kNorms + k) * kParameters<kCentred> * channels + c;
+        A* to = partials + (int64_t{blockIdx.y} * kNorms + k) * 2 * channels + c;
         SIMT_UNROLL
         for (int i = 0; i < N; ++i) {
             to[i] = d_weight[k][i];
-            if constexpr (kCentred) to[channels + i] = d_bias[k][i];
+            to[channels + i] = d_bias[k][i];
         }
     }
 }

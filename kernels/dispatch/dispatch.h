@@ -32,12 +32,12 @@ inline void expect_reachable(const AttentionParams& p) {
 inline void expect_reachable(const AttentionGradients& d) {
     for (const Tensor* t : {&d.d_q, &d.d_k, &d.d_v, &d.d_sink_query, &d.d_sink_logit_H}) expect_reachable(*t);
 }
-inline void expect_reachable(std::span<const LayerNormOutput> norms) {
-    for (const LayerNormOutput& norm : norms)
+inline void expect_reachable(std::span<const NormOutput> norms) {
+    for (const NormOutput& norm : norms)
         for (const Tensor* t : {&norm.out_NC, &norm.weight_C, &norm.bias_C}) expect_reachable(*t);
 }
-inline void expect_reachable(std::span<const LayerNormGradient> norms) {
-    for (const LayerNormGradient& norm : norms)
+inline void expect_reachable(std::span<const NormGradient> norms) {
+    for (const NormGradient& norm : norms)
         for (const Tensor* t : {&norm.d_out_NC, &norm.weight_C, &norm.d_weight_C, &norm.d_bias_C}) expect_reachable(*t);
 }
 inline void expect_reachable(const Positions& positions) { expect_reachable(positions.rows); }

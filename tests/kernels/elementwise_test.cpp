@@ -185,9 +185,9 @@ TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
     CHECK_THROWS_AS(ops::add(context, a, a, b), InternalError);
     CHECK_THROWS_AS(ops::linear_forward(context, a, c, a, {}), InternalError);
     CHECK_THROWS_AS(ops::linear_forward(context, a, a, a, c), InternalError);
-    const std::vector<ops::LayerNormOutput> norms(3, {a, row, row});
+    const std::vector<ops::NormOutput> norms(3, {a, row, row});
     const auto norm = [&](const Tensor& y, const Tensor& x, const Tensor& added, size_t count) {
-        ops::residual_layernorm_forward(context, y, std::span(norms).first(count), row, row, x, added, {}, 1e-5);
+        ops::residual_norm_forward(context, y, std::span(norms).first(count), row, row, x, added, {}, 1e-5);
     };
     CHECK_THROWS_AS(norm({}, c, {}, 1), InternalError);  // shape
     CHECK_THROWS_AS(norm({}, a, a, 1), InternalError);   // a sum that goes nowhere
@@ -196,7 +196,8 @@ TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
     CHECK_THROWS_AS(ops::linear_gelu_forward(context, a, c, a, a, row, ops::Gelu::erf), InternalError);
     CHECK_THROWS_AS(ops::gelu_linear_backward(context, a, a, row, a, a, a.tensor().slice(1, 0, 2), a, ops::Gelu::erf),
                     InternalError);
-    CHECK_THROWS_AS(ops::residual_rmsnorm_forward(context, {}, a, row, c, {}, row, 1e-5), InternalError);
+    const std::vector<ops::NormOutput> bad_bias{{a, row, c}};
+    CHECK_THROWS_AS(ops::residual_norm_forward(context, {}, bad_bias, {}, row, a, {}, {}, 1e-5), InternalError);
     CHECK_THROWS_AS(ops::swiglu_forward(context, a, a), InternalError);
     CHECK_THROWS_AS(ops::sum(context, row, a), InternalError);
 }

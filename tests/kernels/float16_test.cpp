@@ -118,10 +118,10 @@ TEST_CASE("fp16 layernorm: sums and squares beyond 65504") {
         d_x(Dtype::f16, {N, C}, Values(N * C, 0.0)), d_weight(Dtype::f32, {C}, Values(C, 0.0)),
         d_bias(Dtype::f32, {C}, Values(C, 0.0));
     const LayerNormResult expected = reference_layernorm(x.get(), weight.get(), bias.get(), d_out.get(), 1e-5);
-    const ops::LayerNormOutput output{out, weight, bias};
-    const ops::LayerNormGradient gradient{d_out, weight, d_weight, d_bias};
-    ops::residual_layernorm_forward(context, {}, {&output, 1}, mean, rstd, x, {}, {}, 1e-5);
-    ops::layernorm_backward(context, d_x, {&gradient, 1}, x, mean, rstd);
+    const ops::NormOutput output{out, weight, bias};
+    const ops::NormGradient gradient{d_out, weight, d_weight, d_bias};
+    ops::residual_norm_forward(context, {}, {&output, 1}, mean, rstd, x, {}, {}, 1e-5);
+    ops::norm_backward(context, d_x, {&gradient, 1}, x, mean, rstd);
     check_close("out", out, expected.out);
     check_close("d_x", d_x, expected.d_x);
     check_error("d_weight", d_weight, expected.d_weight, 1e-4);

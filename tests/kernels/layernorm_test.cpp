@@ -39,16 +39,16 @@ struct LayerNormRun {
     }
     const TestTensor& stream() const { return terms == 1 ? a : y; }
     void forward(Context& context) {
-        std::vector<ops::LayerNormOutput> outputs;
+        std::vector<ops::NormOutput> outputs;
         for (const auto& n : norms) outputs.push_back({n->out, n->weight, n->bias});
         const Tensor absent;
-        ops::residual_layernorm_forward(context, terms > 1 ? y.tensor() : absent, outputs, mean_N, rstd_N, a,
-                                        terms > 1 ? b.tensor() : absent, terms > 2 ? c.tensor() : absent, kEps);
+        ops::residual_norm_forward(context, terms > 1 ? y.tensor() : absent, outputs, mean_N, rstd_N, a,
+                                   terms > 1 ? b.tensor() : absent, terms > 2 ? c.tensor() : absent, kEps);
     }
     void backward(Context& context) {
-        std::vector<ops::LayerNormGradient> gradients;
+        std::vector<ops::NormGradient> gradients;
         for (const auto& n : norms) gradients.push_back({n->d_out, n->weight, n->d_weight, n->d_bias});
-        ops::layernorm_backward(context, d_y, gradients, stream(), mean_N, rstd_N);
+        ops::norm_backward(context, d_y, gradients, stream(), mean_N, rstd_N);
     }
     /// Of the stream as it is stored: rounded.
     LayerNormResult reference(size_t k) const {
@@ -136,13 +136,12 @@ TEST_CASE("layernorm: fused gives the bits of its parts, in f32") {
         fused.backward(context);
         ops::add(context, parts.y, parts.a, parts.b, parts.c);
         for (const auto& n : parts.norms) {
-            const ops::LayerNormOutput output{n->out, n->weight, n->bias};
-            ops::residual_layernorm_forward(context, {}, {&output, 1}, parts.mean_N, parts.rstd_N, parts.y, {}, {},
-                                            kEps);
+            const ops::NormOutput output{n->out, n->weight, n->bias};
+            ops::residual_norm_forward(context, {}, {&output, 1}, parts.mean_N, parts.rstd_N, parts.y, {}, {}, kEps);
         }
         for (const auto& n : parts.norms) {
-            const ops::LayerNormGradient gradient{n->d_out, n->weight, n->d_weight, n->d_bias};
-            ops::layernorm_backward(context, parts.d_y, {&gradient, 1}, parts.y, parts.mean_N, parts.rstd_N);
+            const ops::NormGradient gradient{n->d_out, n->weight, n->d_weight, n->d_bias};
+            ops::norm_backward(context, parts.d_y, {&gradient, 1}, parts.y, parts.mean_N, parts.rstd_N);
         }
         CHECK(fused.bytes() == parts.bytes());
     }
@@ -154,9 +153,9 @@ TEST_CASE("layernorm: the sum may overwrite a term") {
         LayerNormRun apart(Dtype::f32, 9, C, 2), in_place(Dtype::f32, 9, C, 2);
         apart.forward(context);
         const auto& n = *in_place.norms[0];
-        const ops::LayerNormOutput output{n.out, n.weight, n.bias};
-        ops::residual_layernorm_forward(context, in_place.a, {&output, 1}, in_place.mean_N, in_place.rstd_N, in_place.a,
-                                        in_place.b, {}, kEps);
+        const ops::NormOutput output{n.out, n.weight, n.bias};
+        ops::residual_norm_forward(context, in_place.a, {&output, 1}, in_place.mean_N, in_place.rstd_N, in_place.a,
+                                   in_place.b, {}, kEps);
         CHECK(in_place.a.bytes() == apart.y.bytes());
         CHECK(n.out.bytes() == apart.norms[0]->out.bytes());
     }
@@ -191,6 +190,122 @@ TEST_CASE("layernorm: finite differences of terms, weights and biases", "[not_cu
             check_gradient("bias", n->bias, n->d_bias.get(), loss);
         }
     }
+}
+
+namespace {
+
+/// Every kind of the one op: centred or not, with a bias or not, one or two norms, one to three terms.
+struct NormKind {
+    bool centred, biased;
+    int terms;
+    size_t norms;
+};
+
+struct AnyNormRun {
+    AnyNormRun(NormKind of, Dtype dtype, int64_t N, int64_t C) : kind(of), run(dtype, N, C, of.terms, of.norms) {}
+    Tensor mean() const { return kind.centred ? run.mean_N.tensor() : Tensor(); }
+    void forward(Context& context) {
+        std::vector<ops::NormOutput> outputs;
+        for (const auto& n : run.norms)
+            outputs.push_back({n->out, n->weight, kind.biased ? n->bias.tensor() : Tensor()});
+        const Tensor absent;
+        ops::residual_norm_forward(context, run.terms > 1 ? run.y.tensor() : absent, outputs, mean(), run.rstd_N, run.a,
+                                   run.terms > 1 ? run.b.tensor() : absent, run.terms > 2 ? run.c.tensor() : absent,
+                                   kEps);
+    }
+    void backward(Context& context) {
+        std::vector<ops::NormGradient> gradients;
+        for (const auto& n : run.norms)
+            gradients.push_back({n->d_out, n->weight, n->d_weight, kind.biased ? n->d_bias.tensor() : Tensor()});
+        ops::norm_backward(context, run.d_y, gradients, run.stream(), mean(), run.rstd_N);
+    }
+    LayerNormResult reference(size_t k) const {
+        const auto& n = *run.norms[k];
+        const Values x = run.stream().get(), weight = n.weight.get(), d_out = n.d_out.get();
+        const Values bias = kind.biased ? n.bias.get() : Values(weight.size(), 0.0);
+        LayerNormResult r = reference_layernorm(x, weight, bias, d_out, kEps);
+        if (kind.centred) return r;
+        const RmsNormResult rms = reference_rmsnorm(x, weight, d_out, kEps);
+        r.rstd = rms.rstd, r.d_x = rms.d_x, r.d_weight = rms.d_weight;
+        for (size_t i = 0; i < r.out.size(); ++i) r.out[i] = rms.out[i] + bias[i % bias.size()];
+        return r;
+    }
+
+    NormKind kind;
+    LayerNormRun run;
+};
+
+void check_norm(AnyNormRun& any, Context& context) {
+    LayerNormRun& run = any.run;
+    INFO(run.a.tensor().describe() << (any.kind.centred ? ", centred" : "") << (any.kind.biased ? ", biased, " : ", ")
+                                   << run.terms << " terms, " << run.norms.size() << " norms");
+    any.forward(context);
+    Values d_y = run.d_y.get();
+    std::vector<LayerNormResult> expected;
+    for (size_t k = 0; k < run.norms.size(); ++k) {
+        const auto& n = *run.norms[k];
+        expected.push_back(any.reference(k));
+        check_close("out", n.out, expected[k].out);
+        d_y = sum(d_y, expected[k].d_x);
+        expected[k].d_weight = sum(n.d_weight.get(), expected[k].d_weight);
+        // An absent bias has no gradient: what stands where it would go stays.
+        expected[k].d_bias = any.kind.biased ? sum(n.d_bias.get(), expected[k].d_bias) : n.d_bias.get();
+    }
+    any.backward(context);
+    const double tight = run.acc == Dtype::f64 ? 1e-12 : 3e-6;
+    for (size_t k = 0; k < run.norms.size(); ++k) {
+        check_error("d_weight", run.norms[k]->d_weight, expected[k].d_weight, tight);
+        check_error("d_bias", run.norms[k]->d_bias, expected[k].d_bias, any.kind.biased ? tight : 0);
+    }
+    check_close("d_y", run.d_y, d_y, 2e-6, 1e-12);
+}
+
+template <class Check>
+void for_norm_kinds(Check&& check) {
+    for (bool centred : {true, false})
+        for (bool biased : {true, false})
+            for (int terms : {1, 2, 3})
+                for (size_t norms : {1, 2}) check(NormKind{centred, biased, terms, norms});
+}
+
+}  // namespace
+
+TEST_CASE("norm: every kind against the oracle") {
+    Context context(test_device(), 2);
+    for (Dtype dtype : compute_dtypes())
+        for_norm_kinds([&](NormKind kind) {
+            for (const auto& [N, C] : {std::pair<int64_t, int64_t>{7, 63}, {65, 64}, {3, 2056}}) {
+                AnyNormRun run(kind, dtype, N, C);
+                check_norm(run, context);
+            }
+        });
+}
+
+TEST_CASE("norm: finite differences of every kind", "[not_cuda]") {
+    const int64_t N = 3, C = 10;
+    Context context(test_device(), 1);
+    for_norm_kinds([&](NormKind kind) {
+        AnyNormRun any(kind, Dtype::f64, N, C);
+        LayerNormRun& run = any.run;
+        const auto loss = [&] {
+            any.forward(context);
+            double total = 0;
+            for (const auto& n : run.norms) total += dot(n->out.get(), n->d_out.get());
+            return total;
+        };
+        loss();
+        run.d_y.set(Values(static_cast<size_t>(N * C), 0.0));
+        for (const auto& n : run.norms)
+            for (TestTensor* d : {&n->d_weight, &n->d_bias}) d->set(Values(static_cast<size_t>(C), 0.0));
+        any.backward(context);
+        check_gradient("a", run.a, run.d_y.get(), loss);
+        if (run.terms > 1) check_gradient("b", run.b, run.d_y.get(), loss);
+        if (run.terms > 2) check_gradient("c", run.c, run.d_y.get(), loss);
+        for (const auto& n : run.norms) {
+            check_gradient("weight", n->weight, n->d_weight.get(), loss);
+            if (kind.biased) check_gradient("bias", n->bias, n->d_bias.get(), loss);
+        }
+    });
 }
 
 TEST_CASE("layernorm: the same bits for any number of threads") {

@@ -200,3 +200,21 @@ TEST_CASE("linear_gelu: a recording reads what memory holds when it is replayed"
         }
     }
 }
+
+TEST_CASE("linear_gelu: without biases, the bits of biases that are 0 and no gradient of theirs") {
+    for (Dtype dtype : compute_dtypes())
+        for (auto kind : {ops::Gelu::tanh, ops::Gelu::erf}) {
+            Context context(test_device(), 2);
+            MlpRun with(dtype, 9, 16, 24, 8), without(dtype, 9, 16, 24, 8);
+            with.up_bias.set(Values(24, 0.0));
+            with.forward(context, kind);
+            with.backward(context, kind);
+            ops::linear_gelu_forward(context, without.hidden, without.pre, without.x, without.up, {}, kind);
+            ops::gelu_linear_backward(context, without.d_pre, without.d_down, {}, without.d_out, without.hidden,
+                                      without.pre, without.down, kind);
+            check_error("pre", without.pre, with.pre.get(), 0);
+            check_error("hidden", without.hidden, with.hidden.get(), 0);
+            check_error("d_pre", without.d_pre, with.d_pre.get(), 0);
+            check_error("d_weight", without.d_down, with.d_down.get(), 0);
+        }
+}

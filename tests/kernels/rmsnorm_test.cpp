@@ -28,10 +28,14 @@ struct RmsNormRun {
     const TestTensor& stream() const { return add ? y : x; }
     void forward(Context& context) {
         const Tensor absent;
-        ops::residual_rmsnorm_forward(context, add ? y.tensor() : absent, out, rstd_N, x, add ? b.tensor() : absent,
-                                      weight, kEps);
+        const ops::NormOutput norm{out, weight, absent};
+        ops::residual_norm_forward(context, add ? y.tensor() : absent, {&norm, 1}, absent, rstd_N, x,
+                                   add ? b.tensor() : absent, absent, kEps);
     }
-    void backward(Context& context) { ops::rmsnorm_backward(context, d_x, d_weight, d_out, stream(), weight, rstd_N); }
+    void backward(Context& context) {
+        const ops::NormGradient norm{d_out, weight, d_weight, {}};
+        ops::norm_backward(context, d_x, {&norm, 1}, stream(), {}, rstd_N);
+    }
 
     Dtype acc;
     bool add;

@@ -177,6 +177,25 @@ TEST_CASE("qkv_split_rope: finite differences", "[not_cuda]") {
     }
 }
 
+TEST_CASE("rope: heads at odd distances, which no pack of 16 bytes may cross") {
+    const int64_t B = 2, T = 6, H = 3, D = 64, R = 16;
+    for (Dtype dtype : compute_dtypes()) {
+        Context context(test_device(), 2);
+        TestTensor table(accumulation_dtype(dtype), {16, R});
+        ops::rope_table(context, table, kBase);
+        TestTensor wide(dtype, {B, T, H, D + 1}, normal(B * T * H * (D + 1), "wide")), out(dtype, {B, T, H, D}),
+            x(dtype, {B, T, H, D});
+        const Tensor odd = wide.tensor().slice(3, 1, D + 1);
+        ops::copy(context, x, odd);
+        const Values expected = rotated(x.get(), T, H, D, R, {});
+        ops::rope_forward(context, out, odd, table, {});
+        check_close("out", out, expected);
+        ops::rope_forward(context, odd, x, table, {});
+        ops::copy(context, x, odd);
+        CHECK(x.bytes() == out.bytes());
+    }
+}
+
 TEST_CASE("rope: positions from the device, one a token") {
     const int64_t B = 3, T = 6, H = 2, P = 24, last = 21;
     const std::vector<int32_t> given = scattered_positions(B * T);
