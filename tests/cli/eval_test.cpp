@@ -155,3 +155,18 @@ TEST_CASE("cli: a report measures nothing that it could not write") {
     refuse_at_once("report " + run.file("run") + " -o " + run.file("r.html") + with_text(run), {"run/eval"});
     CHECK_FALSE(fs::exists(run.file("r.html")));
 }
+
+TEST_CASE("cli: paths that cannot be looked at are the user's mistake") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1"));
+    fs::create_symlink("loop", run.file("loop"));
+    const std::string text = with_text(run);
+    for (const std::string& path : {run.file("loop"), run.file(std::string(300, 'x'))})
+        for (const std::string& command : {"eval streaming " + path + text, "eval table " + path + text,
+                                           "report " + path + " -o " + run.file("r.html"), "watch " + path}) {
+            const Outcome outcome = ballast_with(command);
+            CAPTURE(command, outcome.out, outcome.err);
+            CHECK(outcome.code == 2);
+            CHECK_THAT(outcome.err, !ContainsSubstring("a fault of Ballast"));
+        }
+}
