@@ -210,7 +210,7 @@ tests_of() {   # ROOM: every test that runs on a device, on this one
 sanitizer() {   # TOOL: on every wrapper of sm_80 and a few ops
   sanitize "$1" bin/simt_conformance --small "$work/sanitized.txt"
   BALLAST_TEST_DEVICE=$backend sanitize "$1" bin/test_kernels \
-    'attention: strided views,embedding: rows by id*,layernorm: against the oracle*,add: two or*,qkv_split_rope: head-major*'
+    'attention: strided views,embedding: rows by id*,layernorm: against the oracle*,add: two or*,qkv_split_rope: every layout*'
 }
 sanitize() {
   local code=0 log tool=$1
