@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -22,6 +23,8 @@ bool is_output_error(const std::error_code& code) {
         if (code == error) return true;
     return code.value() == EDQUOT;
 }
+
+bool output_may_be_lost = false;
 
 }  // namespace
 
@@ -52,6 +55,11 @@ int report_ending(const std::string& program, const Ending& ending) {
     return ending.code;
 }
 
+void let_output_be_lost() {
+    output_may_be_lost = true;
+    std::signal(SIGPIPE, SIG_IGN);
+}
+
 int run_program(const std::string& program, const std::function<int()>& body) {
     int code = exit_code::kDone;
     try {
@@ -59,6 +67,7 @@ int run_program(const std::string& program, const std::function<int()>& body) {
     } catch (const std::exception& error) {
         return report_ending(program, ending_of(error));
     }
+    if (output_may_be_lost) return code;
     std::cout.flush();
     if (std::cout && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
     return report_ending(program, {code != exit_code::kDone ? code : exit_code::kUserMistake,

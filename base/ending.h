@@ -30,4 +30,8 @@ int report_ending(const std::string& program, const Ending& ending);
 /// standard output.
 int run_program(const std::string& program, const std::function<int()>& body);
 
+/// For work that is worth more than what it prints (training): a standard output that nobody reads any more, or that is
+/// on a full disk, ends neither the work nor, with run_program(), in another exit code.
+void let_output_be_lost();
+
 }  // namespace ballast

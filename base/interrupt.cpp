@@ -68,6 +68,4 @@ void leave_interrupts_to_main_thread() {
     ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-void ignore_broken_pipes() { std::signal(SIGPIPE, SIG_IGN); }
-
 }  // namespace ballast

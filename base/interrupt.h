@@ -1,4 +1,4 @@
-// Signals that are a wish to stop at the next good moment, and one that must not end a training.
+// Signals that are a wish to stop at the next good moment.
 #pragma once
 
 namespace ballast {
@@ -21,9 +21,5 @@ class InterruptGuard {
 
 /// Blocks the same signals in the calling thread, so that the main thread gets them.
 void leave_interrupts_to_main_thread();
-
-/// For work that is worth more than what it prints: a standard output that nobody reads any more is an error of the
-/// write, not the end.
-void ignore_broken_pipes();
 
 }  // namespace ballast

@@ -7,6 +7,7 @@
 
 #include "base/child_process.h"
 #include "base/config_toml.h"
+#include "base/ending.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
@@ -108,7 +109,7 @@ void train_command(const Options& options) {
     }
     if (options.config.empty())
         throw UserError("which run? give a config, e.g. ballast train configs/pythia/160m.toml");
-    ignore_broken_pipes();
+    let_output_be_lost();
     RunConfig config = RunConfig::load(options.config, options.settings);
     config.validate();
     RunData data = RunData::open(config.data);

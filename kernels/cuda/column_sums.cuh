@@ -9,15 +9,15 @@
 namespace ballast::cuda {
 
 /// Rows [begin(i), begin(i) + per_block) belong to partial sum i. Cut by shape alone: 128 partial sums keep an H100's
-/// 132 multiprocessors busy and cost little to add up.
+/// 132 multiprocessors busy and cost little to add up. `at_least`: rows that a block is worth.
 struct RowBlocks {
     int64_t rows, per_block, blocks;
 
-    explicit RowBlocks(int64_t count)
-        : rows(count), per_block(std::max<int64_t>(4, ceil_div(count, 128))), blocks(ceil_div(count, per_block)) {}
+    explicit RowBlocks(int64_t count, int64_t at_least = 4)
+        : rows(count), per_block(std::max(at_least, ceil_div(count, 128))), blocks(ceil_div(count, per_block)) {}
 };
 
-inline constexpr int kColumnWarps = 8, kColumnRowsInFlight = 4;
+inline constexpr int kColumnWarps = 8, kColumnRowsInFlight = 4, kColumnRows = kColumnWarps * kColumnRowsInFlight;
 
 /// partials [gridDim.y, width]: sums of each block's rows of x [rows, width]. A lane owns N columns; the block's rows
 /// are dealt to its warps in turn.
@@ -61,14 +61,14 @@ inline dim3 column_grid(const RowBlocks& blocks, int64_t width, int per_thread) 
 /// Scratch memory of add_column_sums().
 template <class A>
 size_t column_sums_bytes(int64_t rows, int64_t width) {
-    return static_cast<size_t>(RowBlocks(rows).blocks * width) * sizeof(A);
+    return static_cast<size_t>(RowBlocks(rows, kColumnRows).blocks * width) * sizeof(A);
 }
 
 /// sums[c] += sum over rows of x[n][c]; `memory` holds column_sums_bytes().
 template <class T>
 void add_column_sums(Context& context, Accumulator<T>* sums, const T* x, int64_t rows, int64_t width, void* memory) {
     if (rows == 0 || width == 0) return;
-    const RowBlocks blocks(rows);
+    const RowBlocks blocks(rows, kColumnRows);
     auto* partials = static_cast<Accumulator<T>*>(memory);
     const auto run = [&](auto n) {
         constexpr int N = n;

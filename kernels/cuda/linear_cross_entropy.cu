@@ -57,8 +57,8 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
         with_compute_type(x.dtype, [&]<class T>(T) {
             using A = Accumulator<T>;
             const auto run = [&](auto n) {
-                launch(cross_entropy_kernel<T, n>, grid_of(count, 1), kCrossEntropyThreads, {}, context.stream(),
-                       data_of<A>(losses) + first, d_x.empty() ? nullptr : static_cast<T*>(gradient),
+                launch(cross_entropy_kernel<T, n>, grid_of(count, 1), cross_entropy_threads(vocabulary / n), {},
+                       context.stream(), data_of<A>(losses) + first, d_x.empty() ? nullptr : static_cast<T*>(gradient),
                        static_cast<const A*>(logits), data_of<const int32_t>(targets) + first,
                        static_cast<int32_t>(vocabulary), loss_factor, data_of<const ops::StepScalars>(scalars));
             };

@@ -4,13 +4,19 @@
 // A thread takes N neighbours at a time, 16 bytes of the gradient, and rescales its sum at most once for them.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/cuda/common.cuh"
 #include "kernels/ops.h"
 #include "kernels/simt/ptx.cuh"
 
 namespace ballast::cuda {
 
+/// Threads of a row's block: 1,024, or fewer whole warps where the row has fewer packs.
 inline constexpr int kCrossEntropyThreads = 1024;
+inline int cross_entropy_threads(int64_t packs) {
+    return static_cast<int>(std::min<int64_t>(kCrossEntropyThreads, ceil_div(packs, kWarpSize) * kWarpSize));
+}
 
 /// e^(x - shift). Products of 16-bit operands do not deserve more than the GPU's own 2^x.
 template <class T>
@@ -50,10 +56,10 @@ struct SumOfExp {
     }
 };
 
-/// The sum over a block of kCrossEntropyThreads, in every thread; `warps` is shared memory for 32 of them.
+/// The sum over a block of whole warps, in every thread; `warps` is shared memory for 32 of them. `none`: of nothing.
 template <class T>
-__device__ __forceinline__ SumOfExp<T> block_sum_of_exp(SumOfExp<T> total, SumOfExp<T>* warps) {
-    static_assert(kCrossEntropyThreads == kWarpSize * kWarpSize);
+__device__ __forceinline__ SumOfExp<T> block_sum_of_exp(SumOfExp<T> total, const SumOfExp<T>& none,
+                                                        SumOfExp<T>* warps) {
     const auto over_warp = [&] {
         SIMT_UNROLL
         for (int lanes = 16; lanes > 0; lanes /= 2)
@@ -63,7 +69,8 @@ __device__ __forceinline__ SumOfExp<T> block_sum_of_exp(SumOfExp<T> total, SumOf
     over_warp();
     if (threadIdx.x % kWarpSize == 0) warps[threadIdx.x / kWarpSize] = total;
     __syncthreads();
-    total = warps[threadIdx.x % kWarpSize];
+    const unsigned lane = threadIdx.x % kWarpSize;
+    total = lane < blockDim.x / kWarpSize ? warps[lane] : none;
     over_warp();
     return total;
 }
@@ -79,36 +86,34 @@ __global__ void __launch_bounds__(kCrossEntropyThreads)
     using A = Accumulator<T>;
     SIMT_SHARED(SumOfExp<T>, warps, [kWarpSize]);
     const int64_t row = blockIdx.x;
-    const int32_t target = targets[row], packs = vocabulary / N;
+    const int32_t target = targets[row], packs = vocabulary / N, threads = static_cast<int32_t>(blockDim.x);
     const A* in = logits + row * vocabulary;
     T* out = gradient == nullptr ? nullptr : gradient + row * vocabulary;
     if (target < 0) {  // the same for the whole block
         if (threadIdx.x == 0) losses[row] = 0;
         const A zeros[N] = {};
         if (out == nullptr) return;
-        for (int32_t p = static_cast<int32_t>(threadIdx.x); p < packs; p += kCrossEntropyThreads)
-            store(out + int64_t{p} * N, zeros);
+        for (int32_t p = static_cast<int32_t>(threadIdx.x); p < packs; p += threads) store(out + int64_t{p} * N, zeros);
         return;
     }
     const A lowest = static_cast<A>(-1e38);  // not -inf: exp(-inf + inf) is NaN; nor what times log2(e) is
     const A target_logit = target < vocabulary ? in[target] : static_cast<A>(NAN);
-    SumOfExp<T> total{lowest, 0};
+    const SumOfExp<T> none{lowest, 0};
+    SumOfExp<T> total = none;
     SIMT_UNROLL_BY(4)
-    for (int32_t p = static_cast<int32_t>(threadIdx.x); p < packs; p += kCrossEntropyThreads) {
+    for (int32_t p = static_cast<int32_t>(threadIdx.x); p < packs; p += threads) {
         A x[N];
         load(x, in + int64_t{p} * N);
         total.add(x);
     }
-    total = block_sum_of_exp(total, warps);
+    total = block_sum_of_exp(total, none, warps);
     if (threadIdx.x == 0) losses[row] = log_of(total.sum) + (total.maximum - target_logit);
     if (out == nullptr) return;
     const A scale = static_cast<A>(loss_factor * (scalars == nullptr ? 1.0 : scalars->loss_scale));
     const A factor = scale / total.sum;
-    const int32_t rounds =
-        (packs - 1 - static_cast<int32_t>(threadIdx.x) + kCrossEntropyThreads) / kCrossEntropyThreads;
+    const int32_t rounds = (packs - 1 - static_cast<int32_t>(threadIdx.x) + threads) / threads;
     SIMT_UNROLL_BY(4)
-    for (int32_t p = static_cast<int32_t>(threadIdx.x) + (rounds - 1) * kCrossEntropyThreads; p >= 0;
-         p -= kCrossEntropyThreads) {
+    for (int32_t p = static_cast<int32_t>(threadIdx.x) + (rounds - 1) * threads; p >= 0; p -= threads) {
         A x[N];
         load(x, in + int64_t{p} * N);
         SIMT_UNROLL

@@ -64,7 +64,7 @@ void sums_of_squares(Context& context, const Tensor& sum_of_squares, const Tenso
             launch(sums_of_squares_kernel<A>, grid_of(table.layout.pieces, 1), kOptimizerThreads, {}, context.stream(),
                    partials, data_of<const A>(gradients), table.pieces);
     });
-    launch(parameter_sums_kernel, grid_of(table.layout.parameters, 1), kOptimizerThreads, {}, context.stream(),
+    launch(parameter_sums_kernel, grid_of(table.layout.parameters, 1), kWarpSize, {}, context.stream(),
            data_of<double>(sum_of_squares), partials, table.first_piece);
 }
 

@@ -47,14 +47,13 @@ __global__ void sums_of_squares_kernel(double* partials, const A* gradients, con
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-/// Block p: sums[p] = the partials of parameter p, by a tree of fixed shape. first_piece [parameters + 1].
+/// Block p, one warp: sums[p] = the partials of parameter p, by a tree of fixed shape. first_piece [parameters + 1].
 static __global__ void parameter_sums_kernel(double* sums, const double* partials, const int32_t* first_piece) {
-    SIMT_SHARED(double, warps, [kWarpSize]);
     const int32_t begin = first_piece[blockIdx.x], end = first_piece[blockIdx.x + 1];
     double sum = 0;
-    SIMT_UNROLL_BY(4)
-    for (int32_t i = begin + static_cast<int32_t>(threadIdx.x); i < end; i += kOptimizerThreads) sum += partials[i];
-    sum = block_sum(sum, warps);
+    SIMT_UNROLL_BY(8)
+    for (int32_t i = begin + static_cast<int32_t>(threadIdx.x); i < end; i += kWarpSize) sum += partials[i];
+    sum = warp_sum(sum);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 

@@ -65,7 +65,7 @@ TEST_CASE("ending: closed standard streams do not become files of ours") {
     }
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
-    CHECK(WEXITSTATUS(status) == 3);
+    CHECK(WEXITSTATUS(status) >= 3);  // what started the tests may have left files open
     CHECK(fs::file_size(folder.file("file")) == 0);
 }
 

@@ -27,7 +27,7 @@ TEST_CASE("cli: exit code 2 for paths that the file system refuses") {
     const TemporaryFolder folder;
     std::filesystem::create_symlink("circle", folder.file("circle"));
     for (const std::string& path : {folder.file("circle"), folder.file(std::string(300, 'x'))})
-        for (const std::string command :
+        for (const std::string& command :
              {"eval streaming {} --text " + path, std::string("watch {}"), "export {} " + folder.file("out"),
               std::string("report {}"), std::string("data info {}"), std::string("train {}")}) {
             const Outcome outcome = ballast_with(fmt::format(fmt::runtime(command), path));
