@@ -337,13 +337,22 @@ TEST_CASE("lines that the disk refuses leave whole lines behind, and training go
     observer.step = [&](const train::StepMetrics& m) {
         if (m.step == 12) limit(unlimited.rlim_cur);
     };
-    observer.warning = [&](const std::string& text) { warnings.push_back(text); };
+    bool lost_lines = false;
+    observer.warning = [&](const std::string& text) {
+        warnings.push_back(text);
+        lost_lines |= text.find("metrics.jsonl: File too large") != std::string::npos;
+    };
     f.config.checkpoint.every = 10;  // one that cannot be saved, and the last one that can
     CHECK(f.run("a", StartMode::fresh, observer) == RunStatus::finished);
     std::signal(SIGXFSZ, previous);
-    REQUIRE(warnings.size() == 2);
-    CHECK_THAT(warnings[0], ContainsSubstring("metrics.jsonl: File too large") && ContainsSubstring("training goes on"));
-    CHECK_THAT(warnings[1], ContainsSubstring("step 10 was not saved"));
+    // A line that happens to be shorter may fit after one that did not: then there is another warning.
+    std::erase_if(warnings, [](const std::string& text) {
+        return text.find("metrics.jsonl: File too large") != std::string::npos &&
+               text.find("training goes on") != std::string::npos;
+    });
+    CHECK(lost_lines);
+    REQUIRE(warnings.size() == 1);
+    CHECK_THAT(warnings[0], ContainsSubstring("step 10 was not saved"));
     CHECK(train::RunDirectory(f.folder / "a").checkpoint_steps() == std::vector<int64_t>{20});
     CHECK(f.metrics("a").back()["step"] == 20);
 }
