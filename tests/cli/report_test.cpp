@@ -55,7 +55,8 @@ TEST_CASE("cli: a report measures what is missing, once") {
 
     succeed(run.train("a", "--resume --set train.steps=14"));  // a newer checkpoint: measured again
     succeed(report + with_text(run));
-    for (const auto& cell : data_of(run.file("report.html"))["runs"][0]["measurements"]) CHECK(cell["step"] == 14);
+    const nlohmann::json newer = data_of(run.file("report.html"))["runs"][0]["measurements"];
+    for (const auto& cell : newer) CHECK(cell["step"] == 14);
     CHECK(leftovers(run.folder.path()).empty());
 
     succeed(run.train("a", "--overwrite"));
