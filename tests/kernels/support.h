@@ -225,11 +225,13 @@ inline void check_gradient(const char* name, TestTensor& x, const Values& gradie
 
 inline double dot(const Values& a, const Values& b) { return std::inner_product(a.begin(), a.end(), b.begin(), 0.0); }
 
-/// Runs `outputs(context)` with several thread counts; the bytes it returns must never differ.
+/// Runs `outputs(context)` with several thread counts; the bytes it returns must never differ. A GPU's kernels do not
+/// use the threads: there it is run twice.
 inline void check_thread_counts(const std::function<std::string(Context&)>& outputs) {
     Context one(test_device(), 1);
     const std::string expected = outputs(one);
     for (int threads : {2, 3, 5}) {
+        if (threads > 2 && test_device() != Device::cpu) break;
         Context context(test_device(), threads);
         INFO(threads << " threads");
         CHECK(outputs(context) == expected);
