@@ -168,30 +168,6 @@ TEST_CASE("layernorm: a large mean costs no digits of the variance") {
     check_error("rstd", run.rstd_N, run.reference(0).rstd, 1e-5);
 }
 
-TEST_CASE("layernorm: finite differences of terms, weights and biases", "[not_cuda]") {
-    for (size_t norms : {1, 2}) {
-        const int64_t N = 5, C = 17;
-        LayerNormRun run(Dtype::f64, N, C, 3, norms);
-        Context context(test_device(), 1);
-        const auto loss = [&] {
-            run.forward(context);
-            double total = 0;
-            for (const auto& n : run.norms) total += dot(n->out.get(), n->d_out.get());
-            return total;
-        };
-        loss();
-        run.d_y.set(Values(static_cast<size_t>(N * C), 0.0));
-        for (const auto& n : run.norms)
-            for (TestTensor* d : {&n->d_weight, &n->d_bias}) d->set(Values(static_cast<size_t>(C), 0.0));
-        run.backward(context);
-        for (TestTensor* term : {&run.a, &run.b, &run.c}) check_gradient("a term", *term, run.d_y.get(), loss);
-        for (const auto& n : run.norms) {
-            check_gradient("weight", n->weight, n->d_weight.get(), loss);
-            check_gradient("bias", n->bias, n->d_bias.get(), loss);
-        }
-    }
-}
-
 namespace {
 
 /// Every kind of the one op: centred or not, with a bias or not, one or two norms, one to three terms.
