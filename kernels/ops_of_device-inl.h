@@ -39,7 +39,7 @@ void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weig
 void swiglu_forward(Context&, const Tensor& out_NF, const Tensor& gate_up_N2F);
 void swiglu_backward(Context&, const Tensor& d_gate_up_N2F, const Tensor& d_out_NF, const Tensor& gate_up_N2F);
 
-void rope_table(Context&, const Tensor& table_PR, double base);
+void rope_table(Context&, const Tensor& table_PR, std::span<const double> inv_freq, double attention_factor);
 void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, const Positions& positions);
 void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, const Tensor& table_PR,
                    const Positions& positions);
