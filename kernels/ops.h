@@ -187,6 +187,9 @@ size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs&);
 
 /// weights acc [B,H,T,S] = P' itself, for measuring attention on short sequences (never used in training).
 void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+/// logits acc [B,H,T,S] = scale q k^T + bias, what the softmax is taken of; -inf where the mask hides the key. For measuring
+/// too, and the same for every normaliser.
+void attention_logits(Context&, const Tensor& logits_BHTS, const AttentionInputs&, const AttentionParams&);
 
 // ---- A step's scalars -----------------------------------------------------------------------------------------------
 

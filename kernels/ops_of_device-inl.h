@@ -55,6 +55,7 @@ void attention_backward(Context&, const AttentionGradients&, const Tensor& d_out
 size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs&);
 void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_BHT, const AttentionInputs&,
                        const AttentionParams&);
+void attention_logits(Context&, const Tensor& logits_BHTS, const AttentionInputs&, const AttentionParams&);
 
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
                           const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_factor,
