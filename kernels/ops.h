@@ -228,6 +228,12 @@ void cast(Context&, const Tensor& out, const Tensor& in);
 void copy(Context&, const Tensor& out, const Tensor& in);
 /// out f64 [1] = sum of x (acc, contiguous) over fixed blocks.
 void sum(Context&, const Tensor& out_1, const Tensor& x);
+/// out = min(max(x, -limit), limit), NaN where x is: MPT's clip_qkv, taken of the whole QKV before its split. limit >= 0 is
+/// first rounded to x's dtype. All x, same shape, contiguous; out may be x where nothing has to be kept.
+void clamp_forward(Context&, const Tensor& out, const Tensor& x, double limit);
+/// d_x = d_out where -limit <= x <= limit, else 0: PyTorch's convention. x has to be kept from before clamping, since
+/// afterwards what was clipped and what stood exactly at the limit look the same. d_x may be d_out.
+void clamp_backward(Context&, const Tensor& d_x, const Tensor& d_out, const Tensor& x, double limit);
 
 // ---- Optimiser ------------------------------------------------------------------------------------------------------
 

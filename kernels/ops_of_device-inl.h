@@ -66,6 +66,9 @@ void add(Context&, const Tensor& out, const Tensor& a, const Tensor& b, const Te
 void cast(Context&, const Tensor& out, const Tensor& in);
 void copy(Context&, const Tensor& out, const Tensor& in);
 void sum(Context&, const Tensor& out_1, const Tensor& x);
+/// The limit as x's dtype holds it.
+void clamp_forward(Context&, const Tensor& out, const Tensor& x, double limit);
+void clamp_backward(Context&, const Tensor& d_x, const Tensor& d_out, const Tensor& x, double limit);
 
 /// What the device's kernels read of the parameters.
 DeviceBuffer parameter_table(Context&, std::span<const ParameterSpan> spans);
