@@ -191,6 +191,16 @@ void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_B
 /// too, and the same for every normaliser.
 void attention_logits(Context&, const Tensor& logits_BHTS, const AttentionInputs&, const AttentionParams&);
 
+// ---- A gate for every head ------------------------------------------------------------------------------------------
+
+/// out = x sigmoid(gate), a number a head and token ("Gated Attention for Large Language Models", Qiu et al. 2025,
+/// arXiv:2505.06708: headwise, after the weighted values). out, x x [B,T,H,D], gate x [B,T,H], all contiguous. out may be x.
+void head_gate_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& gate_BTH);
+/// d_x = d_out sigmoid(gate); d_gate = sigmoid'(gate) sum over D of d_out x. Needs x from before the gate, which attention's
+/// backward pass keeps anyway as its out, and gate; the gated out is only what the next layer keeps. d_x may be d_out.
+void head_gate_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_gate_BTH, const Tensor& d_out_BTHD,
+                        const Tensor& x_BTHD, const Tensor& gate_BTH);
+
 // ---- A step's scalars -----------------------------------------------------------------------------------------------
 
 /// What changes from step to step lives on the device, so that a whole step can become a CUDA graph. The host writes

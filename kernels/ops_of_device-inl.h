@@ -57,6 +57,10 @@ void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_B
                        const AttentionParams&);
 void attention_logits(Context&, const Tensor& logits_BHTS, const AttentionInputs&, const AttentionParams&);
 
+void head_gate_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& gate_BTH);
+void head_gate_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_gate_BTH, const Tensor& d_out_BTHD,
+                        const Tensor& x_BTHD, const Tensor& gate_BTH);
+
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
                           const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_factor,
                           const Tensor& scalars);
