@@ -101,9 +101,11 @@ void swiglu_backward(Context&, const Tensor& d_gate_up_N2F, const Tensor& d_out_
 
 // ---- Rotary position embedding --------------------------------------------------------------------------------------
 
-/// Fills table acc [P, R]: row p holds cos(p f_i) for i < R/2, then sin(p f_i), f_i = base^(-2i/R), computed in double.
-/// R is the number of rotated dims of a head (even).
-void rope_table(Context&, const Tensor& table_PR, double base);
+/// Fills table acc [P,R], computed in double: row p holds a cos(p f_i) for i < R/2, then a sin(p f_i). R is the number of
+/// rotated dims of a head (even), f_i = inv_freq[i] radians a position; inv_freq is the host's. Plain rotary embedding
+/// (Su et al. 2021) has f_i = base^(-2i/R) and a = 1. What stretches the context changes the frequencies, and YaRN (Peng
+/// et al. 2023, section 3.4) also a, the attention factor, by which rotated q and k grow.
+void rope_table(Context&, const Tensor& table_PR, std::span<const double> inv_freq, double attention_factor);
 
 /// Where the tokens of a call stand. Token t of every sequence: min(first + t, last). With `rows`, i32 [B,T] on the
 /// device, token t of sequence b: min(rows[b][t], last), read when the op runs, so that sequences of unequal length share
@@ -115,11 +117,11 @@ struct Positions {
 };
 
 /// out = x with the first R dims of every head rotated the NeoX way: z cos + rotate_half(z) sin, rotate_half(z) =
-/// concat(-z[R/2:], z[:R/2]). x, out x [B,T,H,D], any strides with a contiguous last dim; out may be x.
+/// concat(-z[R/2:], z[:R/2]); cos and sin carry the table's a. x, out x [B,T,H,D], any strides with a contiguous last dim; out may be x.
 /// An absent table copies. Every position must be a row of the table; one of `rows` that is not is an InternalError on
 /// the CPU, and a GPU fills the rotated dims with NaN.
 void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, const Positions& positions);
-/// d_x = d_out rotated back (the rotation is orthogonal). d_x may be d_out.
+/// d_x = d_out rotated back, times the table's a: the transpose of a R is a R^T. d_x may be d_out.
 void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, const Tensor& table_PR,
                    const Positions& positions);
 
@@ -185,6 +187,19 @@ size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs&);
 
 /// weights acc [B,H,T,S] = P' itself, for measuring attention on short sequences (never used in training).
 void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+/// logits acc [B,H,T,S] = scale q k^T + bias, what the softmax is taken of; -inf where the mask hides the key. For measuring
+/// too, and the same for every normaliser.
+void attention_logits(Context&, const Tensor& logits_BHTS, const AttentionInputs&, const AttentionParams&);
+
+// ---- A gate for every head ------------------------------------------------------------------------------------------
+
+/// out = x sigmoid(gate), a number a head and token ("Gated Attention for Large Language Models", Qiu et al. 2025,
+/// arXiv:2505.06708: headwise, after the weighted values). out, x x [B,T,H,D], gate x [B,T,H], all contiguous. out may be x.
+void head_gate_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& gate_BTH);
+/// d_x = d_out sigmoid(gate); d_gate = sigmoid'(gate) sum over D of d_out x. Needs x from before the gate, which attention's
+/// backward pass keeps anyway as its out, and gate; the gated out is only what the next layer keeps. d_x may be d_out.
+void head_gate_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_gate_BTH, const Tensor& d_out_BTHD,
+                        const Tensor& x_BTHD, const Tensor& gate_BTH);
 
 // ---- A step's scalars -----------------------------------------------------------------------------------------------
 
@@ -223,6 +238,12 @@ void cast(Context&, const Tensor& out, const Tensor& in);
 void copy(Context&, const Tensor& out, const Tensor& in);
 /// out f64 [1] = sum of x (acc, contiguous) over fixed blocks.
 void sum(Context&, const Tensor& out_1, const Tensor& x);
+/// out = min(max(x, -limit), limit), NaN where x is: MPT's clip_qkv, taken of the whole QKV before its split. limit >= 0 is
+/// first rounded to x's dtype. All x, same shape, contiguous; out may be x where nothing has to be kept.
+void clamp_forward(Context&, const Tensor& out, const Tensor& x, double limit);
+/// d_x = d_out where -limit <= x <= limit, else 0: PyTorch's convention. x has to be kept from before clamping, since
+/// afterwards what was clipped and what stood exactly at the limit look the same. d_x may be d_out.
+void clamp_backward(Context&, const Tensor& d_x, const Tensor& d_out, const Tensor& x, double limit);
 
 // ---- Optimiser ------------------------------------------------------------------------------------------------------
 

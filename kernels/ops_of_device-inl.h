@@ -39,7 +39,7 @@ void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weig
 void swiglu_forward(Context&, const Tensor& out_NF, const Tensor& gate_up_N2F);
 void swiglu_backward(Context&, const Tensor& d_gate_up_N2F, const Tensor& d_out_NF, const Tensor& gate_up_N2F);
 
-void rope_table(Context&, const Tensor& table_PR, double base);
+void rope_table(Context&, const Tensor& table_PR, std::span<const double> inv_freq, double attention_factor);
 void rope_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& table_PR, const Positions& positions);
 void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, const Tensor& table_PR,
                    const Positions& positions);
@@ -55,6 +55,11 @@ void attention_backward(Context&, const AttentionGradients&, const Tensor& d_out
 size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs&);
 void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_BHT, const AttentionInputs&,
                        const AttentionParams&);
+void attention_logits(Context&, const Tensor& logits_BHTS, const AttentionInputs&, const AttentionParams&);
+
+void head_gate_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& gate_BTH);
+void head_gate_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_gate_BTH, const Tensor& d_out_BTHD,
+                        const Tensor& x_BTHD, const Tensor& gate_BTH);
 
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
                           const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_factor,
@@ -65,6 +70,9 @@ void add(Context&, const Tensor& out, const Tensor& a, const Tensor& b, const Te
 void cast(Context&, const Tensor& out, const Tensor& in);
 void copy(Context&, const Tensor& out, const Tensor& in);
 void sum(Context&, const Tensor& out_1, const Tensor& x);
+/// The limit as x's dtype holds it.
+void clamp_forward(Context&, const Tensor& out, const Tensor& x, double limit);
+void clamp_backward(Context&, const Tensor& d_x, const Tensor& d_out, const Tensor& x, double limit);
 
 /// What the device's kernels read of the parameters.
 DeviceBuffer parameter_table(Context&, std::span<const ParameterSpan> spans);

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <array>
+#include <cmath>
+#include <span>
 
 #include "kernels/ops.h"
 
@@ -12,6 +14,16 @@ namespace ballast {
 struct Rotation {
     Tensor out, x, table;
 };
+
+/// A position's row of a rope table, worked out in double: the angles of far positions need all its digits.
+template <class A>
+void write_angles(A* row, int64_t position, std::span<const double> inv_freq, double attention_factor) {
+    for (size_t i = 0; i < inv_freq.size(); ++i) {
+        const double angle = static_cast<double>(position) * inv_freq[i];
+        row[i] = static_cast<A>(std::cos(angle) * attention_factor);
+        row[inv_freq.size() + i] = static_cast<A>(std::sin(angle) * attention_factor);
+    }
+}
 
 /// x [B,T,H,D] as `groups` groups of heads.
 inline Tensor grouped_heads(const Tensor& x, int64_t groups) {

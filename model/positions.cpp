@@ -14,7 +14,10 @@ double PositionTables::alibi_slope(int64_t head, int64_t num_heads) {
 }
 
 PositionTables::PositionTables(Context& context, const ModelConfig& config, Dtype compute_dtype, int64_t positions)
-    : dtype_(accumulation_dtype(compute_dtype)), rotary_dims_(config.rotary_dims()), base_(config.rotary_base) {
+    : dtype_(accumulation_dtype(compute_dtype)), rotary_dims_(config.rotary_dims()) {
+    for (int64_t i = 0; i < rotary_dims_ / 2; ++i)
+        inv_freq_.push_back(
+            std::pow(config.rotary_base, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dims_)));
     ensure(context, positions);
     if (config.position != Position::alibi) return;
     const int64_t H = config.num_heads;
@@ -33,7 +36,7 @@ void PositionTables::ensure(Context& context, int64_t positions) {
     if (!rope_.empty()) context.memory_was_replaced();
     rope_buffer_ = context.allocate(static_cast<size_t>(rows * rotary_dims_) * size_of(dtype_));
     rope_ = Tensor(rope_buffer_.data(), dtype_, {rows, rotary_dims_});
-    ops::rope_table(context, rope_, base_);
+    ops::rope_table(context, rope_, inv_freq_, 1.0);
 }
 
 }  // namespace ballast::model

@@ -1,6 +1,8 @@
 // Where tokens stand: rotary tables and ALiBi slopes on the device.
 #pragma once
 
+#include <vector>
+
 #include "kernels/context.h"
 #include "model/config.h"
 
@@ -23,7 +25,7 @@ class PositionTables {
   private:
     Dtype dtype_;
     int64_t rotary_dims_;
-    double base_;
+    std::vector<double> inv_freq_;
     DeviceBuffer rope_buffer_, alibi_buffer_;
     Tensor rope_, alibi_slopes_;
 };

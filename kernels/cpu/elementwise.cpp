@@ -74,6 +74,43 @@ void sum(Context& context, const Tensor& out, const Tensor& x) {
     *out.ptr<double>() = total;
 }
 
+/// body(i, lanes) for vectors of [0, count), in tasks of whole blocks.
+template <class D, class Body>
+void for_elements(Context& context, D d, int64_t count, const Body& body) {
+    const Blocks blocks{count, kTaskElements};
+    context.pool().parallel_for(blocks.size(), [&](int64_t block) HWY_ATTR {
+        const int64_t first = blocks.begin(block);
+        for_vectors(d, blocks.end(block) - first, [&](int64_t i, auto lanes) HWY_ATTR { body(first + i, lanes); });
+    });
+}
+
+void clamp_forward(Context& context, const Tensor& out, const Tensor& x, double limit) {
+    with_compute_type(x.dtype, [&]<class T>(T) {
+        const hn::ScalableTag<Accumulator<T>> d;
+        T* to = out.ptr<T>();
+        const T* from = x.ptr<T>();
+        for_elements(context, d, x.numel(), [&](int64_t i, auto lanes) HWY_ATTR {
+            const auto v = load(d, from + i, lanes);
+            const auto high = hn::Set(d, static_cast<Accumulator<T>>(limit)), low = hn::Neg(high);
+            const auto clipped = hn::IfThenElse(hn::Lt(v, low), low, hn::IfThenElse(hn::Lt(high, v), high, v));
+            store(clipped, d, to + i, lanes);
+        });
+    });
+}
+
+void clamp_backward(Context& context, const Tensor& d_x, const Tensor& d_out, const Tensor& x, double limit) {
+    with_compute_type(x.dtype, [&]<class T>(T) {
+        const hn::ScalableTag<Accumulator<T>> d;
+        T* to = d_x.ptr<T>();
+        const T *from = x.ptr<T>(), *gradient = d_out.ptr<T>();
+        for_elements(context, d, x.numel(), [&](int64_t i, auto lanes) HWY_ATTR {
+            const auto passes =
+                hn::Le(hn::Abs(load(d, from + i, lanes)), hn::Set(d, static_cast<Accumulator<T>>(limit)));
+            store(hn::IfThenElseZero(passes, load(d, gradient + i, lanes)), d, to + i, lanes);
+        });
+    });
+}
+
 }  // namespace ballast::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -83,6 +120,8 @@ namespace ballast::cpu {
 HWY_EXPORT(add);
 HWY_EXPORT(cast);
 HWY_EXPORT(sum);
+HWY_EXPORT(clamp_forward);
+HWY_EXPORT(clamp_backward);
 
 void add(Context& context, const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& c) {
     HWY_DYNAMIC_DISPATCH(add)(context, out, a, b, c);
@@ -91,6 +130,14 @@ void add(Context& context, const Tensor& out, const Tensor& a, const Tensor& b, 
 void cast(Context& context, const Tensor& out, const Tensor& in) { HWY_DYNAMIC_DISPATCH(cast)(context, out, in); }
 
 void sum(Context& context, const Tensor& out, const Tensor& x) { HWY_DYNAMIC_DISPATCH(sum)(context, out, x); }
+
+void clamp_forward(Context& context, const Tensor& out, const Tensor& x, double limit) {
+    HWY_DYNAMIC_DISPATCH(clamp_forward)(context, out, x, limit);
+}
+
+void clamp_backward(Context& context, const Tensor& d_x, const Tensor& d_out, const Tensor& x, double limit) {
+    HWY_DYNAMIC_DISPATCH(clamp_backward)(context, d_x, d_out, x, limit);
+}
 
 void copy(Context& context, const Tensor& out, const Tensor& in) {
     const int last = out.rank - 1;

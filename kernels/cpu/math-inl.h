@@ -1,4 +1,4 @@
-// exp and erfc on vectors of float or double (compiled once for every target).
+// exp, sigmoid and erfc on vectors of float or double (compiled once for every target).
 
 #include <hwy/highway.h>
 #include <hwy/contrib/math/math-inl.h>
@@ -43,10 +43,22 @@ template <class D> HWY_INLINE hn::Vec<D> exp(D d, hn::Vec<D> x) {
         return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));
 }
 
+/// 1 / (1 + e^-z).
+template <class D> HWY_INLINE hn::Vec<D> sigmoid(D d, hn::Vec<D> z) {
+    using A = hn::TFromD<D>;
+    const auto one = hn::Set(d, A(1));
+    const auto e = exp(d, hn::Min(hn::Set(d, A(80)), hn::Neg(z)));  // no overflow; the result is 0 long before
+    return hn::Div(one, hn::Add(one, e));
+}
+
 /// The same functions on one number, so that its bits are those of a lane.
 template <class A> HWY_INLINE A exp_of(A x) {
     const hn::CappedTag<A, 1> d;
     return hn::GetLane(exp(d, hn::Set(d, x)));
+}
+template <class A> HWY_INLINE A sigmoid_of(A x) {
+    const hn::CappedTag<A, 1> d;
+    return hn::GetLane(sigmoid(d, hn::Set(d, x)));
 }
 template <class A> HWY_INLINE A log_of(A x) {
     const hn::CappedTag<A, 1> d;

@@ -3,8 +3,6 @@
 #include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>
 
-#include <cmath>
-
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd-inl.h"
 #include "kernels/rotation.h"
@@ -91,20 +89,14 @@ namespace ballast::cpu {
 
 HWY_EXPORT(rotate_tokens);
 
-void rope_table(Context& context, const Tensor& table, double base) {
-    const int64_t rotated = table.dim(1), half = rotated / 2;
+void rope_table(Context& context, const Tensor& table, std::span<const double> inv_freq, double attention_factor) {
+    const int64_t rotated = table.dim(1);
     with_accumulation_type(table.dtype, [&]<class A>(A) {
         A* to = table.ptr<A>();
         const Blocks blocks = row_blocks(table.dim(0), rotated * 16);  // cos and sin cost more than most elements
         context.pool().parallel_for(blocks.size(), [&](int64_t block) {
-            for (int64_t i = 0; i < half; ++i) {
-                const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(rotated));
-                for (int64_t p = blocks.begin(block); p < blocks.end(block); ++p) {
-                    const double angle = static_cast<double>(p) * frequency;
-                    to[p * rotated + i] = static_cast<A>(std::cos(angle));
-                    to[p * rotated + half + i] = static_cast<A>(std::sin(angle));
-                }
-            }
+            for (int64_t p = blocks.begin(block); p < blocks.end(block); ++p)
+                write_angles(to + p * rotated, p, inv_freq, attention_factor);
         });
     });
 }

@@ -9,15 +9,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
-/// 1 / (1 + e^-z).
-template <class D>
-HWY_INLINE hn::Vec<D> sigmoid(D d, hn::Vec<D> z) {
-    using A = hn::TFromD<D>;
-    const auto one = hn::Set(d, A(1));
-    const auto e = exp(d, hn::Min(hn::Set(d, A(80)), hn::Neg(z)));  // no overflow; the result is 0 long before
-    return hn::Div(one, hn::Add(one, e));
-}
-
 template <class T>
 void forward(Context& context, const Tensor& out, const Tensor& gate_up) {
     const hn::ScalableTag<Accumulator<T>> d;

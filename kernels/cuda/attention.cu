@@ -142,6 +142,19 @@ void start_backward(Context& context, const BackwardMemory& plan, char* memory, 
            data_of<A>(gradients.d_sink_logit_H), partials, plan.batches * plan.sink_tiles);
 }
 
+/// Weights of rows with this lse; logits without one.
+void attention_scores(Context& context, const Tensor& scores, const Tensor& lse, const AttentionInputs& in,
+                      const AttentionParams& params) {
+    constexpr int kThreads = 128;
+    if (scores.numel() == 0) return;
+    with_compute_type(in.q.dtype, [&]<class T>(T) {
+        using A = Accumulator<T>;
+        launch(attention_scores_kernel<T>, grid_of(scores.numel(), kThreads), kThreads, {}, context.stream(),
+               data_of<A>(scores), data_of<const A>(lse), AttentionOperands<T>(in, params), in.q.dim(2), in.k.dim(1),
+               scores.numel());
+    });
+}
+
 }  // namespace
 
 void attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
@@ -176,14 +189,12 @@ size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs& i
 
 void attention_weights(Context& context, const Tensor& weights, const Tensor& lse, const AttentionInputs& in,
                        const AttentionParams& params) {
-    constexpr int kThreads = 128;
-    if (weights.numel() == 0) return;
-    with_compute_type(in.q.dtype, [&]<class T>(T) {
-        using A = Accumulator<T>;
-        launch(attention_weights_kernel<T>, grid_of(weights.numel(), kThreads), kThreads, {}, context.stream(),
-               data_of<A>(weights), data_of<const A>(lse), AttentionOperands<T>(in, params), in.q.dim(2), in.k.dim(1),
-               weights.numel());
-    });
+    attention_scores(context, weights, lse, in, params);
+}
+
+void attention_logits(Context& context, const Tensor& logits, const AttentionInputs& in,
+                      const AttentionParams& params) {
+    attention_scores(context, logits, {}, in, params);
 }
 
 }  // namespace ballast::cuda

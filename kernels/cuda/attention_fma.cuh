@@ -14,7 +14,7 @@
 //   dK and dV     (tile of keys of one part, g, b); walks over the group's heads and the queries that see the tile
 //   D             eight lanes a row
 //   dz            one block for kSinkLogitRows queries, then one a head for their sums
-//   weights       one thread an element
+//   weights and logits   one thread an element
 // Work is that of the mask: tiles nobody sees are never loaded, warps pass over tiles their rows do not see.
 // Shared memory, in elements of A: forward (own + 2 other) rows, backward 2 (own + other) rows, and the weights
 // [own][other]: 47 KB forward and 73 KB backward in f32 at D = 64, 85 KB backward at D = 256 (twice that in f64).
@@ -334,11 +334,11 @@ __global__ void __launch_bounds__(kAttentionThreads)
     Tile::store_rows(d_v.at(b, row, g), d_v.row_stride, count, in.dims, d_v.packed, sums_v);
 }
 
-/// weights [B,H,T,S] = P', a thread an element; `count` of them.
+/// scores [B,H,T,S] = P', or without lse the logits it comes from; a thread an element, `count` of them.
 template <class T>
-__global__ void attention_weights_kernel(Accumulator<T>* weights, const Accumulator<T>* lse,
-                                         const __grid_constant__ AttentionOperands<T> in, int64_t heads, int64_t keys,
-                                         int64_t count) {
+__global__ void attention_scores_kernel(Accumulator<T>* scores, const Accumulator<T>* lse,
+                                        const __grid_constant__ AttentionOperands<T> in, int64_t heads, int64_t keys,
+                                        int64_t count) {
     using A = Accumulator<T>;
     const int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     if (n >= count) return;
@@ -347,14 +347,15 @@ __global__ void attention_weights_kernel(Accumulator<T>* weights, const Accumula
     const KeyPart& part = in.rules.parts[row >= in.rules.parts[0].rows];
     const int64_t c = row - part.first_row;
     const HeadRules<A> rules(in.rules, h);
-    A weight = 0;
+    A score = lse != nullptr ? A(0) : kMinusInfinity<A>;
     if (rules.visible(part, t).contains(c)) {
         const T *q = in.query_of(part).at(b, t, h), *k = in.k.at(b, row, h / in.group);
         A product = 0;
         for (int d = 0; d < in.dims; ++d) product += widen(q[d]) * widen(k[d]);
-        weight = exp_of(product * in.scale + rules.bias(part, t, c) - lse[bht]);
+        score = product * in.scale + rules.bias(part, t, c);
+        if (lse != nullptr) score = exp_of(score - lse[bht]);
     }
-    weights[n] = weight;
+    scores[n] = score;
 }
 
 }  // namespace ballast::cuda

@@ -74,6 +74,34 @@ void add(Context& context, const Tensor& out, const Tensor& a, const Tensor& b, 
     });
 }
 
+void clamp_forward(Context& context, const Tensor& out, const Tensor& x, double limit) {
+    const int64_t count = x.numel();
+    if (count == 0) return;
+    with_compute_type(x.dtype, [&]<class T>(T) {
+        T* to = data_of<T>(out);
+        const T* from = data_of<T>(x);
+        with_pack_size<T>(can_pack_all<T>(count, to, from), [&](auto n) {
+            constexpr int N = n;
+            launch(clamp_forward_kernel<T, N>, grid_of(count, int64_t{kThreads} * N), kThreads, {}, context.stream(),
+                   to, from, count, static_cast<Accumulator<T>>(limit));
+        });
+    });
+}
+
+void clamp_backward(Context& context, const Tensor& d_x, const Tensor& d_out, const Tensor& x, double limit) {
+    const int64_t count = x.numel();
+    if (count == 0) return;
+    with_compute_type(x.dtype, [&]<class T>(T) {
+        T* to = data_of<T>(d_x);
+        const T *gradient = data_of<T>(d_out), *from = data_of<T>(x);
+        with_pack_size<T>(can_pack_all<T>(count, to, gradient, from), [&](auto n) {
+            constexpr int N = n;
+            launch(clamp_backward_kernel<T, N>, grid_of(count, int64_t{kThreads} * N), kThreads, {}, context.stream(),
+                   to, gradient, from, count, static_cast<Accumulator<T>>(limit));
+        });
+    });
+}
+
 void cast(Context& context, const Tensor& out, const Tensor& in) {
     if (out.numel() == 0) return;
     with_compute_type(out.dtype, [&]<class To>(To) {

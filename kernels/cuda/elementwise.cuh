@@ -1,5 +1,5 @@
-// Element-wise ops: add, cast, strided copy, and the sum of a tensor. All but the sum move each byte once and are bound
-// by memory bandwidth; a thread takes one pack of 16 bytes.
+// Element-wise ops: add, cast, strided copy, clamp, and the sum of a tensor. All but the sum move each byte once and
+// are bound by memory bandwidth; a thread takes one pack of 16 bytes.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -35,6 +35,31 @@ __global__ void cast_kernel(To* out, const From* in, int64_t count) {
     SIMT_UNROLL
     for (int j = 0; j < N; ++j) y[j] = static_cast<Accumulator<To>>(x[j]);
     store(out + i, y);
+}
+
+/// out = x between -limit and limit. NaN stays.
+template <class T, int N>
+__global__ void clamp_forward_kernel(T* out, const T* x, int64_t count, Accumulator<T> limit) {
+    const int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N;
+    if (i >= count) return;
+    Accumulator<T> v[N];
+    load(v, x + i);
+    SIMT_UNROLL
+    for (int j = 0; j < N; ++j) v[j] = v[j] < -limit ? -limit : limit < v[j] ? limit : v[j];
+    store(out + i, v);
+}
+
+/// d_x = d_out where x was not clipped, else 0.
+template <class T, int N>
+__global__ void clamp_backward_kernel(T* d_x, const T* d_out, const T* x, int64_t count, Accumulator<T> limit) {
+    const int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N;
+    if (i >= count) return;
+    Accumulator<T> g[N], v[N];
+    load(g, d_out + i);
+    load(v, x + i);
+    SIMT_UNROLL
+    for (int j = 0; j < N; ++j) g[j] = -limit <= v[j] && v[j] <= limit ? g[j] : Accumulator<T>(0);
+    store(d_x + i, g);
 }
 
 /// A strided tensor of up to five dims, the last contiguous, for copy_kernel.

@@ -1,7 +1,6 @@
 #include "kernels/cuda/rope.cuh"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "kernels/cuda/ops.h"
@@ -85,19 +84,12 @@ void rotate(Context& context, std::span<const Rotation> rotations, const Positio
 
 }  // namespace
 
-void rope_table(Context& context, const Tensor& table, double base) {
-    // On the host, once, in double: angles of large positions need all its digits.
-    const int64_t rows = table.dim(0), rotated = table.dim(1), half = rotated / 2;
+void rope_table(Context& context, const Tensor& table, std::span<const double> inv_freq, double attention_factor) {
+    // On the host, once: the same bits as the CPU's table, and double costs a GPU much.
+    const int64_t rows = table.dim(0), rotated = table.dim(1);
     with_accumulation_type(table.dtype, [&]<class A>(A) {
         std::vector<A> values(static_cast<size_t>(rows * rotated));
-        for (int64_t i = 0; i < half; ++i) {
-            const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(rotated));
-            for (int64_t p = 0; p < rows; ++p) {
-                const double angle = static_cast<double>(p) * frequency;
-                values[static_cast<size_t>(p * rotated + i)] = static_cast<A>(std::cos(angle));
-                values[static_cast<size_t>(p * rotated + half + i)] = static_cast<A>(std::sin(angle));
-            }
-        }
+        for (int64_t p = 0; p < rows; ++p) write_angles(values.data() + p * rotated, p, inv_freq, attention_factor);
         if (!values.empty()) context.copy_from_host(table, values.data());
     });
 }

@@ -7,17 +7,11 @@
 // element has its own thread.
 #pragma once
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/sigmoid.cuh"
 
 namespace ballast::cuda {
 
 inline constexpr int kSwigluThreads = 256;
-
-/// s(z). e^-z may become infinite in f32, and s then 0, as it should.
-template <class A>
-__device__ __forceinline__ A sigmoid(A z) {
-    return A(1) / (A(1) + exp_of(-z));
-}
 
 template <class T, int N>
 __global__ void swiglu_forward_kernel(T* out, const T* gate_up, int64_t count, int64_t features) {

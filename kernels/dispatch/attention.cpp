@@ -5,7 +5,7 @@ namespace {
 
 constexpr int64_t kMaxHeadDim = 256;
 
-void check_attention(const AttentionInputs& in, const AttentionParams& params, const Tensor& lse) {
+void check_attention(const AttentionInputs& in, const AttentionParams& params) {
     expect_compute(in.q.dtype);
     require(in.q.rank == 4 && in.k.rank == 4, "attention works on [B,T,H,D] and [B,S,G,D]");
     const Dtype x = in.q.dtype, acc = accumulation_dtype(x);
@@ -16,7 +16,6 @@ void check_attention(const AttentionInputs& in, const AttentionParams& params, c
     expect_rows(in.k, "k", x, {B, S, G, D});
     expect_rows(in.v, "v", x, {B, S, G, D});
     if (!in.sink_query.empty()) expect_rows(in.sink_query, "sink_query", x, {B, T, H, D});
-    expect_dense(lse, "lse", acc, {B, H, T});
     if (has_learned_sink_logit(params.normaliser)) expect_dense(params.sink_logit_H, "sink_logit", acc, {H});
     if (!params.alibi_slope_H.empty()) expect_dense(params.alibi_slope_H, "alibi_slope", acc, {H});
     const AttentionMask& mask = params.mask;
@@ -24,6 +23,16 @@ void check_attention(const AttentionInputs& in, const AttentionParams& params, c
     require(mask.num_sink_positions >= 0 && mask.query_start >= 0, "negative position");
     require(S <= mask.num_sink_positions || mask.key_start >= mask.num_sink_positions,
             "key_start must not be below num_sink_positions");
+}
+
+void check_attention(const AttentionInputs& in, const AttentionParams& params, const Tensor& lse) {
+    check_attention(in, params);
+    expect_dense(lse, "lse", accumulation_dtype(in.q.dtype), {in.q.dim(0), in.q.dim(2), in.q.dim(1)});
+}
+
+/// A number for every query and key.
+void expect_scores(const Tensor& scores, const char* name, const AttentionInputs& in) {
+    expect_dense(scores, name, accumulation_dtype(in.q.dtype), {in.q.dim(0), in.q.dim(2), in.q.dim(1), in.k.dim(1)});
 }
 
 }  // namespace
@@ -60,9 +69,15 @@ size_t attention_backward_scratch_bytes(const Context& context, const AttentionI
 void attention_weights(Context& context, const Tensor& weights, const Tensor& lse, const AttentionInputs& in,
                        const AttentionParams& params) {
     check_attention(in, params, lse);
-    expect_dense(weights, "weights", accumulation_dtype(in.q.dtype),
-                 {in.q.dim(0), in.q.dim(2), in.q.dim(1), in.k.dim(1)});
+    expect_scores(weights, "weights", in);
     run<cpu::attention_weights, cuda::attention_weights>(context, weights, lse, in, params);
+}
+
+void attention_logits(Context& context, const Tensor& logits, const AttentionInputs& in,
+                      const AttentionParams& params) {
+    check_attention(in, params);
+    expect_scores(logits, "logits", in);
+    run<cpu::attention_logits, cuda::attention_logits>(context, logits, in, params);
 }
 
 }  // namespace ballast::ops

@@ -35,4 +35,31 @@ void sum(Context& context, const Tensor& out, const Tensor& x) {
     run<cpu::sum, cuda::sum>(context, out, x);
 }
 
+namespace {
+
+/// `limit` as x's dtype holds it, after x and the other operands were found to be alike.
+double checked_limit(double limit, const Tensor& x, std::initializer_list<const Tensor*> others) {
+    expect_compute(x.dtype);
+    for (const Tensor* t : others)
+        require(t->dtype == x.dtype && t->numel() == x.numel() && t->is_contiguous() && x.is_contiguous(),
+                "clamp needs equal, contiguous tensors");
+    require(limit >= 0, "clamp needs a limit that is not negative");
+    switch (x.dtype) {
+        case Dtype::f64: return limit;
+        case Dtype::bf16: return static_cast<float>(bf16(static_cast<float>(limit)));
+        case Dtype::f16: return static_cast<float>(f16(static_cast<float>(limit)));
+        default: return static_cast<float>(limit);
+    }
+}
+
+}  // namespace
+
+void clamp_forward(Context& context, const Tensor& out, const Tensor& x, double limit) {
+    run<cpu::clamp_forward, cuda::clamp_forward>(context, out, x, checked_limit(limit, x, {&out}));
+}
+
+void clamp_backward(Context& context, const Tensor& d_x, const Tensor& d_out, const Tensor& x, double limit) {
+    run<cpu::clamp_backward, cuda::clamp_backward>(context, d_x, d_out, x, checked_limit(limit, x, {&d_x, &d_out}));
+}
+
 }  // namespace ballast::ops

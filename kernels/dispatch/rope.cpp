@@ -37,10 +37,11 @@ void check_qkv(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& 
 
 }  // namespace
 
-void rope_table(Context& context, const Tensor& table, double base) {
+void rope_table(Context& context, const Tensor& table, std::span<const double> inv_freq, double attention_factor) {
     expect_dense(table, "table", accumulation_dtype(table.dtype), {table.dim(0), table.dim(1)});
-    require(table.dim(1) % 2 == 0, "the rotated dims must be even");
-    run<cpu::rope_table, cuda::rope_table>(context, table, base);
+    require(table.dim(1) == 2 * static_cast<int64_t>(inv_freq.size()),
+            "a rope table has a frequency for two rotated dims");
+    run<cpu::rope_table, cuda::rope_table>(context, table, inv_freq, attention_factor);
 }
 
 void rope_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& table,

@@ -55,7 +55,8 @@ class AttentionRun {
           d_q(dtype, {x.B, x.T, x.H, x.D}),
           d_k(dtype, {x.B, x.S, x.G, x.D}),
           d_v(dtype, {x.B, x.S, x.G, x.D}),
-          weights(acc_, {x.B, x.H, x.T, x.S}) {
+          weights(acc_, {x.B, x.H, x.T, x.S}),
+          logits(acc_, {x.B, x.H, x.T, x.S}) {
         if (x.has_sink_query) {
             sink_query.emplace(dtype, std::vector<int64_t>{x.B, x.T, x.H, x.D}, x.sink_query);
             d_sink_query.emplace(dtype, std::vector<int64_t>{x.B, x.T, x.H, x.D});
@@ -84,7 +85,10 @@ class AttentionRun {
         ops::attention_backward(context, {d_q, d_k, d_v, optional(d_sink_query), optional(d_sink_logit)}, d_out, out, lse,
                                 inputs(), params());
     }
-    void measure(Context& context) { ops::attention_weights(context, weights, lse, inputs(), params()); }
+    void measure(Context& context) {
+        ops::attention_weights(context, weights, lse, inputs(), params());
+        ops::attention_logits(context, logits, inputs(), params());
+    }
 
   private:
     static Tensor optional(const std::optional<TestTensor>& tensor) { return tensor ? tensor->tensor() : Tensor(); }
@@ -94,7 +98,7 @@ class AttentionRun {
     std::optional<TestTensor> alibi_, span_;
 
   public:
-    TestTensor q, k, v, d_out, out, lse, d_q, d_k, d_v, weights;
+    TestTensor q, k, v, d_out, out, lse, d_q, d_k, d_v, weights, logits;
     std::optional<TestTensor> sink_query, d_sink_query, sink_logit, d_sink_logit;
 };
 

@@ -96,7 +96,8 @@ TEST_CASE("embedding: gradients of ids outside the vocabulary go nowhere") {
 TEST_CASE("add: two or three tensors, also in place") {
     for (Dtype dtype : compute_dtypes())
         for (int64_t n : {1, 7, 63, 65, 40000}) {
-            TestTensor a(dtype, {n}, normal(n, "a")), b(dtype, {n}, normal(n, "b")), c(dtype, {n}, normal(n, "c")), out(dtype, {n});
+            TestTensor a(dtype, {n}, normal(n, "a")), b(dtype, {n}, normal(n, "b")), c(dtype, {n}, normal(n, "c")),
+                out(dtype, {n});
             Values two = a.get(), three;
             for (size_t i = 0; i < two.size(); ++i) two[i] += b.at(static_cast<int64_t>(i));
             three = two;
@@ -180,8 +181,8 @@ TEST_CASE("sum: in double over fixed blocks") {
 
 TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
     Context context(test_device(), 1);
-    TestTensor a(Dtype::f32, {4, 4}, Values(16, 1.0)), b(Dtype::f64, {4, 4}, Values(16, 1.0)), c(Dtype::f32, {4, 5}, Values(20, 1.0)),
-        row(Dtype::f32, {4}, Values(4, 1.0));
+    TestTensor a(Dtype::f32, {4, 4}, Values(16, 1.0)), b(Dtype::f64, {4, 4}, Values(16, 1.0)),
+        c(Dtype::f32, {4, 5}, Values(20, 1.0)), row(Dtype::f32, {4}, Values(4, 1.0));
     CHECK_THROWS_AS(ops::add(context, a, a, b), InternalError);
     CHECK_THROWS_AS(ops::linear_forward(context, a, c, a, {}), InternalError);
     CHECK_THROWS_AS(ops::linear_forward(context, a, a, a, c), InternalError);
@@ -200,4 +201,67 @@ TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
     CHECK_THROWS_AS(ops::residual_norm_forward(context, {}, bad_bias, {}, row, a, {}, {}, 1e-5), InternalError);
     CHECK_THROWS_AS(ops::swiglu_forward(context, a, a), InternalError);
     CHECK_THROWS_AS(ops::sum(context, row, a), InternalError);
+}
+
+TEST_CASE("clamp: between the limits, odd counts, in place, and its gradient") {
+    for (Dtype dtype : compute_dtypes())
+        for (int64_t count : {1, 7, 64, 65, 1000, 40000})
+            for (double given : {0.75, 0.3, 0.0, 100.0}) {  // 0.3 is no number of a narrow type
+                const double limit = rounded(dtype, given);
+                TestTensor x(dtype, {count}, normal(count, "x")), out(dtype, {count}), d_x(dtype, {count}),
+                    d_out(dtype, {count}, normal(count, "d_out"));
+                if (count > 4) {  // the ends themselves pass
+                    x.put(0, limit);
+                    x.put(1, -limit);
+                }
+                const Values before = x.get(), gradient = d_out.get();
+                Values expected, d_expected;
+                for (size_t i = 0; i < before.size(); ++i) {
+                    expected.push_back(std::min(std::max(before[i], -limit), limit));
+                    d_expected.push_back(std::abs(before[i]) <= limit ? gradient[i] : 0.0);
+                }
+                Context context(test_device(), 2);
+                ops::clamp_forward(context, out, x, given);
+                ops::clamp_backward(context, d_x, d_out, x, given);
+                check_error("out", out, expected, 0);
+                check_error("d_x", d_x, d_expected, 0);
+                ops::clamp_backward(context, d_out, d_out, x, given);
+                ops::clamp_forward(context, x, x, given);
+                CHECK(x.bytes() == out.bytes());
+                CHECK(d_out.bytes() == d_x.bytes());
+            }
+}
+
+TEST_CASE("clamp: NaN stays NaN, infinities do not, and a bad limit or shape is refused") {
+    const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+    for (Dtype dtype : compute_dtypes())
+        for (int64_t count : {3, 32}) {
+            Values values(static_cast<size_t>(count), 0.5);
+            values[0] = nan;
+            values[1] = infinity;
+            values[2] = -infinity;
+            TestTensor x(dtype, {count}, values), out(dtype, {count});
+            Context context(test_device(), 1);
+            ops::clamp_forward(context, out, x, 8);
+            const Values got = out.get();
+            CHECK(std::isnan(got[0]));
+            CHECK(got[1] == 8.0);
+            CHECK(got[2] == -8.0);
+            CHECK_THROWS_AS(ops::clamp_forward(context, out, x, -1), InternalError);
+            CHECK_THROWS_AS(ops::clamp_forward(context, out, x, nan), InternalError);
+            TestTensor other(dtype, {count + 1});
+            CHECK_THROWS_AS(ops::clamp_backward(context, out, other, x, 8), InternalError);
+        }
+}
+
+TEST_CASE("clamp: finite differences", "[not_cuda]") {
+    const int64_t count = 67;
+    TestTensor x(Dtype::f64, {count}, normal(count, "x", 2.0)), out(Dtype::f64, {count}),
+        d_out(Dtype::f64, {count}, normal(count, "d_out")), d_x(Dtype::f64, {count});
+    Context context(test_device(), 1);
+    ops::clamp_backward(context, d_x, d_out, x, 1.5);
+    check_gradient("x", x, d_x.get(), [&] {
+        ops::clamp_forward(context, out, x, 1.5);
+        return dot(out.get(), d_out.get());
+    });
 }

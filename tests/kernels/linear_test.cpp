@@ -1,3 +1,5 @@
+#include <array>
+
 #include "tests/kernels/reference/layers.h"
 
 using namespace ballast;
@@ -47,8 +49,8 @@ void check_linear(LinearRun& run, Context& context) {
 }  // namespace
 
 TEST_CASE("linear: against the oracle, odd shapes, both GEMMs") {
-    const int64_t shapes[][3] = {{1, 1, 1}, {1, 64, 50}, {7, 33, 65}, {63, 128, 1}, {65, 7, 129}, {200, 300, 97},
-                                {41, 63, 169}, {1000, 63, 64}};  // 63: see kernels/cpu/onednn.cpp
+    const int64_t shapes[][3] = {{1, 1, 1},      {1, 64, 50},   {7, 33, 65},   {63, 128, 1}, {65, 7, 129},
+                                 {200, 300, 97}, {41, 63, 169}, {1000, 63, 64}};  // 63: see kernels/cpu/onednn.cpp
     for (Gemm gemm : {Gemm::automatic, Gemm::reference}) {
         Context context(test_device(), 2, gemm);
         for (Dtype dtype : compute_dtypes())
@@ -71,6 +73,29 @@ TEST_CASE("linear: absent bias and gradients are skipped") {
     check_close("out", run.out, reference_matmul(run.x.get(), false, run.weight.get(), true, 5, 9, 8));
     ops::linear_backward(context, {}, run.d_weight, {}, run.d_out, run.x, run.weight);
     CHECK(std::isnan(run.d_x.at(0)));
+}
+
+TEST_CASE("linear: without a bias, the bits of a bias that is 0, and no gradient of its") {
+    for (Gemm gemm : {Gemm::automatic, Gemm::reference})
+        for (Dtype dtype : compute_dtypes())
+            for (bool wide : {false, true})
+                for (const auto& [N, I, O] : {std::array<int64_t, 3>{1, 64, 48}, {7, 33, 65}, {65, 40, 128}}) {
+                    if (wide && !is_narrow(dtype)) continue;
+                    Context context(test_device(), 2, gemm);
+                    LinearRun with(dtype, N, I, O, wide), without(dtype, N, I, O, wide);
+                    INFO(with.x.tensor().describe() << " to " << O << ", out " << with.out.tensor().describe());
+                    const std::string untouched = without.d_bias.bytes();
+                    with.bias.set(Values(static_cast<size_t>(O), 0.0));
+                    with.forward(context);
+                    with.backward(context);
+                    ops::linear_forward(context, without.out, without.x, without.weight, {});
+                    ops::linear_backward(context, without.d_x, without.d_weight, {}, without.d_out, without.x,
+                                         without.weight);
+                    check_error("out", without.out, with.out.get(), 0);
+                    check_error("d_x", without.d_x, with.d_x.get(), 0);
+                    check_error("d_weight", without.d_weight, with.d_weight.get(), 0);
+                    CHECK(without.d_bias.bytes() == untouched);
+                }
 }
 
 TEST_CASE("linear: finite differences of x, weight and bias", "[not_cuda]") {

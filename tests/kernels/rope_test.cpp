@@ -1,28 +1,8 @@
 #include "kernels/recording.h"
-#include "tests/kernels/reference/layers.h"
+#include "tests/kernels/reference/qkv.h"
 
 using namespace ballast;
 using namespace ballast::test;
-
-namespace {
-
-constexpr double kBase = 10000;
-
-int64_t position_of(ops::Positions positions, int64_t t) { return std::min(positions.first + t, positions.last); }
-
-/// The oracle on a whole [B,T,H,D].
-Values rotated(const Values& x, int64_t T, int64_t H, int64_t D, int64_t R, ops::Positions positions) {
-    Values out;
-    for (size_t row = 0; row * static_cast<size_t>(D) < x.size(); ++row) {
-        const auto first = x.begin() + static_cast<int64_t>(row) * D;
-        const int64_t t = static_cast<int64_t>(row) / H % T;
-        const Values z = reference_rope(Values(first, first + D), R, position_of(positions, t), kBase);
-        out.insert(out.end(), z.begin(), z.end());
-    }
-    return out;
-}
-
-}  // namespace
 
 TEST_CASE("rope: table and rotation against the oracle, in place and back") {
     for (Dtype dtype : compute_dtypes())
@@ -33,7 +13,7 @@ TEST_CASE("rope: table and rotation against the oracle, in place and back") {
                 Context context(test_device(), 2);
                 TestTensor x(dtype, {B, T, H, D}, normal(B * T * H * D, "x")), out(dtype, {B, T, H, D});
                 TestTensor table(accumulation_dtype(dtype), {128, std::max<int64_t>(R, 2)});
-                ops::rope_table(context, table, kBase);
+                fill_table(context, table);
                 const Tensor used = R == 0 ? Tensor() : table.tensor();
                 const Values expected = rotated(x.get(), T, H, D, R, positions);
                 ops::rope_forward(context, out, x, used, positions);
@@ -50,51 +30,62 @@ TEST_CASE("rope: angles are computed in double at far positions") {
     Context context(test_device(), 2);
     const int64_t P = 1'000'000;
     const TestTensor table(Dtype::f32, {P, 4});
-    ops::rope_table(context, table, kBase);
+    fill_table(context, table);
     for (int64_t p : {int64_t{0}, int64_t{65'537}, P - 1}) {
         CHECK(std::abs(table.at(p * 4) - std::cos(static_cast<double>(p))) <= 6e-8);
         CHECK(std::abs(table.at(p * 4 + 3) - std::sin(static_cast<double>(p) * 0.01)) <= 6e-8);
     }
 }
 
+TEST_CASE("rope: frequencies and an attention factor as data") {
+    const Values inv_freq{0.75, 1e-3, 0.0, 3.5};
+    for (double factor : {1.0, 1.3465735902799727}) {
+        Context context(test_device(), 2);
+        const int64_t P = 11, half = static_cast<int64_t>(inv_freq.size());
+        const TestTensor table(Dtype::f32, {P, 2 * half});
+        ops::rope_table(context, table, inv_freq, factor);
+        const Values got = table.get();
+        for (int64_t p = 0; p < P; ++p)
+            for (int64_t i = 0; i < half; ++i) {
+                const double angle = static_cast<double>(p) * inv_freq[static_cast<size_t>(i)];
+                const auto at = static_cast<size_t>(p * 2 * half + i);
+                CHECK(std::abs(got[at] - factor * std::cos(angle)) <= 1e-7);
+                CHECK(std::abs(got[at + inv_freq.size()] - factor * std::sin(angle)) <= 1e-7);
+            }
+        const TestTensor narrow(Dtype::f32, {P, 6});
+        CHECK_THROWS_AS(ops::rope_table(context, narrow, inv_freq, factor), InternalError);
+    }
+}
+
+TEST_CASE("rope: an attention factor makes rotated dims grow, and no others") {
+    const int64_t T = 7, H = 3, D = 32, R = 16;
+    for (Dtype dtype : compute_dtypes()) {
+        Context context(test_device(), 2);
+        TestTensor table(accumulation_dtype(dtype), {32, R}), x(dtype, {1, T, H, D}, normal(T * H * D, "x")),
+            out(dtype, {1, T, H, D});
+        fill_table(context, table, 1.25);
+        ops::rope_forward(context, out, x, table, {9});
+        check_close("out", out, rotated(x.get(), T, H, D, R, {9}, 1.25));
+    }
+}
+
 TEST_CASE("rope: finite differences of x", "[not_cuda]") {
-    Context context(test_device(), 1);
-    TestTensor table(Dtype::f64, {32, 4}), x(Dtype::f64, {1, 5, 2, 7}, normal(70, "x")), out(Dtype::f64, {1, 5, 2, 7}),
-        d_out(Dtype::f64, {1, 5, 2, 7}, normal(70, "d_out")), d_x(Dtype::f64, {1, 5, 2, 7});
-    ops::rope_table(context, table, kBase);
-    ops::rope_backward(context, d_x, d_out, table, {3});
-    check_gradient("x", x, d_x.get(), [&] {
-        ops::rope_forward(context, out, x, table, {3});
-        return dot(out.get(), d_out.get());
-    });
+    for (double factor : {1.0, 1.25}) {
+        Context context(test_device(), 1);
+        TestTensor table(Dtype::f64, {32, 4}), x(Dtype::f64, {1, 5, 2, 7}, normal(70, "x")),
+            out(Dtype::f64, {1, 5, 2, 7}), d_out(Dtype::f64, {1, 5, 2, 7}, normal(70, "d_out")),
+            d_x(Dtype::f64, {1, 5, 2, 7});
+        fill_table(context, table, factor);
+        ops::rope_backward(context, d_x, d_out, table, {3});
+        check_gradient("x", x, d_x.get(), [&] {
+            ops::rope_forward(context, out, x, table, {3});
+            return dot(out.get(), d_out.get());
+        });
+    }
 }
 
 namespace {
 
-/// A shape of QKV, and the oracle of where its features are.
-struct QkvCase {
-    int64_t H, G, D, R;
-    ops::QkvLayout layout = ops::QkvLayout::grouped;
-
-    int64_t width() const { return (H + 2 * G) * D; }
-    /// The place in a token's features where query head h (part 0), key head h (1) or value head h (2) begins.
-    int64_t place(int part, int64_t h) const {
-        if (layout == ops::QkvLayout::concatenated) return (part == 0 ? h : part == 1 ? H + h : H + G + h) * D;
-        const int64_t K = H / G;
-        return (part == 0 ? h / K * (K + 2) + h % K : h * (K + 2) + K + part - 1) * D;
-    }
-    Values part_of(const Values& qkv, int64_t tokens, int part) const {
-        Values out;
-        for (int64_t n = 0; n < tokens; ++n)
-            for (int64_t h = 0; h < (part == 0 ? H : G); ++h) {
-                const auto first = qkv.begin() + n * width() + place(part, h);
-                out.insert(out.end(), first, first + D);
-            }
-        return out;
-    }
-};
-
-constexpr auto kConcatenated = ops::QkvLayout::concatenated;
 // Widths that move in whole packs of 16 bytes, in pairs (Pythia-2.8B's 80 and 20) and one by one; NeoX, Falcon-40B,
 // Falcon-7B; more places than a block has threads.
 const QkvCase kQkvCases[] = {{3, 3, 12, 4},
@@ -128,7 +119,7 @@ TEST_CASE("qkv_split_rope: every layout, with rotation, and its gradient") {
                           << (c.layout == kConcatenated ? ", concatenated" : ", grouped"));
                 Context context(test_device(), 2);
                 TestTensor table(accumulation_dtype(dtype), {16, std::max<int64_t>(c.R, 2)});
-                ops::rope_table(context, table, kBase);
+                fill_table(context, table);
                 const Tensor used = c.R > 0 ? table.tensor() : Tensor();
                 TestTensor qkv(dtype, {B, T, c.width()}, normal(B * T * c.width(), "qkv"));
                 // Keys and values may go to where a longer cache has room for them.
@@ -168,7 +159,7 @@ TEST_CASE("qkv_split_rope: finite differences", "[not_cuda]") {
             d_q(Dtype::f64, {1, T, c.H, c.D}, normal(n * c.H, "d_q")),
             d_k(Dtype::f64, {1, T, c.G, c.D}, normal(n * c.G, "d_k")),
             d_v(Dtype::f64, {1, T, c.G, c.D}, normal(n * c.G, "d_v")), d_qkv(Dtype::f64, {1, T, c.width()});
-        ops::rope_table(context, table, kBase);
+        fill_table(context, table);
         ops::qkv_split_rope_backward(context, d_qkv, d_q, d_k, d_v, table, {2}, c.layout);
         check_gradient("qkv", qkv, d_qkv.get(), [&] {
             ops::qkv_split_rope_forward(context, q, k, v, qkv, table, {2}, c.layout);
@@ -182,7 +173,7 @@ TEST_CASE("rope: heads at odd distances, which no pack of 16 bytes may cross") {
     for (Dtype dtype : compute_dtypes()) {
         Context context(test_device(), 2);
         TestTensor table(accumulation_dtype(dtype), {16, R});
-        ops::rope_table(context, table, kBase);
+        fill_table(context, table);
         TestTensor wide(dtype, {B, T, H, D + 1}, normal(B * T * H * (D + 1), "wide")), out(dtype, {B, T, H, D}),
             x(dtype, {B, T, H, D});
         const Tensor odd = wide.tensor().slice(3, 1, D + 1);
@@ -203,7 +194,7 @@ TEST_CASE("rope: positions from the device, one a token") {
         for (const auto& [D, R] : {std::pair<int64_t, int64_t>{64, 16}, {10, 4}}) {
             Context context(test_device(), 2);
             TestTensor table(accumulation_dtype(dtype), {P, R}), rows({B, T}, given);
-            ops::rope_table(context, table, kBase);
+            fill_table(context, table);
             TestTensor x(dtype, {B, T, H, D}, normal(B * T * H * D, "x")), out(dtype, {B, T, H, D});
             Values expected;
             for (int64_t n = 0; n < B * T; ++n)
@@ -226,7 +217,7 @@ TEST_CASE("rope: a position from the device that is no row of the table") {
         Context context(test_device(), 1);
         TestTensor table(Dtype::f32, {4, 2}), rows({1, 3}, std::vector<int32_t>{0, bad, 3}),
             x(Dtype::f32, {1, 3, 1, 4}, Values(12, 1.0)), out(Dtype::f32, {1, 3, 1, 4});
-        ops::rope_table(context, table, kBase);
+        fill_table(context, table);
         if (context.device() == Device::cpu) {
             CHECK_THROWS_AS(ops::rope_forward(context, out, x, table, {.rows = rows}), InternalError);
             continue;
@@ -242,7 +233,7 @@ TEST_CASE("rope: recorded work takes the positions that memory holds when it run
     const int64_t B = 2, D = 8;
     TestTensor table(Dtype::f32, {64, D}), rows({B, 1}, std::vector<int32_t>{0, 0}),
         x(Dtype::f32, {B, 1, 1, D}, normal(B * D, "x")), out(Dtype::f32, {B, 1, 1, D});
-    ops::rope_table(context, table, kBase);
+    fill_table(context, table);
     Recording recording(context, [&] { ops::rope_forward(context, out, x, table, {.rows = rows}); });
     for (int32_t step = 0; step < 5; ++step) {
         const std::vector<int32_t> now{step, 40 + 2 * step};
@@ -271,7 +262,7 @@ TEST_CASE("qkv_split_rope: heads that are no multiple of key-value heads, or ano
 TEST_CASE("rope: a position beyond the table is an InternalError") {
     Context context(test_device(), 1);
     TestTensor table(Dtype::f32, {4, 2}), x(Dtype::f32, {1, 5, 1, 4}, Values(20, 1.0));
-    ops::rope_table(context, table, kBase);
+    fill_table(context, table);
     CHECK_THROWS_AS(ops::rope_forward(context, x, x, table, {}), InternalError);
     CHECK_NOTHROW(ops::rope_forward(context, x, x, table, {0, 3}));
 }

@@ -44,7 +44,7 @@ struct AttentionCase {
 };
 
 struct AttentionResult {
-    Values out, lse, weights;                            // weights [B,H,T,S]
+    Values out, lse, weights, logits;                    // weights, logits [B,H,T,S]; -inf: hidden
     Values d_q, d_k, d_v, d_sink_query, d_sink_logit;
 };
 
@@ -57,6 +57,7 @@ inline AttentionResult reference_attention(const AttentionCase& x, Dtype precisi
     r.d_k = r.d_v = zeros(x.B * x.S * x.G * x.D);
     r.lse = zeros(x.B * x.H * x.T);
     r.weights = zeros(x.B * x.H * x.T * x.S);
+    r.logits = Values(r.weights.size(), -std::numeric_limits<double>::infinity());
     r.d_sink_logit = zeros(x.H);
     Values p(static_cast<size_t>(x.S));
     for (int64_t b = 0; b < x.B; ++b)
@@ -64,8 +65,12 @@ inline AttentionResult reference_attention(const AttentionCase& x, Dtype precisi
             for (int64_t t = 0; t < x.T; ++t) {
                 const double z = x.z(h);
                 double maximum = z;
-                for (int64_t c = 0; c < x.S; ++c)
-                    if (x.visible(h, t, c)) maximum = std::max(maximum, p[static_cast<size_t>(c)] = low(x.logit(b, h, t, c)));
+                for (int64_t c = 0; c < x.S; ++c) {
+                    if (!x.visible(h, t, c)) continue;
+                    const double logit = low(x.logit(b, h, t, c));
+                    r.logits[static_cast<size_t>(((b * x.H + h) * x.T + t) * x.S + c)] = logit;
+                    maximum = std::max(maximum, p[static_cast<size_t>(c)] = logit);
+                }
                 const bool nothing = std::isinf(maximum);
                 double total = nothing ? 0 : std::exp(z - maximum);
                 for (int64_t c = 0; c < x.S; ++c)

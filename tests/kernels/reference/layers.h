@@ -103,13 +103,13 @@ inline double reference_silu_slope(double z) {
 }
 
 /// One head vector rotated at `position`, first R dims, NeoX's halves.
-inline Values reference_rope(const Values& z, int64_t R, int64_t position, double base) {
+inline Values reference_rope(const Values& z, int64_t R, int64_t position, double base, double attention_factor = 1) {
     Values out = z;
     for (int64_t i = 0; i < R / 2; ++i) {
         const double angle = static_cast<double>(position) * std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(R));
         const auto low = static_cast<size_t>(i), high = static_cast<size_t>(i + R / 2);
-        out[low] = z[low] * std::cos(angle) - z[high] * std::sin(angle);
-        out[high] = z[high] * std::cos(angle) + z[low] * std::sin(angle);
+        out[low] = attention_factor * (z[low] * std::cos(angle) - z[high] * std::sin(angle));
+        out[high] = attention_factor * (z[high] * std::cos(angle) + z[low] * std::sin(angle));
     }
     return out;
 }
