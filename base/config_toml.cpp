@@ -149,6 +149,7 @@ class Assign {
     }
 
     void operator()(std::vector<int64_t>* out) const {
+        if (setting_.value->is_integer()) return out->assign({whole(*setting_.value)});  // a list of one
         std::vector<int64_t> values;
         for (const toml::node& node : list("a list of whole numbers, like [1, 2]")) values.push_back(whole(node));
         *out = std::move(values);

@@ -55,8 +55,7 @@ class Collector {
 
   private:
     void observe(int64_t layer, const model::LayerActivations& a) {
-        ops::attention_weights(context_, weights_, a.lse, {a.q, a.k, a.v, Tensor{}},
-                               model::attention_params(model_.config(), model_.layer(layer), model_.positions()));
+        ops::attention_weights(context_, weights_, a.lse, {a.q, a.k, a.v, Tensor{}}, model_.attention(layer));
         context_.copy_to_host(host_.data(), weights_);
         const int64_t T = result_.length, P = result_.positions;
         for (int64_t h = 0; h < result_.heads; ++h) {

@@ -25,7 +25,7 @@ size_t step_bytes(const model::ModelConfig& config, Dtype dtype, int64_t rows) {
 }  // namespace
 
 Decoder::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t max_rows)
-    : rotated_keys(arena.tensor(dtype, {1, max_rows, config.num_heads, config.head_dim()})),
+    : rotated_keys(arena.tensor(dtype, {1, max_rows, config.key_value_heads(), config.head_dim()})),
       next(arena.tensor(Dtype::i32, {1})),
       loss(arena.tensor(accumulation_dtype(dtype), {1})),
       logits(arena.tensor(accumulation_dtype(dtype), {1, config.vocab_size})) {}
@@ -71,13 +71,15 @@ void Decoder::attend(int64_t layer, const Tensor& qkv, const model::LayerActivat
     const int64_t T = a.q.dim(1), n = cache_.size() + T;
     const Tensor table = model_.positions().rope();
     ops::qkv_split_rope_forward(context_, a.q, cache_.key_slots(layer, T), cache_.value_slots(layer, T), qkv, Tensor{},
-                                {});
+                                {}, model_.qkv_layout());
     ops::rope_forward(context_, a.q, a.q, table, {.first = cache_.size()});
     const Tensor keys = layout_.rotated_keys.slice(1, 0, n);
     ops::rope_forward(context_, keys, cache_.keys(layer, n), table, {.first = 0});
 
-    auto params = model::attention_params(model_.config(), model_.layer(layer), model_.positions());
+    auto params = model_.attention(layer);
     params.mask.query_start = cache_.size();
+    if (cache_.policy().bounded())  // what it pins escapes the model's windows; a dense cache leaves that to the model
+        params.mask.num_sink_positions = params.mask.key_start = cache_.policy().num_sink_positions;
     ops::attention_forward(context_, a.attention_out, a.lse, {a.q, keys, cache_.values(layer, n), Tensor{}}, params);
 }
 
@@ -94,6 +96,7 @@ void Decoder::feed(std::span<const int32_t> tokens) {
         Arena arena(step_buffer_.data(), step_buffer_.bytes());
         a_ = Activations(arena, model_.config(), model_.dtype(), PassKind::forward, 1, T);
         context_.copy_from_host(a_.ids, tokens.data());
+        model_.positions().set_sequence_length(context_, cache_.size() + T);
         model_.forward_layers(
             context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) { attend(l, qkv, a); });
         cache_.commit(T);

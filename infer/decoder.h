@@ -1,5 +1,5 @@
-// Token-by-token decoding through the literal cache, one sequence at a time, with one policy for all heads: the oracle of
-// the masked pass and of every faster cache. It stays literal, whatever that costs.
+// Token-by-token decoding through the literal cache, one sequence at a time, with one policy for all heads: the oracle
+// of the masked pass and of every faster cache. It stays literal, whatever that costs.
 #pragma once
 
 #include "infer/key_value_cache.h"
@@ -33,7 +33,7 @@ class Decoder {
 
   private:
     struct Layout {
-        Tensor rotated_keys;  // [1,max_rows,H,D]
+        Tensor rotated_keys;  // [1,max_rows,G,D]
         Tensor next, loss;    // i32 [1], acc [1]
         Tensor logits;        // acc [1,V]
 

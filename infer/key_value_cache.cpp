@@ -5,7 +5,7 @@
 namespace ballast::infer {
 
 KeyValueCache::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t max_rows) {
-    const auto rows = [&] { return arena.tensor(dtype, {1, max_rows, config.num_heads, config.head_dim()}); };
+    const auto rows = [&] { return arena.tensor(dtype, {1, max_rows, config.key_value_heads(), config.head_dim()}); };
     for (int64_t l = 0; l < config.num_layers; ++l) {
         keys.push_back(rows());
         values.push_back(rows());

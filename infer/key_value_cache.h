@@ -11,7 +11,7 @@
 
 namespace ballast::infer {
 
-/// Keys and values of every layer for one sequence. Rows are [H*D] in the compute dtype.
+/// Keys and values of every layer for one sequence. Rows are [G*D] in the compute dtype.
 class KeyValueCache {
   public:
     /// Room for `max_rows` rows at any time (C + 1 for a bounded policy; the longest sequence for dense).
@@ -26,10 +26,10 @@ class KeyValueCache {
     int64_t max_rows() const { return max_rows_; }
     size_t bytes() const { return buffer_.bytes(); }
 
-    /// Rows [size, size + rows) of a layer, [1,rows,H,D], for the caller to write; they count after commit(rows).
+    /// Rows [size, size + rows) of a layer, [1,rows,G,D], for the caller to write; they count after commit(rows).
     Tensor key_slots(int64_t layer, int64_t rows) const { return slots(key(layer), rows); }
     Tensor value_slots(int64_t layer, int64_t rows) const { return slots(value(layer), rows); }
-    /// The first `rows` rows of a layer, [1,rows,H,D].
+    /// The first `rows` rows of a layer, [1,rows,G,D].
     Tensor keys(int64_t layer, int64_t rows) const { return key(layer).slice(1, 0, rows); }
     Tensor values(int64_t layer, int64_t rows) const { return value(layer).slice(1, 0, rows); }
 
@@ -40,7 +40,7 @@ class KeyValueCache {
     void evict_after_forward(Context& context);
 
   private:
-    /// All of its memory, each [1,max_rows,H,D].
+    /// All of its memory, each [1,max_rows,G,D].
     struct Layout {
         std::vector<Tensor> keys, values;  // one a layer
         Tensor moving;                     // on the way from old rows to new ones

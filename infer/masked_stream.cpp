@@ -20,8 +20,7 @@ MaskedStream::MaskedStream(Context& context, model::Transformer& model, CachePla
             "a plan for another model");
     const auto& config = model.config();
     buffer_ = context.allocate(model::Pass::activation_bytes(config, model.dtype(), PassKind::forward, 1, chunk));
-    sink_query_buffer_ =
-        context.allocate(static_cast<size_t>(chunk * config.num_heads * config.head_dim()) * size_of(model.dtype()));
+    sink_query_buffer_ = context.allocate(static_cast<size_t>(chunk * config.attention_dim()) * size_of(model.dtype()));
     context.scratch().reserve(model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1, chunk));
     layers_.resize(static_cast<size_t>(config.num_layers));
     upload_spans();
@@ -42,7 +41,11 @@ void MaskedStream::upload_spans() {
     layout(arena);
     for (int64_t l = 0; l < layers; ++l) {
         std::vector<int32_t> spans;
-        for (int64_t h = 0; h < heads; ++h) spans.push_back(static_cast<int32_t>(plan_.cache(l, h).span));
+        const int64_t window = model_.config().span_of_layer(l);  // 0: none; the narrower of it and the plan's holds
+        for (int64_t h = 0; h < heads; ++h) {
+            const int64_t span = plan_.cache(l, h).span;
+            spans.push_back(static_cast<int32_t>(window == 0 ? span : span < 0 ? window : std::min(span, window)));
+        }
         Tensor& tensor = spans_[static_cast<size_t>(l)];
         context_.copy_from_host(tensor, spans.data());
         if (std::all_of(spans.begin(), spans.end(), [](int32_t span) { return span < 0; })) tensor = {};  // no limit
@@ -59,11 +62,11 @@ int64_t MaskedStream::stored_sinks() const { return std::min(plan_.sinks(), posi
 void MaskedStream::reserve_rows(int64_t rows) {
     if (rows <= row_capacity_) return;
     const int64_t capacity = std::max(rows, 2 * row_capacity_);
-    const int64_t H = model_.config().num_heads, D = model_.config().head_dim();
+    const int64_t G = model_.config().key_value_heads(), D = model_.config().head_dim();
     std::vector<Carried> larger(layers_.size());
     Tensor moving;
     const auto layout = [&](Arena& arena) {
-        const auto block = [&] { return arena.tensor(model_.dtype(), {1, capacity, H, D}); };
+        const auto block = [&] { return arena.tensor(model_.dtype(), {1, capacity, G, D}); };
         for (auto& layer : larger) layer = {block(), block()};
         moving = block();
     };
@@ -79,8 +82,8 @@ void MaskedStream::reserve_rows(int64_t rows) {
     layers_ = std::move(larger);
     store_ = std::move(store);
     moving_ = moving;
-    rotated_buffer_ = context_.allocate(static_cast<size_t>(capacity * H * D) * size_of(model_.dtype()));
-    rotated_keys_ = Tensor(rotated_buffer_.data(), model_.dtype(), {1, capacity, H, D});
+    rotated_buffer_ = context_.allocate(static_cast<size_t>(capacity * G * D) * size_of(model_.dtype()));
+    rotated_keys_ = Tensor(rotated_buffer_.data(), model_.dtype(), {1, capacity, G, D});
     model_.positions().ensure(context_, capacity);
     row_capacity_ = capacity;
 }
@@ -90,7 +93,7 @@ void MaskedStream::attend(int64_t layer, const Tensor& qkv, const model::LayerAc
     const Tensor table = model_.positions().rope();
     const Carried& carried = layers_[static_cast<size_t>(layer)];
     ops::qkv_split_rope_forward(context_, a.q, carried.keys.slice(1, rows_, n), carried.values.slice(1, rows_, n), qkv,
-                                Tensor{}, {});
+                                Tensor{}, {}, model_.qkv_layout());
 
     const Tensor keys = rotated_keys_.slice(1, 0, n);
     ops::rope_forward(context_, keys, carried.keys.slice(1, 0, n), table, {.first = 0});
@@ -101,10 +104,12 @@ void MaskedStream::attend(int64_t layer, const Tensor& qkv, const model::LayerAc
     }
     ops::rope_forward(context_, a.q, a.q, table, {.first = rows_});
 
-    auto params = model::attention_params(model_.config(), model_.layer(layer), model_.positions());
-    params.mask.num_sink_positions = s;
+    auto params = model_.attention(layer);
     params.mask.query_start = position_;
-    params.mask.key_start = key_start_;
+    if (s > 0 || plan_.bounded()) {  // else every row is there, and only the model's own sink tokens escape its windows
+        params.mask.num_sink_positions = s;
+        params.mask.key_start = key_start_;
+    }
     params.mask.span_H = spans_[static_cast<size_t>(layer)];
     if (s > 0) params.sink_query_position = sink_query_position();
     ops::attention_forward(context_, a.attention_out, a.lse, {a.q, keys, carried.values.slice(1, 0, n), sink_query},
@@ -126,10 +131,24 @@ void MaskedStream::drop_old_rows() {
     key_start_ = position_ - recent;
 }
 
+/// Positions that the literal cache holds with its query when this one is fed.
+int64_t MaskedStream::length_at(int64_t position) const {
+    const int64_t seen = position + 1;
+    return plan_.bounded() ? std::min(seen, plan_.capacity() + 1) : seen;
+}
+
+/// How many of `count` tokens go together: those whose angles are the same, where angles depend on the length.
+int64_t MaskedStream::next_chunk(int64_t count) const {
+    const int64_t trained = model_.config().max_position_embeddings;
+    if (!model::rope_depends_on_length(model_.config()) || length_at(position_ + count - 1) <= trained) return count;
+    if (length_at(position_) < trained) return trained - position_;
+    return length_at(position_) == length_at(position_ + count - 1) ? count : 1;
+}
+
 void MaskedStream::feed(std::span<const int32_t> tokens, std::span<const int32_t> targets, std::vector<float>& losses) {
     require(tokens.size() == targets.size(), "as many targets as tokens");
-    for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(chunk_)) {
-        const size_t count = std::min(static_cast<size_t>(chunk_), tokens.size() - at);
+    for (size_t at = 0, count; at < tokens.size(); at += count) {
+        count = static_cast<size_t>(next_chunk(std::min(chunk_, static_cast<int64_t>(tokens.size() - at))));
         feed_chunk(tokens.subspan(at, count), targets.subspan(at, count), losses);
     }
 }
@@ -141,6 +160,7 @@ void MaskedStream::feed_chunk(std::span<const int32_t> tokens, std::span<const i
     reserve_rows(rows_ + T);
     if (plan_.sinks() > 0 && plan_.rule() == PositionRule::absolute)  // angles of the sinks' query
         model_.positions().ensure(context_, position_ + T);
+    model_.positions().set_sequence_length(context_, length_at(position_ + T - 1));
     Arena arena(buffer_.data(), buffer_.bytes());
     a_ = Activations(arena, model_.config(), model_.dtype(), PassKind::forward, 1, T);
     context_.copy_from_host(a_.ids, tokens.data());

@@ -37,11 +37,13 @@ class MaskedStream {
 
   private:
     struct Carried {
-        Tensor keys, values;  // [1,rows,H,D]: sinks, then consecutive recent positions; keys not rotated
+        Tensor keys, values;  // [1,rows,G,D]: sinks, then consecutive recent positions; keys not rotated
     };
 
     void feed_chunk(std::span<const int32_t> tokens, std::span<const int32_t> targets, std::vector<float>& losses);
     void attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a);
+    int64_t length_at(int64_t position) const;
+    int64_t next_chunk(int64_t count) const;
     void reserve_rows(int64_t rows);
     void drop_old_rows();
     int64_t stored_sinks() const;

@@ -1,17 +1,20 @@
 // One transformer layer, forward and backward, as a visible list of ops.
 //
-//   parallel residual:    y = x + Attn(LN1(x)) + MLP(LN2(x))
-//   sequential residual:  u = x + Attn(LN1(x));  y = u + MLP(LN2(u))
+//   parallel residual:    y = x + Attn(N1(x)) + MLP(N2(x)), N2 = N1 when the norm is shared
+//   sequential residual:  u = x + Attn(N1(x));  y = u + MLP(N2(u))
+//   MLP(z) = down(gelu(up z)), or down(silu(gate z) * up z) when gated
 //
-// The residual stream is normalised where it is written: a layer ends by writing y together with the LayerNorms that
-// the next layer, or the head, reads of it (ResidualNorms). LN1 and LN2 of the parallel residual have the same
-// statistics.
+// Norms are LayerNorms or RMSNorms, and every bias is optional: what a model lacks is an absent tensor.
+//
+// The residual stream is normalised where it is written: a layer ends by writing y together with the norms that the
+// next layer, or the head, reads of it (ResidualNorms). N1 and N2 of the parallel residual have the same statistics.
 //
 // Attention between the QKV projection and the output projection is passed in: training runs one causal kernel,
 // decoding goes through a cache, streaming evaluation carries keys from chunk to chunk. Everything else is the same for
 // all.
 //
-// Shapes: N = B*T rows; C hidden, F feed-forward, H heads, D head dim.
+// Shapes: N = B*T rows; C hidden, F feed-forward, H heads, G key-value heads, D head dim, M = (H + 2G) D; U = F, or 2F
+// of a gated MLP: gates and ups.
 #pragma once
 
 #include <functional>
@@ -25,27 +28,28 @@ namespace ballast::model {
 
 /// The parameters of one layer, or their gradients: compute-dtype weights or acc-dtype gradients by the same names.
 struct LayerParameters {
-    Tensor input_layernorm_weight, input_layernorm_bias;                    // [C]
-    Tensor post_attention_layernorm_weight, post_attention_layernorm_bias;  // [C]
-    Tensor query_key_value_weight, query_key_value_bias;                    // [3C,C], [3C]
-    Tensor attention_dense_weight, attention_dense_bias;                    // [C,C], [C]
-    Tensor attention_sinks;                                                 // acc [H]; absent unless learned
-    Tensor mlp_up_weight, mlp_up_bias;                                      // [F,C], [F]
-    Tensor mlp_down_weight, mlp_down_bias;                                  // [C,F], [C]
+    Tensor norm1_weight, norm1_bias;                      // [C]
+    Tensor norm2_weight, norm2_bias;                      // [C]; absent when shared
+    Tensor query_key_value_weight, query_key_value_bias;  // [M,C], [M]
+    Tensor attention_dense_weight, attention_dense_bias;  // [C,H*D], [C]
+    Tensor attention_sinks;                               // acc [H]; absent unless learned
+    Tensor mlp_up_weight, mlp_up_bias;                    // [U,C], [U]
+    Tensor mlp_down_weight, mlp_down_bias;                // [C,F], [C]
 };
 LayerParameters layer_weights(const Weights& weights, int64_t layer);
 LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gradients, int64_t layer);
 
 /// What one layer leaves behind for its backward pass.
 struct LayerActivations {
-    Tensor ln1_out, ln1_mean, ln1_rstd;  // [N,C], acc [N]; the statistics are ln2's too when parallel
-    Tensor q, k, v;                      // [B,T,H,D], q and k rotated
-    Tensor attention_out, lse;           // [B,T,H,D], acc [B,H,T]
-    Tensor middle;                       // [N,C] u of the sequential residual; absent when parallel
-    Tensor ln2_out;                      // [N,C]
-    Tensor ln2_mean, ln2_rstd;           // acc [N], of `middle`; absent when parallel
-    Tensor mlp_pre;                      // [N,F] what GELU is taken of, bias included
-    Tensor mlp_gelu;                     // [N,F]
+    Tensor norm1_out, norm1_mean, norm1_rstd;  // [N,C], acc [N]; the statistics are norm2's too when parallel
+    Tensor unclipped_qkv;                      // [N,M]; absent unless the model clips
+    Tensor q, k, v;                            // [B,T,H,D], [B,T,G,D]; q and k rotated
+    Tensor attention_out, lse;                 // [B,T,H,D], acc [B,H,T]
+    Tensor middle;                             // [N,C] u of the sequential residual; absent when parallel
+    Tensor norm2_out;                          // [N,C]; norm1_out when shared
+    Tensor norm2_mean, norm2_rstd;  // acc [N], of `middle`; absent when parallel. No norm but LayerNorm has means
+    Tensor mlp_pre;                 // [N,U] what the activation is taken of, bias included
+    Tensor mlp_hidden;              // [N,F]
 
     LayerActivations() = default;
     /// `attention_of`: a layer whose q, k, v, attention_out and lse this one uses in turn, instead of its own.
@@ -55,7 +59,7 @@ struct LayerActivations {
 
 /// Buffers every layer uses in turn.
 struct BlockTemporaries {
-    Tensor qkv;             // [N,3C]
+    Tensor qkv;             // [N,M]
     Tensor attention_proj;  // [N,C]
     Tensor mlp_proj;        // [N,C]
 
@@ -63,20 +67,20 @@ struct BlockTemporaries {
     BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t rows);
 };
 
-/// Fills activations.q, k, v (where it keeps them), attention_out and lse from qkv [B,T,3C].
+/// Fills activations.q, k, v (where it keeps them), attention_out and lse from qkv [B,T,M].
 using AttendForward = std::function<void(const Tensor& qkv, const LayerActivations&)>;
 
-/// The LayerNorms that are taken of the residual stream at one place, and their common statistics.
+/// The norms that are taken of the residual stream at one place, and their common statistics.
 struct ResidualNorms {
     std::vector<ops::NormOutput> outputs;  // one or two
     Tensor mean, rstd;                     // acc [N]
 };
-/// Of a layer's input: LN1, and LN2 when parallel.
+/// Of a layer's input: N1, and N2 when parallel and not shared.
 ResidualNorms input_norms(const ModelConfig&, const LayerParameters&, const LayerActivations&);
 
-/// Fills q, k, v, attention_out and lse from ln1_out.
-void attention_branch_forward(Context&, const LayerParameters&, const LayerActivations&, const BlockTemporaries&,
-                              const AttendForward& attend);
+/// Fills q, k, v, attention_out and lse from norm1_out.
+void attention_branch_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
+                              const BlockTemporaries&, const AttendForward& attend);
 /// Fills the activations from x [N,C] and its norms: the part of a layer that its backward pass reads.
 void block_activations_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
                                const BlockTemporaries&, const Tensor& x, const AttendForward& attend);
@@ -86,17 +90,18 @@ void block_forward(Context&, const ModelConfig&, const LayerParameters&, const L
                    const AttendForward& attend);
 
 struct BlockGradients {
-    Tensor d_ln1_out, d_ln2_out;  // [N,C]
-    Tensor d_attention_out;       // [B,T,H,D]
-    Tensor d_q, d_k, d_v;         // [B,T,H,D]
-    Tensor d_qkv;                 // [N,3C]
-    Tensor d_mlp;                 // [N,F]
+    Tensor d_norm1_out, d_norm2_out;  // [N,C]
+    Tensor d_attention_out;           // [B,T,H,D]
+    Tensor d_q, d_k, d_v;             // [B,T,H,D], [B,T,G,D]
+    Tensor d_qkv;                     // [N,M]
+    Tensor d_mlp_hidden;              // [N,F]; absent unless gated
+    Tensor d_mlp_pre;                 // [N,U]
 
     BlockGradients() = default;
     BlockGradients(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length);
 };
 
-/// Fills d_qkv [B,T,3C] from d_attention_out and adds to the layer's sink gradient.
+/// Fills d_qkv [B,T,M] from d_attention_out and adds to the layer's sink gradient.
 using AttendBackward = std::function<void(const BlockGradients&, const LayerActivations&)>;
 
 /// d_x [N,C] holds dL/dy on entry and dL/dx on return; parameter gradients accumulate into `d`.

@@ -1,13 +1,16 @@
-// What a model is: GPT-NeoX (Pythia) with our attention normalisers, sink tokens and positions.
+// What a model is: one decoder whose flags say which of the papers' families it is, with our attention normalisers,
+// sink tokens and windows.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/attention_variant.h"
 #include "kernels/ops.h"
+#include "model/rope_scaling.h"
 
 namespace ballast {
 class FieldVisitor;
@@ -15,24 +18,49 @@ class FieldVisitor;
 
 namespace ballast::model {
 
+/// Whose files a model's are: names of tensors, keys of config.json, the order of QKV (model/family.h).
+enum class FamilyName { gpt_neox, llama, mpt, falcon };
+/// As in config files, in the order of the enumerators; so are all arrays of names below.
+inline constexpr std::array<std::string_view, 4> kFamilyNames{"gpt_neox", "llama", "mpt", "falcon"};
+
+enum class Norm { layernorm, rmsnorm };
+inline constexpr std::array<std::string_view, 2> kNormNames{"layernorm", "rmsnorm"};
+
+/// `swiglu` is gated: down(silu(gate x) * up x); the others are down(act(up x)).
+enum class Activation { gelu_tanh, gelu_erf, swiglu };
+inline constexpr std::array<std::string_view, 3> kActivationNames{"gelu_tanh", "gelu_erf", "swiglu"};
+
 enum class Position { rope, alibi, none };
-/// As in config files, in the order of the enumerators.
 inline constexpr std::array<std::string_view, 3> kPositionNames{"rope", "alibi", "none"};
 
 struct ModelConfig {
+    FamilyName family = FamilyName::gpt_neox;
     int64_t vocab_size = 50304;  // rows of the embedding, padding and sink tokens included
     int64_t hidden_size = 768;
     int64_t num_layers = 12;
     int64_t num_heads = 12;
-    int64_t intermediate_size = 0;  // 0: 4 * hidden_size
+    int64_t num_key_value_heads = 0;  // 0: num_heads
+    int64_t dims_per_head = 0;        // 0: hidden_size / num_heads
+    int64_t intermediate_size = 0;    // 0: 4 * hidden_size
     int64_t max_position_embeddings = 2048;
-    double rotary_pct = 0.25;
-    double rotary_base = 10000.0;
+    Norm norm = Norm::layernorm;
+    bool norm_bias = true;
+    bool shared_norm = false;  // one norm for attention and MLP, of the parallel residual
     double layer_norm_eps = 1e-5;
-    ops::Gelu hidden_act = ops::Gelu::tanh;
+    Activation hidden_act = Activation::gelu_tanh;
+    bool qkv_bias = true;
+    bool attention_out_bias = true;
+    bool mlp_bias = true;
     bool parallel_residual = true;
     bool tie_word_embeddings = false;
+    double clip_qkv = 0;         // queries, keys and values are clamped to [-clip_qkv, clip_qkv]; 0: not
+    double attention_scale = 0;  // multiplies q·k; 0: 1 / sqrt(dims of a head)
     Position position = Position::rope;
+    double rotary_pct = 0.25;
+    double rotary_base = 10000.0;
+    RopeScaling rope_scaling;
+    double alibi_bias_max = 8.0;
+    std::vector<int64_t> attention_span{0};  // by layer, repeating; earlier positions a query sees; 0: all
     Normaliser normaliser = Normaliser::softmax;
     int64_t num_sink_tokens = 0;
     int64_t sink_token_id = -1;  // first of num_sink_tokens consecutive ids; -1: right after the tokenizer's
@@ -42,10 +70,22 @@ struct ModelConfig {
     /// Throws UserError naming the first field that makes no sense, and what would.
     void validate() const;
 
-    int64_t head_dim() const { return hidden_size / num_heads; }
+    int64_t head_dim() const { return dims_per_head > 0 ? dims_per_head : hidden_size / num_heads; }
+    int64_t key_value_heads() const { return num_key_value_heads > 0 ? num_key_value_heads : num_heads; }
+    /// Features of all heads together: what the output projection reads. hidden_size, unless dims_per_head is set.
+    int64_t attention_dim() const { return num_heads * head_dim(); }
+    /// Features of queries, keys and values together.
+    int64_t qkv_dim() const { return (num_heads + 2 * key_value_heads()) * head_dim(); }
     int64_t feed_forward_dim() const { return intermediate_size > 0 ? intermediate_size : 4 * hidden_size; }
+    bool gated() const { return hidden_act == Activation::swiglu; }
+    /// Outputs of the MLP's first product: gates and ups of a gated one.
+    int64_t mlp_up_dim() const { return (gated() ? 2 : 1) * feed_forward_dim(); }
     /// Dims of a head that rotate: int(head_dim * rotary_pct), 0 unless position = rope.
     int64_t rotary_dims() const;
+    /// Earlier positions that a query of this layer sees besides its own; 0: all.
+    int64_t span_of_layer(int64_t layer) const {
+        return attention_span[static_cast<size_t>(layer) % attention_span.size()];
+    }
 };
 
 /// Training FLOPs a token, forward and backward. `palm`: 6 (parameters - input embedding) + 12 L C T, attention counted

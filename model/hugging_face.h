@@ -1,9 +1,10 @@
-// Hugging Face folders: config.json and model.safetensors of GPT-NeoX, in and out.
+// Hugging Face folders: config.json and model.safetensors of every family (model/family.h), in and out.
 //
-// What GPT-NeoX cannot say is said in keys of ours (docs/formats.md): ballast_normaliser, ballast_num_sink_tokens,
-// ballast_sink_token_id, ballast_position. A model that transformers would compute wrongly (a normaliser other than
-// softmax, no positions) is exported with model_type "ballast_gpt_neox", which transformers refuses instead. Sink
-// tokens alone are ordinary vocabulary ids, so such models load there; their user prepends the ids.
+// What a family's files cannot say is said in keys of ours (docs/formats.md): ballast_normaliser, ballast_num_sink_tokens,
+// ballast_sink_token_id, ballast_position, ballast_attention_span. A model that transformers would compute wrongly (a
+// normaliser other than softmax, no positions, windows its family does not have) is exported with model_type
+// "ballast_<model_type>", which transformers refuses instead. Sink tokens alone are ordinary vocabulary ids, so such
+// models load there; their user prepends the ids.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +19,9 @@ namespace ballast::model {
 /// damaged, another architecture, or asks for what we do not have.
 ModelConfig read_hugging_face_config(const std::string& folder);
 
-/// Fills the weights from model.safetensors or its shards. Accepts embed_out.weight or lm_head.weight; passes over the
-/// buffers of old files (attention.bias, attention.masked_bias, rotary_emb.inv_freq). UserError for a missing, unknown
-/// or misshapen tensor.
+/// Fills the weights from model.safetensors or its shards. Accepts embed_out.weight and lm_head.weight for each other;
+/// passes over the buffers of old files (attention.bias, attention.masked_bias, rotary_emb.inv_freq). UserError naming
+/// every missing, unknown or misshapen tensor once.
 void read_hugging_face_weights(const std::string& folder, Context& context, Weights& weights);
 
 struct ExportOptions {
@@ -30,8 +31,8 @@ struct ExportOptions {
     int64_t end_of_text_id = 0;
 };
 
-/// Writes config.json, generation_config.json and the weights. UserError for ALiBi, which GPT-NeoX does not have, and
-/// for a weight beyond the range of fp16.
+/// Writes config.json, generation_config.json and the weights. UserError for positions that the family's files cannot say
+/// (ALiBi of GPT-NeoX), and for a weight beyond the range of fp16.
 void write_hugging_face(const std::string& folder, const Context& context, const ModelConfig& config,
                         const Weights& weights, const ExportOptions& options);
 

@@ -1,48 +1,95 @@
 #include "model/parameter_table.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
 
+#include "model/family.h"
+
 namespace ballast::model {
+namespace {
 
-ParameterTable::ParameterTable(const ModelConfig& config)
-    : hidden_size_(config.hidden_size), num_layers_(config.num_layers) {
-    const int64_t C = config.hidden_size, F = config.feed_forward_dim(), V = config.vocab_size;
-    constexpr bool kDecay = true, kNoDecay = false;
+constexpr int64_t kAlignment = 16;  // 64 bytes of f32
 
-    add("gpt_neox.embed_in.weight", {V, C}, Init::small, kDecay, Role::embed_in);
-    for (int64_t l = 0; l < config.num_layers; ++l) {
-        const auto in_layer = [l](std::string_view rest) { return fmt::format("gpt_neox.layers.{}.{}", l, rest); };
-        add(in_layer("input_layernorm.weight"), {C}, Init::one, kNoDecay, Role::input_layernorm_weight, l);
-        add(in_layer("input_layernorm.bias"), {C}, Init::zero, kNoDecay, Role::input_layernorm_bias, l);
-        add(in_layer("post_attention_layernorm.weight"), {C}, Init::one, kNoDecay,
-            Role::post_attention_layernorm_weight, l);
-        add(in_layer("post_attention_layernorm.bias"), {C}, Init::zero, kNoDecay, Role::post_attention_layernorm_bias,
-            l);
-        add(in_layer("attention.query_key_value.weight"), {3 * C, C}, Init::small, kDecay, Role::query_key_value_weight,
-            l);
-        add(in_layer("attention.query_key_value.bias"), {3 * C}, Init::zero, kNoDecay, Role::query_key_value_bias, l);
-        add(in_layer("attention.dense.weight"), {C, C}, Init::wang, kDecay, Role::attention_dense_weight, l);
-        add(in_layer("attention.dense.bias"), {C}, Init::zero, kNoDecay, Role::attention_dense_bias, l);
-        if (has_learned_sink_logit(config.normaliser))
-            add(in_layer("attention.sinks"), {config.num_heads}, Init::zero, kNoDecay, Role::attention_sinks, l);
-        add(in_layer("mlp.dense_h_to_4h.weight"), {F, C}, Init::small, kDecay, Role::mlp_up_weight, l);
-        add(in_layer("mlp.dense_h_to_4h.bias"), {F}, Init::zero, kNoDecay, Role::mlp_up_bias, l);
-        add(in_layer("mlp.dense_4h_to_h.weight"), {C, F}, Init::wang, kDecay, Role::mlp_down_weight, l);
-        add(in_layer("mlp.dense_4h_to_h.bias"), {C}, Init::zero, kNoDecay, Role::mlp_down_bias, l);
-    }
-    add("gpt_neox.final_layer_norm.weight", {C}, Init::one, kNoDecay, Role::final_layernorm_weight);
-    add("gpt_neox.final_layer_norm.bias", {C}, Init::zero, kNoDecay, Role::final_layernorm_bias);
-    if (!config.tie_word_embeddings) add("embed_out.weight", {V, C}, Init::small, kDecay, Role::embed_out);
+std::string spelt(std::span<const Spelling> spellings, Role role, int64_t layer) {
+    const auto found = std::find_if(spellings.begin(), spellings.end(), [&](auto& s) { return s.role == role; });
+    require(found != spellings.end(), "the family has no name for a parameter of its models");
+    return layer < 0 ? std::string(found->name) : fmt::format(fmt::runtime(found->name), layer);
 }
 
-void ParameterTable::add(std::string name, std::vector<int64_t> shape, Init init, bool decay, Role role,
-                         int64_t layer) {
-    constexpr int64_t kAlignment = 16;  // 64 bytes of f32
-    ParameterRow row{std::move(name), std::move(shape), init, decay, layer, role, flat_size_, 1};
+bool has_name(std::span<const Spelling> spellings, Role role) {
+    return std::any_of(spellings.begin(), spellings.end(), [&](auto& s) { return s.role == role; });
+}
+
+}  // namespace
+
+ParameterTable::ParameterTable(const ModelConfig& config)
+    : spellings_(family_of(config).spellings(config)),
+      hidden_size_(config.hidden_size),
+      num_layers_(config.num_layers) {
+    const int64_t C = config.hidden_size, V = config.vocab_size;
+    add(true, Role::embed_in, {V, C}, Init::small);
+    for (int64_t l = 0; l < config.num_layers; ++l) add_layer(config, l);
+    add(true, Role::final_norm_weight, {C}, Init::one);
+    add(config.norm_bias, Role::final_norm_bias, {C}, Init::zero);
+    add(!config.tie_word_embeddings, Role::embed_out, {V, C}, Init::small);
+}
+
+void ParameterTable::add_layer(const ModelConfig& config, int64_t l) {
+    const int64_t C = config.hidden_size, F = config.feed_forward_dim(), M = config.qkv_dim(),
+                  HD = config.attention_dim(), GD = config.key_value_heads() * config.head_dim();
+    const bool second_norm = !config.shared_norm, together = has_name(spellings_, Role::query_key_value_weight),
+               apart = !together, gated = config.gated();
+
+    add(true, Role::norm1_weight, {C}, Init::one, l);
+    add(config.norm_bias, Role::norm1_bias, {C}, Init::zero, l);
+    add(second_norm, Role::norm2_weight, {C}, Init::one, l);
+    add(second_norm && config.norm_bias, Role::norm2_bias, {C}, Init::zero, l);
+
+    add(together, Role::query_key_value_weight, {M, C}, Init::small, l);
+    add(apart, Role::query_weight, {HD, C}, Init::small, l);
+    add(apart, Role::key_weight, {GD, C}, Init::small, l);
+    add(apart, Role::value_weight, {GD, C}, Init::small, l);
+    add(together && config.qkv_bias, Role::query_key_value_bias, {M}, Init::zero, l);
+    add(apart && config.qkv_bias, Role::query_bias, {HD}, Init::zero, l);
+    add(apart && config.qkv_bias, Role::key_bias, {GD}, Init::zero, l);
+    add(apart && config.qkv_bias, Role::value_bias, {GD}, Init::zero, l);
+
+    add(true, Role::attention_dense_weight, {C, HD}, Init::wang, l);
+    add(config.attention_out_bias, Role::attention_dense_bias, {C}, Init::zero, l);
+    add(has_learned_sink_logit(config.normaliser), Role::attention_sinks, {config.num_heads}, Init::zero, l);
+
+    add(gated, Role::mlp_gate_weight, {F, C}, Init::small, l);
+    add(true, Role::mlp_up_weight, {F, C}, Init::small, l);
+    add(gated && config.mlp_bias, Role::mlp_gate_bias, {F}, Init::zero, l);
+    add(config.mlp_bias, Role::mlp_up_bias, {F}, Init::zero, l);
+    add(true, Role::mlp_down_weight, {C, F}, Init::wang, l);
+    add(config.mlp_bias, Role::mlp_down_bias, {C}, Init::zero, l);
+}
+
+void ParameterTable::add(bool has, Role role, std::vector<int64_t> shape, Init init, int64_t layer) {
+    if (!has) return;
+    const bool decay = shape.size() > 1;
+    ParameterRow row{spelt(spellings_, role, layer), std::move(shape), init, decay, layer, role, flat_size_, 1};
     for (int64_t extent : row.shape) row.count *= extent;
     flat_size_ += (row.count + kAlignment - 1) / kAlignment * kAlignment;
     rows_.push_back(std::move(row));
+}
+
+std::optional<ParameterRow> ParameterTable::joined(std::initializer_list<Role> roles, int64_t layer) const {
+    std::optional<ParameterRow> out;
+    for (const Role role : roles) {
+        const ParameterRow* part = find(role, layer);
+        if (part == nullptr) continue;
+        if (!out) {
+            out = *part;
+            continue;
+        }
+        require(part->offset == out->offset + out->count, "parts of one matrix lie apart");  // Family::check
+        out->shape.front() += part->shape.front();
+        out->count += part->count;
+    }
+    return out;
 }
 
 int64_t ParameterTable::num_parameters() const {

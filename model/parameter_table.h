@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,23 +15,33 @@
 
 namespace ballast::model {
 
+/// What a parameter is for. A model has query_key_value or query, key and value apart, as its family's files do; its
+/// MLP has a gate when it is gated.
 enum class Role {
     embed_in,
-    input_layernorm_weight,
-    input_layernorm_bias,
-    post_attention_layernorm_weight,
-    post_attention_layernorm_bias,
+    norm1_weight,  // before attention
+    norm1_bias,
+    norm2_weight,  // before the MLP
+    norm2_bias,
     query_key_value_weight,
+    query_weight,
+    key_weight,
+    value_weight,
     query_key_value_bias,
+    query_bias,
+    key_bias,
+    value_bias,
     attention_dense_weight,
     attention_dense_bias,
     attention_sinks,
+    mlp_gate_weight,
     mlp_up_weight,
+    mlp_gate_bias,
     mlp_up_bias,
     mlp_down_weight,
     mlp_down_bias,
-    final_layernorm_weight,
-    final_layernorm_bias,
+    final_norm_weight,
+    final_norm_bias,
     embed_out,
 };
 
@@ -40,7 +53,7 @@ enum class Init {
 };
 
 struct ParameterRow {
-    std::string name;  // as in a Hugging Face GPT-NeoX checkpoint; attention.sinks as in gpt-oss
+    std::string name;  // as in the family's Hugging Face checkpoints (model/family.h)
     std::vector<int64_t> shape;
     Init init = Init::zero;
     bool decay = false;  // matrices and embeddings decay; norms, biases and sink logits do not
@@ -49,6 +62,8 @@ struct ParameterRow {
     int64_t offset = 0;  // in the flat arrays, in elements
     int64_t count = 0;
 };
+
+struct Spelling;
 
 class ParameterTable {
   public:
@@ -63,9 +78,13 @@ class ParameterTable {
     int64_t num_parameters(Role role) const;
 
     const ParameterRow& row(Role role, int64_t layer = -1) const;
+    /// Those of `roles` that the layer has, which follow one another in the flat arrays, as one matrix or vector:
+    /// queries, keys and values; gates and ups. None when it has none of them.
+    std::optional<ParameterRow> joined(std::initializer_list<Role> roles, int64_t layer) const;
     bool has(Role role, int64_t layer = -1) const { return find(role, layer) != nullptr; }
-    /// Row of this name, or null.
+    /// Row of this name, or of this role, or null.
     const ParameterRow* find(std::string_view name) const;
+    const ParameterRow* find(Role role, int64_t layer = -1) const;
 
     /// Standard deviation of a row's initial normal distribution; 0 for constants.
     double init_std(const ParameterRow& row) const;
@@ -73,9 +92,11 @@ class ParameterTable {
     std::vector<ops::ParameterSpan> spans() const;
 
   private:
-    const ParameterRow* find(Role role, int64_t layer) const;
-    void add(std::string name, std::vector<int64_t> shape, Init init, bool decay, Role role, int64_t layer = -1);
+    /// The next row, of a parameter that the model `has`.
+    void add(bool has, Role role, std::vector<int64_t> shape, Init init, int64_t layer = -1);
+    void add_layer(const ModelConfig& config, int64_t layer);
 
+    std::span<const Spelling> spellings_;
     int64_t hidden_size_;
     int64_t num_layers_;
     int64_t flat_size_ = 0;

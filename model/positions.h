@@ -1,4 +1,4 @@
-// Where tokens stand: rotary tables and ALiBi slopes on the device.
+// Where tokens stand and how far they see: rotary tables, ALiBi slopes and windows on the device.
 #pragma once
 
 #include <vector>
@@ -15,19 +15,27 @@ class PositionTables {
 
     /// Makes rows for positions [0, positions) available; the table may move, and recorded work is then recorded anew.
     void ensure(Context& context, int64_t positions);
+    /// Gives all rows the angles of a sequence of this length: nothing to do unless rope_depends_on_length().
+    void set_sequence_length(Context& context, int64_t length);
     Tensor rope() const { return rope_; }
     Tensor alibi_slopes() const { return alibi_slopes_; }
+    /// i32 [H]: AttentionMask::span_H of a layer; absent when its queries see every earlier position.
+    Tensor span(int64_t layer) const { return spans_[static_cast<size_t>(layer) % spans_.size()]; }
 
-    /// Press et al. 2022, "Train short, test long": 2^(-8 i / n) for the largest power of two n <= heads; the remaining
-    /// heads take every second slope of 2n heads, as in BLOOM and MPT.
-    static double alibi_slope(int64_t head, int64_t num_heads);
+    /// Press et al. 2022, "Train short, test long": 2^(-bias_max i / n) for the largest power of two n <= heads; the
+    /// remaining heads take every second slope of 2n heads, as in BLOOM and MPT.
+    static double alibi_slope(int64_t head, int64_t num_heads, double bias_max = 8.0);
 
   private:
+    void upload_slopes(Context& context);
+    void upload_spans(Context& context);
+
+    ModelConfig config_;
     Dtype dtype_;
-    int64_t rotary_dims_;
-    std::vector<double> inv_freq_;
-    DeviceBuffer rope_buffer_, alibi_buffer_;
+    int64_t sequence_length_;  // that the angles are of, where they depend on it
+    DeviceBuffer rope_buffer_, alibi_buffer_, span_buffer_;
     Tensor rope_, alibi_slopes_;
+    std::vector<Tensor> spans_;  // as the config's list
 };
 
 }  // namespace ballast::model

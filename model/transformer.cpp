@@ -23,7 +23,7 @@ Activations::Activations(Arena& arena, const ModelConfig& config, Dtype dtype, P
                             l > 0 && recompute == Recompute::attention ? &layers.front() : nullptr);
     temporaries = BlockTemporaries(arena, config, dtype, N);
     final_out = arena.tensor(dtype, {N, C});
-    final_mean = arena.tensor(acc, {N});
+    if (config.norm == Norm::layernorm) final_mean = arena.tensor(acc, {N});
     final_rstd = arena.tensor(acc, {N});
     losses = arena.tensor(acc, {N});
     if (!keep) return;
@@ -32,21 +32,23 @@ Activations::Activations(Arena& arena, const ModelConfig& config, Dtype dtype, P
     gradients = BlockGradients(arena, config, dtype, B, T);
 }
 
-ops::AttentionParams attention_params(const ModelConfig& config, const LayerParameters& layer,
-                                      const PositionTables& positions) {
-    ops::AttentionParams params;
-    params.scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim()));
-    params.normaliser = config.normaliser;
-    params.sink_logit_H = layer.attention_sinks;
-    params.alibi_slope_H = positions.alibi_slopes();
-    return params;
-}
-
-Transformer::Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype)
+Transformer::Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype, WeightUse use)
     : config_(config),
-      weights_(context, config, computable_on(context.device(), compute_dtype)),
+      weights_(context, config, computable_on(context.device(), compute_dtype), use),
       positions_(context, config, compute_dtype, config.max_position_embeddings + 1) {
     for (int64_t l = 0; l < config.num_layers; ++l) layers_.push_back(layer_weights(weights_, l));
+}
+
+ops::AttentionParams Transformer::attention(int64_t l) const {
+    const auto D = static_cast<double>(config_.head_dim());
+    ops::AttentionParams params;
+    params.scale = config_.attention_scale > 0 ? config_.attention_scale : 1.0 / std::sqrt(D);
+    params.normaliser = config_.normaliser;
+    params.sink_logit_H = layer(l).attention_sinks;
+    params.alibi_slope_H = positions_.alibi_slopes();
+    params.mask.span_H = positions_.span(l);
+    if (!params.mask.span_H.empty()) params.mask.num_sink_positions = params.mask.key_start = config_.num_sink_tokens;
+    return params;
 }
 
 const ParameterRow& Transformer::head_row() const {
@@ -55,10 +57,12 @@ const ParameterRow& Transformer::head_row() const {
 
 ResidualNorms Transformer::norms_of(int64_t l, const Activations& a) const {
     if (l < config_.num_layers) return input_norms(config_, layer(l), a.layer(l));
-    const auto weight = [&](Role role) { return weights_.compute(weights_.table().row(role)); };
-    return {{{a.final_out, weight(Role::final_layernorm_weight), weight(Role::final_layernorm_bias)}},
-            a.final_mean,
-            a.final_rstd};
+    const auto weight = [&](Role role) {
+        const ParameterRow* row = weights_.table().find(role);
+        return row == nullptr ? Tensor{} : weights_.compute(*row);
+    };
+    return {
+        {{a.final_out, weight(Role::final_norm_weight), weight(Role::final_norm_bias)}}, a.final_mean, a.final_rstd};
 }
 
 void Transformer::normalise_input(Context& context, int64_t l, const Activations& a) const {
@@ -112,9 +116,12 @@ size_t Pass::activation_bytes(const ModelConfig& config, Dtype dtype, PassKind k
 
 size_t Pass::scratch_bytes(const Context& context, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch,
                            int64_t length) {
-    const int64_t N = batch * length, C = config.hidden_size, F = config.feed_forward_dim();
+    const int64_t N = batch * length, C = config.hidden_size;
     size_t bytes = ops::linear_cross_entropy_scratch_bytes(context, dtype, N, config.vocab_size, C);
-    for (const auto& [outputs, inputs] : {std::pair{3 * C, C}, {C, C}, {F, C}, {C, F}})
+    for (const auto& [outputs, inputs] : {std::pair{config.qkv_dim(), C},
+                                          {C, config.attention_dim()},
+                                          {config.mlp_up_dim(), C},
+                                          {C, config.feed_forward_dim()}})
         bytes = std::max(bytes, ops::linear_scratch_bytes(context, dtype, N, outputs, inputs));
     if (kind == PassKind::forward_backward) {
         bytes = std::max(bytes, ops::embedding_backward_scratch_bytes(context, dtype, N, C));
@@ -139,25 +146,23 @@ void Pass::use_tokens(const Tensor& ids, const Tensor& targets) {
 }
 
 void Pass::attend_forward(int64_t layer, const Tensor& qkv, const LayerActivations& a) {
-    ops::qkv_split_rope_forward(context_, a.q, a.k, a.v, qkv, model_.positions().rope(), {});
-    ops::attention_forward(context_, a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}},
-                           attention_params(model_.config(), model_.layer(layer), model_.positions()));
+    ops::qkv_split_rope_forward(context_, a.q, a.k, a.v, qkv, model_.positions().rope(), {}, model_.qkv_layout());
+    ops::attention_forward(context_, a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}}, model_.attention(layer));
 }
 
 void Pass::attend_backward(int64_t layer, const LayerParameters& d, const BlockGradients& g,
                            const LayerActivations& a) {
     ops::attention_backward(context_, {g.d_q, g.d_k, g.d_v, Tensor{}, d.attention_sinks}, g.d_attention_out,
-                            a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}},
-                            attention_params(model_.config(), model_.layer(layer), model_.positions()));
+                            a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}}, model_.attention(layer));
     ops::qkv_split_rope_backward(context_, g.d_qkv.view({batch_, length_, g.d_qkv.dim(1)}), g.d_q, g.d_k, g.d_v,
-                                 model_.positions().rope(), {});
+                                 model_.positions().rope(), {}, model_.qkv_layout());
 }
 
 void Pass::recompute(int64_t l) {
     if (l == model_.config().num_layers - 1) return;  // its activations are still there
     const auto attend = [&](const Tensor& qkv, const LayerActivations& a) { attend_forward(l, qkv, a); };
     if (recompute_ == Recompute::attention)
-        attention_branch_forward(context_, model_.layer(l), a_.layer(l), a_.temporaries, attend);
+        attention_branch_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries, attend);
     if (recompute_ == Recompute::full) {
         model_.normalise_input(context_, l, a_);
         block_activations_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries,
@@ -167,6 +172,7 @@ void Pass::recompute(int64_t l) {
 
 void Pass::forward_layers() {
     const Phase phase(context_, "forward");
+    model_.positions().set_sequence_length(context_, length_);
     model_.forward_layers(
         context_, a_, [&](int64_t l, const Tensor& qkv, const LayerActivations& a) { attend_forward(l, qkv, a); },
         observer_);
@@ -195,9 +201,10 @@ void Pass::head_and_loss(const FlatArray& gradients, double loss_factor, const o
     const ParameterTable& table = weights.table();
     ops::linear_cross_entropy(context_, a_.losses, a_.d_final_out, gradients.of(model_.head_row()), a_.final_out,
                               weights.compute(model_.head_row()), a_.targets, loss_factor, scalars);
-    const ops::NormGradient norm{a_.d_final_out, weights.compute(table.row(Role::final_layernorm_weight)),
-                                 gradients.of(table.row(Role::final_layernorm_weight)),
-                                 gradients.of(table.row(Role::final_layernorm_bias))};
+    const ParameterRow* bias = table.find(Role::final_norm_bias);
+    const ops::NormGradient norm{a_.d_final_out, weights.compute(table.row(Role::final_norm_weight)),
+                                 gradients.of(table.row(Role::final_norm_weight)),
+                                 bias == nullptr ? Tensor{} : gradients.of(*bias)};
     context_.zero(a_.d_x);
     ops::norm_backward(context_, a_.d_x, {&norm, 1}, a_.residual_of(model_.config().num_layers), a_.final_mean,
                        a_.final_rstd);

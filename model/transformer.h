@@ -1,4 +1,4 @@
-// The whole model on a batch of full sequences: embedding, layers, final LayerNorm, fused head and loss.
+// The whole model on a batch of full sequences: embedding, layers, final norm, fused head and loss.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/block.h"
+#include "model/family.h"
 #include "model/positions.h"
 
 namespace ballast::model {
@@ -14,7 +15,7 @@ namespace ballast::model {
 enum class PassKind { forward, forward_backward };
 
 /// What a backward pass computes again instead of finding it in memory; the bits are the same.
-///   attention  q, k, v and the attention's output: 4 of the 14 tensors [N,C] that a layer leaves
+///   attention  q, k, v and the attention's output: 4 of the 14 tensors [N,C] that a layer of GPT-NeoX leaves
 ///   full       all that a layer leaves but its input
 enum class Recompute { none, attention, full };
 
@@ -38,15 +39,11 @@ struct Activations {
     const LayerActivations& layer(int64_t l) const { return layers[static_cast<size_t>(l) % layers.size()]; }
 };
 
-/// The scaled logit's factor, normaliser, sinks and ALiBi of one layer; the mask is the caller's to set.
-ops::AttentionParams attention_params(const ModelConfig& config, const LayerParameters& layer,
-                                      const PositionTables& positions);
-
 class Transformer {
   public:
     /// Allocates the weights (zero); initialise or load them before use. `config` must have been validated. UserError
     /// when the device cannot compute in the dtype.
-    Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype);
+    Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype, WeightUse use = WeightUse::training);
 
     const ModelConfig& config() const { return config_; }
     Dtype dtype() const { return weights_.compute_dtype(); }
@@ -54,13 +51,17 @@ class Transformer {
     const Weights& weights() const { return weights_; }
     PositionTables& positions() { return positions_; }
     const LayerParameters& layer(int64_t l) const { return layers_[static_cast<size_t>(l)]; }
+    ops::QkvLayout qkv_layout() const { return family_of(config_).qkv_layout; }
+    /// The scaled logit's factor, normaliser, sinks and ALiBi of a layer, and its window, which leaves the sink tokens
+    /// visible; the rest of the mask is the caller's to set.
+    ops::AttentionParams attention(int64_t layer) const;
 
-    /// Fills q, k, v (where the layer keeps them), attention_out and lse of a layer from its qkv [B,T,3C].
+    /// Fills q, k, v (where the layer keeps them), attention_out and lse of a layer from its qkv [B,T,M].
     using Attend = std::function<void(int64_t layer, const Tensor& qkv, const LayerActivations&)>;
     /// Called after each layer's forward with its number and activations: measurements hook in here. Where layers share
-    /// activations, ln1_out and ln2_out are the next layer's by then.
+    /// activations, norm1_out and norm2_out are the next layer's by then.
     using LayerObserver = std::function<void(int64_t layer, const LayerActivations&)>;
-    /// Embedding, layers and the final LayerNorm: from a.ids to a.final_out.
+    /// Embedding, layers and the final norm: from a.ids to a.final_out.
     void forward_layers(Context& context, const Activations& a, const Attend& attend,
                         const LayerObserver& observer = {}) const;
     /// The norms of layer l's input by themselves, where it was computed earlier and they were overwritten.
@@ -117,7 +118,7 @@ class Pass {
 
   private:
     void forward_layers();
-    /// The loss, and d_x [N,C] before the final LayerNorm.
+    /// The loss, and d_x [N,C] before the final norm.
     void head_and_loss(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars);
     void backward_layers(const FlatArray& gradients);
     /// Brings back what layer l's backward pass reads and later layers have overwritten.

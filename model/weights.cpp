@@ -16,9 +16,57 @@ Tensor FlatArray::of(const ParameterRow& row) const {
     return row.shape.size() == 1 ? range : range.view({row.shape[0], row.shape[1]});
 }
 
-Weights::Weights(const Context& context, const ModelConfig& config, Dtype compute_dtype)
-    : table_(config), compute_dtype_(compute_dtype), master_(context, table_, accumulation_dtype(compute_dtype)) {
-    if (has_copy()) compute_ = FlatArray(context, table_, compute_dtype);
+namespace {
+
+int64_t num_sink_logits(const ParameterTable& table) { return table.num_parameters(Role::attention_sinks); }
+
+template <class T>
+std::vector<T> converted(const float* values, int64_t count) {
+    std::vector<T> out;
+    out.reserve(static_cast<size_t>(count));
+    for (int64_t i = 0; i < count; ++i) out.push_back(static_cast<T>(values[i]));
+    return out;
+}
+
+/// Copies values to a tensor of any dtype, rounded.
+void copy_rounded(const Context& context, const Tensor& to, const float* values) {
+    switch (to.dtype) {
+        case Dtype::f32: return context.copy_from_host(to, values);
+        case Dtype::f64: return context.copy_from_host(to, converted<double>(values, to.numel()).data());
+        case Dtype::bf16: return context.copy_from_host(to, converted<bf16>(values, to.numel()).data());
+        case Dtype::f16: return context.copy_from_host(to, converted<f16>(values, to.numel()).data());
+        default: require(false, "weights of integers");
+    }
+}
+
+}  // namespace
+
+size_t Weights::bytes(const ParameterTable& table, Dtype compute_dtype, WeightUse use) {
+    const Dtype acc = accumulation_dtype(compute_dtype);
+    const auto flat = static_cast<size_t>(table.flat_size());
+    if (compute_dtype == acc) return flat * size_of(acc);
+    const size_t wide = use == WeightUse::training ? flat : static_cast<size_t>(num_sink_logits(table));
+    return flat * size_of(compute_dtype) + wide * size_of(acc);
+}
+
+Weights::Weights(const Context& context, const ModelConfig& config, Dtype compute_dtype, WeightUse use)
+    : table_(config), compute_dtype_(compute_dtype), use_(use) {
+    if (has_master()) master_ = FlatArray(context, table_, master_dtype());
+    if (is_narrow()) compute_ = FlatArray(context, table_, compute_dtype);
+    const int64_t logits = num_sink_logits(table_);
+    if (has_master() || logits == 0) return;
+    sink_buffer_ = context.allocate(static_cast<size_t>(logits) * size_of(master_dtype()));
+    sinks_LH_ = Tensor(sink_buffer_.data(), master_dtype(), {config.num_layers, config.num_heads});
+}
+
+Tensor Weights::accumulated(const ParameterRow& row) const {
+    if (has_master()) return master(row);
+    require(row.role == Role::attention_sinks, "a parameter that no op reads in the accumulation dtype");
+    return sinks_LH_.slice(0, row.layer, row.layer + 1).view({row.count});
+}
+
+std::vector<float> Weights::read(const Context& context, const ParameterRow& row) const {
+    return context.read_floats(has_master() || row.role == Role::attention_sinks ? accumulated(row) : compute(row));
 }
 
 void Weights::initialise(Context& context, uint64_t seed) {
@@ -39,13 +87,13 @@ void Weights::initialise(Context& context, uint64_t seed) {
 }
 
 void Weights::refresh_compute(Context& context) {
-    if (has_copy()) ops::cast(context, compute_.flat(), master_.flat());
+    if (is_narrow() && has_master()) ops::cast(context, compute_.flat(), master_.flat());
 }
 
 void Weights::write(const Context& context, const ParameterRow& row, const float* values) {
-    if (master_dtype() == Dtype::f32) return context.copy_from_host(master(row), values);
-    const std::vector<double> wide(values, values + row.count);
-    context.copy_from_host(master(row), wide.data());
+    if (has_master()) return copy_rounded(context, master(row), values);
+    copy_rounded(context, compute(row), values);
+    if (row.role == Role::attention_sinks) copy_rounded(context, accumulated(row), values);
 }
 
 }  // namespace ballast::model

@@ -65,6 +65,15 @@ void read_tensor(const Hdf5Reader& file, const std::string& name, const model::P
     context.copy_from_host(tensor, host.data());
 }
 
+void read_weights(const Hdf5Reader& file, const model::ParameterRow& row, const Context& context,
+                  model::Weights& weights) {
+    const std::string name = "model/" + row.name;
+    if (weights.has_master()) return read_tensor(file, name, row, context, weights.master(row));
+    std::vector<float> values(static_cast<size_t>(row.count));
+    file.read_all(name, Dtype::f32, row.shape, values.data());
+    weights.write(context, row, values.data());
+}
+
 /// A dataset of one number.
 template <class T>
 void write_number(Hdf5Writer& file, const std::string& name, T value) {
@@ -146,7 +155,7 @@ void load_checkpoint(const std::string& path, Context& context, model::Weights& 
     const Hdf5Reader file(path);
     require_format(file, path);
     for (const auto& row : weights.table().rows()) {
-        read_tensor(file, "model/" + row.name, row, context, weights.master(row));
+        read_weights(file, row, context, weights);
         if (optimizer == nullptr) continue;
         read_tensor(file, moment_name("m", row.name), row, context, optimizer->first_moments().of(row));
         read_tensor(file, moment_name("v", row.name), row, context, optimizer->second_moments().of(row));

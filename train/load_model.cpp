@@ -39,7 +39,7 @@ ModelSource find_model(const std::string& path) {
 
 LoadedModel load_model(const std::string& path, Context& context, Dtype dtype) {
     LoadedModel out{find_model(path), nullptr};
-    out.model = std::make_unique<model::Transformer>(context, out.config, dtype);
+    out.model = std::make_unique<model::Transformer>(context, out.config, dtype, model::WeightUse::inference);
     if (fs::is_directory(out.source))
         model::read_hugging_face_weights(out.source, context, out.model->weights());
     else

@@ -25,7 +25,7 @@ struct LoadedModel : ModelSource {
 /// UserError when `path` is none of the three, is damaged, or holds no valid checkpoint.
 ModelSource find_model(const std::string& path);
 
-/// The same with the weights.
+/// The same with the weights, for reading only: no gradients' update can follow.
 LoadedModel load_model(const std::string& path, Context& context, Dtype dtype);
 
 }  // namespace ballast::train

@@ -67,7 +67,7 @@ struct Model {
             context.copy_from_host(span, spans.data());
             const Tensor keys = both.slice(0, 0, 1), values = both.slice(0, 1, 2);
             ops::qkv_split_rope_forward(context, layer.q, keys, values, qkv, model.positions().rope(), {});
-            auto params = model::attention_params(model.config(), model.layer(l), model.positions());
+            auto params = model.attention(l);
             params.mask.num_sink_positions = params.mask.key_start = plan.sinks();
             params.mask.span_H = span;
             ops::attention_forward(context, layer.attention_out, layer.lse, {layer.q, keys, values, Tensor{}}, params);
