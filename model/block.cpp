@@ -42,17 +42,19 @@ Tensor as_rows(const Tensor& heads) { return heads.view({heads.dim(0) * heads.di
 /// attention_proj from attention_out.
 void attention_projection(Context& ctx, const LayerParameters& p, const LayerActivations& a,
                           const BlockTemporaries& t) {
-    ops::linear_forward(ctx, t.attention_proj, as_rows(a.attention_out), p.attention_dense_weight,
-                        p.attention_dense_bias);
+    ops::linear_forward(ctx, t.attention_proj, t.before(LinearInput::out, as_rows(a.attention_out)),
+                        p.attention_dense_weight, p.attention_dense_bias);
 }
 
 /// mlp_pre and mlp_hidden from norm2_out.
-void mlp_up_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerActivations& a) {
+void mlp_up_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerActivations& a,
+                    const BlockTemporaries& t) {
+    const Tensor x = t.before(LinearInput::up, a.norm2_out);
     if (config.gated()) {
-        ops::linear_forward(ctx, a.mlp_pre, a.norm2_out, p.mlp_up_weight, p.mlp_up_bias);
+        ops::linear_forward(ctx, a.mlp_pre, x, p.mlp_up_weight, p.mlp_up_bias);
         ops::swiglu_forward(ctx, a.mlp_hidden, a.mlp_pre);
     } else {
-        ops::linear_gelu_forward(ctx, a.mlp_hidden, a.mlp_pre, a.norm2_out, p.mlp_up_weight, p.mlp_up_bias,
+        ops::linear_gelu_forward(ctx, a.mlp_hidden, a.mlp_pre, x, p.mlp_up_weight, p.mlp_up_bias,
                                  gelu_of(config.hidden_act));
     }
 }
@@ -144,7 +146,8 @@ void attention_branch_forward(Context& ctx, const ModelConfig& config, const Lay
                               const LayerActivations& a, const BlockTemporaries& t, const AttendForward& attend) {
     const int64_t B = a.attention_out.dim(0), T = a.attention_out.dim(1);
     const Tensor& product = config.clip_qkv > 0 ? a.unclipped_qkv : t.qkv;
-    ops::linear_forward(ctx, product, a.norm1_out, p.query_key_value_weight, p.query_key_value_bias);
+    ops::linear_forward(ctx, product, t.before(LinearInput::qkv, a.norm1_out), p.query_key_value_weight,
+                        p.query_key_value_bias);
     if (config.clip_qkv > 0) ops::clamp_forward(ctx, t.qkv, product, config.clip_qkv);
     attend(t.qkv.view({B, T, t.qkv.dim(1)}), a);
 }
@@ -159,7 +162,7 @@ void block_activations_forward(Context& ctx, const ModelConfig& config, const La
         ops::residual_norm_forward(ctx, a.middle, {&norm2, 1}, a.norm2_mean, a.norm2_rstd, x, t.attention_proj,
                                    Tensor{}, config.layer_norm_eps);
     }
-    mlp_up_forward(ctx, config, p, a);
+    mlp_up_forward(ctx, config, p, a, t);
 }
 
 void block_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerActivations& a,
@@ -167,7 +170,7 @@ void block_forward(Context& ctx, const ModelConfig& config, const LayerParameter
                    const AttendForward& attend) {
     block_activations_forward(ctx, config, p, a, t, x, attend);
     if (config.parallel_residual) attention_projection(ctx, p, a, t);
-    ops::linear_forward(ctx, t.mlp_proj, a.mlp_hidden, p.mlp_down_weight, p.mlp_down_bias);
+    ops::linear_forward(ctx, t.mlp_proj, t.before(LinearInput::down, a.mlp_hidden), p.mlp_down_weight, p.mlp_down_bias);
 
     if (config.parallel_residual)
         ops::residual_norm_forward(ctx, y, next.outputs, next.mean, next.rstd, x, t.attention_proj, t.mlp_proj,

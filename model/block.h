@@ -57,14 +57,26 @@ struct LayerActivations {
                      const LayerActivations* attention_of = nullptr);
 };
 
-/// Buffers every layer uses in turn.
+/// The linear layers by their inputs x [N,I]: the projections to q, k and v and back, the MLP's two, and the head.
+enum class LinearInput { qkv, out, up, down, head };
+/// Called before a linear layer reads its input, which it may change in place.
+using LinearInputHook = std::function<void(LinearInput, const Tensor& x_NI)>;
+
+/// What every layer uses in turn.
 struct BlockTemporaries {
-    Tensor qkv;             // [N,M]
-    Tensor attention_proj;  // [N,C]
-    Tensor mlp_proj;        // [N,C]
+    Tensor qkv;                    // [N,M]
+    Tensor attention_proj;         // [N,C]
+    Tensor mlp_proj;               // [N,C]
+    LinearInputHook linear_input;  // measurements hook in here; empty while training
 
     BlockTemporaries() = default;
     BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t rows);
+
+    /// x, after whoever hooked in has seen it.
+    Tensor before(LinearInput which, const Tensor& x_NI) const {
+        if (linear_input) linear_input(which, x_NI);
+        return x_NI;
+    }
 };
 
 /// Fills activations.q, k, v (where it keeps them), attention_out and lse from qkv [B,T,M].

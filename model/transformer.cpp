@@ -180,12 +180,12 @@ void Pass::forward_layers() {
 
 void Pass::forward() {
     forward_layers();
-    model_.head_losses(context_, a_.losses, a_.final_out, a_.targets);
+    model_.head_losses(context_, a_.losses, a_.temporaries.before(LinearInput::head, a_.final_out), a_.targets);
 }
 
 void Pass::forward_logits(const Tensor& logits) {
     forward_layers();
-    model_.head_logits(context_, logits, a_.final_out);
+    model_.head_logits(context_, logits, a_.temporaries.before(LinearInput::head, a_.final_out));
 }
 
 void Pass::forward_backward(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars) {

@@ -115,6 +115,8 @@ class Pass {
 
     using LayerObserver = Transformer::LayerObserver;
     void observe_layers(LayerObserver observer) { observer_ = std::move(observer); }
+    /// Of forward() and forward_logits().
+    void observe_linear_inputs(LinearInputHook hook) { a_.temporaries.linear_input = std::move(hook); }
 
   private:
     void forward_layers();
