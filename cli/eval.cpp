@@ -1,4 +1,4 @@
-// ballast eval streaming|table|sinks|logits
+// ballast eval streaming|table|logits, and the list of all of them
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cmath>
@@ -12,22 +12,15 @@
 #include "base/path_labels.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/eval_commands.h"
 #include "cli/text_options.h"
 #include "eval/cache_table.h"
 #include "eval/logits.h"
-#include "eval/results_json.h"
 #include "kernels/backend.h"
 #include "train/load_model.h"
 
 namespace ballast {
 namespace {
-
-/// The text, and where the results go.
-template <class Command>
-void add_text_options(CLI::App* app, Command& command) {
-    command.text.add_to(app)->required();
-    app->add_option("--json", command.json, "write the results to this file");
-}
 
 /// Four decimals; "nan" without a sign.
 std::string perplexity_cell(double perplexity) {
@@ -129,7 +122,7 @@ void add_streaming(CLI::App* parent) {
     command->add_option("--every", o->recompute_every, "recompute: score every k-th token")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    add_text_options(command, *o);
+    add_text_options(command, *o)->required();
     command->footer(
         "Example:\n  ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024 --json "
         "streaming.json");
@@ -197,74 +190,10 @@ void add_table(CLI::App* parent) {
     command->add_option("--method", o->method, "masked or cache")
         ->check(CLI::IsMember({"masked", "cache"}))
         ->capture_default_str();
-    add_text_options(command, *o);
+    add_text_options(command, *o)->required();
     command->footer(
         "Example:\n  ballast eval table runs/vanilla runs/zero_sink runs/sink_token --text heldout.txt --cache 64 "
         "--json table.json");
-    command->callback([o] { o->run(); });
-}
-
-// ---- sinks ----------------------------------------------------------------------------------------------------------
-
-struct SinksCommand {
-    std::string model, maps;
-    eval::SinkOptions options;
-    std::string json;
-    TextOptions text;
-
-    void run() {
-        text.require_output(json, {&model, 1});
-        text.require_output(maps, {&model, 1});
-        if (!maps.empty() && maps == json) throw UserError("--json and --maps name the same file");
-        options.maps = !maps.empty();
-        Context context = text.make_context();
-        const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
-        const int64_t positions = loaded.model->config().max_position_embeddings;
-        if (options.length > positions)
-            log_warning(fmt::format("sequences of {} tokens, but the model was trained on {}; expect other attention",
-                                    options.length, positions));
-        const eval::SinkResult r = eval::evaluate_sinks(context, *loaded.model, text.read(loaded), options);
-        std::cout << fmt::format("{} sequences of {} tokens\n", r.sequences, r.length);
-        for (int64_t k = 0; k < r.positions; ++k)
-            std::cout << fmt::format("Sink_{} (alpha > {}): {:.2f} %\n", k + 1, r.epsilon,
-                                     100 * r.sink_rate[static_cast<size_t>(k)]);
-        std::cout << "mean attention on the first positions, by layer (deviation over heads)\n";
-        for (int64_t l = 0; l < r.layers; ++l) {
-            std::cout << fmt::format("layer {:>2} ", l);
-            for (int64_t k = 0; k < r.positions; ++k) {
-                const auto at = static_cast<size_t>(l * r.positions + k);
-                std::cout << fmt::format("  {:.3f} ({:.3f})", r.share[at], r.share_std[at]);
-            }
-            std::cout << '\n';
-        }
-        if (!json.empty()) eval::write_measurements(json, {loaded.source, loaded.step, {r}});
-        if (!maps.empty()) eval::write_maps(maps, r);
-    }
-};
-
-void add_sinks(CLI::App* parent) {
-    auto o = std::make_shared<SinksCommand>();
-    CLI::App* command = parent->add_subcommand("sinks", "How much attention falls on the first tokens");
-    command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
-    command->add_option("--length", o->options.length, "tokens of a sequence, sink tokens included")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    command->add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    command->add_option("--positions", o->options.positions, "first positions to report")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    command
-        ->add_option("--epsilon", o->options.epsilon, "a head with more than this share on a position has a sink there")
-        ->check(CLI::Range(0.0, 1.0))
-        ->capture_default_str();
-    command->add_option(
-        "--maps", o->maps,
-        "write the mean attention map of every head, f32 [layers, heads, length, length], to this safetensors file");
-    add_text_options(command, *o);
-    command->footer(
-        "Example:\n  ballast eval sinks runs/160m --text book.txt --json sinks.json --maps maps.safetensors");
     command->callback([o] { o->run(); });
 }
 
@@ -302,12 +231,14 @@ void add_logits(CLI::App* parent) {
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
-    CLI::App* command = app.add_subcommand("eval", "Measure a model: streaming perplexity, attention sinks, logits");
+    CLI::App* command = app.add_subcommand("eval", "Measure a model: streaming perplexity, attention sinks, outliers, logits");
     command->require_subcommand(1);
     add_streaming(command);
     add_table(command);
-    add_sinks(command);
+    add_eval_sinks(command);
+    add_eval_outliers(command);
     add_logits(command);
+    add_eval_plot(command);
     command->footer("Example: ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024");
 }
 

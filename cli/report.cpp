@@ -69,7 +69,7 @@ void add_report_command(CLI::App& app) {
     o->text.max_tokens = 20000;  // enough to see every policy's course, a few seconds for a small model
     CLI::App* command =
         app.add_subcommand("report", "Runs side by side in one HTML file: curves, tables, attention maps");
-    command->add_option("runs", o->runs, "run folders; one that is still training is fine")->required();
+    command->add_option("runs", o->runs, "run folders, one that is still training is fine; Hugging Face folders")->required();
     command->add_option("-o,--out", o->out, "the file to write")->capture_default_str();
     command->add_option("--table", o->tables, "results of ballast eval table --json (repeat as needed)")
         ->allow_extra_args(false);

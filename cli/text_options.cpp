@@ -39,14 +39,19 @@ void TextOptions::require_output(const std::string& output, std::span<const std:
     require_writable(output);
 }
 
-std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
+data::Tokenizer TextOptions::load_tokenizer(const train::ModelSource& model) const {
     const std::string path = !tokenizer.empty() ? tokenizer : model.tokenizer_path;
     if (path.empty())
         throw UserError(fmt::format("{} has no tokenizer.json beside it; name one with --tokenizer", model.source));
-    const data::Tokenizer encoding = data::Tokenizer::load(path);
+    data::Tokenizer encoding = data::Tokenizer::load(path);
     if (!model.tokenizer_hash.empty() && model.tokenizer_hash != encoding.hash())
         throw UserError(fmt::format("{} was trained with another tokenizer than {}; name its own with --tokenizer",
                                     model.source, path));
+    return encoding;
+}
+
+std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
+    const data::Tokenizer encoding = load_tokenizer(model);
     data::Corpus corpus(text, {.last_cut = [&](std::string_view piece) { return encoding.last_safe_cut(piece); }});
     data::Encoder encoder(encoding);
     std::vector<uint32_t> tokens;
@@ -62,6 +67,18 @@ std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
     if (tokens.empty())
         throw UserError(fmt::format("{} is empty; there is nothing to evaluate", fmt::join(text, ", ")));
     return tokens;
+}
+
+eval::SentenceSequences TextOptions::sentences(const train::ModelSource& model, const std::vector<uint32_t>& tokens,
+                                               int64_t length, int64_t count) const {
+    const data::Tokenizer encoding = load_tokenizer(model);
+    data::Encoder encoder(encoding, data::InvalidUtf8::replace);  // the last token may be a part of a character
+    const auto encode = [&](std::string_view sentence) {
+        std::vector<uint32_t> out;
+        encoder.encode(sentence, out);
+        return out;
+    };
+    return eval::sentence_sequences(encoding.decode(tokens), encode, length, count);
 }
 
 }  // namespace ballast

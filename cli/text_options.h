@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "data/tokenizer.h"
+#include "eval/sentences.h"
 #include "kernels/context.h"
 #include "train/load_model.h"
 
@@ -26,6 +28,12 @@ struct TextOptions {
     void require_output(const std::string& output, std::span<const std::string> models) const;
     /// The tokens of the text. UserError when it is empty or the tokenizer is not the model's.
     std::vector<uint32_t> read(const train::ModelSource& model) const;
+    /// `count` sequences of `length` tokens that begin with sentences of what read() gave.
+    eval::SentenceSequences sentences(const train::ModelSource& model, const std::vector<uint32_t>& tokens,
+                                      int64_t length, int64_t count) const;
+
+  private:
+    data::Tokenizer load_tokenizer(const train::ModelSource& model) const;
 };
 
 }  // namespace ballast

@@ -1,5 +1,6 @@
 #include "eval/figures.h"
 
+#include <cmath>
 #include <fmt/format.h>
 #include <numeric>
 
@@ -28,6 +29,43 @@ Figures figures(const SinkResult& result) {
             {fmt::format("Attention: share that the first positions of {} get, sink tokens counting as positions, "
                          "mean over layers, heads and queries; Sink_1: heads that give position 1 more than {:g} %.",
                          result.length, 100 * result.epsilon)}};
+}
+
+Figures figures(const LastQueryResult& result) {
+    if (result.layers == 0) return {};
+    double mean = 0;
+    for (int64_t l = 0; l < result.layers; ++l) mean += result.of_layer(l).mean / static_cast<double>(result.layers);
+    return {{{"attention", fmt::format("query {} on position 1", result.length), mean}},
+            {fmt::format("Attention: share that the last of {} queries gives position 1, mean over layers and heads.",
+                         result.length)}};
+}
+
+Figures figures(const OutlierResult& result) {
+    ActivationFigures most;
+    for (const OutlierLayer& layer : result.layers) {
+        const ActivationFigures& residual = layer.tensors[static_cast<size_t>(LayerTensor::residual)];
+        if (!(residual.kurtosis <= most.kurtosis)) most.kurtosis = residual.kurtosis;
+        if (!(residual.largest <= most.largest)) most.largest = residual.largest;
+    }
+    const std::string rounded = fmt::format("perplexity, {} bits", result.bits);
+    return {
+        {{"outliers", "kurtosis", most.kurtosis, true},
+         {"outliers", "largest", most.largest, true},
+         {"outliers", "perplexity", std::exp(result.loss), true},
+         {"outliers", rounded, std::exp(result.rounded_loss), true}},
+        {fmt::format("Outliers: kurtosis and largest absolute value of the residual stream after the layer that has "
+                     "most; perplexity over {} tokens as it is, and with every linear layer's input rounded to {} "
+                     "bits.",
+                     result.tokens, result.bits)}};
+}
+
+Figures figures(const EncoderSinkResult& result) {
+    Figures out;
+    for (size_t kind = 0; kind < kEncoderTokens.size(); ++kind)
+        out.values.push_back({"attention", kEncoderTokens[kind], spread_of(result.share[kind]).mean});
+    out.notes.push_back(
+        "Attention: share that [CLS], [SEP] and the rest of an encoder's tokens get, mean over layers and heads.");
+    return out;
 }
 
 Figures figures(const Measurement& measurement) {

@@ -22,6 +22,11 @@ struct Figures {
 Figures figures(const StreamingResult& result);
 /// Means over the layers.
 Figures figures(const SinkResult& result);
+Figures figures(const LastQueryResult& result);
+/// Of the layer where it is largest, and the perplexity after rounding.
+Figures figures(const OutlierResult& result);
+/// Means over layers and heads.
+Figures figures(const EncoderSinkResult& result);
 Figures figures(const Measurement& measurement);
 
 }  // namespace ballast::eval

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/safetensors.h"
+#include "eval/input_ids.h"
 #include "model/sink_tokens.h"
 
 namespace ballast::eval {
@@ -15,17 +16,8 @@ struct Input {
 };
 
 Input read_input(const std::string& path, const model::ModelConfig& config) {
-    const SafetensorsReader file(path);
-    const SafetensorsInfo& info = file.info("input_ids");
-    if (info.shape.size() != 2 || info.shape[0] < 1 || info.shape[1] < 2)
-        throw UserError(fmt::format("{}: input_ids must be [batch, length] with length at least 2", path));
-    Input in{info.shape[0], info.shape[1], {}, {}};
-    std::vector<int32_t> raw(static_cast<size_t>(in.batch * in.length));
-    file.read_as("input_ids", Dtype::i32, raw.data());
-    for (int32_t id : raw)
-        if (id < 0 || id >= config.vocab_size)
-            throw UserError(
-                fmt::format("{}: id {} is not below the model's vocab_size {}", path, id, config.vocab_size));
+    const InputIds raw = read_input_ids(path, config.vocab_size);
+    Input in{raw.batch, raw.length, {}, {}};
     for (int64_t b = 0; b < in.batch; ++b) {
         for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
             in.ids.push_back(static_cast<int32_t>(config.sink_token_id + i));
@@ -33,8 +25,8 @@ Input read_input(const std::string& path, const model::ModelConfig& config) {
         }
         for (int64_t t = 0; t < in.length; ++t) {
             const size_t at = static_cast<size_t>(b * in.length + t);
-            in.ids.push_back(raw[at]);
-            in.targets.push_back(t + 1 < in.length ? raw[at + 1] : model::kNoTarget);
+            in.ids.push_back(raw.ids[at]);
+            in.targets.push_back(t + 1 < in.length ? raw.ids[at + 1] : model::kNoTarget);
         }
     }
     return in;

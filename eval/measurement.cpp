@@ -25,6 +25,12 @@ template <>
 inline constexpr KindRow kRow<StreamingResult>{"streaming", "results", true};
 template <>
 inline constexpr KindRow kRow<SinkResult>{"sinks", "sinks", false};
+template <>
+inline constexpr KindRow kRow<LastQueryResult>{"last_query", "last_queries", true};
+template <>
+inline constexpr KindRow kRow<OutlierResult>{"outliers", "outliers", false};
+template <>
+inline constexpr KindRow kRow<EncoderSinkResult>{"encoder_sinks", "encoder_sinks", false};
 
 template <class M>
 void read_kind(const json& model, std::vector<Metrics>& out) {

@@ -10,13 +10,16 @@
 #include <variant>
 #include <vector>
 
+#include "eval/encoder_sinks.h"
+#include "eval/last_query.h"
+#include "eval/outliers.h"
 #include "eval/sinks.h"
 #include "eval/streaming.h"
 
 namespace ballast::eval {
 
 /// One alternative a kind.
-using Metrics = std::variant<StreamingResult, SinkResult>;
+using Metrics = std::variant<StreamingResult, SinkResult, LastQueryResult, OutlierResult, EncoderSinkResult>;
 
 struct Measurement {
     Metrics metrics;
@@ -24,7 +27,8 @@ struct Measurement {
     std::string file;   // it was read from
 };
 
-/// {"kind", "step", "metrics"}, as the page has it; the kinds are "streaming" and "sinks".
+/// {"kind", "step", "metrics"}, as the page has it; the kinds are "streaming", "sinks",
+/// "last_query", "outliers" and "encoder_sinks".
 nlohmann::ordered_json to_json(const Measurement& measurement);
 
 /// Puts `measurement` in the place of one of the same thing (the same cell of the cache table, for one), or at the end.
@@ -38,7 +42,7 @@ struct MeasuredModel {
     std::vector<Metrics> metrics;
 };
 
-/// The file of one model (`eval streaming`, `eval sinks`).
+/// The file of one model (`eval streaming`, `eval sinks`, `eval outliers`).
 void write_measurements(const std::string& path, const MeasuredModel& model);
 /// The file of several (`eval table`); `cache`: total positions of their bounded policies.
 void write_measurement_table(const std::string& path, int64_t cache, const std::vector<MeasuredModel>& models);

@@ -21,6 +21,11 @@ void append_figures(std::vector<double>& to, const json& list, int64_t count, co
     to.insert(to.end(), values.begin(), values.end());
 }
 
+/// A layer's heads of a list [layers, heads].
+ordered_json heads_of_layer(const std::vector<double>& values, int64_t layer, int64_t heads) {
+    return json_figures({values.data() + layer * heads, static_cast<size_t>(heads)});
+}
+
 }  // namespace
 
 ordered_json to_json(const StreamingResult& r) {
@@ -70,12 +75,17 @@ ordered_json to_json(const SinkResult& r) {
             return json_figures({values.data() + l * r.positions, positions});
         };
         layers.push_back({{"share", of_layer(r.share)}, {"share_std", of_layer(r.share_std)}, {"alpha", heads}});
+        if (!r.logit_first.empty())
+            layers.back()["logits"] = {{"first", heads_of_layer(r.logit_first, l, r.heads)},
+                                       {"rest", heads_of_layer(r.logit_rest, l, r.heads)}};
     }
-    return {{"length", r.length},
-            {"sequences", r.sequences},
-            {"epsilon", r.epsilon},
-            {"sink_rate", json_figures(r.sink_rate)},
-            {"layers", layers}};
+    ordered_json out{{"length", r.length},
+                     {"sequences", r.sequences},
+                     {"epsilon", r.epsilon},
+                     {"sink_rate", json_figures(r.sink_rate)},
+                     {"layers", layers}};
+    if (r.whole_sentences >= 0) out["whole_sentences"] = r.whole_sentences;
+    return out;
 }
 
 void from_json(const json& json, SinkResult& r) {
@@ -94,13 +104,117 @@ void from_json(const json& json, SinkResult& r) {
         if (r.alpha.empty()) r.heads = static_cast<int64_t>(heads.size());
         if (static_cast<int64_t>(heads.size()) != r.heads) throw UserError("layers of different numbers of heads");
         for (const auto& head : heads) append_figures(r.alpha, head, r.positions, "alpha");
+        if (!layer.contains("logits")) continue;
+        append_figures(r.logit_first, layer["logits"].at("first"), r.heads, "logits.first");
+        append_figures(r.logit_rest, layer["logits"].at("rest"), r.heads, "logits.rest");
+    }
+    if (!r.logit_first.empty() && r.logit_first.size() != static_cast<size_t>(r.layers * r.heads))
+        throw UserError("some layers have logits and others none");
+    r.whole_sentences = json.value("whole_sentences", int64_t{-1});
+}
+
+ordered_json to_json(const LastQueryResult& r) {
+    ordered_json layers = ordered_json::array();
+    for (int64_t l = 0; l < r.layers; ++l) {
+        const Spread spread = r.of_layer(l);
+        layers.push_back({{"mean", json_figure(spread.mean)},
+                          {"std", json_figure(spread.deviation)},
+                          {"weight", heads_of_layer(r.weight, l, r.heads)}});
+    }
+    return {{"length", r.length}, {"sequences", r.sequences}, {"layers", layers}};
+}
+
+void from_json(const json& json, LastQueryResult& r) {
+    r = {};
+    r.length = json.at("length").get<int64_t>();
+    r.sequences = json.at("sequences").get<int64_t>();
+    for (const auto& layer : json.at("layers")) {
+        if (r.layers++ == 0) r.heads = static_cast<int64_t>(layer.at("weight").size());
+        append_figures(r.weight, layer.at("weight"), r.heads, "weight");
     }
 }
 
-void write_maps(const std::string& path, const SinkResult& r) {
+ordered_json to_json(const OutlierResult& r) {
+    const auto activation = [](const ActivationFigures& a) -> ordered_json {
+        return {{"kurtosis", json_figure(a.kurtosis)}, {"largest", json_figure(a.largest)}};
+    };
+    ordered_json layers = ordered_json::array();
+    for (const OutlierLayer& layer : r.layers) {
+        ordered_json out;
+        for (size_t i = 0; i < kLayerTensors.size(); ++i) out[kLayerTensors[i]] = activation(layer.tensors[i]);
+        out["value_norm"] = {{"first", json_figure(layer.value_first)}, {"rest", json_figure(layer.value_rest)}};
+        layers.push_back(out);
+    }
+    return {{"length", r.length},
+            {"sequences", r.sequences},
+            {"tokens", r.tokens},
+            {"bits", r.bits},
+            {"loss", json_figure(r.loss)},
+            {"rounded_loss", json_figure(r.rounded_loss)},
+            {"perplexity", json_figure(std::exp(r.loss))},
+            {"rounded_perplexity", json_figure(std::exp(r.rounded_loss))},
+            {"embedding", activation(r.embedding)},
+            {"head", activation(r.head)},
+            {"layers", layers}};
+}
+
+void from_json(const json& json, OutlierResult& r) {
+    const auto activation = [](const nlohmann::json& a) {
+        return ActivationFigures{read_figure(a.at("kurtosis")), read_figure(a.at("largest"))};
+    };
+    r = {};
+    r.length = json.at("length").get<int64_t>();
+    r.sequences = json.at("sequences").get<int64_t>();
+    r.tokens = json.at("tokens").get<int64_t>();
+    r.bits = json.at("bits").get<int64_t>();
+    r.loss = read_figure(json.at("loss"));
+    r.rounded_loss = read_figure(json.at("rounded_loss"));
+    r.embedding = activation(json.at("embedding"));
+    r.head = activation(json.at("head"));
+    for (const auto& layer : json.at("layers")) {
+        OutlierLayer& out = r.layers.emplace_back();
+        for (size_t i = 0; i < kLayerTensors.size(); ++i) out.tensors[i] = activation(layer.at(kLayerTensors[i]));
+        out.value_first = read_figure(layer.at("value_norm").at("first"));
+        out.value_rest = read_figure(layer.at("value_norm").at("rest"));
+    }
+}
+
+ordered_json to_json(const EncoderSinkResult& r) {
+    ordered_json layers = ordered_json::array();
+    for (int64_t l = 0; l < r.layers; ++l) {
+        ordered_json layer;
+        for (size_t kind = 0; kind < kEncoderTokens.size(); ++kind)
+            layer[kEncoderTokens[kind]] = heads_of_layer(r.share[kind], l, r.heads);
+        layers.push_back(layer);
+    }
+    return {{"length", r.length}, {"sequences", r.sequences}, {"layers", layers}};
+}
+
+void from_json(const json& json, EncoderSinkResult& r) {
+    r = {};
+    r.length = json.at("length").get<int64_t>();
+    r.sequences = json.at("sequences").get<int64_t>();
+    for (const auto& layer : json.at("layers")) {
+        if (r.layers++ == 0) r.heads = static_cast<int64_t>(layer.at(kEncoderTokens[0]).size());
+        for (size_t kind = 0; kind < kEncoderTokens.size(); ++kind)
+            append_figures(r.share[kind], layer.at(kEncoderTokens[kind]), r.heads, kEncoderTokens[kind]);
+    }
+}
+
+namespace {
+
+template <class Result>
+void write_mean_maps(const std::string& path, const Result& r) {
+    const std::vector<int64_t> shape{r.layers, r.heads, r.length, r.length};
     SafetensorsWriter writer(path);
-    writer.add("attention", Dtype::f32, std::vector<int64_t>{r.layers, r.heads, r.length, r.length}, r.maps.data());
+    writer.add("attention", Dtype::f32, shape, r.maps.data());
+    writer.add("attention_logits", Dtype::f32, shape, r.logit_maps.data());
     writer.commit();
 }
+
+}  // namespace
+
+void write_maps(const std::string& path, const SinkResult& result) { write_mean_maps(path, result); }
+void write_maps(const std::string& path, const EncoderSinkResult& result) { write_mean_maps(path, result); }
 
 }  // namespace ballast::eval

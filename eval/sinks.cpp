@@ -3,14 +3,19 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <limits>
 
+#include "eval/spread.h"
+#include "eval/stop.h"
 #include "eval/unsigned_nan.h"
 #include "model/sink_tokens.h"
 
 namespace ballast::eval {
 namespace {
 
-/// Collects the weights of one sequence at a time.
+constexpr float kHidden = -std::numeric_limits<float>::infinity();
+
+/// Collects the weights and logits of one sequence at a time.
 class Collector {
   public:
     Collector(Context& context, model::Transformer& model, const SinkOptions& options)
@@ -23,7 +28,7 @@ class Collector {
         const Dtype acc = accumulation_dtype(model.dtype());
         require(acc == Dtype::f32, "sink metrics are computed in f32");
         buffer_ = context.allocate(static_cast<size_t>(H * T * T) * size_of(acc));
-        weights_ = Tensor(buffer_.data(), acc, {1, H, T, T});
+        map_ = Tensor(buffer_.data(), acc, {1, H, T, T});
         host_.resize(static_cast<size_t>(H * T * T));
         result_.length = T;
         result_.positions = std::min(options.positions, T);
@@ -32,7 +37,12 @@ class Collector {
         result_.epsilon = options.epsilon;
         result_.sink_rate.assign(static_cast<size_t>(result_.positions), 0);
         result_.alpha.assign(static_cast<size_t>(result_.layers * H * result_.positions), 0);
-        if (options.maps) result_.maps.assign(static_cast<size_t>(result_.layers * H * T * T), 0);
+        if (T > 1)
+            for (auto* means : {&result_.logit_first, &result_.logit_rest})
+                means->assign(static_cast<size_t>(result_.layers * H), 0);
+        if (options.maps)
+            for (auto* maps : {&result_.maps, &result_.logit_maps})
+                maps->assign(static_cast<size_t>(result_.layers * H * T * T), 0);
         pass_.observe_layers([this](int64_t layer, const model::LayerActivations& a) { observe(layer, a); });
     }
 
@@ -45,44 +55,73 @@ class Collector {
 
     SinkResult finish() {
         const auto n = static_cast<double>(result_.sequences);
-        for (double& x : result_.alpha) x = unsigned_nan(x / n);
+        for (auto* means : {&result_.alpha, &result_.logit_first, &result_.logit_rest})
+            for (double& x : *means) x = unsigned_nan(x / n);
         for (double& x : result_.sink_rate)
             x = unsigned_nan(x / (n * static_cast<double>(result_.layers * result_.heads)));
-        for (float& x : result_.maps) x /= static_cast<float>(n);
+        for (auto* maps : {&result_.maps, &result_.logit_maps})
+            for (float& x : *maps) x /= static_cast<float>(n);
         shares();
         return std::move(result_);
     }
 
   private:
     void observe(int64_t layer, const model::LayerActivations& a) {
-        ops::attention_weights(context_, weights_, a.lse, {a.q, a.k, a.v, Tensor{}}, model_.attention(layer));
-        context_.copy_to_host(host_.data(), weights_);
+        const ops::AttentionInputs inputs{a.q, a.k, a.v, Tensor{}};
+        const ops::AttentionParams params = model_.attention(layer);
+        ops::attention_weights(context_, map_, a.lse, inputs, params);
+        context_.copy_to_host(host_.data(), map_);
+        add_weights(layer);
+        add_map(result_.maps, layer);
+        ops::attention_logits(context_, map_, inputs, params);
+        context_.copy_to_host(host_.data(), map_);
+        add_logits(layer);
+        add_map(result_.logit_maps, layer);
+    }
+
+    void add_weights(int64_t layer) {
         const int64_t T = result_.length, P = result_.positions;
         for (int64_t h = 0; h < result_.heads; ++h) {
-            const float* map = host_.data() + h * T * T;
-            const std::vector<double> alpha = column_means(map, T, P);
+            const std::vector<double> alpha = column_means(host_.data() + h * T * T, T, P);
             double* sums = result_.alpha.data() + (layer * result_.heads + h) * P;
             for (size_t k = 0; k < alpha.size(); ++k) {
                 sums[k] += alpha[k];
                 result_.sink_rate[k] += std::isnan(alpha[k]) ? alpha[k] : alpha[k] > options_.epsilon;  // NaN is no 0
             }
         }
-        if (result_.maps.empty()) return;
-        float* maps = result_.maps.data() + layer * static_cast<int64_t>(host_.size());
-        for (size_t i = 0; i < host_.size(); ++i) maps[i] += host_[i];
+    }
+
+    void add_logits(int64_t layer) {
+        const int64_t T = result_.length;
+        if (T == 1) return;
+        for (int64_t h = 0; h < result_.heads; ++h) {
+            const LogitMeans means = logit_means(host_.data() + h * T * T, T);
+            const auto at = static_cast<size_t>(layer * result_.heads + h);
+            result_.logit_first[at] += means.first;
+            result_.logit_rest[at] += means.rest;
+        }
+    }
+
+    /// What queries see of the maps in host_; a logit of -inf marks a key that a window hides.
+    void add_map(std::vector<float>& to, int64_t layer) const {
+        if (to.empty()) return;
+        const int64_t T = result_.length, rows = result_.heads * T;
+        float* maps = to.data() + layer * rows * T;
+        for (int64_t row = 0; row < rows; ++row)
+            for (int64_t j = 0; j <= row % T; ++j)
+                if (const float x = host_[static_cast<size_t>(row * T + j)]; x != kHidden) maps[row * T + j] += x;
     }
 
     void shares() {
         const int64_t H = result_.heads, P = result_.positions;
+        std::vector<double> heads(static_cast<size_t>(H));
         for (int64_t l = 0; l < result_.layers; ++l)
             for (int64_t k = 0; k < P; ++k) {
-                const auto alpha = [&](int64_t h) { return result_.alpha[static_cast<size_t>((l * H + h) * P + k)]; };
-                double mean = 0, variance = 0;
-                for (int64_t h = 0; h < H; ++h) mean += alpha(h) / static_cast<double>(H);
                 for (int64_t h = 0; h < H; ++h)
-                    variance += (alpha(h) - mean) * (alpha(h) - mean) / static_cast<double>(H);
-                result_.share.push_back(mean);
-                result_.share_std.push_back(std::sqrt(variance));
+                    heads[static_cast<size_t>(h)] = result_.alpha[static_cast<size_t>((l * H + h) * P + k)];
+                const Spread share = spread_of(heads);
+                result_.share.push_back(share.mean);
+                result_.share_std.push_back(share.deviation);
             }
     }
 
@@ -91,7 +130,7 @@ class Collector {
     SinkOptions options_;
     model::Pass pass_;
     DeviceBuffer buffer_;
-    Tensor weights_;
+    Tensor map_;  // acc [1,H,T,T]
     std::vector<float> host_;
     SinkResult result_;
 };
@@ -108,6 +147,24 @@ std::vector<double> column_means(const float* weights, int64_t length, int64_t p
     return alpha;
 }
 
+LogitMeans logit_means(const float* logits, int64_t length) {
+    struct Mean {
+        double sum = 0;
+        int64_t count = 0;
+        void add(float x) {
+            if (x == kHidden) return;
+            sum += static_cast<double>(x);
+            ++count;
+        }
+        double value() const { return sum / static_cast<double>(count); }
+    } first, rest;
+    for (int64_t i = 1; i < length; ++i) {
+        first.add(logits[i * length]);
+        for (int64_t j = 1; j <= i; ++j) rest.add(logits[i * length + j]);
+    }
+    return {first.value(), rest.value()};
+}
+
 void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const SinkOptions& options) {
     const int64_t n = config.num_sink_tokens, words = options.length - n;
     if (words < 1)
@@ -122,14 +179,16 @@ SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std
     const auto size = static_cast<int64_t>(text.size());
     check_sinks(model.config(), size, options);
     const int64_t words = options.length - model.config().num_sink_tokens;
-    const int64_t sequences = std::clamp<int64_t>(options.sequences, 1, size / words);
+    const auto pieces = spread_pieces(text, words, options.sequences);
+    return evaluate_sinks(context, model, pieces, options);
+}
 
+SinkResult evaluate_sinks(Context& context, model::Transformer& model, std::span<const std::vector<uint32_t>> sequences,
+                          const SinkOptions& options) {
     Collector collector(context, model, options);
-    for (int64_t s = 0; s < sequences; ++s) {
-        const int64_t begin = sequences == 1 ? 0 : (size - words) / (sequences - 1) * s;
-        const std::vector<uint32_t> piece(text.begin() + begin, text.begin() + begin + words);
-        const TextStream stream = make_text_stream(piece, model.config(), 0);
-        collector.run(stream.tokens);
+    for (const std::vector<uint32_t>& sequence : sequences) {
+        stop_if_interrupted();
+        collector.run(make_text_stream(sequence, model.config(), 0).tokens);
     }
     return collector.finish();
 }

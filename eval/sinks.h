@@ -5,9 +5,13 @@
 //   alpha_k^{l,h} = 1/(T-k+1) * sum_{i>=k} A^{l,h}_{i,k}     mean weight on token k by the queries that can see it
 //   Sink_k^eps    = share of (l, h) with alpha_k > eps, averaged over sequences
 // The trivial A_11 = 1 is included, as there.
+//
+// Beside the weights, the logits that they are made of: s_{i,j} = scale q_i k_j + bias, before the softmax, as in the
+// maps of StreamingLLM (Xiao et al., ICLR 2024, Figures 2, 7, 11 and 13).
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "eval/text_stream.h"
@@ -20,7 +24,7 @@ struct SinkOptions {
     int64_t sequences = 100;  // spread evenly over the text
     int64_t positions = 4;    // k = 1 … positions
     double epsilon = 0.3;
-    bool maps = false;  // also the mean map of every head
+    bool maps = false;  // also the mean maps of every head
 };
 
 struct SinkResult {
@@ -30,7 +34,13 @@ struct SinkResult {
     std::vector<double> alpha;      // [layers, heads, positions] mean over sequences
     std::vector<double> share;      // [layers, positions] mean over heads
     std::vector<double> share_std;  // [layers, positions] standard deviation over heads
-    std::vector<float> maps;        // [layers, heads, length, length], empty unless asked for
+    // Means over sequences, queries 2 … T and the keys they see: position 1, and positions 2 … i together. Empty in
+    // files of older versions and where T = 1.
+    std::vector<double> logit_first, logit_rest;  // [layers, heads]
+    int64_t whole_sentences = -1;  // of the sequences, those that end with a sentence; -1: not cut at sentences
+    // Mean maps [layers, heads, length, length], 0 where a query cannot see the key; empty unless asked for.
+    std::vector<float> maps;        // of the weights
+    std::vector<float> logit_maps;  // of the logits
 };
 
 /// A model has one sink metric.
@@ -40,8 +50,20 @@ inline bool same_subject(const SinkResult&, const SinkResult&) { return true; }
 /// shorter.
 void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const SinkOptions& options);
 
+/// Sequences spread evenly over the text.
 SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
                           const SinkOptions& options);
+
+/// The given sequences, each of options.length tokens less the model's sink tokens, which are put before it.
+SinkResult evaluate_sinks(Context& context, model::Transformer& model, std::span<const std::vector<uint32_t>> sequences,
+                          const SinkOptions& options);
+
+/// Of one T×T map of logits, T > 1: means over the queries 2 … T of what they have on position 1 and on 2 … i. A logit
+/// of -inf marks a key that the query does not see.
+struct LogitMeans {
+    double first = 0, rest = 0;
+};
+LogitMeans logit_means(const float* logits, int64_t length);
 
 /// alpha_k for k = 1 … positions of one T×T map of weights (row i, column j).
 std::vector<double> column_means(const float* weights, int64_t length, int64_t positions);

@@ -31,4 +31,16 @@ TextStream make_text_stream(const std::vector<uint32_t>& text, const model::Mode
     return out;
 }
 
+std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& text, int64_t length, int64_t count) {
+    const auto size = static_cast<int64_t>(text.size());
+    require(length >= 1 && size >= length, "the text is shorter than one piece");
+    const int64_t pieces = std::clamp<int64_t>(count, 1, size / length);
+    std::vector<std::vector<uint32_t>> out;
+    for (int64_t i = 0; i < pieces; ++i) {
+        const auto begin = text.begin() + (pieces == 1 ? 0 : (size - length) / (pieces - 1) * i);
+        out.emplace_back(begin, begin + length);
+    }
+    return out;
+}
+
 }  // namespace ballast::eval

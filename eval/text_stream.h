@@ -9,8 +9,9 @@
 
 namespace ballast::eval {
 
-/// `tokens` starts with the model's n sink tokens, then the text t[0], t[1], …; t[0] is never scored, so that every model
-/// scores the same tokens whatever its n. The only thing that grows with the text beside the losses: 4 bytes a token.
+/// `tokens` starts with the model's n sink tokens, then the text t[0], t[1], …; t[0] is never scored, so that every
+/// model scores the same tokens whatever its n. The only thing that grows with the text beside the losses: 4 bytes a
+/// token.
 struct TextStream {
     std::vector<int32_t> tokens;
     int64_t num_sink_tokens = 0;
@@ -24,5 +25,8 @@ struct TextStream {
 
 /// UserError when there are fewer than two tokens or an id that the model does not have.
 TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens);
+
+/// At most `count` pieces of `length` tokens, spread evenly over a text of at least so many; they do not overlap.
+std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& text, int64_t length, int64_t count);
 
 }  // namespace ballast::eval

@@ -27,6 +27,32 @@ void pack_map(const float* map, int64_t length, int64_t side, std::vector<uint8_
         }
 }
 
+/// The lower triangle of one map of logits, pooled.
+std::vector<double> pool_logits(const float* map, int64_t length, int64_t side) {
+    const auto edge = [&](int64_t bucket) { return bucket * length / side; };
+    std::vector<double> out;
+    for (int64_t i = 0; i < side; ++i)
+        for (int64_t j = 0; j <= i; ++j) {
+            double sum = 0;
+            int64_t seen = 0;
+            for (int64_t query = edge(i); query < edge(i + 1); ++query)
+                for (int64_t key = edge(j); key < std::min(edge(j + 1), query + 1); ++key, ++seen)
+                    sum += static_cast<double>(map[query * length + key]);
+            out.push_back(sum / static_cast<double>(seen));
+        }
+    return out;
+}
+
+std::vector<float> read_map(const SafetensorsReader& file, const std::string& name, const std::vector<int64_t>& shape) {
+    const SafetensorsInfo& info = file.info(name);
+    if (info.shape != shape)
+        throw UserError(fmt::format("{}: `{}` is [{}], not [{}] as `attention` is", file.path(), name,
+                                    fmt::join(info.shape, ", "), fmt::join(shape, ", ")));
+    std::vector<float> out(static_cast<size_t>(info.numel()));
+    file.read_f32(name, out);
+    return out;
+}
+
 }  // namespace
 
 AttentionMaps read_attention_maps(const std::string& path) {
@@ -37,9 +63,8 @@ AttentionMaps read_attention_maps(const std::string& path) {
     if (info.shape.size() != 4 || info.shape[2] != info.shape[3] || info.numel() < 1 || info.numel() > kLargest)
         throw UserError(fmt::format("{}: `attention` is [{}], not [layers, heads, length, length]", path,
                                     fmt::join(info.shape, ", ")));
-    AttentionMaps maps{info.shape[0], info.shape[1], info.shape[2], {}};
-    maps.weights.resize(static_cast<size_t>(info.numel()));
-    file.read_f32("attention", maps.weights);
+    AttentionMaps maps{info.shape[0], info.shape[1], info.shape[2], read_map(file, "attention", info.shape), {}};
+    if (file.has("attention_logits")) maps.logits = read_map(file, "attention_logits", info.shape);
     return maps;
 }
 
@@ -56,6 +81,23 @@ std::vector<uint8_t> pack_maps(const AttentionMaps& maps, int64_t side) {
     out.reserve(static_cast<size_t>(count * triangle(side)));
     for (int64_t map = 0; map < count; ++map)
         pack_map(maps.weights.data() + map * maps.length * maps.length, maps.length, side, out);
+    return out;
+}
+
+PackedLogits pack_logits(const AttentionMaps& maps, int64_t side) {
+    require(side >= 1 && side <= maps.length, "maps can only be made smaller");
+    PackedLogits out;
+    for (int64_t map = 0; map < maps.layers * maps.heads; ++map) {
+        const std::vector<double> cells =
+            pool_logits(maps.logits.data() + map * maps.length * maps.length, maps.length, side);
+        const bool finite = std::all_of(cells.begin(), cells.end(), [](double x) { return std::isfinite(x); });
+        const auto [low, high] = std::minmax_element(cells.begin(), cells.end());
+        out.low.push_back(finite ? *low : std::nan(""));
+        out.high.push_back(finite ? *high : std::nan(""));
+        const double step = finite && *high > *low ? (*high - *low) / 255 : 0;
+        for (const double cell : cells)
+            out.cells.push_back(step > 0 ? static_cast<uint8_t>(std::lround((cell - *low) / step)) : uint8_t{0});
+    }
     return out;
 }
 

@@ -10,7 +10,8 @@ namespace ballast::report {
 
 struct AttentionMaps {
     int64_t layers = 0, heads = 0, length = 0;
-    std::vector<float> weights;  // [layers, heads, length, length]
+    std::vector<float> weights;   // [layers, heads, length, length]
+    std::vector<float> logits{};  // the same before the softmax; empty in files of older versions
 };
 
 /// What `ballast eval sinks --maps` wrote. UserError for any other file.
@@ -23,6 +24,14 @@ int64_t map_side(int64_t maps, int64_t bytes);
 /// small weights apart. Where `side` is less than the length, a cell is the attention of the mean query of its rows on
 /// all keys of its columns together, so rows still sum to what they did and a single sink stays visible.
 std::vector<uint8_t> pack_maps(const AttentionMaps& maps, int64_t side);
+
+/// Maps of logits in 8 bits: 0 is a map's `low`, 255 its `high`, equal steps between. Where `side` is less than the
+/// length, a cell is the mean over the pairs in it whose query sees the key.
+struct PackedLogits {
+    std::vector<uint8_t> cells;     // as of pack_maps()
+    std::vector<double> low, high;  // [layers * heads]; not finite where a map has such a logit, whose cells are then 0
+};
+PackedLogits pack_logits(const AttentionMaps& maps, int64_t side);
 
 std::string base64(const std::vector<uint8_t>& bytes);
 

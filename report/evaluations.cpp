@@ -42,6 +42,12 @@ void read_folder(const std::string& run, Evaluations& to) {
 
 }  // namespace
 
+bool is_model_folder(const std::string& folder) {
+    std::error_code error;
+    const auto has = [&](const char* name) { return fs::exists(fs::path(folder) / name, error); };
+    return has("config.json") && !has("metrics.jsonl") && !has("status.json");
+}
+
 Evaluations read_evaluations(const std::string& run, const std::vector<std::string>& tables) {
     Evaluations out;
     read_folder(run, out);

@@ -18,6 +18,10 @@ struct Evaluations {
     std::vector<std::string> notes;               // files that were passed over, and why
 };
 
+/// Whether the folder is no run but a finished model, as Hugging Face has it: config.json and no metrics. It is
+/// measured and shown like a run, its files lie in FOLDER/eval, and its weights do not change.
+bool is_model_folder(const std::string& folder);
+
 /// Those of one kind, in order.
 template <class M>
 std::vector<const M*> of_kind(const std::vector<eval::Measurement>& measurements) {

@@ -78,10 +78,12 @@ void require_writable_evaluations(const train::RunDirectory& directory) {
 
 Missing missing_evaluations(const std::string& run, const Evaluations& have) {
     const train::RunDirectory directory(run);
-    if (directory.checkpoint_steps().empty()) return {};
+    const bool is_model = is_model_folder(run);
+    if (!is_model && directory.checkpoint_steps().empty()) return {};
     const int64_t cells = measured_step<eval::StreamingResult>(have.measurements, directory.file(kTableFile)),
                   sinks = measured_step<eval::SinkResult>(have.measurements, directory.file(kSinksFile));
     Missing missing{cells == kNotMeasured, sinks == kNotMeasured || !fs::exists(directory.file(kMapsFile))};
+    if (is_model) return missing;
     const int64_t oldest = missing.cells ? sinks : missing.attention ? cells : std::min(cells, sinks);
     if (missing.cells && missing.attention) return missing;
     const auto newest = newer_checkpoint(directory, oldest);

@@ -18,7 +18,8 @@ struct Missing {
 };
 
 /// What was not measured, or only on checkpoints older than the run's newest valid one. Nothing, for a run without a
-/// checkpoint. Reads a checkpoint only when one is newer than the measurements.
+/// checkpoint; of a model folder, what was not measured. Reads a checkpoint only when one is newer than the
+/// measurements.
 Missing missing_evaluations(const std::string& run, const Evaluations& have);
 
 struct MeasureOptions {

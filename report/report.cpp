@@ -11,6 +11,7 @@
 
 #include "base/build_info.h"
 #include "base/error.h"
+#include "base/json_figure.h"
 #include "base/path_labels.h"
 #include "report/attention_maps.h"
 #include "report/page.h"
@@ -52,12 +53,16 @@ std::optional<AttentionMaps> maps_of(const RunData& run, ordered_json& notes) {
     }
 }
 
+ordered_json logits_json(const PackedLogits& logits) {
+    return {{"data", base64(logits.cells)}, {"low", json_figures(logits.low)}, {"high", json_figures(logits.high)}};
+}
+
 void add_maps(const std::vector<RunData>& runs, ordered_json& json) {
     std::vector<std::optional<AttentionMaps>> all;
     int64_t count = 0;
     for (size_t i = 0; i < runs.size(); ++i) {
         all.push_back(maps_of(runs[i], json[i]["notes"]));
-        if (all.back()) count += all.back()->layers * all.back()->heads;
+        if (all.back()) count += all.back()->layers * all.back()->heads * (all.back()->logits.empty() ? 1 : 2);
     }
     const int64_t largest = map_side(count, kMapsBytes);
     for (size_t i = 0; i < runs.size(); ++i) {
@@ -68,6 +73,7 @@ void add_maps(const std::vector<RunData>& runs, ordered_json& json) {
                            {"length", all[i]->length},
                            {"side", side},
                            {"data", base64(pack_maps(*all[i], side))}};
+        if (!all[i]->logits.empty()) json[i]["maps"]["logits"] = logits_json(pack_logits(*all[i], side));
     }
 }
 
@@ -75,9 +81,11 @@ void require_run(const std::string& folder) {
     std::error_code error;
     if (!std::filesystem::is_directory(folder, error))
         throw UserError(fmt::format("no run at {}; give the folder that ballast train --out wrote", folder));
+    if (is_model_folder(folder)) return;
     for (const char* name : {"metrics.jsonl", "status.json"})
         if (std::filesystem::exists(std::filesystem::path(folder) / name, error)) return;
-    throw UserError(fmt::format("{} holds no run: neither metrics.jsonl nor status.json", folder));
+    throw UserError(
+        fmt::format("{} holds no run: neither metrics.jsonl nor status.json, nor a model's config.json", folder));
 }
 
 std::string title_of(const std::vector<RunData>& runs) {

@@ -168,6 +168,7 @@ ordered_json to_json(const RunData& run) {
         measurements.push_back(eval::to_json(measurement));
     ordered_json out{{"label", run.label},
                      {"folder", run.folder},
+                     {"is_model", is_model_folder(run.folder)},
                      {"status", parsed_or_null(read_if_there(folder / "status.json"))},
                      {"updated", written(folder / "metrics.jsonl")},
                      {"metrics", metrics_json(log)},

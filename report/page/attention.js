@@ -1,6 +1,6 @@
 // How much attention the first positions get, and the mean attention map of every head.
 
-const attention = {position: 0, root: 2};  // root: of a weight, for its colour
+const attention = {position: 0, root: 2, of: "weights"};  // root: of a weight, for its colour; of: "weights" or "logits"
 
 // Viridis: even steps look even, to every kind of colour vision, on screen and on paper.
 const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
@@ -37,19 +37,29 @@ function showShares(host) {
 }
 
 /** Bytes of one map's lower triangle. */
-function mapBytes(run, layer, head) {
+function triangleBytes(run, maps, layer, head) {
   const {side, heads} = run.maps, size = side * (side + 1) / 2;
-  run.mapData ??= Uint8Array.from(atob(run.maps.data), c => c.charCodeAt(0));
-  return run.mapData.subarray((layer * heads + head) * size, (layer * heads + head + 1) * size);
+  maps.bytes ??= Uint8Array.from(atob(maps.data), c => c.charCodeAt(0));
+  return maps.bytes.subarray((layer * heads + head) * size, (layer * heads + head + 1) * size);
 }
+const mapBytes = (run, layer, head) => triangleBytes(run, run.maps, layer, head);
 const weightAt = (bytes, i, j) => j > i ? 0 : (bytes[i * (i + 1) / 2 + j] / 255) ** 2;
 
+/** The logits of a head: their range, and the one of a cell. */
+function logitMap(run, layer, head) {
+  const {logits, heads} = run.maps, data = triangleBytes(run, logits, layer, head), at = layer * heads + head;
+  const low = numbers(logits.low[at]), high = numbers(logits.high[at]);
+  return {data, low, high, at: (i, j) => low + (high - low) * data[i * (i + 1) / 2 + j] / 255};
+}
+const shownLogits = run => attention.of === "logits" && run.maps.logits;
+
 function drawMap(canvas, run, layer, head) {
-  const {side} = run.maps, data = mapBytes(run, layer, head), context = canvas.getContext("2d");
+  const {side} = run.maps, logits = shownLogits(run), data = logits ? logitMap(run, layer, head).data : mapBytes(run, layer, head);
+  const context = canvas.getContext("2d"), shade = logits ? byte => byte / 255 : byte => (byte / 255) ** (2 / attention.root);
   canvas.width = canvas.height = side;
   const image = context.createImageData(side, side);
   for (let i = 0, at = 0; i < side; ++i)
-    for (let j = 0; j <= i; ++j, ++at) image.data.set([...viridis((data[at] / 255) ** (2 / attention.root)), 255], 4 * (i * side + j));
+    for (let j = 0; j <= i; ++j, ++at) image.data.set([...viridis(shade(data[at])), 255], 4 * (i * side + j));
   context.putImageData(image, 0, 0);
   canvas.repaint = () => drawMap(canvas, run, layer, head);
 }
@@ -57,10 +67,15 @@ function drawMap(canvas, run, layer, head) {
 function colourScale() {
   const canvas = el("canvas", {width: 190, height: 1}), context = canvas.getContext("2d");
   for (let x = 0; x < 190; ++x) { context.fillStyle = `rgb(${viridis(x / 189)})`; context.fillRect(x, 0, 1, 1); }
-  const text = el("span");
-  canvas.repaint = () => { text.textContent = `attention weight, the same colours in every map; the middle is ${figures(0.5 ** attention.root, 2)}`; };
+  const text = el("span"), low = el("span"), high = el("span");
+  canvas.repaint = () => {
+    const logits = attention.of === "logits";
+    [low.textContent, high.textContent] = logits ? ["least", "greatest"] : ["0", "1"];
+    text.textContent = logits ? "logit before the softmax, each map with its own range; press one to read it"
+      : `attention weight, the same colours in every map; the middle is ${figures(0.5 ** attention.root, 2)}`;
+  };
   canvas.repaint();
-  return el("div", {class: "scale"}, "0", canvas, "1", text);
+  return el("div", {class: "scale"}, low, canvas, high, text);
 }
 
 /** Layers down, heads across; a press enlarges. */
@@ -107,7 +122,7 @@ function mapDialog() {
       const box = canvas.getBoundingClientRect();
       for (const other of maps.querySelectorAll("canvas")) other.read((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
     });
-    return el("div", {}, el("h3", {}, runName(run)), canvas, el("p", {class: "soft"}, `keys →, queries ↓. A query gives key ${readSpan(run, 0)} ${(100 * firstColumn(run, at)).toFixed(1)} % on average.`), reading);
+    return el("div", {}, el("h3", {}, runName(run)), canvas, el("p", {class: "soft"}, `keys →, queries ↓. ${mapSummary(run, at)}`), reading);
   }
   function show(layer, head) {
     at = {layer, head};
@@ -136,15 +151,26 @@ function firstColumn(run, at) {
   for (let i = 0; i < side; ++i) sum += weightAt(data, i, 0);
   return sum / side;
 }
+function mapSummary(run, at) {
+  if (!shownLogits(run)) return `A query gives key ${readSpan(run, 0)} ${(100 * firstColumn(run, at)).toFixed(1)} % on average.`;
+  const {low, high} = logitMap(run, at.layer, at.head);
+  return Number.isFinite(low) ? `Logits from ${figures(low, 3)} to ${figures(high, 3)}.` : "Some logits are not finite.";
+}
 function readMap(run, at, x, y) {
   const {side} = run.maps, i = bounded(Math.floor(y * side), 0, side - 1), j = bounded(Math.floor(x * side), 0, side - 1);
   const span = bucket => readSpan(run, bucket);
-  return j > i ? `query ${span(i)} cannot see key ${span(j)}` : `query ${span(i)} → key ${span(j)}: ${(100 * weightAt(mapBytes(run, at.layer, at.head), i, j)).toFixed(1)} %`;
+  if (j > i) return `query ${span(i)} cannot see key ${span(j)}`;
+  const read = shownLogits(run) ? figures(logitMap(run, at.layer, at.head).at(i, j), 3) : `${(100 * weightAt(mapBytes(run, at.layer, at.head), i, j)).toFixed(1)} %`;
+  return `query ${span(i)} → key ${span(j)}: ${read}`;
 }
+
+function repaintMaps() { for (const canvas of document.querySelectorAll("canvas")) canvas.repaint(); }
 
 function showAttention() {
   const host = section("attention"), mapped = RUNS.filter(run => run.maps), without = RUNS.filter(run => !run.maps);
   showShares(host);
+  showLogits(host);
+  showLastQueries(host);
   if (without.length) host.append(missing(`No attention maps: ${without.map(run => run.label).join(", ")}. This makes them`, measureCommand(without)));
   if (!mapped.length) return;
   const open = mapDialog(), grids = el("div", {class: "runmaps"});
@@ -152,10 +178,12 @@ function showAttention() {
   host.append(el("h3", {style: "margin-top:22px"}, "Mean attention map of every head"),
     el("p", {class: "soft"}, "Layers down, heads across; in a map rows are queries and columns keys, so a bright left edge is a sink. Press a map to enlarge it and to see the same head of every run.",
       pooled ? ` Maps of ${pooled.maps.length} positions are drawn as ${pooled.maps.side} × ${pooled.maps.side}: a cell is the attention of a mean query on all of its keys.` : ""),
-    el("div", {class: "controls"}, choice("colours by", [[2, "square root"], [4, "fourth root, for small weights"]], attention.root, root => {
-      attention.root = root;
-      for (const canvas of document.querySelectorAll("canvas")) canvas.repaint();
-    })), colourScale(), grids);
+    el("div", {class: "controls"},
+      mapped.some(run => run.maps.logits) ? choice("maps of", [["weights", "weights"], ["logits", "logits before the softmax"]], attention.of, of => { attention.of = of; repaintMaps(); }) : null,
+      choice("weights' colours by", [[2, "square root"], [4, "fourth root, for small weights"]], attention.root, root => { attention.root = root; repaintMaps(); })),
+    colourScale(), grids);
+  const old = mapped.filter(run => !run.maps.logits);
+  if (old.length && old.length < mapped.length) host.append(missing(`No maps of logits: ${old.map(run => run.label).join(", ")}; weights are shown. This makes them`, sinksCommand(old[0])));
   onRedraw(() => {  // drawn once, shown or hidden
     if (!grids.children.length) grids.append(...mapped.map(run => mapGrid(run, open)));
     mapped.forEach((run, i) => { grids.children[i].hidden = !run.shown; });

@@ -16,6 +16,7 @@ showOverview();
 showTraining();
 showStreaming();
 showAttention();
+showOutliers();
 showSamples();
 showConfiguration();
 showMachine();

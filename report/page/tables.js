@@ -1,6 +1,7 @@
 // What is read rather than looked at: overview, configurations, samples, parameters, memory, environment.
 
 function statusText(run) {
+  if (run.is_model) return "a model's folder";
   const status = run.status?.status ?? "unknown", step = last(run.metrics.step) ?? run.status?.step;
   return `${status}, step ${whole(step)}${run.steps ? ` of ${whole(run.steps)}` : ""}`;
 }

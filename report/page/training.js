@@ -83,7 +83,8 @@ function trainingControls(draw) {
 function showTraining() {
   const host = section("training");
   const idle = RUNS.filter(run => run.metrics.lines === 0);
-  for (const run of idle) host.append(missing(`${run.label} has no step in metrics.jsonl yet; they appear when the report is made again`));
+  for (const run of idle.filter(run => !run.is_model)) host.append(missing(`${run.label} has no step in metrics.jsonl yet; they appear when the report is made again`));
+  host.hidden = RUNS.every(run => run.is_model);
   if (idle.length === RUNS.length) return;
   const draw = () => { for (const chart of training.group.charts) chart.draw(); };
   host.append(trainingControls(draw));

@@ -148,7 +148,7 @@ TEST_CASE("cli: an exported folder exports to itself, sink tokens included") {
     CHECK(std::filesystem::exists(run.file("second/model.safetensors.index.json")));
 }
 
-TEST_CASE("cli: eval table, sinks and logits write the documented keys") {
+TEST_CASE("cli: eval table, sinks, outliers and logits write the documented keys") {
     const TinyRun run;
     succeed(run.train("run"));
     const std::string text = " --text " + run.file("text.txt") + " --threads 1 --json " + run.file("out.json") + " ";
@@ -164,9 +164,26 @@ TEST_CASE("cli: eval table, sinks and logits write the documented keys") {
     const json sinks = run.json("out.json");
     CHECK(keys_of(sinks) == Keys{"model", "step", "sinks"});
     CHECK(keys_of(sinks["sinks"]) == Keys{"length", "sequences", "epsilon", "sink_rate", "layers"});
-    CHECK(keys_of(sinks["sinks"]["layers"][1]) == Keys{"share", "share_std", "alpha"});
-    CHECK(SafetensorsReader(run.file("maps.safetensors")).info("attention").shape ==
-          std::vector<int64_t>{2, 2, 16, 16});
+    CHECK(keys_of(sinks["sinks"]["layers"][1]) == Keys{"share", "share_std", "alpha", "logits"});
+    const SafetensorsReader maps(run.file("maps.safetensors"));
+    for (const char* name : {"attention", "attention_logits"})
+        CHECK(maps.info(name).shape == std::vector<int64_t>{2, 2, 16, 16});
+
+    succeed("eval sinks " + run.file("run") + text + "--length 8 --sentences --sequences 3 --last-query 24 "
+            "--last-query-sequences 2");
+    const json figures = run.json("out.json");
+    CHECK(keys_of(figures) == Keys{"model", "step", "sinks", "last_queries"});
+    CHECK(keys_of(figures["sinks"]) == Keys{"length", "sequences", "epsilon", "sink_rate", "layers", "whole_sentences"});
+    CHECK(keys_of(figures["last_queries"][0]) == Keys{"length", "sequences", "layers"});
+    CHECK(keys_of(figures["last_queries"][0]["layers"][1]) == Keys{"mean", "std", "weight"});
+
+    succeed("eval outliers " + run.file("run") + text + "--sequences 2");
+    const json outliers = run.json("out.json");
+    CHECK(keys_of(outliers) == Keys{"model", "step", "outliers"});
+    CHECK(keys_of(outliers["outliers"]) == Keys{"length", "sequences", "tokens", "bits", "loss", "rounded_loss", "perplexity",
+                                                "rounded_perplexity", "embedding", "head", "layers"});
+    CHECK(keys_of(outliers["outliers"]["layers"][0]) == Keys{"residual", "qkv", "out", "up", "down", "value_norm"});
+    CHECK(outliers["outliers"]["length"] == 32);
 
     const std::vector<int32_t> ids{5, 6, 7, 8, 9, 10};
     SafetensorsWriter writer(run.file("ids.safetensors"));

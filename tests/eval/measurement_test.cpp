@@ -41,6 +41,32 @@ SinkResult sinks() {
     for (int i = 0; i < 12; ++i) out.alpha.push_back(0.01 * i);
     out.share = {0.1, 0.2, 0.3, 0.4};
     out.share_std = {0.01, 0.02, 0.03, std::numeric_limits<double>::infinity()};
+    out.logit_first = {1, 2, 3, 4, 5, 6};
+    out.logit_rest = {-1, -2, -3, -4, -5, std::nan("")};
+    out.whole_sentences = 2;
+    return out;
+}
+
+LastQueryResult last_query(int64_t length = 4096) { return {length, 5, 2, 3, {0.5, 0.25, 0.75, 0.1, 0.2, 0.6}}; }
+
+EncoderSinkResult encoder_sinks() {
+    EncoderSinkResult out;
+    out.length = 16, out.sequences = 3, out.layers = 2, out.heads = 2;
+    out.share = {std::vector{0.5, 0.4, 0.3, 0.2}, std::vector{0.1, 0.2, 0.3, 0.4}, std::vector{0.4, 0.4, 0.4, 0.4}};
+    return out;
+}
+
+OutlierResult outliers() {
+    OutlierResult out;
+    out.length = 64, out.sequences = 3, out.tokens = 189, out.bits = 8;
+    out.loss = 1.5, out.rounded_loss = std::numeric_limits<double>::infinity();
+    out.embedding = {3, 0.5}, out.head = {5, 7};
+    for (int l = 0; l < 2; ++l) {
+        OutlierLayer& layer = out.layers.emplace_back();
+        for (size_t i = 0; i < layer.tensors.size(); ++i)
+            layer.tensors[i] = {10.0 * l + static_cast<double>(i), 100.0 * l + static_cast<double>(i)};
+        layer.value_first = 0.25 + l, layer.value_rest = 2.5 + l;
+    }
     return out;
 }
 
@@ -66,6 +92,26 @@ void check_same(const StreamingResult& a, const StreamingResult& b) {
     }
 }
 
+void check_same(const ActivationFigures& a, const ActivationFigures& b) {
+    CHECK(a.kurtosis == b.kurtosis);
+    CHECK(a.largest == b.largest);
+}
+
+void check_same(const OutlierResult& a, const OutlierResult& b) {
+    CHECK(std::array{a.length, a.sequences, a.tokens, a.bits} == std::array{b.length, b.sequences, b.tokens, b.bits});
+    CHECK(a.loss == b.loss);
+    CHECK(a.rounded_loss == b.rounded_loss);
+    check_same(a.embedding, b.embedding);
+    check_same(a.head, b.head);
+    REQUIRE(a.layers.size() == b.layers.size());
+    for (size_t l = 0; l < a.layers.size(); ++l) {
+        for (size_t i = 0; i < a.layers[l].tensors.size(); ++i)
+            check_same(a.layers[l].tensors[i], b.layers[l].tensors[i]);
+        CHECK(a.layers[l].value_first == b.layers[l].value_first);
+        CHECK(a.layers[l].value_rest == b.layers[l].value_rest);
+    }
+}
+
 }  // namespace
 
 TEST_CASE("measurements: what is written is read, finite or not, of every policy") {
@@ -77,7 +123,8 @@ TEST_CASE("measurements: what is written is read, finite or not, of every policy
              {StreamingPolicy(CachePolicy::dense()), StreamingPolicy(CachePolicy::sink(0, 64)),
               StreamingPolicy(CachePolicy::sink(4, 60)), StreamingPolicy(Recompute{64, 2})})
             model.metrics.emplace_back(cell(policy, perplexity));
-    model.metrics.emplace_back(sinks());
+    model.metrics.insert(model.metrics.end(),
+                         {sinks(), last_query(4096), last_query(1024), outliers(), encoder_sinks()});
     write_measurements(folder / "one.json", model);
     write_measurement_table(folder / "table.json", 64, {model, {"runs/b", -1, {cell(CachePolicy::dense())}}});
     CHECK(read_measurements(folder / "table.json").size() == 2);
@@ -87,15 +134,29 @@ TEST_CASE("measurements: what is written is read, finite or not, of every policy
         CHECK(read.model == "runs/a");
         CHECK(read.step == 14);
         REQUIRE(read.metrics.size() == model.metrics.size());
-        for (size_t i = 0; i + 1 < model.metrics.size(); ++i)
-            check_same(streaming(read.metrics[i]), streaming(model.metrics[i]));
-        const auto& back = std::get<SinkResult>(read.metrics.back());
+        for (size_t i = 0; i < 12; ++i) check_same(streaming(read.metrics[i]), streaming(model.metrics[i]));
+        const auto& back = std::get<SinkResult>(read.metrics[12]);
         CHECK(back.heads == 3);
         CHECK(back.layers == 2);
         CHECK(back.alpha == sinks().alpha);
         CHECK(back.share == sinks().share);
         CHECK(back.share_std == sinks().share_std);
         CHECK(std::isnan(back.sink_rate[1]));
+        CHECK(back.logit_first == sinks().logit_first);
+        CHECK(back.logit_rest[4] == -5);
+        CHECK(std::isnan(back.logit_rest[5]));
+        CHECK(back.whole_sentences == 2);
+        CHECK(std::get<LastQueryResult>(read.metrics[13]).length == 4096);
+        const auto& query = std::get<LastQueryResult>(read.metrics[14]);
+        CHECK(query.length == 1024);
+        CHECK(query.sequences == 5);
+        CHECK(query.layers == 2);
+        CHECK(query.weight == last_query().weight);
+        check_same(std::get<OutlierResult>(read.metrics[15]), outliers());
+        const auto& encoder = std::get<EncoderSinkResult>(read.metrics[16]);
+        CHECK(encoder.share == encoder_sinks().share);
+        CHECK(std::array{encoder.length, encoder.sequences, encoder.layers, encoder.heads} ==
+              std::array<int64_t, 4>{16, 3, 2, 2});
     }
 }
 
@@ -112,6 +173,16 @@ TEST_CASE("measurements: the keys of their files") {
     CHECK(json["metrics"]["cache"] == 64);
     CHECK(to_json(Measurement{cell(CachePolicy::dense()), 7, ""})["metrics"]["cache"] == 0);
     CHECK(to_json(Measurement{sinks(), 7, ""})["kind"] == "sinks");
+    const auto query = to_json(Measurement{last_query(), 7, ""});
+    CHECK(query["kind"] == "last_query");
+    CHECK(query["metrics"]["layers"][0]["mean"] == 0.5);
+    CHECK(query["metrics"]["layers"][1]["weight"] == std::vector<double>{0.1, 0.2, 0.6});
+    CHECK(to_json(Measurement{encoder_sinks(), 7, ""})["metrics"]["layers"][1]["sep"] == std::vector<double>{0.3, 0.4});
+    const auto out = to_json(Measurement{outliers(), 7, ""});
+    CHECK(out["kind"] == "outliers");
+    CHECK(out["metrics"]["rounded_perplexity"] == "Infinity");
+    CHECK(out["metrics"]["layers"][1]["down"]["largest"] == 104);
+    CHECK(out["metrics"]["layers"][1]["value_norm"]["first"] == 1.25);
 }
 
 TEST_CASE("measurements: files of older versions are read") {
@@ -152,10 +223,15 @@ TEST_CASE("measurements: what is none is refused by its file's name, with a reas
         CHECK_FALSE(refusal(with_cell("\"sink\"", number, "64")).empty());
     }
     CHECK_FALSE(refusal(with_cell("5", "4", "64")).empty());
-    for (const char* text : {"{}", "[]", "5", "{\"models\":3}", "{\"models\":[{}]}", R"({"model":"a","results":[1]})",
-                             R"({"model":"a","results":{"a":1}})", R"({"model":"a"})", R"({"results":[]})",
-                             R"({"model":"a","sinks":{"length":4,"sequences":2,"epsilon":0.3,"sink_rate":[0.5],
-                                 "layers":[{"share":[0.25, 0.1],"share_std":[0.125]}]}})"}) {
+    for (const char* text :
+         {"{}", "[]", "5", "{\"models\":3}", "{\"models\":[{}]}", R"({"model":"a","results":[1]})",
+          R"({"model":"a","results":{"a":1}})", R"({"model":"a"})", R"({"results":[]})",
+          R"({"model":"a","sinks":{"length":4,"sequences":2,"epsilon":0.3,"sink_rate":[0.5],
+                                 "layers":[{"share":[0.25, 0.1],"share_std":[0.125]}]}})",
+          R"({"model":"a","sinks":{"length":4,"sequences":2,"epsilon":0.3,"sink_rate":[0.5],
+                                 "layers":[{"share":[0.25],"share_std":[0.125],"alpha":[[0.5]],"logits":{"first":[1,2],"rest":[1]}}]}})",
+          R"({"model":"a","last_queries":[{"length":4,"sequences":1,"layers":[{"weight":[1,2]},{"weight":[1]}]}]})",
+          R"({"model":"a","last_queries":{"length":4}})", R"({"model":"a","outliers":{"length":4}})"}) {
         CAPTURE(text);
         CHECK_THAT(refusal(text), ContainsSubstring("is not a file of ballast eval"));
     }
@@ -186,6 +262,9 @@ TEST_CASE("measurements: of two for one thing the later checkpoint's holds, or e
     put(have, {sinks(), 12, ""});
     put(have, {sinks(), 12, ""});
     CHECK(have.size() == 10);
+    for (const int64_t length : {64, 128, 64}) put(have, {last_query(length), 12, ""});
+    for (int i = 0; i < 2; ++i) put(have, {outliers(), 12, ""});
+    CHECK(have.size() == 13);
 }
 
 TEST_CASE("measurements: a plan's name goes through a file") {
@@ -219,4 +298,14 @@ TEST_CASE("measurements: the figures that tables over several models show") {
     CHECK(attention.values[2].value == 50);
     CHECK_FALSE(attention.values[0].lower_is_better);
     CHECK(figures(SinkResult{}).values.empty());
+    const Figures query = figures(last_query());
+    CHECK(names(query) == std::vector<std::string>{"attention/query 4096 on position 1"});
+    CHECK(query.values[0].value == Approx(0.4));
+    CHECK(figures(encoder_sinks()).values[1].value == Approx(0.25));
+    const Figures rounding = figures(outliers());
+    CHECK(names(rounding) == std::vector<std::string>{"outliers/kurtosis", "outliers/largest", "outliers/perplexity",
+                                                      "outliers/perplexity, 8 bits"});
+    CHECK(rounding.values[0].value == 10);  // the residual stream after layer 1
+    CHECK(rounding.values[1].value == 100);
+    CHECK(rounding.values[2].value == Approx(std::exp(1.5)));
 }

@@ -17,6 +17,50 @@ TEST_CASE("column means of hand-made attention maps") {
     CHECK(alpha[2] == Approx(0.3));
 }
 
+TEST_CASE("logit means of hand-made maps: what a query cannot see does not count, nor does the first query") {
+    const float map[9] = {9, 99, 99, 4, -1, 99, 2, -2, -6};
+    const auto means = eval::logit_means(map, 3);
+    CHECK(means.first == Approx((4.0 + 2.0) / 2));
+    CHECK(means.rest == Approx((-1.0 - 2.0 - 6.0) / 3));
+    const float inf = std::numeric_limits<float>::infinity();
+    const float window[9] = {9, -inf, -inf, 4, -1, -inf, -inf, -2, -6};  // the last query sees its predecessor only
+    const auto seen = eval::logit_means(window, 3);
+    CHECK(seen.first == 4);
+    CHECK(seen.rest == Approx((-1.0 - 2.0 - 6.0) / 3));
+}
+
+TEST_CASE("the weights of a sequence are the softmax of its logits") {
+    for (const Normaliser normaliser : {Normaliser::softmax, Normaliser::off_by_one})
+        for (const model::Position position : {model::Position::rope, model::Position::alibi}) {
+            CAPTURE(static_cast<int>(normaliser), static_cast<int>(position));
+            Context context(test_device(), 1);
+            auto config = tiny_config();
+            config.normaliser = normaliser;
+            config.position = position;
+            model::Transformer model(context, config, Dtype::f32);
+            randomise(context, model.weights(), 5, 0.6);
+            std::vector<uint32_t> text;
+            for (const int32_t id : random_ids(3, 11, 23)) text.push_back(static_cast<uint32_t>(id));
+            const auto r = eval::evaluate_sinks(context, model, text,
+                                                {.length = 11, .sequences = 1, .positions = 1, .maps = true});
+            for (size_t row = 0; row < 4 * 11; ++row) {  // layers, heads, queries
+                const float *logits = r.logit_maps.data() + row * 11, *weights = r.maps.data() + row * 11;
+                double total = normaliser == Normaliser::off_by_one ? 1 : 0;
+                for (size_t j = 0; j <= row % 11; ++j) total += std::exp(static_cast<double>(logits[j]));
+                for (size_t j = 0; j < 11; ++j) {
+                    const double expected = j <= row % 11 ? std::exp(static_cast<double>(logits[j])) / total : 0;
+                    CHECK(static_cast<double>(weights[j]) == Approx(expected).epsilon(1e-4).margin(1e-7));
+                    if (j > row % 11) CHECK(logits[j] == 0);
+                }
+            }
+            for (size_t map = 0; map < 4; ++map) {
+                const auto means = eval::logit_means(r.logit_maps.data() + map * 121, 11);
+                CHECK(r.logit_first[map] == Approx(means.first).epsilon(1e-5));
+                CHECK(r.logit_rest[map] == Approx(means.rest).epsilon(1e-5));
+            }
+        }
+}
+
 TEST_CASE("sink metrics of an attention that is uniform") {
     Context context(test_device(), 1);
     auto config = tiny_config();
@@ -53,6 +97,10 @@ TEST_CASE("sequences are spread over the text, and each counts the same") {
     const auto all = measured(0, 48, 3), first = measured(0, 16, 1), second = measured(16, 32, 1),
                third = measured(32, 48, 1);
     CHECK(all.sequences == 3);
+    for (size_t i = 0; i < all.logit_first.size(); ++i) {
+        CHECK(all.logit_first[i] == Approx((first.logit_first[i] + second.logit_first[i] + third.logit_first[i]) / 3));
+        CHECK(all.logit_rest[i] == Approx((first.logit_rest[i] + second.logit_rest[i] + third.logit_rest[i]) / 3));
+    }
     for (size_t i = 0; i < all.alpha.size(); ++i)
         CHECK(all.alpha[i] == Approx((first.alpha[i] + second.alpha[i] + third.alpha[i]) / 3));
     CHECK(first.alpha[1] != Approx(third.alpha[1]).epsilon(1e-3));

@@ -142,13 +142,23 @@ def write_measurements(folder, seed, sinks):
 
     cells = [cell("sink", 0, 64, 6, 0), cell("sink", 1, 64, 3.5 + 0.01 * seed, 0), cell("sink", 4, 64, 3.5, 0),
              cell("dense", 0, 0, 3.6, 0.02), cell("recompute", sinks, 64, 3.4, 0)]
-    layers = [{"share": [0.3 + 0.1 * layer, 0.1], "share_std": [0.05, 0.02], "alpha": [[0.3, 0.1]] * 4} for layer in range(2)]
+    layers = [{"share": [0.3 + 0.1 * layer, 0.1], "share_std": [0.05, 0.02], "alpha": [[0.3, 0.1]] * 4,
+               "logits": {"first": [4, 3, 5, 2], "rest": [-1, 0, -2, -1 + layer]}} for layer in range(2)]
     metrics = {"length": 16, "sequences": 10, "epsilon": 0.3, "sink_rate": [0.5, 0], "layers": layers}
     (folder / "eval/table.json").write_text(json.dumps(
         {"cache": 64, "models": [{"model": str(folder), "step": 2500, "results": cells, "sinks": metrics}]}))
+    last_query = {"length": 4096, "sequences": 8, "layers": [{"mean": 0.4 + 0.1 * layer, "std": 0.1, "weight": [0.4] * 4} for layer in range(2)]}
+    tensors = ("residual", "qkv", "out", "up", "down")
+    outliers = {"length": 128, "sequences": 4, "tokens": 508, "bits": 8, "loss": 3, "rounded_loss": 3.5, "perplexity": math.exp(3),
+                "rounded_perplexity": "Infinity" if seed == 2 else math.exp(3.5), "embedding": {"kurtosis": 3, "largest": 1}, "head": {"kurtosis": 4, "largest": 9},
+                "layers": [{**{name: {"kurtosis": 3.0 * 10 ** layer * seed, "largest": 5.0 + layer} for name in tensors},
+                            "value_norm": {"first": 0.2 * seed, "rest": 2.0 + layer}} for layer in range(2)]}
+    (folder / "eval/more.json").write_text(json.dumps({"model": str(folder), "step": 2500, "last_queries": [last_query], "outliers": outliers}))
     rows = [(0.6 if j == 0 else 0.4 / i) if i and j <= i else (1.0 if j == 0 and i == 0 else 0.0) for i in range(16) for j in range(16)]
-    data = struct.pack("<256f", *rows) * 8
-    header = json.dumps({"attention": {"dtype": "F32", "shape": [2, 4, 16, 16], "data_offsets": [0, len(data)]}}).encode()
+    logits = [(5.0 if j == 0 else -j) if j <= i else 0.0 for i in range(16) for j in range(16)]
+    data = struct.pack("<256f", *rows) * 8 + struct.pack("<256f", *logits) * 8
+    header = json.dumps({name: {"dtype": "F32", "shape": [2, 4, 16, 16], "data_offsets": [len(data) // 2 * i, len(data) // 2 * (i + 1)]}
+                         for i, name in enumerate(("attention", "attention_logits"))}).encode()
     (folder / "eval/maps.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data)
 
 
@@ -164,7 +174,7 @@ class Checks:
         """Every plot has a line with more than one point for each series, inside its plot."""
         plots = self.browser.run("""[...document.querySelectorAll('figure')].map(f => ({title: f.querySelector('h3').textContent,
             lines: [...f.querySelectorAll('path.line')].map(p => p.getTotalLength()), nan: f.innerHTML.includes('NaN')}))""")
-        self.check(len(plots) == 9, f"{len(plots)} plots")
+        self.check(len(plots) == 14, f"{len(plots)} plots")
         for plot in plots:
             self.check(len(plot["lines"]) >= 3 and min(plot["lines"]) > 40 and not plot["nan"], f"marks in {plot['title']}")
 
@@ -219,6 +229,13 @@ class Checks:
         self.browser.move(box[0] + 2, box[1] + box[3] - 2)
         reading = run("document.querySelectorAll('dialog .large canvas ~ p')[1].textContent")
         self.check("query 16 → key 1: 6" in reading, f"the enlarged map reads: {reading}")
+        run("document.querySelector('dialog').close()")
+        run("[...document.querySelectorAll('#attention .choice button')].find(b => b.textContent.startsWith('logits')).click()")
+        run("document.querySelectorAll('.maps button')[5].click()")
+        self.browser.move(box[0] + 2, box[1] + box[3] - 2)
+        reading = run("document.querySelectorAll('dialog .large canvas ~ p')[1].textContent")
+        self.check("query 16 → key 1: 5" in reading, f"the enlarged map of logits reads: {reading}")
+        self.check("from -15 to 5" in run("document.querySelector('dialog .large').textContent"), "it names its range")
         self.browser.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight")
         self.check("head 2" in run("document.querySelector('dialog h3').textContent"), "arrow keys go to the next head")
         run("document.querySelector('dialog').close()")
@@ -226,6 +243,7 @@ class Checks:
     def content(self):
         run = self.browser.run
         self.check(run("document.querySelectorAll('#cache-table td.best').length") >= 4, "the best of each column is marked")
+        self.check(run("document.querySelector('#rounding-table').innerText").count("not finite") == 1, "a perplexity that is not finite is named")
         self.check("num_sink_tokens" in run("document.querySelector('#configuration').innerText"), "differences of configurations are shown")
         self.check("onerror=alert(1)" in run("document.querySelector('.sample').innerText"), "hostile samples are only text")
         self.check(run("document.querySelectorAll('main img, main script').length") == 0, "no element came out of the data")

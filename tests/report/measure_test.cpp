@@ -94,6 +94,31 @@ TEST_CASE("missing evaluations: without a checkpoint there is nothing to measure
     CHECK_FALSE(run.missing().any());
 }
 
+TEST_CASE("missing evaluations: a model's folder lacks what was never measured") {
+    const TemporaryFolder root;
+    const std::string folder = root / "model";
+    std::filesystem::create_directories(folder + "/eval");
+    CHECK_FALSE(is_model_folder(folder));
+    write_file(folder + "/config.json", "{}");
+    CHECK(is_model_folder(folder));
+    const auto missing = [&] { return missing_evaluations(folder, read_evaluations(folder, {})); };
+    CHECK(missing().cells);
+    CHECK(missing().attention);
+    eval::StreamingResult cell;
+    cell.policy = infer::CachePolicy::sink(4, 60);
+    eval::write_measurements(folder + "/eval/any.json", {folder, -1, {cell}});
+    CHECK_FALSE(missing().cells);
+    CHECK(missing().attention);
+    eval::SinkResult sinks;
+    sinks.length = 4, sinks.sequences = 1;
+    eval::write_measurements(folder + "/" + kSinksFile, {folder, -1, {sinks}});
+    CHECK(missing().attention);  // without maps
+    write_file(folder + "/" + kMapsFile, "");
+    CHECK_FALSE(missing().any());
+    write_file(folder + "/status.json", "{}");
+    CHECK_FALSE(is_model_folder(folder));
+}
+
 TEST_CASE("missing evaluations: what is older than the newest valid checkpoint") {
     Run run;
     run.checkpoint(3);

@@ -118,6 +118,46 @@ TEST_CASE("maps become small and stay true") {
     CHECK(base64({'M', 'a', 'n', 0xff}) == "TWFu/w==");
 }
 
+TEST_CASE("maps of logits become small and stay true, what a query cannot see left out") {
+    // Two heads of 4 positions; 99 is what no query sees.
+    AttentionMaps maps{1, 2, 4, {}, {}};
+    maps.logits = {5, 99, 99, 99, 4, -1, 99, 99, 3, -2, 0, 99, 2, -5, -3, 1,  //
+                   7, 99, 99, 99, 7, 7,  99, 99, 7, 7,  7, 99, 7, 7,  7,  7};
+    const PackedLogits whole = pack_logits(maps, 4);
+    REQUIRE(whole.cells.size() == 20);
+    CHECK(whole.low == std::vector<double>{-5, 7});
+    CHECK(whole.high == std::vector<double>{5, 7});
+    CHECK(whole.cells[0] == 255);
+    CHECK(whole.cells[7] == 0);    // query 4 on key 2: -5
+    CHECK(whole.cells[2] == 102);  // query 2 on key 2: (-1 + 5) / 10
+    CHECK(whole.cells[10] == 0);   // a map of equal logits
+    const PackedLogits half = pack_logits(maps, 2);
+    REQUIRE(half.cells.size() == 6);
+    CHECK(half.high[0] == Approx((5 + 4 - 1) / 3.0));  // queries 1 and 2 on keys 1 and 2
+    CHECK(half.low[0] == Approx((0 - 3 + 1) / 3.0));   // queries 3 and 4 on keys 3 and 4
+    CHECK(half.cells[1] == std::lround(255 * ((3 - 2 + 2 - 5) / 4.0 - half.low[0]) / (half.high[0] - half.low[0])));
+    maps.logits[0] = std::numeric_limits<float>::infinity();
+    CHECK(std::isnan(pack_logits(maps, 4).low[0]));
+    CHECK(pack_logits(maps, 4).low[1] == 7);
+}
+
+TEST_CASE("maps of a file: weights, and logits where there are any, of one shape") {
+    const TemporaryFolder folder;
+    const std::vector<float> values(2 * 3 * 3, 0.5f);
+    const auto write = [&](std::vector<int64_t> logits) {
+        SafetensorsWriter writer(folder / "maps.safetensors");
+        writer.add("attention", Dtype::f32, std::vector<int64_t>{1, 2, 3, 3}, values.data());
+        if (!logits.empty()) writer.add("attention_logits", Dtype::f32, logits, values.data());
+        writer.commit();
+    };
+    write({});
+    CHECK(read_attention_maps(folder / "maps.safetensors").logits.empty());
+    write({1, 2, 3, 3});
+    CHECK(read_attention_maps(folder / "maps.safetensors").logits == values);
+    write({2, 1, 3, 3});
+    CHECK_THROWS_AS(read_attention_maps(folder / "maps.safetensors"), UserError);
+}
+
 TEST_CASE("a page of whatever lies in a run's folder") {
     const TemporaryFolder folder;
     const std::string run = make_run(folder, "<b>run", "{\"step\":1,\"loss\":7.5,\"tokens\":10}\n{\"step\":2,\"lo");

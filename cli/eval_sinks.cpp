@@ -1,0 +1,229 @@
+// ballast eval sinks
+#include <CLI/CLI.hpp>
+#include <array>
+#include <fmt/format.h>
+#include <iostream>
+
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "cli/eval_commands.h"
+#include "cli/text_options.h"
+#include "eval/encoder_sinks.h"
+#include "eval/input_ids.h"
+#include "eval/last_query.h"
+#include "eval/measurement.h"
+#include "eval/results_json.h"
+#include "eval/sinks.h"
+
+namespace ballast {
+namespace {
+
+struct SinksCommand {
+    std::string model, maps, ids;
+    eval::SinkOptions options;
+    bool sentences = false;
+    int64_t last_query = 0, last_query_sequences = 16;
+    std::string json;
+    TextOptions text;
+
+    void run() {
+        for (const std::string& output : {json, maps}) {
+            text.require_output(output, std::array{model, ids});
+            if (!output.empty() && output == ids) throw UserError(fmt::format("{} is read and written", ids));
+        }
+        if (!maps.empty() && maps == json) throw UserError("--json and --maps name the same file");
+        options.maps = !maps.empty();
+        Context context = text.make_context();
+        const InterruptGuard guard;
+        if (model::is_bert_folder(model))
+            of_encoder(context);
+        else
+            of_decoder(context);
+    }
+
+  private:
+    void of_encoder(Context& context) const {
+        if (ids.empty()) throw UserError(fmt::format("{} is an encoder: give its sequences with --ids", model));
+        const model::Bert bert(context, model);
+        const eval::InputIds input = eval::read_input_ids(ids, bert.config().vocab_size);
+        Progress progress("sinks", input.batch, "sequences");
+        eval::EncoderSinkResult result = eval::evaluate_encoder_sinks(context, bert, rows_of(input), options.maps,
+                                                                      [&](int64_t done) { progress.update(done); });
+        progress.finish();
+        print(result);
+        if (!maps.empty()) eval::write_maps(maps, result);
+        if (!json.empty()) eval::write_measurements(json, {model, -1, {std::move(result)}});
+    }
+
+    void of_decoder(Context& context) {
+        const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
+        const model::ModelConfig& config = loaded.model->config();
+        const std::vector<uint32_t> tokens = text.text.empty() ? std::vector<uint32_t>{} : text.read(loaded);
+        if (last_query > 0) eval::check_last_query(config, static_cast<int64_t>(tokens.size()), last_query);
+        const Sequences given = sequences(loaded, tokens);
+        for (const int64_t length : {options.length, last_query})
+            if (length > config.max_position_embeddings)
+                log_warning(
+                    fmt::format("sequences of {} tokens, but the model was trained on {}; expect other attention",
+                                length, config.max_position_embeddings));
+
+        eval::MeasuredModel measured{loaded.source, loaded.step, {}};
+        eval::SinkResult result = eval::evaluate_sinks(context, *loaded.model, given.all, options);
+        result.whole_sentences = given.whole_sentences;
+        print(result);
+        if (!maps.empty()) eval::write_maps(maps, result);
+        measured.metrics.emplace_back(std::move(result));
+        if (last_query > 0) measured.metrics.emplace_back(of_last_query(context, *loaded.model, tokens));
+        if (!json.empty()) eval::write_measurements(json, measured);
+    }
+
+    struct Sequences {
+        std::vector<std::vector<uint32_t>> all;
+        int64_t whole_sentences = -1;
+    };
+    Sequences sequences(const train::LoadedModel& loaded, const std::vector<uint32_t>& tokens) {
+        const model::ModelConfig& config = loaded.model->config();
+        if (!ids.empty()) {
+            const eval::InputIds input = eval::read_input_ids(ids, config.vocab_size);
+            options.length = config.num_sink_tokens + input.length;
+            Sequences out;
+            for (const auto& row : rows_of(input)) out.all.emplace_back(row.begin(), row.end());
+            return out;
+        }
+        eval::check_sinks(config, static_cast<int64_t>(tokens.size()), options);
+        const int64_t words = options.length - config.num_sink_tokens;
+        if (!sentences) return {eval::spread_pieces(tokens, words, options.sequences)};
+        eval::SentenceSequences cut = text.sentences(loaded, tokens, words, options.sequences);
+        return {std::move(cut.sequences), cut.whole};
+    }
+
+    static std::vector<std::vector<int32_t>> rows_of(const eval::InputIds& input) {
+        std::vector<std::vector<int32_t>> out;
+        for (auto row = input.ids.begin(); row != input.ids.end(); row += input.length)
+            out.emplace_back(row, row + input.length);
+        return out;
+    }
+
+    eval::LastQueryResult of_last_query(Context& context, model::Transformer& loaded,
+                                        const std::vector<uint32_t>& tokens) const {
+        Progress progress("last query", last_query_sequences, "sequences");
+        eval::LastQueryResult result = eval::evaluate_last_query(
+            context, loaded, tokens, last_query, last_query_sequences, [&](int64_t done) { progress.update(done); });
+        progress.finish();
+        print(result);
+        return result;
+    }
+
+    static void print(const eval::EncoderSinkResult& r) {
+        std::cout << fmt::format(
+            "{} sequences; attention on [CLS], on [SEP] and on the rest, by layer (deviation over heads)\n",
+            r.sequences);
+        for (int64_t l = 0; l < r.layers; ++l) {
+            std::cout << fmt::format("layer {:>2} ", l);
+            for (const auto& share : r.share) {
+                const eval::Spread spread = eval::spread_of({share.data() + l * r.heads, static_cast<size_t>(r.heads)});
+                std::cout << fmt::format("  {:.3f} ({:.3f})", spread.mean, spread.deviation);
+            }
+            std::cout << '\n';
+        }
+    }
+
+    static void print(const eval::SinkResult& r) {
+        std::cout << fmt::format("{} sequences of {} tokens", r.sequences, r.length);
+        if (r.whole_sentences >= 0)
+            std::cout << fmt::format(", each begins with a sentence, {} end with one", r.whole_sentences);
+        std::cout << '\n';
+        for (int64_t k = 0; k < r.positions; ++k)
+            std::cout << fmt::format("Sink_{} (alpha > {}): {:.2f} %\n", k + 1, r.epsilon,
+                                     100 * r.sink_rate[static_cast<size_t>(k)]);
+        std::cout << "mean attention on the first positions, by layer (deviation over heads)"
+                  << (r.logit_first.empty() ? "\n"
+                                            : "; mean logit before the softmax on position 1, and on the others\n");
+        for (int64_t l = 0; l < r.layers; ++l) {
+            std::cout << fmt::format("layer {:>2} ", l);
+            for (int64_t k = 0; k < r.positions; ++k) {
+                const auto at = static_cast<size_t>(l * r.positions + k);
+                std::cout << fmt::format("  {:.3f} ({:.3f})", r.share[at], r.share_std[at]);
+            }
+            if (!r.logit_first.empty())
+                std::cout << fmt::format("  {:>8.3f} {:>8.3f}", mean_of_layer(r, r.logit_first, l),
+                                         mean_of_layer(r, r.logit_rest, l));
+            std::cout << '\n';
+        }
+    }
+
+    static double mean_of_layer(const eval::SinkResult& r, const std::vector<double>& of_heads, int64_t layer) {
+        return eval::spread_of({of_heads.data() + layer * r.heads, static_cast<size_t>(r.heads)}).mean;
+    }
+
+    static void print(const eval::LastQueryResult& r) {
+        std::cout << fmt::format(
+            "attention of query {} on position 1, mean over {} sequences, by layer (deviation over heads)\n", r.length,
+            r.sequences);
+        for (int64_t l = 0; l < r.layers; ++l) {
+            const eval::Spread layer = r.of_layer(l);
+            std::cout << fmt::format("layer {:>2}   {:.3f} ({:.3f})\n", l, layer.mean, layer.deviation);
+        }
+    }
+};
+
+}  // namespace
+
+void add_eval_sinks(CLI::App* parent) {
+    auto o = std::make_shared<SinksCommand>();
+    CLI::App* command = parent->add_subcommand("sinks", "How much attention falls on the first tokens");
+    command
+        ->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder, of an encoder (BERT) too")
+        ->required();
+    command->add_option("--length", o->options.length, "tokens of a sequence, sink tokens included")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command->add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    CLI::Option* of_sentences = command->add_flag(
+        "--sentences", o->sentences,
+        "sequences begin with a sentence, encoded by itself, and go on to exactly --length tokens; those "
+        "that end with a sentence are taken first");
+    command->add_option("--positions", o->options.positions, "first positions to report")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command
+        ->add_option("--epsilon", o->options.epsilon, "a head with more than this share on a position has a sink there")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+    command->add_option("--maps", o->maps,
+                        "write the mean maps of every head, f32 [layers, heads, length, length], to this safetensors "
+                        "file: attention (weights) and attention_logits (before the softmax)");
+    CLI::Option* last_query =
+        command
+            ->add_option("--last-query", o->last_query,
+                         "also the weight that the last query of sequences of this many tokens gives position 1 "
+                         "(StreamingLLM: 4096)")
+            ->check(CLI::PositiveNumber);
+    command->add_option("--last-query-sequences", o->last_query_sequences, "how many of those, at most")
+        ->check(CLI::PositiveNumber)
+        ->needs(last_query)
+        ->capture_default_str();
+    CLI::Option* of_text = add_text_options(command, *o);
+    CLI::Option* of_ids = command->add_option(
+        "--ids", o->ids,
+        "in place of a text: a safetensors file with whole-number input_ids [B,T], a sequence a row; "
+        "those of an encoder as it reads them, [CLS] … [SEP]");
+    for (CLI::Option* other : {of_text, last_query, of_sentences}) of_ids->excludes(other);
+    command->footer(
+        "Examples:\n"
+        "  ballast eval sinks runs/160m --text book.txt --json sinks.json --maps maps.safetensors\n"
+        "The figures of StreamingLLM (2, 7 and 13; with --length 128, 11; 12):\n"
+        "  ballast eval sinks smollm2 --text book.txt --sentences --length 16 --sequences 256 --maps maps.safetensors "
+        "--last-query 4096 --json sinks.json\n"
+        "An encoder's [CLS] is the first token of a sequence, its [SEP] each later one with the id of the last.");
+    command->callback([o] {
+        if (o->text.text.empty() && o->ids.empty()) throw UserError("eval sinks needs --text or --ids");
+        o->run();
+    });
+}
+
+}  // namespace ballast
