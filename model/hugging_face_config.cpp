@@ -108,13 +108,13 @@ ModelConfig read_hugging_face_config(const std::string& folder) {
 }
 
 ordered_json hugging_face_config(const ModelConfig& config) {
+    constexpr std::array<std::string_view, 3> kPositions{"rotary positions", "ALiBi", "no positions"};
     const Family& family = family_of(config);
     if (config.position != family.position && config.position != Position::none)
         throw UserError(fmt::format(
-            "a model of the family {} with {} positions cannot be exported: its files have only {}; keep using the "
-            "checkpoint",
-            kFamilyNames[static_cast<size_t>(config.family)], kPositionNames[static_cast<size_t>(config.position)],
-            kPositionNames[static_cast<size_t>(family.position)]));
+            "a model of the family {} with {} cannot be exported: its files can only say {}; keep using the checkpoint",
+            kFamilyNames[static_cast<size_t>(config.family)], kPositions[static_cast<size_t>(config.position)],
+            kPositions[static_cast<size_t>(family.position)]));
     ordered_json out = family.write(config);
     const bool windows = family_says_windows(family, config, out);
     const bool plain = config.normaliser == Normaliser::softmax && config.gate == Gate::none &&
