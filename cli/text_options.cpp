@@ -12,7 +12,7 @@ namespace ballast {
 
 CLI::Option* TextOptions::add_to(CLI::App* command) {
     CLI::Option* files = command->add_option("--text", text, "text files (UTF-8), read as one stream");
-    command->add_option("--tokenizer", tokenizer, "tokenizer.json; default: the one beside the model");
+    command->add_option("--tokenizer", tokenizer, "tokenizer.json or tokenizer.model; default: the one beside the model");
     command->add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
@@ -53,7 +53,7 @@ std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
     const auto enough = [&] { return max_tokens > 0 && static_cast<int64_t>(tokens.size()) >= max_tokens; };
     for (data::TextPiece piece; !enough() && corpus.next(piece);) {
         try {
-            encoder.encode(piece.text, tokens, piece.offset);
+            encoder.encode(piece.text, tokens, {.continues = !piece.begins_document, .first_offset = piece.offset});
         } catch (const UserError& error) {
             throw UserError(fmt::format("{}: {}", piece.source, error.what()));
         }

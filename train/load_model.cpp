@@ -34,6 +34,12 @@ void require_room_for_weights(const ModelSource& source, const Context& context,
                          name_of(dtype)));
 }
 
+/// Vicuna's folders have SentencePiece's file alone.
+std::string tokenizer_in(const fs::path& folder) {
+    const std::string json = if_exists(folder / "tokenizer.json");
+    return json.empty() ? if_exists(folder / "tokenizer.model") : json;
+}
+
 ModelSource checkpoint_source(const std::string& path, const fs::path& run) {
     const CheckpointInfo info = read_checkpoint_info(path);
     info.config.model.validate();
@@ -47,7 +53,7 @@ ModelSource find_model(const std::string& path) {
         throw UserError(fmt::format("no model at {}; give a run folder, a checkpoint or a Hugging Face folder", path));
     if (!fs::is_directory(path)) return checkpoint_source(path, fs::path(path).parent_path().parent_path());
     if (fs::exists(fs::path(path) / "config.json"))
-        return {model::read_hugging_face_config(path), path, if_exists(fs::path(path) / "tokenizer.json"), "", -1};
+        return {model::read_hugging_face_config(path), path, tokenizer_in(path), "", -1};
     const RunDirectory run(path);
     if (const auto step = run.newest_valid_checkpoint([](const std::string& text) { log_warning(text); }))
         return checkpoint_source(run.checkpoint_path(*step), path);
