@@ -102,13 +102,13 @@ void ours(Context& context, const Operands& o) {
 }  // namespace
 
 std::vector<ModelProduct> products_of_step(const model::ModelConfig& config, int64_t rows) {
-    const int64_t C = config.hidden_size, F = config.feed_forward_dim(), L = config.num_layers;
+    const int64_t C = config.hidden_size, L = config.num_layers;
     std::vector<ModelProduct> products;
     for (const Kind kind : {Kind::forward, Kind::d_x, Kind::d_weight}) {
-        products.push_back({"query_key_value", kind, rows, 3 * C, C, L});
-        products.push_back({"attention.dense", kind, rows, C, C, L});
-        products.push_back({"mlp up", kind, rows, F, C, L});
-        products.push_back({"mlp down", kind, rows, C, F, L});
+        products.push_back({"query_key_value", kind, rows, config.qkv_dim(), C, L});
+        products.push_back({"attention.dense", kind, rows, C, config.attention_dim(), L});
+        products.push_back({"mlp up", kind, rows, config.mlp_up_dim(), C, L});
+        products.push_back({"mlp down", kind, rows, C, config.feed_forward_dim(), L});
         products.push_back({"embed_out", kind, rows, config.vocab_size, C, 1});
     }
     return products;

@@ -166,14 +166,14 @@ void add_prepare_command(CLI::App& parent) {
     data::PrepareOptions& options = arguments->options;
     CLI::App* command = parent.add_subcommand("prepare", "Tokenise text into a file to train on (HDF5)");
     add_input_options(*command, options.inputs, options.format);
-    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
+    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json or tokenizer.model")->required();
     command->add_option("-o,--output", options.output, "Token store to write")->required();
     command->add_option("--validation-output", options.validation_output,
                         "Token store for the held-out end of the text");
     command->add_option("--validation-fraction", options.validation_fraction,
                         "Share of the tokens held out, e.g. 0.05");
     command->add_flag("--append-eod,!--no-append-eod", options.append_end_of_text,
-                      "Put <|endoftext|> after each document (default: yes)");
+                      "Put <|endoftext|>, or else <|end_of_text|> or </s>, after each document (default: yes)");
     command->add_option("--text-key", options.text_key, "Field of a JSON line that holds the text")
         ->capture_default_str();
     add_missing_text_option(*command, options.missing_text);

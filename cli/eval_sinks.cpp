@@ -1,6 +1,7 @@
 // ballast eval sinks
 #include <CLI/CLI.hpp>
 #include <array>
+#include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
 
@@ -45,11 +46,12 @@ struct SinksCommand {
 
   private:
     void of_encoder(Context& context) const {
-        if (ids.empty()) throw UserError(fmt::format("{} is an encoder: give its sequences with --ids", model));
+        if (last_query > 0) throw UserError("--last-query is for decoders");
         const model::Bert bert(context, model);
-        const eval::InputIds input = eval::read_input_ids(ids, bert.config().vocab_size);
-        Progress progress("sinks", input.batch, "sequences");
-        eval::EncoderSinkResult result = eval::evaluate_encoder_sinks(context, bert, rows_of(input), options.maps,
+        const std::vector<std::vector<int32_t>> all =
+            ids.empty() ? encoder_sentences() : rows_of(eval::read_input_ids(ids, bert.config().vocab_size));
+        Progress progress("sinks", static_cast<int64_t>(all.size()), "sequences");
+        eval::EncoderSinkResult result = eval::evaluate_encoder_sinks(context, bert, all, options.maps,
                                                                       [&](int64_t done) { progress.update(done); });
         progress.finish();
         print(result);
@@ -57,10 +59,22 @@ struct SinksCommand {
         if (!json.empty()) eval::write_measurements(json, {model, -1, {std::move(result)}});
     }
 
+    std::vector<std::vector<int32_t>> encoder_sentences() const {
+        train::ModelSource source;
+        source.source = model;
+        if (const auto path = std::filesystem::path(model) / "tokenizer.json"; std::filesystem::exists(path))
+            source.tokenizer_path = path.string();
+        std::vector<std::vector<int32_t>> out;
+        for (const auto& sequence : text.sentences(source, options.length, options.sequences).sequences)
+            out.emplace_back(sequence.begin(), sequence.end());
+        return out;
+    }
+
     void of_decoder(Context& context) {
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const model::ModelConfig& config = loaded.model->config();
-        const std::vector<uint32_t> tokens = text.text.empty() ? std::vector<uint32_t>{} : text.read(loaded);
+        const bool reads_tokens = ids.empty() && (!sentences || last_query > 0);
+        const std::vector<uint32_t> tokens = reads_tokens ? text.read(loaded) : std::vector<uint32_t>{};
         if (last_query > 0) eval::check_last_query(config, static_cast<int64_t>(tokens.size()), last_query);
         const Sequences given = sequences(loaded, tokens);
         for (const int64_t length : {options.length, last_query})
@@ -92,10 +106,10 @@ struct SinksCommand {
             for (const auto& row : rows_of(input)) out.all.emplace_back(row.begin(), row.end());
             return out;
         }
-        eval::check_sinks(config, static_cast<int64_t>(tokens.size()), options);
         const int64_t words = options.length - config.num_sink_tokens;
+        eval::check_sinks(config, sentences ? words : static_cast<int64_t>(tokens.size()), options);
         if (!sentences) return {eval::spread_pieces(tokens, words, options.sequences)};
-        eval::SentenceSequences cut = text.sentences(loaded, tokens, words, options.sequences);
+        eval::SentenceSequences cut = text.sentences(loaded, words, options.sequences);
         return {std::move(cut.sequences), cut.whole};
     }
 
@@ -219,7 +233,7 @@ void add_eval_sinks(CLI::App* parent) {
         "The figures of StreamingLLM (2, 7 and 13; with --length 128, 11; 12):\n"
         "  ballast eval sinks smollm2 --text book.txt --sentences --length 16 --sequences 256 --maps maps.safetensors "
         "--last-query 4096 --json sinks.json\n"
-        "An encoder's [CLS] is the first token of a sequence, its [SEP] each later one with the id of the last.");
+        "An encoder is always given sentences. Its [CLS] is the first token of a sequence, its [SEP] each later one with the id of the last.");
     command->callback([o] {
         if (o->text.text.empty() && o->ids.empty()) throw UserError("eval sinks needs --text or --ids");
         o->run();

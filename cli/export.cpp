@@ -32,13 +32,17 @@ int64_t write_tokenizer(const std::string& from, const std::filesystem::path& fo
     }
     data::fill_holes(spec);
     write_file((folder / "tokenizer.json").string(), data::to_tokenizer_json(spec));
-    const std::string end = "<|endoftext|>";
+    const auto end_id = tokenizer.end_of_text_id(), begin_id = tokenizer.begin_of_text_id();
     nlohmann::ordered_json settings{{"tokenizer_class", "PreTrainedTokenizerFast"},
-                                    {"add_prefix_space", spec.add_prefix_space},
+                                    {"add_prefix_space", data::adds_prefix_space(spec)},
                                     {"model_max_length", config.max_position_embeddings}};
     nlohmann::ordered_json special = nlohmann::ordered_json::object();
-    if (tokenizer.end_of_text_id())
-        for (const char* role : {"bos_token", "eos_token", "unk_token"}) settings[role] = special[role] = end;
+    const auto name = [&](const char* role, std::optional<uint32_t> id) {
+        if (id) settings[role] = special[role] = std::string(*tokenizer.token_spelling(*id));
+    };
+    name("bos_token", begin_id ? begin_id : end_id);
+    name("eos_token", end_id);
+    name("unk_token", spec.unk_token.empty() ? end_id : tokenizer.token_id(spec.unk_token));
     write_json_file((folder / "tokenizer_config.json").string(), settings);
     write_json_file((folder / "special_tokens_map.json").string(), special);
     return static_cast<int64_t>(tokenizer.end_of_text_id().value_or(0));

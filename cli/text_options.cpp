@@ -1,5 +1,6 @@
 #include "cli/text_options.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "base/atomic_file.h"
@@ -12,7 +13,7 @@ namespace ballast {
 
 CLI::Option* TextOptions::add_to(CLI::App* command) {
     CLI::Option* files = command->add_option("--text", text, "text files (UTF-8), read as one stream");
-    command->add_option("--tokenizer", tokenizer, "tokenizer.json; default: the one beside the model");
+    command->add_option("--tokenizer", tokenizer, "tokenizer.json or tokenizer.model; default: the one beside the model");
     command->add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
@@ -50,35 +51,79 @@ data::Tokenizer TextOptions::load_tokenizer(const train::ModelSource& model) con
     return encoding;
 }
 
-std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
-    const data::Tokenizer encoding = load_tokenizer(model);
+/// Calls `take` with one piece of the text and its tokens after another until there are max_tokens.
+template <class Take>
+void TextOptions::for_each_piece(const data::Tokenizer& encoding, Take&& take) const {
     data::Corpus corpus(text, {.last_cut = [&](std::string_view piece) { return encoding.last_safe_cut(piece); }});
     data::Encoder encoder(encoding);
     std::vector<uint32_t> tokens;
-    const auto enough = [&] { return max_tokens > 0 && static_cast<int64_t>(tokens.size()) >= max_tokens; };
-    for (data::TextPiece piece; !enough() && corpus.next(piece);) {
+    int64_t count = 0;
+    for (data::TextPiece piece; (max_tokens == 0 || count < max_tokens) && corpus.next(piece);) {
+        tokens.clear();
         try {
-            encoder.encode(piece.text, tokens, piece.offset);
+            encoder.encode(piece.text, tokens, {.continues = !piece.begins_document, .first_offset = piece.offset});
         } catch (const UserError& error) {
             throw UserError(fmt::format("{}: {}", piece.source, error.what()));
         }
+        count += static_cast<int64_t>(tokens.size());
+        take(piece, tokens);
     }
-    if (enough()) tokens.resize(static_cast<size_t>(max_tokens));
-    if (tokens.empty())
-        throw UserError(fmt::format("{} is empty; there is nothing to evaluate", fmt::join(text, ", ")));
-    return tokens;
+    if (count == 0) throw UserError(fmt::format("{} is empty; there is nothing to evaluate", fmt::join(text, ", ")));
 }
 
-eval::SentenceSequences TextOptions::sentences(const train::ModelSource& model, const std::vector<uint32_t>& tokens,
-                                               int64_t length, int64_t count) const {
+std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
+    std::vector<uint32_t> all;
+    for_each_piece(load_tokenizer(model), [&](const data::TextPiece&, const std::vector<uint32_t>& tokens) {
+        all.insert(all.end(), tokens.begin(), tokens.end());
+    });
+    if (max_tokens > 0 && static_cast<int64_t>(all.size()) > max_tokens) all.resize(static_cast<size_t>(max_tokens));
+    return all;
+}
+
+namespace {
+
+/// What a tokenizer's template puts before and after a text.
+struct Template {
+    std::vector<uint32_t> before, after;
+
+    explicit Template(const data::Tokenizer& encoding) {
+        const std::string letter = "a";
+        const std::vector<uint32_t> plain = encoding.encode(letter),
+                                    whole = encoding.encode(letter, data::InvalidUtf8::error, {.add_special = true});
+        const auto at = std::search(whole.begin(), whole.end(), plain.begin(), plain.end());
+        if (at == whole.end()) return;
+        before.assign(whole.begin(), at);
+        after.assign(at + static_cast<std::ptrdiff_t>(plain.size()), whole.end());
+    }
+    int64_t size() const { return static_cast<int64_t>(before.size() + after.size()); }
+    void put_around(std::vector<uint32_t>& tokens) const {
+        tokens.insert(tokens.begin(), before.begin(), before.end());
+        tokens.insert(tokens.end(), after.begin(), after.end());
+    }
+};
+
+}  // namespace
+
+eval::SentenceSequences TextOptions::sentences(const train::ModelSource& model, int64_t length, int64_t count) const {
     const data::Tokenizer encoding = load_tokenizer(model);
-    data::Encoder encoder(encoding, data::InvalidUtf8::replace);  // the last token may be a part of a character
+    const Template around(encoding);
+    if (length <= around.size())
+        throw UserError(fmt::format("sequences of {} tokens leave no room for text beside the {} that the tokenizer adds",
+                                    length, around.size()));
+    std::string all;
+    for_each_piece(encoding, [&](const data::TextPiece& piece, const std::vector<uint32_t>&) {
+        all += piece.text;
+        if (piece.ends_document) all += "\n\n";  // and so the sentence
+    });
+    data::Encoder encoder(encoding);
     const auto encode = [&](std::string_view sentence) {
         std::vector<uint32_t> out;
         encoder.encode(sentence, out);
         return out;
     };
-    return eval::sentence_sequences(encoding.decode(tokens), encode, length, count);
+    eval::SentenceSequences out = eval::sentence_sequences(all, encode, length - around.size(), count);
+    for (std::vector<uint32_t>& sequence : out.sequences) around.put_around(sequence);
+    return out;
 }
 
 }  // namespace ballast

@@ -28,12 +28,14 @@ struct TextOptions {
     void require_output(const std::string& output, std::span<const std::string> models) const;
     /// The tokens of the text. UserError when it is empty or the tokenizer is not the model's.
     std::vector<uint32_t> read(const train::ModelSource& model) const;
-    /// `count` sequences of `length` tokens that begin with sentences of what read() gave.
-    eval::SentenceSequences sentences(const train::ModelSource& model, const std::vector<uint32_t>& tokens,
-                                      int64_t length, int64_t count) const;
+    /// At most `count` sequences of `length` tokens that begin with sentences of the text, with what the tokenizer's template
+    /// puts around a text (<s>, [CLS] … [SEP]) among them. UserError as read().
+    eval::SentenceSequences sentences(const train::ModelSource& model, int64_t length, int64_t count) const;
 
   private:
     data::Tokenizer load_tokenizer(const train::ModelSource& model) const;
+    template <class Take>
+    void for_each_piece(const data::Tokenizer& encoding, Take&& take) const;
 };
 
 }  // namespace ballast

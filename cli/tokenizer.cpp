@@ -14,6 +14,7 @@
 #include "base/thread_pool.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/tokenizer_lines.h"
 #include "data/bpe_trainer.h"
 #include "data/pre_tokenizer.h"
 #include "data/tokenizer.h"
@@ -35,6 +36,8 @@ struct CodingArguments {
     std::string tokenizer;
     std::string input = "-";
     data::InvalidUtf8 invalid_utf8 = data::InvalidUtf8::error;
+    bool lines = false;    // JSON lines
+    bool special = false;  // encode: add special tokens; decode: skip them
 };
 
 void train(const TrainArguments& arguments) {
@@ -69,19 +72,32 @@ std::string read_input(const std::string& path) {
     return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
 }
 
+void write_text(std::string_view text) {
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) throw_errno("write", "standard output");
+}
+
 void write_output(std::string_view text) {
-    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-        throw_errno("write", "standard output");
+    write_text(text);
+    if (std::fflush(stdout) != 0) throw_errno("write", "standard output");
 }
 
 void encode(const CodingArguments& arguments) {
     const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
-    const std::vector<uint32_t> ids = tokenizer.encode(read_input(arguments.input), arguments.invalid_utf8);
+    if (arguments.lines) {
+        encode_lines(tokenizer, arguments.input, arguments.invalid_utf8, write_text);
+        return write_output("");
+    }
+    const std::vector<uint32_t> ids =
+        tokenizer.encode(read_input(arguments.input), arguments.invalid_utf8, {.add_special = arguments.special});
     write_output(fmt::format("{}\n", fmt::join(ids, " ")));
 }
 
 void decode(const CodingArguments& arguments) {
     const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
+    if (arguments.lines) {
+        decode_lines(tokenizer, arguments.input, write_text);
+        return write_output("");
+    }
     const std::string text = read_input(arguments.input);
     std::vector<uint32_t> ids;
     constexpr const char* kSpace = " \t\r\n";
@@ -95,7 +111,7 @@ void decode(const CodingArguments& arguments) {
         ids.push_back(id);
         at = end;
     }
-    write_output(tokenizer.decode(ids));
+    write_output(tokenizer.decode(ids, arguments.special));
 }
 
 void add_tokenizer_train_command(CLI::App& parent) {
@@ -124,7 +140,8 @@ void add_tokenizer_train_command(CLI::App& parent) {
 CLI::App* add_coding_command(CLI::App& parent, const char* name, const char* about, const char* input,
                              const std::shared_ptr<CodingArguments>& arguments) {
     CLI::App* command = parent.add_subcommand(name, about);
-    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
+    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json, or SentencePiece's tokenizer.model")
+        ->required();
     command->add_option("input", arguments->input, input)->capture_default_str();
     return command;
 }
@@ -140,12 +157,19 @@ void add_tokenizer_command(CLI::App& app) {
     CLI::App* encoder = add_coding_command(*tokenizer, "encode", "Text to ids, separated by spaces",
                                            "Text file; - is standard input", encoding);
     add_invalid_utf8_option(*encoder, encoding->invalid_utf8);
+    CLI::Option* encode_lines = encoder->add_flag(
+        "--jsonl", encoding->lines, "One JSON object a line: {\"text\", \"add_special\": true or false} to {\"ids\"}");
+    encoder->add_flag("--add-special", encoding->special, "With the special tokens that the file puts around a text")
+        ->excludes(encode_lines);
     encoder->footer("Example: echo 'Call me Ishmael.' | ballast tokenizer encode -t tokenizer.json");
     encoder->callback([encoding] { encode(*encoding); });
 
     auto decoding = std::make_shared<CodingArguments>();
     CLI::App* decoder = add_coding_command(*tokenizer, "decode", "Ids, separated by white space, to text",
                                            "File of ids; - is standard input", decoding);
+    CLI::Option* decode_lines = decoder->add_flag(
+        "--jsonl", decoding->lines, "One JSON object a line: {\"ids\", \"skip_special\": true or false} to {\"text\"}");
+    decoder->add_flag("--skip-special", decoding->special, "Leave special tokens out")->excludes(decode_lines);
     decoder->footer("Example: echo 14924 479 | ballast tokenizer decode -t tokenizer.json");
     decoder->callback([decoding] { decode(*decoding); });
     tokenizer->footer("Example: ballast tokenizer train -o tokenizer.json --vocab-size 1024 books/");

@@ -3,7 +3,7 @@
 
 set(BALLAST_APT_PACKAGES
   libdnnl-dev ocl-icd-opencl-dev libhwy-dev libhdf5-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
-  libutf8proc-dev libzstd-dev libfmt-dev libspdlog-dev libxxhash-dev catch2 pkg-config)
+  libutf8proc-dev libpcre2-dev libzstd-dev libfmt-dev libspdlog-dev libxxhash-dev catch2 pkg-config)
 list(JOIN BALLAST_APT_PACKAGES " " BALLAST_APT_LINE)
 
 function(ballast_missing what)
@@ -32,7 +32,7 @@ ballast_find(fmt CONFIG)
 ballast_find(spdlog CONFIG)
 
 ballast_find(PkgConfig)
-foreach(module libutf8proc libzstd libxxhash)
+foreach(module libutf8proc libpcre2-8 libzstd libxxhash)
   pkg_check_modules(${module} QUIET IMPORTED_TARGET ${module})
   if(NOT ${module}_FOUND)
     ballast_missing("${module}")

@@ -35,15 +35,30 @@ void WordMerger::join(const Candidate& candidate) {
     right.next = kSwallowed;
 }
 
-void WordMerger::encode(std::string_view word, std::vector<uint32_t>& out) {
-    require(word.size() < static_cast<size_t>(std::numeric_limits<int32_t>::max()), "a word of 2 GiB");
-    symbols_.clear();
-    heap_.clear();
-    const auto size = static_cast<int32_t>(word.size());
-    for (int32_t i = 0; i < size; ++i) {
-        const uint32_t id = merges_.byte_id(static_cast<uint8_t>(word[static_cast<size_t>(i)]));
-        symbols_.push_back({id, i - 1, i + 1 < size ? i + 1 : -1});
+void WordMerger::begin(size_t size) {
+    require(size < static_cast<size_t>(std::numeric_limits<int32_t>::max()), "a word of 2 GiB");
+    symbols_.resize(size);
+    for (size_t i = 0; i < size; ++i) {
+        const auto at = static_cast<int32_t>(i);
+        symbols_[i] = {0, at - 1, i + 1 < size ? at + 1 : -1};
     }
+    heap_.clear();
+}
+
+void WordMerger::encode(std::string_view word, std::vector<uint32_t>& out) {
+    begin(word.size());
+    for (size_t i = 0; i < word.size(); ++i) symbols_[i].id = merges_.byte_id(static_cast<uint8_t>(word[i]));
+    merge_symbols(out);
+}
+
+void WordMerger::merge(std::span<const uint32_t> ids, std::vector<uint32_t>& out) {
+    begin(ids.size());
+    for (size_t i = 0; i < ids.size(); ++i) symbols_[i].id = ids[i];
+    merge_symbols(out);
+}
+
+void WordMerger::merge_symbols(std::vector<uint32_t>& out) {
+    const auto size = static_cast<int32_t>(symbols_.size());
     for (int32_t i = 0; i + 1 < size; ++i) push_candidate(i);
     while (!heap_.empty()) {
         std::pop_heap(heap_.begin(), heap_.end(), std::greater<>{});

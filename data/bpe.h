@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -35,8 +36,11 @@ class WordMerger {
   public:
     explicit WordMerger(const MergeTable& merges) : merges_(merges) {}
 
-    /// Appends the ids of `word` to `out`.
+    /// Appends the ids of `word`, which begins as one token a byte, to `out`.
     void encode(std::string_view word, std::vector<uint32_t>& out);
+
+    /// The same for a word that begins as the tokens `ids`.
+    void merge(std::span<const uint32_t> ids, std::vector<uint32_t>& out);
 
   private:
     struct Symbol {
@@ -53,6 +57,8 @@ class WordMerger {
     };
     static constexpr int32_t kSwallowed = -2;
 
+    void begin(size_t size);
+    void merge_symbols(std::vector<uint32_t>& out);
     void push_candidate(int32_t position);
     bool is_current(const Candidate& candidate) const;
     void join(const Candidate& candidate);

@@ -219,7 +219,7 @@ TokenizerSpec BpeTrainer::train() const {
     while (grew && static_cast<int64_t>(learner.vocab_size()) < options_.vocab_size)
         grew = learner.merge_next(options_.min_frequency);
     TokenizerSpec spec;
-    spec.nfc = true;
+    spec.normalizers = {NfcStep{}};
     for (uint32_t id = 0; id < learner.vocab_size(); ++id) spec.vocabulary.emplace_back(learner.spellings()[id], id);
     spec.merges = learner.merges();
     for (uint32_t id = 0; id < options_.special_tokens.size(); ++id)

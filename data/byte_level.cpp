@@ -1,6 +1,9 @@
 #include "data/byte_level.h"
 
+#include <fmt/format.h>
+
 #include <array>
+#include <charconv>
 
 #include "data/utf8.h"
 
@@ -46,6 +49,16 @@ std::optional<std::string> from_byte_level(std::string_view spelling) {
         at += c.length;
     }
     return bytes;
+}
+
+std::string byte_token(uint8_t byte) { return fmt::format("<0x{:02X}>", byte); }
+
+std::optional<uint8_t> byte_of_token(std::string_view spelling) {
+    if (spelling.size() != 6 || !spelling.starts_with("<0x") || spelling[5] != '>') return std::nullopt;
+    uint8_t byte = 0;
+    const auto [stop, error] = std::from_chars(spelling.data() + 3, spelling.data() + 5, byte, 16);
+    if (error != std::errc{} || stop != spelling.data() + 5) return std::nullopt;
+    return byte;
 }
 
 }  // namespace ballast::data

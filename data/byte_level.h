@@ -1,4 +1,4 @@
-// GPT-2's spelling of arbitrary bytes as printable characters, used by tokenizer.json for its vocabulary.
+// Spellings of arbitrary bytes as text, for vocabularies: GPT-2's, a printable character a byte, and SentencePiece's.
 #pragma once
 
 #include <cstdint>
@@ -17,5 +17,11 @@ std::string to_byte_level(std::string_view bytes);
 
 /// The bytes that valid UTF-8 `spelling` stands for; nothing when a character is outside the alphabet.
 std::optional<std::string> from_byte_level(std::string_view spelling);
+
+/// SentencePiece's spelling of one byte: "<0x0A>".
+std::string byte_token(uint8_t byte);
+
+/// The byte that `spelling` is the token of, or nothing.
+std::optional<uint8_t> byte_of_token(std::string_view spelling);
 
 }  // namespace ballast::data

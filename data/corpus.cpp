@@ -154,6 +154,7 @@ void Corpus::skip_byte_order_mark() {
 }
 
 void Corpus::next_of_text(TextPiece& piece) {
+    piece.begins_document = offset_ == 0;
     if (offset_ == 0) skip_byte_order_mark();
     size_t cut = 0;
     bool more = true;
@@ -176,7 +177,7 @@ bool Corpus::next_of_lines(TextPiece& piece) {
         if (is_blank(line)) continue;
         piece.source = fmt::format("{}:{}", files_[file_index_], line_number_);
         piece.offset = 0;
-        piece.ends_document = true;
+        piece.begins_document = piece.ends_document = true;
         try {
             const std::string_view valid = checked_utf8(line, options_.invalid_utf8, repaired);
             if (text_of_json_line(valid, options_.text_key, options_.invalid_utf8, piece.text) == TextField::found)

@@ -38,7 +38,7 @@ struct TextPiece {
     std::string text;
     std::string source;  ///< "folder/a.txt" or "pile.jsonl:17"
     int64_t offset = 0;  ///< of the first byte within the document
-    bool ends_document = true;
+    bool begins_document = true, ends_document = true;
 };
 
 /// Reads .txt (one document a file), .jsonl and .jsonl.zst (one a line: {"text": …}) files; folders stand for all such

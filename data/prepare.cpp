@@ -40,7 +40,7 @@ class ParallelEncoder {
   private:
     static void encode_piece(Encoder& encoder, const TextPiece& piece, std::vector<uint32_t>& ids) {
         try {
-            encoder.encode(piece.text, ids, piece.offset);
+            encoder.encode(piece.text, ids, {.continues = !piece.begins_document, .first_offset = piece.offset});
         } catch (const UserError& e) {
             throw UserError(fmt::format("{}: {}", piece.source, e.what()));
         }
@@ -154,7 +154,7 @@ std::string join_lines(const std::vector<std::string>& lines) {
 std::optional<uint32_t> end_of_text_to_append(const Tokenizer& tokenizer, const PrepareOptions& options) {
     if (!options.append_end_of_text) return std::nullopt;
     if (!tokenizer.end_of_text_id())
-        throw UserError("this tokenizer has no <|endoftext|> to put after documents; pass --no-append-eod");
+        throw UserError("this tokenizer has no <|endoftext|>, <|end_of_text|> or </s> to put after documents; pass --no-append-eod");
     return tokenizer.end_of_text_id();
 }
 

@@ -21,7 +21,7 @@ struct PrepareOptions {
     std::string output;               ///< the token store to write
     std::string validation_output;    ///< another one for held-out tokens; empty: hold nothing out
     double validation_fraction = 0;   ///< share of the tokens held out, taken from the end; in (0, 1)
-    bool append_end_of_text = true;   ///< <|endoftext|> after each document
+    bool append_end_of_text = true;   ///< Tokenizer::end_of_text_id() after each document
     std::string text_key = "text";    ///< of JSON lines
     InvalidUtf8 invalid_utf8 = InvalidUtf8::error;
     MissingText missing_text = MissingText::error;

@@ -1,5 +1,5 @@
-// The tokenizer: text to ids and back. Reads and writes Hugging Face tokenizer.json (byte-level BPE, GPT-NeoX's kind)
-// and gives the ids the `tokenizers` package gives.
+// The tokenizer: text to ids and back. Reads Hugging Face tokenizer.json and SentencePiece tokenizer.model
+// (docs/formats.md lists the steps), and gives the ids the `tokenizers` package gives.
 #pragma once
 
 #include <cstdint>
@@ -10,18 +10,34 @@
 #include <unordered_map>
 #include <vector>
 
-#include "data/bpe.h"
-#include "data/token_matcher.h"
+#include "data/added_token_finder.h"
+#include "data/piece_splitter.h"
+#include "data/text_normalizer.h"
+#include "data/token_decoder.h"
 #include "data/tokenizer_spec.h"
 #include "data/utf8.h"
 #include "data/word_cache.h"
+#include "data/word_model.h"
 
 namespace ballast::data {
+
+/// How one text is encoded.
+struct EncodeOptions {
+    bool add_special = false;  ///< with what the file's template puts around a text: <s>, [CLS] … [SEP]
+    bool continues = false;    ///< the text goes on where another was cut, at a place of last_safe_cut()
+    int64_t first_offset = 0;  ///< where byte offsets in errors count from
+};
+
+/// Two texts in one sequence, as encoders for pairs of sentences read them.
+struct EncodedPair {
+    std::vector<uint32_t> ids, type_ids;  ///< type: the segment, 0 or 1
+};
 
 /// Immutable once made; threads may share it.
 class Tokenizer {
   public:
-    /// UserError for a missing file and as parse_tokenizer_json().
+    /// A file whose name ends in ".model" is SentencePiece's, any other one tokenizer.json. UserError for a missing
+    /// file and as parse_tokenizer_json() and parse_sentencepiece_model().
     static Tokenizer load(const std::string& path);
     explicit Tokenizer(TokenizerSpec spec);
     Tokenizer(Tokenizer&&) = default;
@@ -32,13 +48,18 @@ class Tokenizer {
 
     /// The ids of `text`. Added tokens in it, special ones too, become their ids, as in the package. For much text,
     /// keep an Encoder. UserError for invalid UTF-8 under InvalidUtf8::error.
-    std::vector<uint32_t> encode(std::string_view text, InvalidUtf8 policy = InvalidUtf8::error) const;
+    std::vector<uint32_t> encode(std::string_view text, InvalidUtf8 policy = InvalidUtf8::error,
+                                 const EncodeOptions& options = {}) const;
 
-    /// The bytes of `ids`, special tokens included; not necessarily UTF-8, as a token may be part of a character.
-    /// UserError for an id that stands for no token.
-    std::string decode(std::span<const uint32_t> ids) const;
+    /// Two texts by the file's template for pairs.
+    EncodedPair encode_pair(std::string_view first, std::string_view second) const;
 
-    /// The bytes of one token, or nothing when there is none with this id.
+    /// What `ids` say, with or without special tokens. A byte-level tokenizer gives bytes that are not necessarily
+    /// UTF-8, as a token may be part of a character; StreamDecoder gives text. UserError for an id that stands for no
+    /// token.
+    std::string decode(std::span<const uint32_t> ids, bool skip_special = false) const;
+
+    /// The bytes of one token by itself, or nothing when there is none with this id.
     std::optional<std::string_view> token_bytes(uint32_t id) const;
 
     /// Highest id + 1.
@@ -47,29 +68,51 @@ class Tokenizer {
     /// The id of a token as spelt in tokenizer.json ("<|endoftext|>", "Ġthe").
     std::optional<uint32_t> token_id(std::string_view spelling) const;
 
-    /// <|endoftext|>, when there is one.
-    std::optional<uint32_t> end_of_text_id() const { return token_id("<|endoftext|>"); }
+    /// The spelling of a token in tokenizer.json, or nothing when there is none with this id.
+    std::optional<std::string_view> token_spelling(uint32_t id) const;
 
-    /// 32 hexadecimal digits over all that decides the ids; the same however the file is laid out.
+    /// What the file's template puts first: <s>, <|begin_of_text|>, [CLS]; nothing where a text begins as it is.
+    std::optional<uint32_t> begin_of_text_id() const;
+
+    /// What ends a document: the first of <|endoftext|>, <|end_of_text|> and </s> that there is.
+    std::optional<uint32_t> end_of_text_id() const;
+
+    /// 32 hexadecimal digits over all that decides the ids of text, special tokens around it left aside; the same
+    /// however the file is laid out.
     const std::string& hash() const { return hash_; }
 
     /// The last place at which `text`, the beginning of something longer, can be cut so that the ids of the two parts
-    /// are those of the whole; 0 when there is none. It lies between a character and the white space after it.
+    /// (the second with `continues`) are those of the whole; 0 when there is none. It lies between a character and the
+    /// white space after it.
     size_t last_safe_cut(std::string_view text) const;
 
     const TokenizerSpec& spec() const { return spec_; }
 
   private:
     friend class Encoder;
-    void add_token(const std::string& spelling, uint32_t id);
+    friend class StreamDecoder;
+    struct Token {
+        std::string spelling, bytes;
+        bool special = false;
+    };
+
+    void add_token(const std::string& spelling, uint32_t id, bool special);
+    void add_to_finders();
+    bool finds_cuts() const;
     bool is_safe_cut(std::string_view text, size_t at) const;
+    const Token& token(uint32_t id) const;
 
     TokenizerSpec spec_;
-    MergeTable merges_;
-    TokenMatcher raw_tokens_;         // matched in the text as it stands
-    TokenMatcher normalized_tokens_;  // matched after NFC
-    std::vector<std::optional<std::string>> tokens_;       // id -> bytes
-    std::unordered_map<std::string_view, uint32_t> ids_;   // spelling, inside spec_ -> id
+    bool plain_;          // is_plain_byte_level(spec_): the pipeline has a way of its own, which is fast
+    bool decodes_bytes_;  // the decoder only joins the tokens' bytes
+    TextNormalizer normalizer_;
+    WordModel model_;
+    SplitPlan split_plan_;
+    AddedTokenFinder raw_tokens_;         // matched in the text as it stands
+    AddedTokenFinder normalized_tokens_;  // matched after the normalizers
+    bool can_be_cut_ = false;
+    std::vector<std::optional<Token>> tokens_;            // by id
+    std::unordered_map<std::string_view, uint32_t> ids_;  // spelling, inside spec_ -> id
     std::string hash_;
 };
 
@@ -77,22 +120,46 @@ class Tokenizer {
 class Encoder {
   public:
     explicit Encoder(const Tokenizer& tokenizer, InvalidUtf8 policy = InvalidUtf8::error)
-        : tokenizer_(tokenizer), policy_(policy), merger_(tokenizer.merges_) {}
+        : tokenizer_(tokenizer), policy_(policy), splitter_(tokenizer.split_plan_), words_(tokenizer.model_) {}
 
-    /// Appends the ids of `text` to `out`. Byte offsets in errors count from `first_offset`.
-    void encode(std::string_view text, std::vector<uint32_t>& out, int64_t first_offset = 0);
+    /// Appends the ids of `text` to `out`.
+    void encode(std::string_view text, std::vector<uint32_t>& out, const EncodeOptions& options = {});
 
   private:
-    void encode_unmatched(std::string_view text, std::vector<uint32_t>& out);
-    void encode_words(std::string_view text, std::vector<uint32_t>& out);
+    void encode_text(std::string_view text, std::vector<uint32_t>& out, const EncodeOptions& options);
+    void encode_stretch(std::string_view text, bool at_start, bool continues, std::vector<uint32_t>& out);
+    void encode_pieces(std::string_view text, bool at_start, std::vector<uint32_t>& out);
+    void encode_plain(std::string_view text, std::vector<uint32_t>& out);
     void encode_word(std::string_view word, std::vector<uint32_t>& out);
-    void merge_word(std::string_view word, std::vector<uint32_t>& out);
 
     const Tokenizer& tokenizer_;
     InvalidUtf8 policy_;
-    WordMerger merger_;
+    PieceSplitter splitter_;
+    WordEncoder words_;
     WordCache cache_;
-    std::string repaired_, normalized_, prefixed_;  // scratch
+    std::string repaired_, prefixed_;  // scratch
+    TextNormalizer::Storage normalized_;
+};
+
+/// Decodes ids one at a time. What push() and finish() return, joined, is decode() of all ids, made UTF-8 with U+FFFD
+/// for each maximal part of it that is none. The tokenizer must outlive it.
+class StreamDecoder {
+  public:
+    explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = false);
+    StreamDecoder(const StreamDecoder&) = delete;
+
+    /// The text that `id` decides: whole characters, nothing that a later token could change. UserError for an id that
+    /// stands for no token.
+    std::string push(uint32_t id);
+
+    /// The rest; the next id begins another sequence.
+    std::string finish();
+
+  private:
+    const Tokenizer& tokenizer_;
+    bool skip_special_;
+    std::string pending_;
+    std::optional<TokenDecoder> decoder_;  // writes to pending_
 };
 
 }  // namespace ballast::data

@@ -2,115 +2,69 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
-#include <optional>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "data/byte_level.h"
-#include "data/tokenizer_spec.h"
+#include "data/tokenizer_steps_json.h"
 
 namespace ballast::data {
 namespace {
 
 using Json = nlohmann::json;
-using OrderedJson = nlohmann::ordered_json;  // keeps our order, but looks keys up one by one: for writing only
-
-/// One object of the file, with the path to it for messages.
-class Fields {
-  public:
-    Fields(const Json& object, std::string origin, std::string path)
-        : object_(object), origin_(std::move(origin)), path_(std::move(path)) {
-        if (!object.is_object()) fail("", "must be an object");
-    }
-
-    [[noreturn]] void fail(const std::string& name, const std::string& what) const {
-        const std::string dot = path_.empty() || name.empty() ? "" : ".";
-        throw UserError(fmt::format("{}: field \"{}{}{}\" {}", origin_, path_, dot, name, what));
-    }
-
-    /// Null when the field is absent or null.
-    const Json* find(const std::string& name) const {
-        const auto it = object_.find(name);
-        return it == object_.end() || it->is_null() ? nullptr : &*it;
-    }
-    const Json& get(const std::string& name) const {
-        const Json* value = find(name);
-        if (value == nullptr) fail(name, "is missing");
-        return *value;
-    }
-    bool flag(const std::string& name, bool otherwise) const {
-        const Json* value = find(name);
-        if (value == nullptr) return otherwise;
-        if (!value->is_boolean()) fail(name, "must be true or false");
-        return value->get<bool>();
-    }
-    std::string text(const std::string& name, const std::string& otherwise = "") const {
-        const Json* value = find(name);
-        if (value == nullptr) return otherwise;
-        if (!value->is_string()) fail(name, "must be a string");
-        return value->get<std::string>();
-    }
-    uint32_t id(const std::string& name) const { return as_id(name, get(name)); }
-    uint32_t as_id(const std::string& name, const Json& value) const {
-        if (!value.is_number_unsigned() || value.get<uint64_t>() > kMaxTokenId)
-            fail(name, fmt::format("must be a token id from 0 to {}", kMaxTokenId));
-        return value.get<uint32_t>();
-    }
-    void must_be_absent(const std::string& name) const {
-        if (find(name)) fail(name, "is not supported; set it to null");
-    }
-    void must_be_false(const std::string& name) const {
-        if (flag(name, false)) fail(name, "is not supported; set it to false");
-    }
-    Fields child(const std::string& name) const {
-        return {get(name), origin_, path_.empty() ? name : path_ + "." + name};
-    }
-
-    /// A stage of the pipeline. A "Sequence" of one stage is that stage, and of none is no stage.
-    std::optional<Fields> stage(const std::string& name, const std::string& list_name) const {
-        if (!find(name)) return std::nullopt;
-        const Fields stage = child(name);
-        if (stage.text("type") != "Sequence") return stage;
-        const Json& list = stage.get(list_name);
-        if (!list.is_array() || list.size() > 1) stage.fail(list_name, "must be a list of at most one stage");
-        if (list.empty()) return std::nullopt;
-        return Fields(list[0], origin_, fmt::format("{}.{}[0]", stage.path_, list_name));
-    }
-
-  private:
-    const Json& object_;
-    std::string origin_, path_;
-};
-
 using TokenIds = std::unordered_map<std::string, uint32_t>;
 
-void read_pipeline(const Fields& root, TokenizerSpec& spec) {
-    root.must_be_absent("truncation");
-    root.must_be_absent("padding");
-    if (const auto normalizer = root.stage("normalizer", "normalizers")) {
-        if (normalizer->text("type") != "NFC") normalizer->fail("type", "must be \"NFC\", or the normalizer null");
-        spec.nfc = true;
-    }
-    const auto splitter = root.stage("pre_tokenizer", "pretokenizers");
-    if (!splitter) root.fail("pre_tokenizer", "must be \"ByteLevel\"");
-    if (splitter->text("type") != "ByteLevel") splitter->fail("type", "must be \"ByteLevel\"");
-    spec.add_prefix_space = splitter->flag("add_prefix_space", true);
-    spec.split_words = splitter->flag("use_regex", true);
-    for (const char* name : {"post_processor", "decoder"}) {
-        if (!root.find(name)) continue;
-        const Fields stage = root.child(name);
-        if (stage.text("type") != "ByteLevel") stage.fail("type", "must be \"ByteLevel\"");
-    }
-}
-
-void check_model_settings(const Fields& model) {
-    if (model.text("type", "BPE") != "BPE") model.fail("type", "must be \"BPE\"");
+void read_bpe_settings(const Fields& model, TokenizerSpec& spec) {
     if (const Json* dropout = model.find("dropout"); dropout && *dropout != 0.0) model.must_be_absent("dropout");
     for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"})
         if (!model.text(name).empty()) model.fail(name, "is not supported; set it to null");
-    model.must_be_false("byte_fallback");
-    // unk_token and fuse_unk have no say: every byte has a token, so nothing is unknown.
+    spec.ignore_merges = model.flag("ignore_merges", false);
+    const bool byte_fallback = model.flag("byte_fallback", false), fuse_unk = model.flag("fuse_unk", false);
+    const std::string unk_token = model.text("unk_token");
+    if (byte_level_step(spec.pre_tokenizers)) {  // every byte has a token, so nothing is unknown
+        if (byte_fallback) model.fail("byte_fallback", "is not supported with ByteLevel; set it to false");
+        return;
+    }
+    spec.byte_fallback = byte_fallback;
+    spec.fuse_unk = fuse_unk;
+    spec.unk_token = unk_token;
+}
+
+void read_word_piece_settings(const Fields& model, TokenizerSpec& spec) {
+    spec.unk_token = model.text("unk_token", "[UNK]");
+    spec.continuing_prefix = model.text("continuing_subword_prefix", "##");
+    spec.max_word_characters = model.count("max_input_chars_per_word", 100);
+    if (byte_level_step(spec.pre_tokenizers)) model.fail("type", "is \"WordPiece\", which does not go with ByteLevel");
+}
+
+void read_model_settings(const Fields& model, TokenizerSpec& spec) {
+    constexpr std::string_view kModels[] = {"BPE", "WordPiece"};
+    // Old files name no type; those of BPE have merges.
+    spec.model = static_cast<TokenModel>(model.choice("type", kModels, model.find("merges") ? "BPE" : nullptr));
+    spec.model == TokenModel::bpe ? read_bpe_settings(model, spec) : read_word_piece_settings(model, spec);
+}
+
+/// Tokens for all bytes, or one for what is unknown: without them text would vanish.
+void check_coverage(const Fields& model, const TokenIds& ids, const TokenizerSpec& spec) {
+    if (byte_level_step(spec.pre_tokenizers)) {
+        // 0xC0, 0xC1 and 0xF5 to 0xFF never occur in UTF-8; GPT-NeoX's file has no token for them.
+        for (int byte = 0; byte < 0xF5; ++byte) {
+            const std::string spelling = to_byte_level(std::string(1, static_cast<char>(byte)));
+            if (byte != 0xC0 && byte != 0xC1 && !ids.contains(spelling))
+                model.fail("vocab",
+                           fmt::format("has no token for byte 0x{:02x} (\"{}\"); train with all 256", byte, spelling));
+        }
+    } else if (spec.byte_fallback) {
+        for (int byte = 0; byte < 256; ++byte)
+            if (!ids.contains(byte_token(static_cast<uint8_t>(byte))))
+                model.fail("vocab", fmt::format("has no token \"{}\", which byte_fallback needs",
+                                                byte_token(static_cast<uint8_t>(byte))));
+    } else if (spec.unk_token.empty()) {
+        model.fail("unk_token", "is missing; without ByteLevel or byte_fallback, characters may be unknown");
+    }
+    if (!spec.unk_token.empty() && !ids.contains(spec.unk_token))
+        model.fail("unk_token", fmt::format("is \"{}\", which is not in the vocabulary", spec.unk_token));
 }
 
 TokenIds read_vocabulary(const Fields& model, TokenizerSpec& spec) {
@@ -127,13 +81,7 @@ TokenIds read_vocabulary(const Fields& model, TokenizerSpec& spec) {
     for (size_t i = 1; i < spec.vocabulary.size(); ++i)
         if (spec.vocabulary[i].second == spec.vocabulary[i - 1].second)
             model.fail("vocab", fmt::format("gives id {} to two tokens", spec.vocabulary[i].second));
-    // 0xC0, 0xC1 and 0xF5 to 0xFF never occur in UTF-8; GPT-NeoX's file has no token for them.
-    for (int byte = 0; byte < 0xF5; ++byte) {
-        const std::string spelling = to_byte_level(std::string(1, static_cast<char>(byte)));
-        if (byte != 0xC0 && byte != 0xC1 && !ids.contains(spelling))
-            model.fail("vocab",
-                       fmt::format("has no token for byte 0x{:02x} (\"{}\"); train with all 256", byte, spelling));
-    }
+    check_coverage(model, ids, spec);
     return ids;
 }
 
@@ -150,8 +98,7 @@ std::pair<std::string, std::string> merge_parts(const Fields& model, const Json&
 }
 
 void read_merges(const Fields& model, const TokenIds& ids, TokenizerSpec& spec) {
-    const Json& merges = model.get("merges");
-    if (!merges.is_array()) model.fail("merges", "must be a list");
+    const Json& merges = model.list("merges");
     for (size_t rank = 0; rank < merges.size(); ++rank) {
         const auto [left, right] = merge_parts(model, merges[rank], rank);
         for (const std::string& token : {left, right, left + right})
@@ -162,25 +109,25 @@ void read_merges(const Fields& model, const TokenIds& ids, TokenizerSpec& spec) 
 }
 
 AddedToken read_added_token(const Fields& fields) {
-    for (const char* name : {"lstrip", "rstrip", "single_word"}) fields.must_be_false(name);
     AddedToken token;
     token.id = fields.id("id");
     token.content = fields.text("content");
     if (token.content.empty()) fields.fail("content", "must be a string that is not empty");
     token.special = fields.flag("special", false);
     token.normalized = fields.flag("normalized", !token.special);
+    token.lstrip = fields.flag("lstrip", false);
+    token.rstrip = fields.flag("rstrip", false);
+    token.single_word = fields.flag("single_word", false);
     return token;
 }
 
-void read_added_tokens(const Fields& root, const std::string& origin, const TokenIds& ids, TokenizerSpec& spec) {
-    const Json* list = root.find("added_tokens");
-    if (list == nullptr) return;
-    if (!list->is_array()) root.fail("added_tokens", "must be a list");
+void read_added_tokens(const Fields& root, const TokenIds& ids, TokenizerSpec& spec) {
+    if (!root.find("added_tokens")) return;
     std::unordered_map<uint32_t, std::string> taken;
     for (const auto& [token, id] : spec.vocabulary) taken.emplace(id, token);
     TokenIds seen;
-    for (size_t i = 0; i < list->size(); ++i) {
-        const Fields fields((*list)[i], origin, fmt::format("added_tokens[{}]", i));
+    for (size_t i = 0; i < root.list("added_tokens").size(); ++i) {
+        const Fields fields = root.child("added_tokens", i);
         AddedToken token = read_added_token(fields);
         const auto in_vocabulary = ids.find(token.content);
         if (in_vocabulary != ids.end() && in_vocabulary->second != token.id)
@@ -196,6 +143,57 @@ void read_added_tokens(const Fields& root, const std::string& origin, const Toke
               [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
 }
 
+void check_template_ids(const Fields& root, const TokenizerSpec& spec) {
+    std::unordered_set<uint32_t> known;
+    for (const auto& [token, id] : spec.vocabulary) known.insert(id);
+    for (const AddedToken& token : spec.added_tokens) known.insert(token.id);
+    for (const auto* items : {&spec.post_processor.single, &spec.post_processor.pair})
+        for (const TemplateItem& item : *items)
+            for (uint32_t id : item.ids)
+                if (!known.contains(id))
+                    root.fail("post_processor", fmt::format("adds \"{}\" as id {}, which no token has", item.name, id));
+}
+
+OrderedJson added_tokens_json(const TokenizerSpec& spec) {
+    OrderedJson list = OrderedJson::array();
+    for (const AddedToken& token : spec.added_tokens)
+        list.push_back({{"id", token.id}, {"content", token.content}, {"single_word", token.single_word},
+                        {"lstrip", token.lstrip}, {"rstrip", token.rstrip}, {"normalized", token.normalized},
+                        {"special", token.special}});
+    return list;
+}
+
+OrderedJson merges_json(const TokenizerSpec& spec) {
+    std::unordered_map<uint32_t, const std::string*> spellings;
+    for (const auto& [token, id] : spec.vocabulary) spellings.emplace(id, &token);
+    const bool as_pairs = std::any_of(spec.merges.begin(), spec.merges.end(), [&](const MergeRule& rule) {
+        return spellings.at(rule.joined)->find(' ') != std::string::npos;  // "a b c" could be cut in two places
+    });
+    OrderedJson merges = OrderedJson::array();
+    for (const MergeRule& rule : spec.merges) {
+        const std::string &left = *spellings.at(rule.left), &right = *spellings.at(rule.right);
+        merges.push_back(as_pairs ? OrderedJson::array({left, right}) : OrderedJson(left + " " + right));
+    }
+    return merges;
+}
+
+/// The model's settings, without vocabulary and merges.
+OrderedJson model_settings_json(const TokenizerSpec& spec) {
+    if (spec.model == TokenModel::word_piece)
+        return {{"type", "WordPiece"},
+                {"unk_token", spec.unk_token},
+                {"continuing_subword_prefix", spec.continuing_prefix},
+                {"max_input_chars_per_word", spec.max_word_characters}};
+    return {{"type", "BPE"},
+            {"dropout", nullptr},
+            {"unk_token", spec.unk_token.empty() ? OrderedJson(nullptr) : OrderedJson(spec.unk_token)},
+            {"continuing_subword_prefix", nullptr},
+            {"end_of_word_suffix", nullptr},
+            {"fuse_unk", spec.fuse_unk},
+            {"byte_fallback", spec.byte_fallback},
+            {"ignore_merges", spec.ignore_merges}};
+}
+
 }  // namespace
 
 TokenizerSpec parse_tokenizer_json(std::string_view text, const std::string& origin) {
@@ -207,61 +205,40 @@ TokenizerSpec parse_tokenizer_json(std::string_view text, const std::string& ori
     }
     TokenizerSpec spec;
     const Fields root(json, origin, "");
+    root.must_be_absent("truncation");
+    root.must_be_absent("padding");
     read_pipeline(root, spec);
     const Fields model = root.child("model");
-    check_model_settings(model);
-    spec.ignore_merges = model.flag("ignore_merges", false);
+    read_model_settings(model, spec);
     const TokenIds ids = read_vocabulary(model, spec);
-    read_merges(model, ids, spec);
-    read_added_tokens(root, origin, ids, spec);
+    if (spec.model == TokenModel::bpe) read_merges(model, ids, spec);
+    read_added_tokens(root, ids, spec);
+    check_template_ids(root, spec);
     return spec;
 }
 
 std::string to_tokenizer_json(const TokenizerSpec& spec) {
-    OrderedJson added = OrderedJson::array();
-    for (const AddedToken& token : spec.added_tokens)
-        added.push_back({{"id", token.id}, {"content", token.content}, {"single_word", false}, {"lstrip", false},
-                         {"rstrip", false}, {"normalized", token.normalized}, {"special", token.special}});
-    const auto byte_level = [](bool add_prefix_space, bool use_regex) {
-        return OrderedJson{{"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", true},
-                    {"use_regex", use_regex}};
-    };
+    OrderedJson model = model_settings_json(spec);
     OrderedJson vocabulary = OrderedJson::object();
-    std::unordered_map<uint32_t, const std::string*> spellings;
-    for (const auto& [token, id] : spec.vocabulary) {
-        vocabulary.get_ref<OrderedJson::object_t&>().emplace_back(token, id);
-        spellings.emplace(id, &token);
-    }
-    const bool as_pairs = std::any_of(spec.merges.begin(), spec.merges.end(), [&](const MergeRule& rule) {
-        return spellings.at(rule.joined)->find(' ') != std::string::npos;  // "a b c" could be cut in two places
-    });
-    OrderedJson merges = OrderedJson::array();
-    for (const MergeRule& rule : spec.merges) {
-        const std::string &left = *spellings.at(rule.left), &right = *spellings.at(rule.right);
-        merges.push_back(as_pairs ? OrderedJson::array({left, right}) : OrderedJson(left + " " + right));
-    }
+    for (const auto& [token, id] : spec.vocabulary) vocabulary.get_ref<OrderedJson::object_t&>().emplace_back(token, id);
+    model["vocab"] = std::move(vocabulary);
+    if (spec.model == TokenModel::bpe) model["merges"] = merges_json(spec);
     const OrderedJson json = {
         {"version", "1.0"},
         {"truncation", nullptr},
         {"padding", nullptr},
-        {"added_tokens", added},
-        {"normalizer", spec.nfc ? OrderedJson{{"type", "NFC"}} : OrderedJson(nullptr)},
-        {"pre_tokenizer", byte_level(spec.add_prefix_space, spec.split_words)},
-        {"post_processor", byte_level(spec.add_prefix_space, spec.split_words)},
-        {"decoder", byte_level(spec.add_prefix_space, spec.split_words)},
-        {"model",
-         {{"type", "BPE"},
-          {"dropout", nullptr},
-          {"unk_token", nullptr},
-          {"continuing_subword_prefix", nullptr},
-          {"end_of_word_suffix", nullptr},
-          {"fuse_unk", false},
-          {"byte_fallback", false},
-          {"ignore_merges", spec.ignore_merges},
-          {"vocab", vocabulary},
-          {"merges", merges}}},
+        {"added_tokens", added_tokens_json(spec)},
+        {"normalizer", normalizer_json(spec)},
+        {"pre_tokenizer", pre_tokenizer_json(spec)},
+        {"post_processor", post_processor_json(spec)},
+        {"decoder", decoder_json(spec)},
+        {"model", std::move(model)},
     };
     return json.dump(2) + "\n";
+}
+
+std::string pipeline_text(const TokenizerSpec& spec) {
+    return OrderedJson::array({normalizer_json(spec), pre_tokenizer_json(spec), model_settings_json(spec)}).dump();
 }
 
 }  // namespace ballast::data

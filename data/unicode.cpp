@@ -8,14 +8,11 @@
 #include <vector>
 
 #include "base/error.h"
+#include "data/unicode_classes.h"
 #include "data/utf8.h"
 
 namespace ballast::data {
 namespace {
-
-struct CodePointRange {
-    char32_t first, last;  // inclusive
-};
 
 #include "data/unicode_tables.inc"
 
@@ -98,6 +95,10 @@ ActiveRun next_active_run(std::string_view text, size_t from) {
 CharacterClass character_class(char32_t code_point) {
     return static_cast<CharacterClass>(properties()[code_point] & kClassMask);
 }
+
+std::span<const CodePointRange> letter_ranges() { return kLetterRanges; }
+std::span<const CodePointRange> number_ranges() { return kNumberRanges; }
+std::span<const CodePointRange> space_ranges() { return kSpaceRanges; }
 
 bool is_nfc_active(char32_t code_point) { return (properties()[code_point] & kNfcActive) != 0; }
 

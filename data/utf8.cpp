@@ -64,6 +64,21 @@ size_t valid_utf8_prefix(std::string_view text) {
     return text.size();
 }
 
+std::string take_whole_characters(std::string& bytes) {
+    std::string text;
+    size_t at = 0;
+    while (at < bytes.size()) {
+        const DecodedCharacter c = decode_utf8(bytes, at);
+        const bool beginning = !c.valid && at + c.length == bytes.size() &&
+                               lead_byte(static_cast<uint8_t>(bytes[at])).length > c.length;
+        if (beginning) break;
+        append_utf8(text, c.code_point);
+        at += c.length;
+    }
+    bytes.erase(0, at);
+    return text;
+}
+
 void append_utf8(std::string& out, char32_t c) {
     const auto push = [&out](char32_t byte) { out.push_back(static_cast<char>(byte)); };
     if (c < 0x80) {

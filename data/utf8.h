@@ -41,6 +41,10 @@ inline DecodedCharacter decode_valid_utf8(const char* at) {
 /// Bytes at the front of `text` that are valid UTF-8; text.size() when all are.
 size_t valid_utf8_prefix(std::string_view text);
 
+/// Takes from the front of `bytes` all that is decided, with U+FFFD for each maximal subpart of what is not UTF-8, and
+/// leaves what may be the beginning of a character (at most 3 bytes).
+std::string take_whole_characters(std::string& bytes);
+
 void append_utf8(std::string& out, char32_t code_point);
 
 /// Applies `policy` to `text`: returns `text` itself when it is valid, else the repaired copy, kept in `storage`.

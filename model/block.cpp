@@ -25,6 +25,7 @@ LayerParameters collect(const ParameterTable& table, int64_t layer, Get&& get) {
     p.attention_dense_weight = at({attention_dense_weight});
     p.attention_dense_bias = at({attention_dense_bias});
     p.attention_sinks = at({attention_sinks});
+    p.attention_gate_weight = at({attention_gate_weight});
     p.mlp_up_weight = at({mlp_gate_weight, mlp_up_weight});
     p.mlp_up_bias = at({mlp_gate_bias, mlp_up_bias});
     p.mlp_down_weight = at({mlp_down_weight});
@@ -39,11 +40,31 @@ ops::Gelu gelu_of(Activation activation) {
 /// [B,T,H,D] as the rows of a matrix.
 Tensor as_rows(const Tensor& heads) { return heads.view({heads.dim(0) * heads.dim(1), heads.dim(2) * heads.dim(3)}); }
 
+/// What the projection after attention reads: attention_out [N,H*D], times its gates where there are some.
+Tensor projection_input(Context& ctx, const LayerActivations& a, const BlockTemporaries& t) {
+    if (a.gate.empty()) return as_rows(a.attention_out);
+    ops::head_gate_forward(ctx, t.gated_heads, a.attention_out, a.gate);
+    return as_rows(t.gated_heads);
+}
+
 /// attention_proj from attention_out.
 void attention_projection(Context& ctx, const LayerParameters& p, const LayerActivations& a,
                           const BlockTemporaries& t) {
-    ops::linear_forward(ctx, t.attention_proj, t.before(LinearInput::out, as_rows(a.attention_out)),
+    ops::linear_forward(ctx, t.attention_proj, t.before(LinearInput::out, projection_input(ctx, a, t)),
                         p.attention_dense_weight, p.attention_dense_bias);
+}
+
+/// d_attention_out, and with gates d_norm1_of_gate, from the gradient of the attention branch.
+void attention_projection_backward(Context& ctx, const LayerParameters& p, const LayerParameters& d,
+                                   const LayerActivations& a, const BlockTemporaries& t, const BlockGradients& g,
+                                   const Tensor& d_out) {
+    ops::linear_backward(ctx, as_rows(g.d_attention_out), d.attention_dense_weight, d.attention_dense_bias, d_out,
+                         projection_input(ctx, a, t), p.attention_dense_weight);
+    if (a.gate.empty()) return;
+    ops::head_gate_backward(ctx, g.d_attention_out, g.d_gate, g.d_attention_out, a.attention_out, a.gate);
+    const Tensor d_gate = g.d_gate.view({a.norm1_out.dim(0), a.gate.dim(2)});
+    ops::linear_backward(ctx, g.d_norm1_of_gate, d.attention_gate_weight, Tensor{}, d_gate, a.norm1_out,
+                         p.attention_gate_weight);
 }
 
 /// mlp_pre and mlp_hidden from norm2_out.
@@ -106,6 +127,7 @@ LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtyp
         attention_out = arena.tensor(dtype, {B, T, H, D});
         lse = arena.tensor(acc, {B, H, T});
     }
+    if (config.gate == Gate::headwise) gate = arena.tensor(dtype, {B, T, H});
     if (sequential) middle = arena.tensor(dtype, {N, C});
     norm2_out = config.shared_norm ? norm1_out : arena.tensor(dtype, {N, C});
     if (sequential && means) norm2_mean = arena.tensor(acc, {N});
@@ -114,9 +136,10 @@ LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtyp
     mlp_hidden = arena.tensor(dtype, {N, config.feed_forward_dim()});
 }
 
-BlockTemporaries::BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t N) {
-    const int64_t C = config.hidden_size;
+BlockTemporaries::BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t B, int64_t T) {
+    const int64_t N = B * T, C = config.hidden_size;
     qkv = arena.tensor(dtype, {N, config.qkv_dim()});
+    if (config.gate == Gate::headwise) gated_heads = arena.tensor(dtype, {B, T, config.num_heads, config.head_dim()});
     attention_proj = arena.tensor(dtype, {N, C});
     mlp_proj = arena.tensor(dtype, {N, C});
 }
@@ -131,6 +154,10 @@ BlockGradients::BlockGradients(Arena& arena, const ModelConfig& config, Dtype dt
     d_k = arena.tensor(dtype, {B, T, G, D});
     d_v = arena.tensor(dtype, {B, T, G, D});
     d_qkv = arena.tensor(dtype, {N, config.qkv_dim()});
+    if (config.gate == Gate::headwise) {
+        d_gate = arena.tensor(dtype, {B, T, H});
+        d_norm1_of_gate = arena.tensor(dtype, {N, C});
+    }
     if (config.gated()) d_mlp_hidden = arena.tensor(dtype, {N, config.feed_forward_dim()});
     d_mlp_pre = arena.tensor(dtype, {N, config.mlp_up_dim()});
 }
@@ -150,6 +177,9 @@ void attention_branch_forward(Context& ctx, const ModelConfig& config, const Lay
                         p.query_key_value_bias);
     if (config.clip_qkv > 0) ops::clamp_forward(ctx, t.qkv, product, config.clip_qkv);
     attend(t.qkv.view({B, T, t.qkv.dim(1)}), a);
+    if (a.gate.empty()) return;
+    const Tensor gate = a.gate.view({B * T, a.gate.dim(2)});
+    ops::linear_forward(ctx, gate, a.norm1_out, p.attention_gate_weight, Tensor{});
 }
 
 void block_activations_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p,
@@ -181,8 +211,8 @@ void block_forward(Context& ctx, const ModelConfig& config, const LayerParameter
 }
 
 void block_backward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerParameters& d,
-                    const LayerActivations& a, const BlockGradients& g, const Tensor& d_x, const Tensor& x,
-                    const AttendBackward& attend) {
+                    const LayerActivations& a, const BlockTemporaries& t, const BlockGradients& g, const Tensor& d_x,
+                    const Tensor& x, const AttendBackward& attend) {
     const ops::NormGradient norm1{g.d_norm1_out, p.norm1_weight, d.norm1_weight, d.norm1_bias};
     const ops::NormGradient norm2{g.d_norm2_out, p.norm2_weight, d.norm2_weight, d.norm2_bias};
 
@@ -190,13 +220,13 @@ void block_backward(Context& ctx, const ModelConfig& config, const LayerParamete
     if (!config.parallel_residual)
         ops::norm_backward(ctx, d_x, {&norm2, 1}, a.middle, a.norm2_mean, a.norm2_rstd);  // d_x is now dL/du
 
-    ops::linear_backward(ctx, as_rows(g.d_attention_out), d.attention_dense_weight, d.attention_dense_bias, d_x,
-                         as_rows(a.attention_out), p.attention_dense_weight);
+    attention_projection_backward(ctx, p, d, a, t, g, d_x);
     attend(g, a);
     if (config.clip_qkv > 0) ops::clamp_backward(ctx, g.d_qkv, g.d_qkv, a.unclipped_qkv, config.clip_qkv);
     ops::linear_backward(ctx, g.d_norm1_out, d.query_key_value_weight, d.query_key_value_bias, g.d_qkv, a.norm1_out,
                          p.query_key_value_weight);
 
+    if (!a.gate.empty()) ops::add(ctx, g.d_norm1_out, g.d_norm1_out, g.d_norm1_of_gate);
     if (config.shared_norm) ops::add(ctx, g.d_norm1_out, g.d_norm1_out, g.d_norm2_out);
     if (config.parallel_residual && !config.shared_norm)
         ops::norm_backward(ctx, d_x, std::array{norm2, norm1}, x, a.norm1_mean, a.norm1_rstd);

@@ -2,6 +2,7 @@
 //
 //   parallel residual:    y = x + Attn(N1(x)) + MLP(N2(x)), N2 = N1 when the norm is shared
 //   sequential residual:  u = x + Attn(N1(x));  y = u + MLP(N2(u))
+//   Attn(z) = dense(heads(z)), or dense(heads(z) * sigmoid(gate z)), a number a head, with a headwise gate
 //   MLP(z) = down(gelu(up z)), or down(silu(gate z) * up z) when gated
 //
 // Norms are LayerNorms or RMSNorms, and every bias is optional: what a model lacks is an absent tensor.
@@ -33,6 +34,7 @@ struct LayerParameters {
     Tensor query_key_value_weight, query_key_value_bias;  // [M,C], [M]
     Tensor attention_dense_weight, attention_dense_bias;  // [C,H*D], [C]
     Tensor attention_sinks;                               // acc [H]; absent unless learned
+    Tensor attention_gate_weight;                         // [H,C]; absent unless gated
     Tensor mlp_up_weight, mlp_up_bias;                    // [U,C], [U]
     Tensor mlp_down_weight, mlp_down_bias;                // [C,F], [C]
 };
@@ -44,6 +46,7 @@ struct LayerActivations {
     Tensor norm1_out, norm1_mean, norm1_rstd;  // [N,C], acc [N]; the statistics are norm2's too when parallel
     Tensor unclipped_qkv;                      // [N,M]; absent unless the model clips
     Tensor q, k, v;                            // [B,T,H,D], [B,T,G,D]; q and k rotated
+    Tensor gate;                               // [B,T,H], before the sigmoid; absent unless the heads are gated
     Tensor attention_out, lse;                 // [B,T,H,D], acc [B,H,T]
     Tensor middle;                             // [N,C] u of the sequential residual; absent when parallel
     Tensor norm2_out;                          // [N,C]; norm1_out when shared
@@ -65,12 +68,13 @@ using LinearInputHook = std::function<void(LinearInput, const Tensor& x_NI)>;
 /// What every layer uses in turn.
 struct BlockTemporaries {
     Tensor qkv;                    // [N,M]
+    Tensor gated_heads;            // [B,T,H,D] attention_out times its gates; absent unless the heads are gated
     Tensor attention_proj;         // [N,C]
     Tensor mlp_proj;               // [N,C]
     LinearInputHook linear_input;  // measurements hook in here; empty while training
 
     BlockTemporaries() = default;
-    BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t rows);
+    BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length);
 
     /// x, after whoever hooked in has seen it.
     Tensor before(LinearInput which, const Tensor& x_NI) const {
@@ -106,7 +110,9 @@ struct BlockGradients {
     Tensor d_attention_out;           // [B,T,H,D]
     Tensor d_q, d_k, d_v;             // [B,T,H,D], [B,T,G,D]
     Tensor d_qkv;                     // [N,M]
-    Tensor d_mlp_hidden;              // [N,F]; absent unless gated
+    Tensor d_gate;                    // [B,T,H]; absent, as the next, unless the heads are gated
+    Tensor d_norm1_of_gate;           // [N,C] the gates' part of d_norm1_out
+    Tensor d_mlp_hidden;              // [N,F]; absent unless the MLP is gated
     Tensor d_mlp_pre;                 // [N,U]
 
     BlockGradients() = default;
@@ -118,7 +124,7 @@ using AttendBackward = std::function<void(const BlockGradients&, const LayerActi
 
 /// d_x [N,C] holds dL/dy on entry and dL/dx on return; parameter gradients accumulate into `d`.
 void block_backward(Context&, const ModelConfig&, const LayerParameters&, const LayerParameters& d,
-                    const LayerActivations&, const BlockGradients&, const Tensor& d_x, const Tensor& x,
-                    const AttendBackward& attend);
+                    const LayerActivations&, const BlockTemporaries&, const BlockGradients&, const Tensor& d_x,
+                    const Tensor& x, const AttendBackward& attend);
 
 }  // namespace ballast::model

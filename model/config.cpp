@@ -54,6 +54,7 @@ void ModelConfig::visit(FieldVisitor& v) {
             "there are fewer; 0: all",
             {.min = 0, .max = 1 << 30});
     v.field("normaliser", normaliser, kNormaliserNames, "what divides the attention weights; see docs/architecture.md");
+    v.field("gate", gate, kGateNames, "headwise: each head's output is multiplied by sigmoid(x w_h), w_h learned");
     v.field("num_sink_tokens", num_sink_tokens, "learnable tokens prepended to every sample",
             {.min = 0, .max = 1 << 20});
     v.field("sink_token_id", sink_token_id, "first sink token's id; -1: right after the tokenizer's ids",

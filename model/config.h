@@ -33,6 +33,11 @@ inline constexpr std::array<std::string_view, 3> kActivationNames{"gelu_tanh", "
 enum class Position { rope, alibi, none };
 inline constexpr std::array<std::string_view, 3> kPositionNames{"rope", "alibi", "none"};
 
+/// What multiplies each head's output: nothing, or sigmoid(x·w_h), x being what attention reads
+/// (ops::head_gate_forward).
+enum class Gate { none, headwise };
+inline constexpr std::array<std::string_view, 2> kGateNames{"none", "headwise"};
+
 struct ModelConfig {
     FamilyName family = FamilyName::gpt_neox;
     int64_t vocab_size = 50304;  // rows of the embedding, padding and sink tokens included
@@ -62,6 +67,7 @@ struct ModelConfig {
     double alibi_bias_max = 8.0;
     std::vector<int64_t> attention_span{0};  // by layer, repeating; earlier positions a query sees; 0: all
     Normaliser normaliser = Normaliser::softmax;
+    Gate gate = Gate::none;
     int64_t num_sink_tokens = 0;
     int64_t sink_token_id = -1;  // first of num_sink_tokens consecutive ids; -1: right after the tokenizer's
 

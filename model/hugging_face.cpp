@@ -62,8 +62,8 @@ void require_agreement(const SafetensorsFolder& file, const ParameterTable& tabl
     if (all.empty()) return;
     const size_t more = all.size() - std::min(all.size(), kNamed);
     all.resize(all.size() - more);
-    throw UserError(fmt::format("{}: {}{}", folder, fmt::join(all, "; "),
-                                more > 0 ? fmt::format("; and {} more", more) : ""));
+    throw UserError(
+        fmt::format("{}: {}{}", folder, fmt::join(all, "; "), more > 0 ? fmt::format("; and {} more", more) : ""));
 }
 
 template <class T>

@@ -1,10 +1,10 @@
 // Hugging Face folders: config.json and model.safetensors of every family (model/family.h), in and out.
 //
-// What a family's files cannot say is said in keys of ours (docs/formats.md): ballast_normaliser, ballast_num_sink_tokens,
-// ballast_sink_token_id, ballast_position, ballast_attention_span. A model that transformers would compute wrongly (a
-// normaliser other than softmax, no positions, windows its family does not have) is exported with model_type
-// "ballast_<model_type>", which transformers refuses instead. Sink tokens alone are ordinary vocabulary ids, so such
-// models load there; their user prepends the ids.
+// What a family's files cannot say is said in keys of ours (docs/formats.md): ballast_normaliser,
+// ballast_num_sink_tokens, ballast_sink_token_id, ballast_position, ballast_gate, ballast_attention_span. A model that
+// transformers would compute wrongly (a normaliser other than softmax, a gate, no positions, windows its family does
+// not have) is exported with model_type "ballast_<model_type>", which transformers refuses instead. Sink tokens alone
+// are ordinary vocabulary ids, so such models load there; their user prepends the ids.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ struct ExportOptions {
     int64_t end_of_text_id = 0;
 };
 
-/// Writes config.json, generation_config.json and the weights. UserError for positions that the family's files cannot say
-/// (ALiBi of GPT-NeoX), and for a weight beyond the range of fp16.
+/// Writes config.json, generation_config.json and the weights. UserError for positions that the family's files cannot
+/// say (ALiBi of GPT-NeoX), and for a weight beyond the range of fp16.
 void write_hugging_face(const std::string& folder, const Context& context, const ModelConfig& config,
                         const Weights& weights, const ExportOptions& options);
 

@@ -30,6 +30,7 @@ void read_own_keys(const ConfigJson& file, ModelConfig& config) {
     };
     config.normaliser = choice(kNormaliserNames, "ballast_normaliser", config.normaliser);
     config.position = choice(kPositionNames, "ballast_position", config.position);
+    config.gate = choice(kGateNames, "ballast_gate", config.gate);
     config.num_sink_tokens = file.get_or<int64_t>("ballast_num_sink_tokens", 0);
     config.sink_token_id = file.get_or<int64_t>("ballast_sink_token_id", -1);
     config.attention_span = file.get_or("ballast_attention_span", config.attention_span);
@@ -107,16 +108,18 @@ ModelConfig read_hugging_face_config(const std::string& folder) {
 }
 
 ordered_json hugging_face_config(const ModelConfig& config) {
+    constexpr std::array<std::string_view, 3> kPositions{"rotary positions", "ALiBi", "no positions"};
     const Family& family = family_of(config);
     if (config.position != family.position && config.position != Position::none)
         throw UserError(fmt::format(
-            "a model of the family {} with {} positions cannot be exported: its files have only {}; keep using the "
-            "checkpoint",
-            kFamilyNames[static_cast<size_t>(config.family)], kPositionNames[static_cast<size_t>(config.position)],
-            kPositionNames[static_cast<size_t>(family.position)]));
+            "a model of the family {} with {} cannot be exported: its files can only say {}; keep using the checkpoint",
+            kFamilyNames[static_cast<size_t>(config.family)], kPositions[static_cast<size_t>(config.position)],
+            kPositions[static_cast<size_t>(family.position)]));
     ordered_json out = family.write(config);
     const bool windows = family_says_windows(family, config, out);
-    if (config.normaliser != Normaliser::softmax || config.position != family.position || !windows) {
+    const bool plain = config.normaliser == Normaliser::softmax && config.gate == Gate::none &&
+                       config.position == family.position && windows;
+    if (!plain) {
         const auto architecture = out["architectures"][0].get<std::string>();
         out["architectures"] = {"Ballast" + architecture};
         out["model_type"] = std::string(kOwnPrefix) + out["model_type"].get<std::string>();
@@ -125,6 +128,7 @@ ordered_json hugging_face_config(const ModelConfig& config) {
     out["ballast_position"] = kPositionNames[static_cast<size_t>(config.position)];
     out["ballast_num_sink_tokens"] = config.num_sink_tokens;
     out["ballast_sink_token_id"] = config.sink_token_id;
+    if (config.gate != Gate::none) out["ballast_gate"] = kGateNames[static_cast<size_t>(config.gate)];
     if (!windows) out["ballast_attention_span"] = config.attention_span;
     return out;
 }

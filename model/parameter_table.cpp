@@ -59,6 +59,8 @@ void ParameterTable::add_layer(const ModelConfig& config, int64_t l) {
     add(config.attention_out_bias, Role::attention_dense_bias, {C}, Init::zero, l);
     add(has_learned_sink_logit(config.normaliser), Role::attention_sinks, {config.num_heads}, Init::zero, l);
 
+    add(config.gate == Gate::headwise, Role::attention_gate_weight, {config.num_heads, C}, Init::small, l);
+
     add(gated, Role::mlp_gate_weight, {F, C}, Init::small, l);
     add(true, Role::mlp_up_weight, {F, C}, Init::small, l);
     add(gated && config.mlp_bias, Role::mlp_gate_bias, {F}, Init::zero, l);

@@ -34,6 +34,7 @@ enum class Role {
     attention_dense_weight,
     attention_dense_bias,
     attention_sinks,
+    attention_gate_weight,
     mlp_gate_weight,
     mlp_up_weight,
     mlp_gate_bias,

@@ -21,7 +21,7 @@ Activations::Activations(Arena& arena, const ModelConfig& config, Dtype dtype, P
     for (int64_t l = 0; l < (keep_layers ? L : 1); ++l)
         layers.emplace_back(arena, config, dtype, B, T,
                             l > 0 && recompute == Recompute::attention ? &layers.front() : nullptr);
-    temporaries = BlockTemporaries(arena, config, dtype, N);
+    temporaries = BlockTemporaries(arena, config, dtype, B, T);
     final_out = arena.tensor(dtype, {N, C});
     if (config.norm == Norm::layernorm) final_mean = arena.tensor(acc, {N});
     final_rstd = arena.tensor(acc, {N});
@@ -121,7 +121,8 @@ size_t Pass::scratch_bytes(const Context& context, const ModelConfig& config, Dt
     for (const auto& [outputs, inputs] : {std::pair{config.qkv_dim(), C},
                                           {C, config.attention_dim()},
                                           {config.mlp_up_dim(), C},
-                                          {C, config.feed_forward_dim()}})
+                                          {C, config.feed_forward_dim()},
+                                          {config.num_heads, C}})
         bytes = std::max(bytes, ops::linear_scratch_bytes(context, dtype, N, outputs, inputs));
     if (kind == PassKind::forward_backward) {
         bytes = std::max(bytes, ops::embedding_backward_scratch_bytes(context, dtype, N, C));
@@ -216,9 +217,10 @@ void Pass::backward_layers(const FlatArray& gradients) {
     for (int64_t l = model_.config().num_layers - 1; l >= 0; --l) {
         const LayerParameters d = layer_gradients(table, gradients, l);
         recompute(l);
-        block_backward(
-            context_, model_.config(), model_.layer(l), d, a_.layer(l), a_.gradients, a_.d_x, a_.residual_of(l),
-            [&](const BlockGradients& g, const LayerActivations& layer) { attend_backward(l, d, g, layer); });
+        block_backward(context_, model_.config(), model_.layer(l), d, a_.layer(l), a_.temporaries, a_.gradients, a_.d_x,
+                       a_.residual_of(l), [&](const BlockGradients& g, const LayerActivations& layer) {
+                           attend_backward(l, d, g, layer);
+                       });
     }
     ops::embedding_backward(context_, gradients.of(table.row(Role::embed_in)), a_.d_x, a_.ids);
 }

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Compares `ballast tokenizer encode` with the `tokenizers` package, id by id.
+"""Compares `ballast tokenizer encode` and `decode` with the `tokenizers` package, id by id and character by character.
 
     python3 -m venv venv && venv/bin/pip install 'tokenizers==0.23.*'
     venv/bin/python scripts/check_tokenizer_parity.py build/cpu/bin/ballast tokenizer.json FILE_OR_FOLDER...
 
 Each file is one text. On top of the files come generated Unicode torture texts (fixed seed): every assigned plane, all
 code points in order, combining marks in random order, Hangul, white space of all kinds, near misses of special tokens.
+Ids are compared with and without special tokens, and their text is decoded with and without them.
 Exits with 1 at the first difference. The results that count are kept in docs/results/tokenizer-parity.md.
 """
 
+import json
 import os
 import random
 import subprocess
@@ -61,13 +63,22 @@ def texts(paths):
     yield from torture_texts()
 
 
-def ballast_ids(binary, tokenizer, text):
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", suffix=".txt") as file:
-        file.write(text)
+def ballast(binary, tokenizer, command, lines):
+    """One process for all lines, each an object in and an object out."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".jsonl") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
         file.flush()
-        out = subprocess.run([binary, "tokenizer", "encode", "-t", tokenizer, file.name], check=True,
+        out = subprocess.run([binary, "tokenizer", command, "-t", tokenizer, "--jsonl", file.name], check=True,
                              stdout=subprocess.PIPE)
-    return [int(id) for id in out.stdout.split()]
+    return [json.loads(line) for line in out.stdout.split(b"\n") if line]
+
+
+def compare(name, what, ours, theirs, context=8):
+    if ours == theirs:
+        return
+    at = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+    sys.exit(f"{name}: {what} differ at {at}: ours {ours[at:at + context]!r}, theirs {theirs[at:at + context]!r}, "
+             f"after {theirs[max(0, at - context):at]!r}")
 
 
 def main():
@@ -78,17 +89,19 @@ def main():
     total_bytes = total_ids = 0
     seconds = 0.0
     for name, text in texts(paths):
+        encoded = ballast(binary, tokenizer, "encode", [{"text": text, "add_special": flag} for flag in (False, True)])
         started = time.perf_counter()
         expected = package.encode(text, add_special_tokens=False).ids
         seconds += time.perf_counter() - started
-        got = ballast_ids(binary, tokenizer, text)
-        if got != expected:
-            at = next((i for i, (a, b) in enumerate(zip(got, expected)) if a != b), min(len(got), len(expected)))
-            sys.exit(f"{name}: id {at} differs: ours {got[at:at + 8]}, theirs {expected[at:at + 8]} "
-                     f"(after {package.decode(expected[max(0, at - 8):at])!r})")
+        special = package.encode(text, add_special_tokens=True).ids
+        compare(name, "ids", encoded[0]["ids"], expected)
+        compare(name, "ids with special tokens", encoded[1]["ids"], special)
+        decoded = ballast(binary, tokenizer, "decode", [{"ids": special, "skip_special": flag} for flag in (False, True)])
+        for skip, line in zip((False, True), decoded):
+            compare(name, f"texts (skip_special {skip})", line["text"], package.decode(special, skip_special_tokens=skip), 40)
         total_bytes += len(text.encode())
         total_ids += len(expected)
-        print(f"{name}: {len(expected)} ids equal")
+        print(f"{name}: {len(expected)} ids and their text equal", flush=True)
     print(f"tokenizers {tokenizers.__version__}: {total_ids} ids of {total_bytes} bytes equal; "
           f"the package took {seconds:.1f} s ({total_bytes / seconds / 1e6:.2f} MB/s, one thread)")
 

@@ -2,14 +2,16 @@
 """Compares Ballast with transformers: logits, losses, gradients and token ids, in both directions.
 
     python3 -m venv venv && venv/bin/pip install torch transformers safetensors numpy
-    venv/bin/python scripts/check_transformers_parity.py build/cpu/bin/ballast [TEXT_FILE]
+    venv/bin/python scripts/check_transformers_parity.py build/cpu/bin/ballast [TEXT_FILE] [--model FOLDER]
 
 Ours to theirs: trains tiny models with the binary, exports them, loads them with AutoModelForCausalLM and
 AutoTokenizer. Theirs to ours: models made by transformers, saved in every way it has, read by `ballast eval logits`.
+With --model, a real Hugging Face folder too (SmolLM2 of scripts/smollm2.sh, say): read as it is, and exported again.
 Everything happens in a temporary folder. The figures are relative errors ||ours - theirs|| / ||theirs|| in f32; a row
 above 1e-4 fails the check (exit code 1). Results that count: docs/results/transformers-parity.md.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -20,7 +22,8 @@ import numpy as np
 import torch
 import transformers
 from safetensors.numpy import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import (AutoModelForCausalLM, AutoTokenizer, FalconConfig, GPTNeoXConfig, LlamaConfig,
+                          MistralConfig, MptConfig, Qwen2Config)
 
 TOLERANCE = 1e-4
 LICENSE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "LICENSE")
@@ -49,6 +52,18 @@ log_spaced = false
 every = 0
 """
 
+LLAMA = ["model.family=llama", "model.norm=rmsnorm", "model.norm_bias=false", "model.hidden_act=swiglu",
+         "model.intermediate_size=176", "model.num_key_value_heads=2", "model.qkv_bias=false",
+         "model.attention_out_bias=false", "model.mlp_bias=false", "model.parallel_residual=false", "model.rotary_pct=1"]
+YARN = [f"model.rope_scaling.{key}" for key in ("kind=yarn", "factor=4", "original_max_position_embeddings=24")]
+LLAMA3 = [f"model.rope_scaling.{key}" for key in ("kind=llama3", "factor=8", "original_max_position_embeddings=32")]
+MPT = ["model.family=mpt", "model.norm_bias=false", "model.hidden_act=gelu_erf", "model.qkv_bias=false",
+       "model.attention_out_bias=false", "model.mlp_bias=false", "model.parallel_residual=false",
+       "model.tie_word_embeddings=true", "model.position=alibi"]
+FALCON = ["model.family=falcon", "model.num_key_value_heads=1", "model.shared_norm=true", "model.hidden_act=gelu_erf",
+          "model.qkv_bias=false", "model.attention_out_bias=false", "model.mlp_bias=false",
+          "model.tie_word_embeddings=true", "model.rotary_pct=1"]
+
 # name, settings of the model, arguments of the export
 EXPORTED = [
     ("parallel residual", [], []),
@@ -65,21 +80,61 @@ EXPORTED = [
     ("exported in shards, bf16, tied", ["model.tie_word_embeddings=true"],
      ["--dtype", "bf16", "--max-shard-gb", "0.0001"]),
     ("--hidden-act gelu", [], ["--hidden-act", "gelu"]),
+    ("Llama, grouped heads", LLAMA, []),
+    ("Llama, tied, wide heads, 2 sink tokens",
+     LLAMA + ["model.tie_word_embeddings=true", "model.head_dim=32", "model.num_sink_tokens=2"], []),
+    ("Llama with biases, bf16 in shards", LLAMA + [f"model.{b}=true" for b in ("qkv_bias", "attention_out_bias", "mlp_bias")],
+     ["--dtype", "bf16", "--max-shard-gb", "0.0001"]),
+    ("Llama, yarn", LLAMA + YARN, []),
+    ("Llama, llama3", LLAMA + LLAMA3, []),
+    ("Mistral, window of 17", LLAMA + ["model.attention_span=16"], []),
+    ("Qwen2", LLAMA + ["model.qkv_bias=true"], []),
+    ("Qwen2, windows above the first layer", LLAMA + ["model.qkv_bias=true", "model.attention_span=[0,9,9]"], []),
+    ("MPT", MPT, []),
+    ("MPT, clipped", MPT + ["model.clip_qkv=0.4"], []),
+    ("Falcon-7B", FALCON, []),
+    ("Falcon-40B", FALCON + ["model.num_key_value_heads=2", "model.shared_norm=false"], []),
+    ("Falcon-40B, one norm, linear",
+     FALCON + ["model.num_key_value_heads=2", "model.rope_scaling.kind=linear", "model.rope_scaling.factor=2"], []),
+    ("Falcon, sequential with biases",
+     FALCON + ["model.parallel_residual=false", "model.shared_norm=false"] +
+     [f"model.{b}=true" for b in ("qkv_bias", "attention_out_bias", "mlp_bias")], []),
 ]
 
 # What transformers would compute wrongly must not load there.
 REFUSED = [("off_by_one", ["model.normaliser=off_by_one"]), ("sink_logit", ["model.normaliser=sink_logit"]),
-           ("no positions", ["model.position=none"])]
+           ("no positions", ["model.position=none"]), ("windows of GPT-NeoX", ["model.attention_span=8"]),
+           ("gated heads of Llama", LLAMA + ["model.gate=headwise"]), ("sink logits of MPT", MPT + ["model.normaliser=sink_logit"])]
 
-# name, what differs in GPTNeoXConfig, dtype of the file, shards
+COMMON = {"vocab_size": 640, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3,
+          "max_position_embeddings": 96, "initializer_range": 0.15}
+NEOX = {**COMMON, "intermediate_size": 160, "rotary_pct": 0.25, "hidden_act": "gelu", "tie_word_embeddings": False}
+GROUPED = {**COMMON, "intermediate_size": 112, "num_attention_heads": 6, "num_key_value_heads": 2}
+YARN_PARAMETERS = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 24}
+
+# name, kind and settings of the config, dtype of the file, shards
 IMPORTED = [
-    ("f32", {}, torch.float32, None),
-    ("f16", {}, torch.float16, None),
-    ("bf16", {}, torch.bfloat16, None),
-    ("f32 in shards of 50 kB", {}, torch.float32, "50KB"),
-    ("bf16 in shards of 50 kB, tied", {"tie_word_embeddings": True}, torch.bfloat16, "50KB"),
-    ("sequential, gelu_new", {"use_parallel_residual": False, "hidden_act": "gelu_new"}, torch.float32, None),
-    ("all dims rotate, base 300", {"rotary_pct": 1.0, "rotary_emb_base": 300}, torch.float32, None),
+    ("f32", GPTNeoXConfig, NEOX, torch.float32, None),
+    ("f16", GPTNeoXConfig, NEOX, torch.float16, None),
+    ("bf16", GPTNeoXConfig, NEOX, torch.bfloat16, None),
+    ("f32 in shards of 50 kB", GPTNeoXConfig, NEOX, torch.float32, "50KB"),
+    ("bf16 in shards of 50 kB, tied", GPTNeoXConfig, {**NEOX, "tie_word_embeddings": True}, torch.bfloat16, "50KB"),
+    ("sequential, gelu_new", GPTNeoXConfig, {**NEOX, "use_parallel_residual": False, "hidden_act": "gelu_new"},
+     torch.float32, None),
+    ("all dims rotate, base 300", GPTNeoXConfig, {**NEOX, "rotary_pct": 1.0, "rotary_emb_base": 300}, torch.float32,
+     None),
+    ("Llama, f16 in shards", LlamaConfig, GROUPED, torch.float16, "50KB"),
+    ("Llama, head_dim 24, biases", LlamaConfig,
+     {**GROUPED, "head_dim": 24, "attention_bias": True, "mlp_bias": True, "intermediate_size": 112}, torch.float32, None),
+    ("Llama, yarn", LlamaConfig, {**GROUPED, "rope_parameters": YARN_PARAMETERS}, torch.float32, None),
+    ("Mistral, window of 11", MistralConfig, {**GROUPED, "sliding_window": 11}, torch.float32, None),
+    ("Qwen2, windows from layer 1", Qwen2Config,
+     {**GROUPED, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}, torch.float32, None),
+    ("MPT", MptConfig, {"vocab_size": 640, "d_model": 48, "n_heads": 3, "n_layers": 3, "max_seq_len": 96,
+                        "initializer_range": 0.15}, torch.float32, None),
+    ("Falcon-7B, bf16", FalconConfig, COMMON, torch.bfloat16, None),
+    ("Falcon-40B", FalconConfig, {**COMMON, "num_attention_heads": 6, "num_kv_heads": 2, "new_decoder_architecture": True},
+     torch.float32, None),
 ]
 
 failures = []
@@ -119,7 +174,8 @@ def their_outputs(model, ids, sink_ids):
     model.zero_grad()
     out = model(input_ids=batch, labels=labels)
     out.loss.backward()
-    gradients = {"grad." + name.replace("lm_head.", "embed_out."): p.grad.numpy()
+    neox = model.config.model_type == "gpt_neox"  # its head is embed_out in the files of transformers 4
+    gradients = {"grad." + (name.replace("lm_head.", "embed_out.") if neox else name): p.grad.numpy()
                  for name, p in model.named_parameters()}
     return {"logits": out.logits[:, n:].detach().numpy(), "loss": out.loss.detach().numpy(), **gradients}
 
@@ -194,22 +250,27 @@ def check_tokenizer(text):
 
 
 def check_imports(ids):
-    for i, (name, changes, dtype, shard_size) in enumerate(IMPORTED):
+    for i, (name, kind, settings, dtype, shard_size) in enumerate(IMPORTED):
         torch.manual_seed(i)
-        config = GPTNeoXConfig(**{"vocab_size": 640, "hidden_size": 48, "intermediate_size": 160,
-                                  "num_hidden_layers": 3, "num_attention_heads": 3, "max_position_embeddings": 96,
-                                  "rotary_pct": 0.25, "hidden_act": "gelu", "tie_word_embeddings": False,
-                                  "initializer_range": 0.15, **changes})
         folder = f"theirs{i}"
         options = {"max_shard_size": shard_size} if shard_size else {}
-        GPTNeoXForCausalLM(config).to(dtype).save_pretrained(folder, **options)
+        AutoModelForCausalLM.from_config(kind(**settings)).to(dtype).save_pretrained(folder, **options)
         files = sum(name.endswith(".safetensors") for name in os.listdir(folder))
         compare(f"{name} ({files} file{'s' if files > 1 else ''})", our_outputs(folder, ids),
                 their_outputs(load(folder), ids, np.zeros(0, np.int64)))
 
 
+def check_real_model(folder):
+    ids = np.random.default_rng(20261128).integers(0, 40000, (1, 97))
+    theirs = their_outputs(load(folder), ids, np.zeros(0, np.int64))
+    compare(f"{os.path.basename(folder)} as it is", our_outputs(folder, ids), theirs)
+    ballast("export", folder, "real-export")
+    again = their_outputs(load("real-export"), ids, np.zeros(0, np.int64))
+    compare(f"{os.path.basename(folder)} exported, in transformers", again, theirs)
+
+
 def main():
-    text_file = os.path.abspath(sys.argv[2] if len(sys.argv) > 2 else LICENSE)
+    text_file, real_model = os.path.abspath(OPTIONS.text), OPTIONS.model and os.path.abspath(OPTIONS.model)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
@@ -229,6 +290,8 @@ def main():
         check_refusals()
         check_tokenizer(text)
         check_imports(ids)
+        if real_model:
+            check_real_model(real_model)
         os.chdir("/")
     if failures:
         sys.exit(f"{len(failures)} checks failed: {'; '.join(failures)}")
@@ -236,7 +299,10 @@ def main():
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    BINARY = os.path.abspath(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("binary", help="the ballast program")
+    parser.add_argument("text", nargs="?", default=LICENSE, help="a text, for training and the tokenizer")
+    parser.add_argument("--model", help="a Hugging Face folder to compare too")
+    OPTIONS = parser.parse_args()
+    BINARY = os.path.abspath(OPTIONS.binary)
     main()

@@ -4,8 +4,11 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/progress.h"
+#include "kernels/backend.h"
 #include "model/hugging_face.h"
 #include "train/checkpoint.h"
+#include "train/memory_plan.h"
 #include "train/run_directory.h"
 
 namespace ballast::train {
@@ -14,6 +17,28 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string if_exists(const fs::path& path) { return fs::exists(path) ? path.string() : std::string(); }
+
+/// Says what the weights take, before they are read; UserError when that is more than there is.
+void require_room_for_weights(const ModelSource& source, const Context& context, Dtype dtype) {
+    const model::ParameterTable table(source.config);
+    const size_t bytes = model::Weights::bytes(table, dtype, model::WeightUse::inference),
+                 available = context.available_memory();
+    if (bytes > available)
+        throw UserError(fmt::format("{}: its weights take {} in {}, and {} are available{}", source.source,
+                                    format_bytes(bytes), name_of(dtype), format_bytes(available),
+                                    dtype == Dtype::f32 ? "; --dtype bf16 takes half" : ""));
+    constexpr size_t kWorthSaying = size_t{64} << 20;  // smaller ones are there before the line is read
+    if (bytes < kWorthSaying) return;
+    log_info(fmt::format("{}: {} parameters, {} of weights in {}", source.source,
+                         format_count(static_cast<double>(table.num_parameters())), format_bytes(bytes),
+                         name_of(dtype)));
+}
+
+/// Vicuna's folders have SentencePiece's file alone.
+std::string tokenizer_in(const fs::path& folder) {
+    const std::string json = if_exists(folder / "tokenizer.json");
+    return json.empty() ? if_exists(folder / "tokenizer.model") : json;
+}
 
 ModelSource checkpoint_source(const std::string& path, const fs::path& run) {
     const CheckpointInfo info = read_checkpoint_info(path);
@@ -28,7 +53,7 @@ ModelSource find_model(const std::string& path) {
         throw UserError(fmt::format("no model at {}; give a run folder, a checkpoint or a Hugging Face folder", path));
     if (!fs::is_directory(path)) return checkpoint_source(path, fs::path(path).parent_path().parent_path());
     if (fs::exists(fs::path(path) / "config.json"))
-        return {model::read_hugging_face_config(path), path, if_exists(fs::path(path) / "tokenizer.json"), "", -1};
+        return {model::read_hugging_face_config(path), path, tokenizer_in(path), "", -1};
     const RunDirectory run(path);
     if (const auto step = run.newest_valid_checkpoint([](const std::string& text) { log_warning(text); }))
         return checkpoint_source(run.checkpoint_path(*step), path);
@@ -39,6 +64,7 @@ ModelSource find_model(const std::string& path) {
 
 LoadedModel load_model(const std::string& path, Context& context, Dtype dtype) {
     LoadedModel out{find_model(path), nullptr};
+    require_room_for_weights(out, context, computable_on(context.device(), dtype));
     out.model = std::make_unique<model::Transformer>(context, out.config, dtype, model::WeightUse::inference);
     if (fs::is_directory(out.source))
         model::read_hugging_face_weights(out.source, context, out.model->weights());

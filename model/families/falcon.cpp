@@ -11,7 +11,7 @@ using enum Role;
 
 /// `norm1` and `norm2` are what the three layouts call their norms; the rest is the same for all.
 struct Names {
-    std::array<Spelling, 17> spellings;
+    std::array<Spelling, 18> spellings;
 
     constexpr Names(std::array<std::string_view, 2> norm1, std::array<std::string_view, 2> norm2)
         : spellings{Spelling{embed_in, "transformer.word_embeddings.weight"},
@@ -24,6 +24,7 @@ struct Names {
                     Spelling{attention_dense_weight, "transformer.h.{}.self_attention.dense.weight"},
                     Spelling{attention_dense_bias, "transformer.h.{}.self_attention.dense.bias"},
                     Spelling{attention_sinks, "transformer.h.{}.self_attention.sinks"},
+                    Spelling{attention_gate_weight, "transformer.h.{}.self_attention.gate.weight"},
                     Spelling{mlp_up_weight, "transformer.h.{}.mlp.dense_h_to_4h.weight"},
                     Spelling{mlp_up_bias, "transformer.h.{}.mlp.dense_h_to_4h.bias"},
                     Spelling{mlp_down_weight, "transformer.h.{}.mlp.dense_4h_to_h.weight"},

@@ -19,6 +19,7 @@ constexpr std::array kSpellings{
     Spelling{attention_dense_weight, "gpt_neox.layers.{}.attention.dense.weight"},
     Spelling{attention_dense_bias, "gpt_neox.layers.{}.attention.dense.bias"},
     Spelling{attention_sinks, "gpt_neox.layers.{}.attention.sinks"},
+    Spelling{attention_gate_weight, "gpt_neox.layers.{}.attention.gate.weight"},
     Spelling{mlp_up_weight, "gpt_neox.layers.{}.mlp.dense_h_to_4h.weight"},
     Spelling{mlp_up_bias, "gpt_neox.layers.{}.mlp.dense_h_to_4h.bias"},
     Spelling{mlp_down_weight, "gpt_neox.layers.{}.mlp.dense_4h_to_h.weight"},

@@ -23,6 +23,7 @@ constexpr std::array kSpellings{
     Spelling{attention_dense_weight, "model.layers.{}.self_attn.o_proj.weight"},
     Spelling{attention_dense_bias, "model.layers.{}.self_attn.o_proj.bias"},
     Spelling{attention_sinks, "model.layers.{}.self_attn.sinks"},
+    Spelling{attention_gate_weight, "model.layers.{}.self_attn.gate.weight"},
     Spelling{mlp_gate_weight, "model.layers.{}.mlp.gate_proj.weight"},
     Spelling{mlp_up_weight, "model.layers.{}.mlp.up_proj.weight"},
     Spelling{mlp_gate_bias, "model.layers.{}.mlp.gate_proj.bias"},

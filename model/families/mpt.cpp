@@ -17,6 +17,7 @@ constexpr std::array kSpellings{
     Spelling{query_key_value_weight, "transformer.blocks.{}.attn.Wqkv.weight"},
     Spelling{attention_dense_weight, "transformer.blocks.{}.attn.out_proj.weight"},
     Spelling{attention_sinks, "transformer.blocks.{}.attn.sinks"},
+    Spelling{attention_gate_weight, "transformer.blocks.{}.attn.gate.weight"},
     Spelling{mlp_up_weight, "transformer.blocks.{}.ffn.up_proj.weight"},
     Spelling{mlp_down_weight, "transformer.blocks.{}.ffn.down_proj.weight"},
     Spelling{final_norm_weight, "transformer.norm_f.weight"},

@@ -154,6 +154,7 @@ TEST_CASE("config: overrides are TOML values or bare words") {
     CHECK(with({"model.name=a=b"}).name == "a=b");
     CHECK(with({"model.name=1\nw=2"}).name == "1\nw=2");
     CHECK(with({"train.loop.layers=[7]"}).layers == std::vector<int64_t>{7});
+    CHECK(with({"train.loop.layers=7"}).layers == std::vector<int64_t>{7});
     CHECK(with({"train.loop.colour=blue"}).colour == Colour::blue);
     CHECK_THAT(message_of([] { with({"model.name"}); }), ContainsSubstring("write it as section.key=value"));
     CHECK_THAT(message_of([] { with({"model.hiden_size=1"}); }),
@@ -184,7 +185,7 @@ TEST_CASE("config: mistakes are named with file, line, key and what would be rig
         {"[train.loop]\ncolour = 'bleu'", "one of red, green, blue; did you mean blue?"},
         {"[train.loop]\nlayers = [1, 'a']", "must be a whole number"},
         {"[train.loop]\nlayers = [-1]", "must be at least 0"},
-        {"[train.loop]\nlayers = 3", "must be a list of whole numbers"},
+        {"[train.loop]\nlayers = 0.5", "must be a list of whole numbers"},
         {"[train.loop]\ntags = [1]", "must be a list of texts"},
         {"[model.hidden_size]\nx = 1", "given:1: unknown section [model.hidden_size]"},
         {"model = 3", "given:1: unknown key model"},

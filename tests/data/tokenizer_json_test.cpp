@@ -76,11 +76,16 @@ TEST_CASE("tokenizer.json: a Sequence of one stage is that stage, and of none is
     without["normalizer"] = nullptr;
     CHECK(hash(json) == hash(without));
     check_refused("/normalizer", json["normalizer"]["normalizers"], "normalizer");
-    check_refused("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "NFC"}}}}},
-                  "normalizer.normalizers");
+    Json nested = {{"type", "NFC"}};
+    for (int depth = 0; depth < 3; ++depth) nested = {{"type", "Sequence"}, {"normalizers", Json::array({nested})}};
+    json["normalizer"] = nested;
+    CHECK(hash(json) == hash(before));
+    for (int depth = 0; depth < 10000; ++depth) nested = {{"type", "Sequence"}, {"normalizers", Json::array({nested})}};
+    json["normalizer"] = std::move(nested);
+    CHECK(message_for(json).find("too deep") != std::string::npos);
     check_refused("/normalizer", {{"type", "Sequence"}, {"normalizers", Json::array({{{"type", "NFKC"}}})}},
                   "normalizer.normalizers[0].type");
-    check_refused("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", Json::array()}}, "pre_tokenizer");
+    check_refused("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", Json::array()}}, "decoder");
 }
 
 TEST_CASE("tokenizer.json: holes are filled so that the package's own numbering gives the same ids") {
@@ -113,19 +118,96 @@ TEST_CASE("tokenizer.json: settings that would make other tokens are refused by 
     check_refused("/padding", {{"strategy", "BatchLongest"}}, "padding");
     check_refused("/normalizer", {{"type", "NFKC"}}, "normalizer.type");
     check_refused("/normalizer", "NFC", "normalizer");
-    check_refused("/pre_tokenizer", nullptr, "pre_tokenizer");
+    check_refused("/pre_tokenizer", nullptr, "decoder");
     check_refused("/pre_tokenizer/type", "Whitespace", "pre_tokenizer.type");
     check_refused("/pre_tokenizer/use_regex", "yes", "pre_tokenizer.use_regex");
-    check_refused("/post_processor", {{"type", "TemplateProcessing"}}, "post_processor.type");
-    check_refused("/decoder", {{"type", "Metaspace"}}, "decoder.type");
+    check_refused("/post_processor", {{"type", "TemplateProcessing"}}, "post_processor.single");
+    check_refused("/post_processor", {{"type", "RobertaProcessing"}}, "post_processor.type");
+    check_refused("/decoder", {{"type", "Metaspace"}}, "decoder");
+    check_refused("/decoder", {{"type", "CTC"}}, "decoder.type");
     check_refused("/model/type", "Unigram", "model.type");
     check_refused("/model/dropout", 0.1, "model.dropout");
     check_refused("/model/continuing_subword_prefix", "##", "model.continuing_subword_prefix");
     check_refused("/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix");
     check_refused("/model/byte_fallback", true, "model.byte_fallback");
-    check_refused("/added_tokens/0/lstrip", true, "added_tokens[0].lstrip");
-    check_refused("/added_tokens/0/rstrip", true, "added_tokens[0].rstrip");
-    check_refused("/added_tokens/0/single_word", true, "added_tokens[0].single_word");
+    check_refused("/added_tokens/0/lstrip", 1, "added_tokens[0].lstrip");
+    Json json = fixture();
+    json["normalizer"] = {{"type", "NFKC"}};
+    CHECK(message_for(json) == "t.json: field \"normalizer.type\" is \"NFKC\", which is not supported; Ballast has NFC, Prepend, "
+                               "Replace, BertNormalizer, Sequence");
+}
+
+TEST_CASE("tokenizer.json: steps that lie are refused by name") {
+    const auto step = [](const char* type, Json fields) {
+        fields["type"] = type;
+        return fields;
+    };
+    const auto behind_bytes = [&](Json last) {
+        return Json{{"type", "Sequence"}, {"pretokenizers", Json::array({step("ByteLevel", Json::object()), last})}};
+    };
+    check_refused("/pre_tokenizer", behind_bytes(step("Metaspace", Json::object())), "pre_tokenizer");
+    check_refused("/pre_tokenizer", behind_bytes(step("ByteLevel", Json::object())), "pre_tokenizer");
+    check_refused("/pre_tokenizer", behind_bytes(step("Digits", {{"individual_digits", 3}})),
+                  "pre_tokenizer.pretokenizers[1].individual_digits");
+    check_refused("/pre_tokenizer", behind_bytes(step("Punctuation", {{"behavior", "Sideways"}})),
+                  "pre_tokenizer.pretokenizers[1].behavior");
+    const auto split = [&](Json pattern) {
+        return behind_bytes(step("Split", {{"pattern", pattern}, {"behavior", "Isolated"}, {"invert", false}}));
+    };
+    const std::string inside = "pre_tokenizer.pretokenizers[1].pattern";
+    check_refused("/pre_tokenizer", split(Json::object()), inside.c_str());
+    check_refused("/pre_tokenizer", split({{"Regex", 7}}), (inside + ".Regex").c_str());
+    for (const char* pattern : {"a*", "(a", "[a", "\\d+", "\\p{Lu}", "[[:alpha:]]", "a{2}+", "^a", "(?<n>a)", "\\", "\\x{", "x{,3}"})
+        check_refused("/pre_tokenizer", split({{"Regex", pattern}}), (inside + ".Regex").c_str());
+    check_refused("/normalizer", step("Replace", {{"pattern", {{"Regex", "a"}}}, {"content", "b"}}),
+                  "normalizer.pattern.Regex");
+    check_refused("/normalizer", step("Replace", {{"pattern", {{"String", ""}}}, {"content", "b"}}),
+                  "normalizer.pattern.String");
+    const auto decoders = [&](const char* first, const char* second, Json fields) {
+        return Json{{"type", "Sequence"}, {"decoders", Json::array({step(first, Json::object()), step(second, fields)})}};
+    };
+    check_refused("/decoder", decoders("ByteLevel", "Strip", {{"content", "ab"}}), "decoder.decoders[1].content");
+    check_refused("/decoder", decoders("ByteLevel", "Strip", {{"stop", 1}}), "decoder.decoders[1].stop");
+    check_refused("/decoder", decoders("ByteLevel", "ByteFallback", Json::object()), "decoder");
+}
+
+TEST_CASE("tokenizer.json: templates that name what is not there are refused by name") {
+    const auto special = [](const char* id) { return Json{{"SpecialToken", {{"id", id}, {"type_id", 0}}}}; };
+    const auto text = [](const char* id) { return Json{{"Sequence", {{"id", id}, {"type_id", 0}}}}; };
+    const auto processor = [&](Json single, Json ids) {
+        return Json{{"type", "TemplateProcessing"}, {"single", single}, {"pair", Json::array()},
+                    {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", ids}, {"tokens", {"<s>"}}}}}}};
+    };
+    const Json fine = Json::array({special("<s>"), text("A")}), good_ids = Json::array({0});
+    Json json = fixture();
+    json["post_processor"] = processor(fine, good_ids);
+    CHECK(Tokenizer(parse_tokenizer_json(json.dump(), "t.json")).encode("a", InvalidUtf8::error, {.add_special = true}).size() == 2);
+    check_refused("/post_processor", processor(Json::array({special("</s>"), text("A")}), good_ids),
+                  "post_processor.single[0].SpecialToken.id");
+    check_refused("/post_processor", processor(Json::array({special("<s>")}), good_ids), "post_processor.single");
+    check_refused("/post_processor", processor(Json::array({text("A"), text("A")}), good_ids), "post_processor.single");
+    check_refused("/post_processor", processor(Json::array({text("B")}), good_ids), "post_processor.single");
+    check_refused("/post_processor", processor(Json::array({text("C")}), good_ids), "post_processor.single[0].Sequence.id");
+    check_refused("/post_processor", processor(Json::array({7}), good_ids), "post_processor.single[0]");
+    check_refused("/post_processor", processor(fine, Json::array({900000})), "post_processor");
+    check_refused("/post_processor", processor(fine, Json::array({-1})), "post_processor.special_tokens.<s>.ids");
+    check_refused("/post_processor", processor(fine, "0"), "post_processor.special_tokens.<s>.ids");
+}
+
+TEST_CASE("tokenizer.json: the base for every text, bytes or an unknown token, must be there") {
+    Json json = fixture();
+    json["pre_tokenizer"] = {{"type", "Metaspace"}};
+    json["decoder"] = {{"type", "Metaspace"}};
+    CHECK(message_for(json).find("field \"model.unk_token\" is missing") != std::string::npos);
+    json["model"]["unk_token"] = "<none>";
+    CHECK(message_for(json).find("\"<none>\", which is not in the vocabulary") != std::string::npos);
+    json["model"]["unk_token"] = "<|endoftext|>";
+    json["model"]["byte_fallback"] = true;
+    CHECK(message_for(json).find("has no token \"<0x00>\"") != std::string::npos);
+    json["model"]["byte_fallback"] = false;
+    CHECK(message_for(json).empty());
+    json["decoder"] = nullptr;
+    CHECK(message_for(json).find("field \"decoder\" is missing") != std::string::npos);
 }
 
 TEST_CASE("tokenizer.json: contradictions are refused by name") {

@@ -161,10 +161,15 @@ TEST_CASE("families: config.json and weights there and back", "[cpu]") {
 
 TEST_CASE("families: transformers is to load what it can compute, and nothing else", "[cpu]") {
     const std::vector<std::pair<std::string, std::string>> expected{
-        {"llama", "llama"},       {"llama with biases", "llama"},
-        {"mistral", "mistral"},   {"qwen2", "qwen2"},
-        {"mpt", "mpt"},           {"falcon 7b", "falcon"},
-        {"falcon 40b", "falcon"}, {"gpt_neox without attention biases, windows", "ballast_gpt_neox"}};
+        {"llama", "llama"},
+        {"llama with biases", "llama"},
+        {"mistral", "mistral"},
+        {"qwen2", "qwen2"},
+        {"mpt", "mpt"},
+        {"falcon 7b", "falcon"},
+        {"falcon 40b", "falcon"},
+        {"llama, gated heads", "ballast_llama"},
+        {"gpt_neox without attention biases, windows", "ballast_gpt_neox"}};
     for (const auto& [name, type] : expected)
         for (const auto& [candidate, config] : family_configs())
             if (candidate == name) CHECK(written(config)["model_type"] == type);

@@ -108,6 +108,9 @@ inline std::vector<NamedConfig> family_configs() {
         c.parallel_residual = c.shared_norm = false;
         c.qkv_bias = c.attention_out_bias = c.mlp_bias = true;
     });
+    add("llama, gated heads", tiny_llama(), [](auto& c) { c.gate = model::Gate::headwise; });
+    add("gpt_neox, gated heads", tiny_config(), [](auto& c) { c.gate = model::Gate::headwise; });
+    add("falcon, gated heads", tiny_falcon(), [](auto& c) { c.gate = model::Gate::headwise; });
     add("gpt_neox without attention biases, windows", tiny_config(), [](auto& c) {
         c.qkv_bias = c.attention_out_bias = false;
         c.attention_span = {3, 0};
