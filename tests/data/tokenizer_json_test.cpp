@@ -229,6 +229,9 @@ TEST_CASE("tokenizer.json: contradictions are refused by name") {
     json["model"]["vocab"].erase("a");
     CHECK(message_for(json).find("has no token for byte 0x61") != std::string::npos);
     json = fixture();
+    json["model"]["vocab"].erase("\u0104");  // byte 0x04
+    CHECK(message_for(json).empty());
+    json = fixture();
     json["added_tokens"].push_back(json["added_tokens"].back());
     CHECK(message_for(json).find("repeats an earlier added token") != std::string::npos);
 }
