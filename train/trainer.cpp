@@ -210,8 +210,11 @@ void Trainer::load_tokens(int64_t step) {
     const int64_t T = config_.train.sequence_length, batch = config_.train.global_batch;
     const int64_t first = order_.first_sample(step);
     std::vector<int32_t> windows(static_cast<size_t>(batch * (T + 1)));
-    for (int64_t i = 0; i < batch; ++i) sampler_->sample(first + i, windows.data() + i * (T + 1));
-    step_.load(windows);
+    std::vector<int32_t> document_starts(config_.data.document_mask ? windows.size() : 0);
+    for (int64_t i = 0; i < batch; ++i)
+        sampler_->sample(first + i, windows.data() + i * (T + 1),
+                         document_starts.empty() ? nullptr : document_starts.data() + i * (T + 1));
+    step_.load(windows, document_starts);
     loaded_step_ = step;
 }
 
