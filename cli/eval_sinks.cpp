@@ -233,7 +233,8 @@ void add_eval_sinks(CLI::App* parent) {
         "The figures of StreamingLLM (2, 7 and 13; with --length 128, 11; 12):\n"
         "  ballast eval sinks smollm2 --text book.txt --sentences --length 16 --sequences 256 --maps maps.safetensors "
         "--last-query 4096 --json sinks.json\n"
-        "An encoder is always given sentences. Its [CLS] is the first token of a sequence, its [SEP] each later one with the id of the last.");
+        "An encoder is always given sentences. Its [CLS] is the first token of a sequence, its [SEP] each later one "
+        "with the id of the last.");
     command->callback([o] {
         if (o->text.text.empty() && o->ids.empty()) throw UserError("eval sinks needs --text or --ids");
         o->run();

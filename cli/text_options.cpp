@@ -13,7 +13,8 @@ namespace ballast {
 
 CLI::Option* TextOptions::add_to(CLI::App* command) {
     CLI::Option* files = command->add_option("--text", text, "text files (UTF-8), read as one stream");
-    command->add_option("--tokenizer", tokenizer, "tokenizer.json or tokenizer.model; default: the one beside the model");
+    command->add_option("--tokenizer", tokenizer,
+                        "tokenizer.json or tokenizer.model; default: the one beside the model");
     command->add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
@@ -133,8 +134,9 @@ eval::SentenceSequences TextOptions::sentences(const train::ModelSource& model, 
     const data::Tokenizer encoding = load_tokenizer(model);
     const Template around(encoding);
     if (length <= around.size())
-        throw UserError(fmt::format("sequences of {} tokens leave no room for text beside the {} that the tokenizer adds",
-                                    length, around.size()));
+        throw UserError(
+            fmt::format("sequences of {} tokens leave no room for text beside the {} that the tokenizer adds", length,
+                        around.size()));
     std::string all;
     for_each_piece(encoding, [&](const data::TextPiece& piece, const std::vector<uint32_t>&) {
         all += piece.text;

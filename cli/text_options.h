@@ -30,8 +30,8 @@ struct TextOptions {
     void require_output(const std::string& output, std::span<const std::string> models) const;
     /// The tokens of the text. UserError when it is empty or the tokenizer is not the model's.
     std::vector<uint32_t> read(const train::ModelSource& model) const;
-    /// At most `count` sequences of `length` tokens that begin with sentences of the text, with what the tokenizer's template
-    /// puts around a text (<s>, [CLS] … [SEP]) among them. UserError as read().
+    /// At most `count` sequences of `length` tokens that begin with sentences of the text, with what the tokenizer's
+    /// template puts around a text (<s>, [CLS] … [SEP]) among them. UserError as read().
     eval::SentenceSequences sentences(const train::ModelSource& model, int64_t length, int64_t count) const;
 
   private:

@@ -2,13 +2,13 @@
 #include "model/bert.h"
 
 #include <filesystem>
-#include <map>
 
 #include "base/atomic_file.h"
 #include "base/safetensors.h"
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
+#include "tests/model/bert_fixture.h"
 #include "tests/model/model_fixture.h"
 
 using namespace ballast;
@@ -18,58 +18,6 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 const std::string kFixture = std::string(BALLAST_SHARED_DATA) + "/hf/bert";
-constexpr const char* kConfig = R"("model_type":"bert","vocab_size":11,"hidden_size":8,"num_hidden_layers":2,
-    "num_attention_heads":2,"intermediate_size":12,"max_position_embeddings":6,"type_vocab_size":2)";
-
-struct Stored {
-    std::vector<int64_t> shape;
-    std::vector<float> values;
-};
-using Tensors = std::map<std::string, Stored>;
-
-Tensors random_tensors() {
-    Tensors out;
-    std::mt19937 random(4);
-    std::normal_distribution<float> normal(0, 0.5f);
-    const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
-        Stored stored{shape, {}};
-        int64_t count = 1;
-        for (const int64_t n : shape) count *= n;
-        for (int64_t i = 0; i < count; ++i)
-            stored.values.push_back(normal(random) + (name.ends_with("LayerNorm.weight") ? 1.0f : 0.0f));
-        out[name] = stored;
-    };
-    const auto add_pair = [&](const std::string& name, std::vector<int64_t> weight) {
-        add(name + ".weight", weight);
-        add(name + ".bias", {weight[0]});
-    };
-    add("embeddings.word_embeddings.weight", {11, 8});
-    add("embeddings.position_embeddings.weight", {6, 8});
-    add("embeddings.token_type_embeddings.weight", {2, 8});
-    add_pair("embeddings.LayerNorm", {8});
-    for (const std::string layer : {"encoder.layer.0.", "encoder.layer.1."}) {
-        for (const char* name :
-             {"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"})
-            add_pair(layer + name, {8, 8});
-        add_pair(layer + "intermediate.dense", {12, 8});
-        add_pair(layer + "output.dense", {8, 12});
-        add_pair(layer + "attention.output.LayerNorm", {8});
-        add_pair(layer + "output.LayerNorm", {8});
-    }
-    return out;
-}
-
-/// A folder of these, written anew by each call.
-std::string folder_of(const TemporaryFolder& root, const Tensors& tensors, const std::string& config = kConfig) {
-    const std::string folder = root / "bert";
-    std::filesystem::create_directories(folder);
-    write_file(folder + "/config.json", "{" + config + "}");
-    SafetensorsWriter writer(folder + "/model.safetensors");
-    for (const auto& [name, stored] : tensors) writer.add(name, Dtype::f32, stored.shape, stored.values.data());
-    writer.commit();
-    return folder;
-}
-
 const std::vector<int32_t> kIds{1, 5, 9, 2, 1, 7, 3, 2};
 
 std::vector<float> run(const std::string& folder) {
@@ -118,7 +66,7 @@ TEST_CASE("bert: hidden states and attention are those of transformers") {
 
 TEST_CASE("bert: sequences of a batch do not see each other, and every token sees every other of its own") {
     const TemporaryFolder root;
-    const std::string folder = folder_of(root, random_tensors());
+    const std::string folder = bert_folder(root, random_bert());
     Context context(test_device(), 2);
     const model::Bert bert(context, folder);
     const auto both = bert.forward(context, kIds, 4, {}),
@@ -133,9 +81,9 @@ TEST_CASE("bert: sequences of a batch do not see each other, and every token see
 
 TEST_CASE("bert: names of task models and of old files are the same tensors, and heads are passed over") {
     const TemporaryFolder root;
-    const Tensors tensors = random_tensors();
-    const auto expected = run(folder_of(root, tensors));
-    Tensors old;
+    const BertTensors tensors = random_bert();
+    const auto expected = run(bert_folder(root, tensors));
+    BertTensors old;
     for (const auto& [name, stored] : tensors) {
         std::string spelt = "bert." + name;
         if (const size_t at = spelt.find("LayerNorm.weight"); at != std::string::npos)
@@ -147,26 +95,26 @@ TEST_CASE("bert: names of task models and of old files are the same tensors, and
     old["bert.embeddings.position_ids"] = {{1, 6}, {0, 1, 2, 3, 4, 5}};
     old["bert.pooler.dense.weight"] = {{1}, {5}};
     old["cls.predictions.bias"] = {{1}, {5}};
-    CHECK(run(folder_of(root, old)) == expected);
+    CHECK(run(bert_folder(root, old)) == expected);
 }
 
 TEST_CASE("bert: what does not fit is refused by name") {
     const TemporaryFolder root;
-    const auto refusal = [&](const Tensors& tensors, const std::string& config = kConfig) {
-        return message_of([&] { run(folder_of(root, tensors, config)); });
+    const auto refusal = [&](const BertTensors& tensors, const std::string& config = kBertConfig) {
+        return message_of([&] { run(bert_folder(root, tensors, config)); });
     };
-    Tensors tensors = random_tensors();
+    BertTensors tensors = random_bert();
     tensors.erase("encoder.layer.1.output.dense.bias");
     CHECK_THAT(refusal(tensors), ContainsSubstring("encoder.layer.1.output.dense.bias is missing"));
-    tensors = random_tensors();
+    tensors = random_bert();
     tensors["encoder.layer.0.output.dense.weight"].shape = {12, 8};
     CHECK_THAT(refusal(tensors), ContainsSubstring("[12, 8]") && ContainsSubstring("[8, 12]"));
-    tensors = random_tensors();
+    tensors = random_bert();
     tensors["encoder.layer.2.output.dense.bias"] = {{8}, std::vector<float>(8)};
     CHECK_THAT(refusal(tensors),
                ContainsSubstring("encoder.layer.2.output.dense.bias") && ContainsSubstring("2 layers"));
 
-    const auto with = [&](const std::string& more) { return refusal(random_tensors(), std::string(kConfig) + more); };
+    const auto with = [&](const std::string& more) { return refusal(random_bert(), std::string(kBertConfig) + more); };
     CHECK(with("") == "");
     CHECK_THAT(with(R"(,"is_decoder":true)"), ContainsSubstring("is_decoder"));
     CHECK_THAT(with(R"(,"position_embedding_type":"relative_key")"), ContainsSubstring("relative_key"));
@@ -176,7 +124,7 @@ TEST_CASE("bert: what does not fit is refused by name") {
     CHECK_THAT(with(R"(,"model_type":"roberta")"), ContainsSubstring("roberta"));
 
     Context context(test_device(), 1);
-    const model::Bert bert(context, folder_of(root, random_tensors()));
+    const model::Bert bert(context, bert_folder(root, random_bert()));
     const auto forward = [&](const std::vector<int32_t>& ids) {
         return message_of([&] { bert.forward(context, ids, static_cast<int64_t>(ids.size()), {}); });
     };
@@ -187,8 +135,8 @@ TEST_CASE("bert: what does not fit is refused by name") {
 
 TEST_CASE("bert: only a folder whose config.json says so is one") {
     const TemporaryFolder root;
-    CHECK(model::is_bert_folder(folder_of(root, {}, kConfig)));
-    CHECK_FALSE(model::is_bert_folder(folder_of(root, {}, R"("model_type":"llama")")));
+    CHECK(model::is_bert_folder(bert_folder(root, {}, kBertConfig)));
+    CHECK_FALSE(model::is_bert_folder(bert_folder(root, {}, R"("model_type":"llama")")));
     CHECK_FALSE(model::is_bert_folder(root / "nowhere"));
     write_file(root / "bert/config.json", "{");
     CHECK_FALSE(model::is_bert_folder(root / "bert"));

@@ -149,7 +149,7 @@ def write_measurements(folder, seed, sinks):
         {"cache": 64, "models": [{"model": str(folder), "step": 2500, "results": cells, "sinks": metrics}]}))
     last_query = {"length": 4096, "sequences": 8, "layers": [{"mean": 0.4 + 0.1 * layer, "std": 0.1, "weight": [0.4] * 4} for layer in range(2)]}
     tensors = ("residual", "qkv", "out", "up", "down")
-    outliers = {"length": 128, "sequences": 4, "tokens": 508, "bits": 8, "loss": 3, "rounded_loss": 3.5, "perplexity": math.exp(3),
+    outliers = {"length": 128, "sequences": 4, "tokens": 508, "bits": 8, "loss": 3, "rounded_loss": "Infinity" if seed == 2 else 3.5, "perplexity": math.exp(3),
                 "rounded_perplexity": "Infinity" if seed == 2 else math.exp(3.5), "embedding": {"kurtosis": 3, "largest": 1}, "head": {"kurtosis": 4, "largest": 9},
                 "layers": [{**{name: {"kurtosis": 3.0 * 10 ** layer * seed, "largest": 5.0 + layer} for name in tensors},
                             "value_norm": {"first": 0.2 * seed, "rest": 2.0 + layer}} for layer in range(2)]}
