@@ -277,10 +277,17 @@ void Trainer::sample(int64_t step) {
     const auto out = generator_->generate(
         ids, data_.tokenizer.vocab_size(),
         {config_.sample.tokens, config_.sample.temperature, static_cast<uint64_t>(config_.train.seed)});
-    std::vector<uint32_t> generated;
-    for (int32_t id : out)
-        if (data_.tokenizer.token_bytes(static_cast<uint32_t>(id))) generated.push_back(static_cast<uint32_t>(id));
-    const std::string text = data_.tokenizer.decode(generated);
+    std::vector<uint32_t> tokens;
+    const auto append = [&](const std::vector<int32_t>& list) {
+        for (int32_t id : list)
+            if (data_.tokenizer.token_bytes(static_cast<uint32_t>(id))) tokens.push_back(static_cast<uint32_t>(id));
+    };
+    // Decoded behind the prompt, as a tokenizer may drop the space at the beginning of a text.
+    append(ids);
+    const size_t prompt_bytes = data_.tokenizer.decode(tokens).size();
+    append(out);
+    std::string text = data_.tokenizer.decode(tokens);
+    text.erase(0, prompt_bytes);
     note_down([&] { samples_->append_sample(step, prompt, text); });
     observer_.sample(step, prompt + text);
 }
