@@ -136,6 +136,8 @@ class Bench {
         mlp(s.rows, C, 4 * C);
         swiglu(s.rows, 4 * C);
         rope(s.rows, s.H, C / s.H);
+        clamp(s.rows, 3 * C);
+        head_gate(s.rows, s.H, C / s.H);
         optimiser(s.parameters);
     }
 
@@ -246,6 +248,26 @@ class Bench {
            [&] { ops::qkv_split_rope_forward(context_, q, k, v, qkv, table, {}); });
         op("qkv_split_rope_backward", shape, work,
            [&] { ops::qkv_split_rope_backward(context_, qkv, q, k, v, table, {}); });
+    }
+
+    void clamp(int64_t N, int64_t M) {
+        Tensors t(context_);
+        const Tensor x = t.make(x_, {N, M}), out = t.zeros(x_, {N, M}), d_out = t.make(x_, {N, M});
+        const auto bytes = static_cast<double>(x.bytes());
+        const std::string shape = fmt::format("{} x {}", N, M);
+        op("clamp_forward", shape, {2 * bytes, 0}, [&] { ops::clamp_forward(context_, out, x, 1.0); });
+        op("clamp_backward", shape, {3 * bytes, 0}, [&] { ops::clamp_backward(context_, out, d_out, x, 1.0); });
+    }
+
+    void head_gate(int64_t N, int64_t H, int64_t D) {
+        Tensors t(context_);
+        const Tensor x = t.make(x_, {1, N, H, D}), out = t.zeros(x_, {1, N, H, D}), d_out = t.make(x_, {1, N, H, D}),
+                     gate = t.make(x_, {1, N, H}), d_gate = t.zeros(x_, {1, N, H});
+        const auto bytes = static_cast<double>(x.bytes());
+        const std::string shape = fmt::format("{} x {} x {}", N, H, D);
+        op("head_gate_forward", shape, {2 * bytes, 0}, [&] { ops::head_gate_forward(context_, out, x, gate); });
+        op("head_gate_backward", shape, {3 * bytes, 0},
+           [&] { ops::head_gate_backward(context_, out, d_gate, d_out, x, gate); });
     }
 
     void optimiser(int64_t P) {

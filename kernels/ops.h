@@ -153,7 +153,8 @@ void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_
 ///   documents     first_key: where the query's document begins;
 ///   packed calls  query_position: sequences of unequal length, each at its own place in its keys;
 ///   padding       before a sequence at position -1, behind it at the last position with first_key beyond it. Such a
-///                 query sees nothing: its out is 0, its lse is z, and it has no gradient.
+///                 query sees nothing: its out is 0, its lse is z, and it has no gradient. (Where it is rotated, its place
+///                 in the rope table has to exist all the same.)
 /// Neither may decrease with t within a sequence, since tiles of keys and queries are passed over by their first and last
 /// row: another is an InternalError on the CPU, and a GPU may miss keys. Positions of keys are then below 2^30.
 struct AttentionMask {

@@ -53,55 +53,6 @@ struct TileRules {
     }
 };
 
-/// Where queries of one sequence stand and from where on they see, counted from one of them. In 32 bits, as the
-/// tensors.
-struct QueryRows {
-    const int32_t *positions, *first_keys;  // null: start + t, and 0
-    int start;
-
-    __device__ __forceinline__ QueryRows from(int t) const {
-        return {positions ? positions + t : nullptr, first_keys ? first_keys + t : nullptr, start + t};
-    }
-    __device__ __forceinline__ int position(int t) const { return positions ? positions[t] : start + t; }
-    /// The earliest position that query t, standing at i, sees, of sinks or of other keys. Never decreases with t,
-    /// whence padding behind a sequence, which sees no sink either, begins behind all of them.
-    __device__ __forceinline__ int first(int t, int i, int span, bool sinks) const {
-        const int first = first_keys ? first_keys[t] : 0;
-        if (sinks) return 0 <= i && i < first ? INT32_MAX : 0;
-        return span < 0 ? first : max(first, i - span);
-    }
-};
-
-/// TileRules of queries with rows of their own, read where they are needed: for tiles that are not wholly visible.
-struct RowTileRules {
-    QueryRows rows;
-    int last;            // the last query there is; what a tile has behind it is taken for that one
-    int zero, furthest;  // the position of column 0, and where a query stands at the most
-    int span;
-    bool sinks;
-
-    struct Sight {
-        int first, position;  // a query sees positions [first, position]
-    };
-    __device__ __forceinline__ Sight of(int query) const {
-        const int t = min(query, last), i = rows.position(t);
-        return {rows.first(t, i, span, sinks), i};
-    }
-    __device__ __forceinline__ bool sees(int query, int column) const {
-        const Sight sight = of(query);
-        return sight.first <= zero + column && zero + column <= sight.position;
-    }
-    __device__ __forceinline__ bool meets(int query, int queries, int column, int columns) const {
-        return of(query).first < zero + column + columns && zero + column <= of(query + queries - 1).position;
-    }
-    __device__ __forceinline__ bool holds(int query, int queries, int column, int columns) const {
-        return of(query + queries - 1).first <= zero + column && zero + column + columns - 1 <= of(query).position;
-    }
-    __device__ __forceinline__ float distance(int query, int column) const {
-        return static_cast<float>(zero + column - min(rows.position(min(query, last)), furthest));
-    }
-};
-
 /// Key rows at consecutive positions: row first_row + c stands at position + c.
 struct KeyPart {
     int64_t first_row, rows, position;
@@ -132,6 +83,7 @@ struct AttentionRules {
                                                                          : nullptr),
           fixed_sink_logit(learned_sink_logit_H ? A(0) : sink_logit_value<A>(params.normaliser, nullptr, 0)) {
         require(in.q.dim(1) < kMaxRows && in.k.dim(1) < kMaxRows, "attention over more than 2^30 queries or keys");
+        require(!params.mask.is_by_row() || in.q.dim(0) * in.q.dim(1) < INT32_MAX, "a mask by row of too many rows");
         const AttentionMask& mask = params.mask;
         const int64_t keys = in.k.dim(1), sinks = std::min(mask.num_sink_positions, keys);
         const bool gap = keys > sinks && mask.key_start != mask.num_sink_positions;
@@ -148,13 +100,68 @@ struct AttentionRules {
     }
 };
 
+/// Where the queries of one sequence stand and from where on they see, in 32 bits, as the tensors. What all queries
+/// share is read from the kernel's parameters each time: registers are what attention kernels have least of.
+template <class A>
+struct QueryRows {
+    const AttentionRules<A>* rules;
+    int base;  // the sequence's first row in the tensors
+
+    __device__ __forceinline__ int position(int t) const {
+        return rules->query_position_BT ? rules->query_position_BT[base + t] : static_cast<int>(rules->query_start) + t;
+    }
+    /// The earliest position that query t, standing at i, sees, of sinks or of other keys. Never decreases with t,
+    /// whence padding behind a sequence, which sees no sink either, begins behind all of them.
+    __device__ __forceinline__ int first(int t, int i, int span, bool sinks) const {
+        const int first = rules->first_key_BT ? rules->first_key_BT[base + t] : 0;
+        if (sinks) return 0 <= i && i < first ? INT32_MAX : 0;
+        return span < 0 ? first : max(first, i - span);
+    }
+};
+
+/// TileRules of queries with rows of their own, read where they are needed: for tiles that are not wholly visible.
+template <class A>
+struct RowTileRules {
+    QueryRows<A> rows;
+    int t, zero;  // the query that is counted from, and the position of column 0
+    int span;
+    bool sinks;
+
+    struct Sight {
+        int first, position;  // a query sees positions [first, position]
+    };
+    /// What a tile has behind the last query is taken for that one.
+    __device__ __forceinline__ int row(int query) const {
+        return min(t + query, static_cast<int>(rows.rules->steps) - 1);
+    }
+    __device__ __forceinline__ Sight of(int query) const {
+        const int n = row(query), i = rows.position(n);
+        return {rows.first(n, i, span, sinks), i};
+    }
+    __device__ __forceinline__ bool sees(int query, int column) const {
+        const Sight sight = of(query);
+        return sight.first <= zero + column && zero + column <= sight.position;
+    }
+    __device__ __forceinline__ bool meets(int query, int queries, int column, int columns) const {
+        return of(query).first < zero + column + columns && zero + column <= of(query + queries - 1).position;
+    }
+    __device__ __forceinline__ bool holds(int query, int queries, int column, int columns) const {
+        return of(query + queries - 1).first <= zero + column && zero + column + columns - 1 <= of(query).position;
+    }
+    __device__ __forceinline__ float distance(int query, int column) const {
+        int i = rows.position(row(query));
+        if (sinks && rows.rules->sink_query_position < i) i = static_cast<int>(rows.rules->sink_query_position);
+        return static_cast<float>(zero + column - i);
+    }
+};
+
 /// The mask, bias and normaliser of one sequence's head.
 template <class A, bool kByRow>
 struct HeadRules {
-    using Tile = std::conditional_t<kByRow, RowTileRules, TileRules>;
+    using Tile = std::conditional_t<kByRow, RowTileRules<A>, TileRules>;
 
     int64_t steps, query_start, sink_query_position, span;  // span < 0: no limit
-    QueryRows rows;                                         // where kByRow
+    QueryRows<A> rows;                                      // where kByRow
     A alibi_slope, sink_logit;
     bool has_alibi;
 
@@ -163,8 +170,7 @@ struct HeadRules {
           query_start(rules.query_start),
           sink_query_position(rules.sink_query_position),
           span(rules.span_H ? rules.span_H[head] : -1),
-          rows{rules.query_position_BT ? rules.query_position_BT + batch * steps : nullptr,
-               rules.first_key_BT ? rules.first_key_BT + batch * steps : nullptr, static_cast<int>(query_start)},
+          rows{&rules, static_cast<int>(batch * steps)},
           alibi_slope(rules.alibi_slope_H ? rules.alibi_slope_H[head] : A(0)),
           sink_logit(rules.learned_sink_logit_H ? rules.learned_sink_logit_H[head] : rules.fixed_sink_logit),
           has_alibi(rules.alibi_slope_H != nullptr) {}
@@ -224,14 +230,7 @@ struct HeadRules {
     /// The rules of `part`, counted from query t and column c.
     __device__ Tile from(const KeyPart& part, int64_t t, int64_t c) const {
         if constexpr (kByRow) {
-            const int n = static_cast<int>(t);
-            const int64_t furthest = part.sinks ? min(sink_query_position, int64_t{INT32_MAX}) : int64_t{INT32_MAX};
-            return {rows.from(n),
-                    static_cast<int>(steps) - 1 - n,
-                    static_cast<int>(part.position + c),
-                    static_cast<int>(furthest),
-                    static_cast<int>(span),
-                    part.sinks};
+            return {rows, static_cast<int>(t), static_cast<int>(part.position + c), static_cast<int>(span), part.sinks};
         } else {
             const auto near = [](int64_t x) { return static_cast<int>(x < -kMaxRows ? -kMaxRows : min(x, kMaxRows)); };
             const int64_t zero = part.position + c, i = query_start + t - zero;

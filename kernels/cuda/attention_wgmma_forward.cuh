@@ -28,15 +28,17 @@
 
 namespace ballast::cuda {
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow>
 struct WgmmaForward {
     // Three groups of 160 registers hold 64 dims of 64 queries (products 64, sums 32, weights 32 registers); with 128
-    // dims it takes two of 240 (64, 64, 32). What the loading group keeps, setmaxnreg has to leave of 64 Ki.
-    static constexpr int kGroups = kDims <= 64 ? 3 : 2;
+    // dims it takes two of 240 (64, 64, 32). What the loading group keeps, setmaxnreg has to leave of 64 Ki. A mask by
+    // row takes some registers too: its tiles are smaller.
+    static constexpr int kGroups = kDims <= 64 && !kByRow ? 3 : 2;
     static constexpr int kRegisters = kGroups == 3 ? 160 : 240, kLoadingRegisters = kGroups == 3 ? 32 : 24;
     static constexpr int kThreads = (1 + kGroups) * simt::ptx::kWarpgroup;
     static_assert((kGroups * kRegisters + kLoadingRegisters) * simt::ptx::kWarpgroup <= 64 << 10);
-    static constexpr int kOwn = kGroups * kGroupRows, kOther = 128, kTiles = kOther / 8, kStages = 2;
+    static constexpr int kOwn = kGroups * kGroupRows, kOther = kDims > 64 && kByRow ? 96 : 128;
+    static constexpr int kTiles = kOther / 8, kStages = 2;
     using Tile = WgmmaTile<T, kDims>;
     using Rows = MmaRows<T, kDims, simt::ptx::kWarpgroup>;
     using Pipeline = WgmmaPipeline<kStages>;
@@ -60,7 +62,7 @@ struct WgmmaForwardMaps {
 
 template <class T, int kDims, bool kByRow>
 struct WgmmaForwardBlock {
-    using Shape = WgmmaForward<T, kDims>;
+    using Shape = WgmmaForward<T, kDims, kByRow>;
     using Tile = typename Shape::Tile;
     using Rows = typename Shape::Rows;
     using Pipeline = typename Shape::Pipeline;
@@ -228,12 +230,12 @@ struct WgmmaForwardBlock {
 };
 
 template <class T, int kDims, bool kByRow = false>
-__global__ void __launch_bounds__(WgmmaForward<T, kDims>::kThreads, 1)
+__global__ void __launch_bounds__(WgmmaForward<T, kDims, kByRow>::kThreads, 1)
     attention_wgmma_forward_kernel(const __grid_constant__ HeadRows<T> out, float* lse,
                                    const __grid_constant__ WgmmaForwardMaps maps,
                                    const __grid_constant__ AttentionOperands<T> in) {
 #if SIMT_SM90A
-    using Shape = WgmmaForward<T, kDims>;
+    using Shape = WgmmaForward<T, kDims, kByRow>;
     simt::Smem smem;
     const WgmmaForwardBlock<T, kDims, kByRow> block(smem, in);
     if (threadIdx.x == 0) block.init_barriers();

@@ -62,7 +62,7 @@ void with_tile(const AttentionInputs& in, F&& f) {
 template <class T, int kDims, bool kByRow>
 void forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
              const AttentionParams& params) {
-    using Shape = WgmmaForward<T, kDims>;
+    using Shape = WgmmaForward<T, kDims, kByRow>;
     const WgmmaForwardMaps maps{map_of<T>(in.q, kGroupRows), map_of<T>(query_of_sinks(in), kGroupRows),
                                 map_of<T>(in.k, Shape::kOther), map_of<T>(in.v, Shape::kOther)};
     launch(attention_wgmma_forward_kernel<T, kDims, kByRow>,
