@@ -62,7 +62,7 @@ class Step {
             state = state * 6364136223846793005ull + 1442695040888963407ull;
             id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(config.model.vocab_size));
         }
-        step_.load(windows);
+        step_.load(windows, {});
         losses_ = Tensor(loss_.data(), Dtype::f64, {1});
         context.synchronise();
     }

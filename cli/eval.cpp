@@ -123,6 +123,7 @@ void add_streaming(CLI::App* parent) {
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     add_text_options(command, *o)->required();
+    o->text.add_newline_start(command);
     command->footer(
         "Example:\n  ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024 --json "
         "streaming.json");

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "data/tokenizer.h"
 #include "model/hugging_face.h"
+#include "model/hugging_face_config.h"
 #include "train/load_model.h"
 
 namespace ballast {
@@ -20,9 +21,10 @@ struct Options {
     double max_shard_gb = 5.0;
 };
 
-/// The tokenizer's files, with sink tokens as added tokens so that their ids have names there too.
-int64_t write_tokenizer(const std::string& from, const std::filesystem::path& folder,
-                        const model::ModelConfig& config) {
+/// The tokenizer's files, with sink tokens as added tokens so that their ids have names there too; its special ids go into
+/// `export_settings`.
+void write_tokenizer(const std::string& from, const std::filesystem::path& folder, const model::ModelConfig& config,
+                     model::ExportOptions& export_settings) {
     const data::Tokenizer tokenizer = data::Tokenizer::load(from);
     data::TokenizerSpec spec = tokenizer.spec();
     for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
@@ -45,7 +47,8 @@ int64_t write_tokenizer(const std::string& from, const std::filesystem::path& fo
     name("unk_token", spec.unk_token.empty() ? end_id : tokenizer.token_id(spec.unk_token));
     write_json_file((folder / "tokenizer_config.json").string(), settings);
     write_json_file((folder / "special_tokens_map.json").string(), special);
-    return static_cast<int64_t>(tokenizer.end_of_text_id().value_or(0));
+    export_settings.end_of_text_id = static_cast<int64_t>(end_id.value_or(0));
+    export_settings.begin_of_text_id = begin_id ? static_cast<int64_t>(*begin_id) : -1;
 }
 
 void export_command(const Options& options) {
@@ -56,11 +59,12 @@ void export_command(const Options& options) {
     settings.dtype = dtype_of_option(options.dtype);
     settings.hidden_act = options.hidden_act;
     settings.max_shard_bytes = static_cast<int64_t>(options.max_shard_gb * 1e9);
-    if (config.position != model::Position::alibi && !loaded.tokenizer_path.empty()) {
+    model::hugging_face_config(config);  // refuses before anything is written
+    if (!loaded.tokenizer_path.empty()) {
         std::error_code error;
         std::filesystem::create_directories(options.out, error);
         if (error) throw UserError(fmt::format("cannot make the folder {}: {}", options.out, error.message()));
-        settings.end_of_text_id = write_tokenizer(loaded.tokenizer_path, options.out, config);
+        write_tokenizer(loaded.tokenizer_path, options.out, config, settings);
     }
     model::write_hugging_face(options.out, context, config, loaded.model->weights(), settings);
     std::cout << fmt::format("{} -> {}\n", loaded.source, options.out);

@@ -27,6 +27,15 @@ CLI::Option* TextOptions::add_to(CLI::App* command) {
     return files;
 }
 
+void TextOptions::add_newline_start(CLI::App* command) {
+    command
+        ->add_option("--newline-start", newline_start,
+                     "replace so many first tokens of the text by line breaks (StreamingLLM, Table 1): is it the first "
+                     "tokens' meaning or their place?")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+}
+
 Context TextOptions::make_context() const {
     return Context(device_of_backend(backend), static_cast<int>(threads),
                    gemm == "reference" ? Gemm::reference : Gemm::automatic);
@@ -49,6 +58,10 @@ data::Tokenizer TextOptions::load_tokenizer(const train::ModelSource& model) con
     if (!model.tokenizer_hash.empty() && model.tokenizer_hash != encoding.hash())
         throw UserError(fmt::format("{} was trained with another tokenizer than {}; name its own with --tokenizer",
                                     model.source, path));
+    if (encoding.vocab_size() > model.config.vocab_size)
+        throw UserError(fmt::format("{} has {} tokens, but {} has a vocabulary of {}; name the model's own tokenizer with "
+                                    "--tokenizer",
+                                    path, encoding.vocab_size(), model.source, model.config.vocab_size));
     return encoding;
 }
 
@@ -72,12 +85,24 @@ void TextOptions::for_each_piece(const data::Tokenizer& encoding, Take&& take) c
     if (count == 0) throw UserError(fmt::format("{} is empty; there is nothing to evaluate", fmt::join(text, ", ")));
 }
 
+namespace {
+
+uint32_t line_break(const data::Tokenizer& encoding) {
+    const std::vector<uint32_t> ids = encoding.encode("\n");
+    if (ids.size() != 1) throw UserError("--newline-start needs a tokenizer in which a line break is one token");
+    return ids.front();
+}
+
+}  // namespace
+
 std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
+    const data::Tokenizer encoding = load_tokenizer(model);
     std::vector<uint32_t> all;
-    for_each_piece(load_tokenizer(model), [&](const data::TextPiece&, const std::vector<uint32_t>& tokens) {
+    for_each_piece(encoding, [&](const data::TextPiece&, const std::vector<uint32_t>& tokens) {
         all.insert(all.end(), tokens.begin(), tokens.end());
     });
     if (max_tokens > 0 && static_cast<int64_t>(all.size()) > max_tokens) all.resize(static_cast<size_t>(max_tokens));
+    if (newline_start > 0) std::fill_n(all.begin(), std::min(newline_start, std::ssize(all)), line_break(encoding));
     return all;
 }
 

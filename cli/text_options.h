@@ -19,9 +19,11 @@ struct TextOptions {
     std::vector<std::string> text;
     std::string tokenizer, dtype = "f32", gemm = "auto", backend = "auto";
     int64_t max_tokens = 0, threads = 0;
+    int64_t newline_start = 0;  // so many first tokens are replaced by line breaks
 
     /// Returns the option --text, for the command to require or not.
     CLI::Option* add_to(CLI::App* command);
+    void add_newline_start(CLI::App* command);
     Context make_context() const;
     /// UserError when `output` (empty: none) cannot be written, or is a file that is read: the text, the tokenizer or
     /// one of `models`.

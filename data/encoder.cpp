@@ -78,7 +78,7 @@ void Encoder::encode_word(std::string_view word, std::vector<uint32_t>& out) {
     }
     const size_t before = out.size();
     words_.encode(word, out);
-    cache_.insert(word, hash, std::span(out).subspan(before));
+    if (out.size() > before) cache_.insert(word, hash, std::span(out).subspan(before));
 }
 
 std::vector<uint32_t> Tokenizer::encode(std::string_view text, InvalidUtf8 policy, const EncodeOptions& options) const {

@@ -125,7 +125,7 @@ int64_t Sampler::window_of(int64_t index) const {
 
 /// NeoX walks the documents with a window that starts on the last token of the one before; so window w starts at token
 /// w · seq_length of the documents laid end to end in their order.
-void Sampler::sample(int64_t index, int32_t* out) const {
+void Sampler::sample(int64_t index, int32_t* out, int32_t* document_starts) const {
     require(index >= 0 && index < num_samples_, "sample index out of range");
     int64_t skip = window_of(index) * order_.seq_length;
     const auto after = std::upper_bound(positions_.begin(), positions_.end(), skip);
@@ -133,11 +133,13 @@ void Sampler::sample(int64_t index, int32_t* out) const {
     skip -= positions_[static_cast<size_t>(block)];
     int64_t visit = block * kStride;
     for (int64_t length; skip >= (length = length_of(visit)); ++visit) skip -= length;
+    int64_t at = 0;
     for (int64_t left = order_.seq_length + 1; left > 0; ++visit, skip = 0) {
         const int64_t count = std::min(left, length_of(visit) - skip);
         const auto document = static_cast<size_t>(document_order_[static_cast<size_t>(visit)]);
-        store_.read(store_.document_offsets()[document] + skip, count, out);
-        out += count;
+        store_.read(store_.document_offsets()[document] + skip, count, out + at);
+        if (document_starts != nullptr) std::fill_n(document_starts + at, count, static_cast<int32_t>(at));
+        at += count;
         left -= count;
     }
 }
@@ -150,9 +152,17 @@ SequentialSampler::SequentialSampler(const TokenStore& store, int64_t seq_length
                                     store.num_tokens(), seq_length));
 }
 
-void SequentialSampler::sample(int64_t index, int32_t* out) const {
+void SequentialSampler::sample(int64_t index, int32_t* out, int32_t* document_starts) const {
     require(index >= 0 && index < size(), "sample index out of range");
-    store_.read(index * seq_length_, seq_length_ + 1, out);
+    const int64_t first = index * seq_length_, count = seq_length_ + 1;
+    store_.read(first, count, out);
+    if (document_starts == nullptr) return;
+    const auto offsets = store_.document_offsets();
+    auto next = std::upper_bound(offsets.begin(), offsets.end(), first);
+    for (int64_t i = 0, start = 0; i < count; ++i) {
+        for (; next != offsets.end() && *next <= first + i; ++next) start = *next - first;
+        document_starts[i] = static_cast<int32_t>(start);
+    }
 }
 
 }  // namespace ballast::data

@@ -50,8 +50,9 @@ class Sampler {
     const SampleOrder& order() const { return order_; }
     int64_t size() const { return num_samples_; }
 
-    /// Copies sample `index` in [0, size()): seq_length + 1 ids to `out`. Any thread may call this.
-    void sample(int64_t index, int32_t* out) const;
+    /// Copies sample `index` in [0, size()): seq_length + 1 ids to `out`, and, where it is wanted, for each of them
+    /// where in the sample its document begins (0: there or before) to `document_starts`. Any thread may call this.
+    void sample(int64_t index, int32_t* out, int32_t* document_starts = nullptr) const;
 
   private:
     void order_documents(NumpyRandomState& random);
@@ -81,7 +82,7 @@ class SequentialSampler {
     int64_t seq_length() const { return seq_length_; }
     int64_t size() const { return (store_.num_tokens() - 1) / seq_length_; }
     /// As Sampler::sample().
-    void sample(int64_t index, int32_t* out) const;
+    void sample(int64_t index, int32_t* out, int32_t* document_starts = nullptr) const;
 
   private:
     const TokenStore& store_;

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "data/byte_level.h"
 #include "data/tokenizer_steps_json.h"
+#include "data/utf8.h"
 
 namespace ballast::data {
 namespace {
@@ -20,15 +21,11 @@ void read_bpe_settings(const Fields& model, TokenizerSpec& spec) {
     for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"})
         if (!model.text(name).empty()) model.fail(name, "is not supported; set it to null");
     spec.ignore_merges = model.flag("ignore_merges", false);
-    const bool byte_fallback = model.flag("byte_fallback", false), fuse_unk = model.flag("fuse_unk", false);
-    const std::string unk_token = model.text("unk_token");
-    if (byte_level_step(spec.pre_tokenizers)) {  // every byte has a token, so nothing is unknown
-        if (byte_fallback) model.fail("byte_fallback", "is not supported with ByteLevel; set it to false");
-        return;
-    }
-    spec.byte_fallback = byte_fallback;
-    spec.fuse_unk = fuse_unk;
-    spec.unk_token = unk_token;
+    spec.byte_fallback = model.flag("byte_fallback", false);
+    spec.fuse_unk = model.flag("fuse_unk", false);
+    spec.unk_token = model.text("unk_token");
+    if (spec.byte_fallback && byte_level_step(spec.pre_tokenizers))
+        model.fail("byte_fallback", "is not supported with ByteLevel; set it to false");
 }
 
 void read_word_piece_settings(const Fields& model, TokenizerSpec& spec) {
@@ -45,16 +42,33 @@ void read_model_settings(const Fields& model, TokenizerSpec& spec) {
     spec.model == TokenModel::bpe ? read_bpe_settings(model, spec) : read_word_piece_settings(model, spec);
 }
 
+/// Bytes a vocabulary of bytes may lack, as SmolLM2's does: control characters, and the beginnings of characters from
+/// U+40000 on, which have no use but private ones.
+bool is_dispensable(uint8_t byte) {
+    return (byte < 0x20 && byte != '\t' && byte != '\n' && byte != '\r') || byte == 0x7F || byte > 0xF0;
+}
+
+/// With a token for each byte nothing is unknown, and nothing is said about what would be.
+void check_bytes(const Fields& model, const TokenIds& ids, TokenizerSpec& spec) {
+    bool complete = true;
+    for (int value = 0; value < 256; ++value) {
+        const auto byte = static_cast<uint8_t>(value);
+        const std::string spelling = to_byte_level(std::string(1, static_cast<char>(byte)));
+        if (!occurs_in_utf8(byte) || ids.contains(spelling)) continue;
+        complete = false;
+        if (!is_dispensable(byte))
+            model.fail("vocab",
+                       fmt::format("has no token for byte 0x{:02x} (\"{}\"); train with all 256", byte, spelling));
+    }
+    if (!complete) return;
+    spec.unk_token.clear();
+    spec.fuse_unk = false;
+}
+
 /// Tokens for all bytes, or one for what is unknown: without them text would vanish.
-void check_coverage(const Fields& model, const TokenIds& ids, const TokenizerSpec& spec) {
+void check_coverage(const Fields& model, const TokenIds& ids, TokenizerSpec& spec) {
     if (byte_level_step(spec.pre_tokenizers)) {
-        // 0xC0, 0xC1 and 0xF5 to 0xFF never occur in UTF-8; GPT-NeoX's file has no token for them.
-        for (int byte = 0; byte < 0xF5; ++byte) {
-            const std::string spelling = to_byte_level(std::string(1, static_cast<char>(byte)));
-            if (byte != 0xC0 && byte != 0xC1 && !ids.contains(spelling))
-                model.fail("vocab",
-                           fmt::format("has no token for byte 0x{:02x} (\"{}\"); train with all 256", byte, spelling));
-        }
+        check_bytes(model, ids, spec);
     } else if (spec.byte_fallback) {
         for (int byte = 0; byte < 256; ++byte)
             if (!ids.contains(byte_token(static_cast<uint8_t>(byte))))
@@ -157,8 +171,12 @@ void check_template_ids(const Fields& root, const TokenizerSpec& spec) {
 OrderedJson added_tokens_json(const TokenizerSpec& spec) {
     OrderedJson list = OrderedJson::array();
     for (const AddedToken& token : spec.added_tokens)
-        list.push_back({{"id", token.id}, {"content", token.content}, {"single_word", token.single_word},
-                        {"lstrip", token.lstrip}, {"rstrip", token.rstrip}, {"normalized", token.normalized},
+        list.push_back({{"id", token.id},
+                        {"content", token.content},
+                        {"single_word", token.single_word},
+                        {"lstrip", token.lstrip},
+                        {"rstrip", token.rstrip},
+                        {"normalized", token.normalized},
                         {"special", token.special}});
     return list;
 }
@@ -220,7 +238,8 @@ TokenizerSpec parse_tokenizer_json(std::string_view text, const std::string& ori
 std::string to_tokenizer_json(const TokenizerSpec& spec) {
     OrderedJson model = model_settings_json(spec);
     OrderedJson vocabulary = OrderedJson::object();
-    for (const auto& [token, id] : spec.vocabulary) vocabulary.get_ref<OrderedJson::object_t&>().emplace_back(token, id);
+    for (const auto& [token, id] : spec.vocabulary)
+        vocabulary.get_ref<OrderedJson::object_t&>().emplace_back(token, id);
     model["vocab"] = std::move(vocabulary);
     if (spec.model == TokenModel::bpe) model["merges"] = merges_json(spec);
     const OrderedJson json = {

@@ -20,7 +20,8 @@ bool is_plain_byte_level(const TokenizerSpec& spec) {
     const bool at_most_nfc = spec.normalizers.empty() || (spec.normalizers.size() == 1 &&
                                                           std::holds_alternative<NfcStep>(spec.normalizers.front()));
     return at_most_nfc && spec.pre_tokenizers.size() == 1 && byte_level_step(spec.pre_tokenizers) != nullptr &&
-           spec.model == TokenModel::bpe && std::all_of(spec.added_tokens.begin(), spec.added_tokens.end(), plain);
+           spec.model == TokenModel::bpe && spec.unk_token.empty() &&
+           std::all_of(spec.added_tokens.begin(), spec.added_tokens.end(), plain);
 }
 
 }  // namespace ballast::data

@@ -43,7 +43,7 @@ struct TokenizerSpec {
     bool ignore_merges = false;            ///< a word that is in the vocabulary is that token, whatever the merges say
     bool byte_fallback = false;            ///< a character without a token is its bytes <0x00> … <0xFF>
     bool fuse_unk = false;                 ///< neighbouring unknown characters are one unk_token
-    std::string unk_token;                 ///< empty: none, as nothing is unknown
+    std::string unk_token;                 ///< empty: what is unknown vanishes
     std::string continuing_prefix = "##";  ///< of word_piece: before what does not begin a word
     uint32_t max_word_characters = 100;    ///< of word_piece: longer words are unk_token
 

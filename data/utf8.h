@@ -38,6 +38,9 @@ inline DecodedCharacter decode_valid_utf8(const char* at) {
     return {(first & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F), 4, true};
 }
 
+/// False for the bytes that no character has: 0xC0, 0xC1 and those from 0xF5 on.
+constexpr bool occurs_in_utf8(uint8_t byte) { return byte != 0xC0 && byte != 0xC1 && byte < 0xF5; }
+
 /// Bytes at the front of `text` that are valid UTF-8; text.size() when all are.
 size_t valid_utf8_prefix(std::string_view text);
 

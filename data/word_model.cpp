@@ -38,7 +38,9 @@ WordModel::WordModel(const TokenizerSpec& spec)
         const auto byte = static_cast<uint8_t>(value);
         const auto id =
             find(kind_ == Kind::characters ? byte_token(byte) : to_byte_level(std::string(1, static_cast<char>(byte))));
+        has_byte_[byte] = id.has_value();
         if (id) merges_.set_byte(byte, *id);
+        misses_bytes_ = misses_bytes_ || (!id && occurs_in_utf8(byte));
     }
     for (size_t rank = 0; rank < spec.merges.size(); ++rank) {
         const MergeRule& rule = spec.merges[rank];
@@ -83,7 +85,21 @@ void WordEncoder::encode_bytes(std::string_view bytes, std::vector<uint32_t>& ou
     if (model_.ignore_merges_) {
         if (const auto id = model_.find(to_byte_level(bytes))) return out.push_back(*id);
     }
-    merger_.encode(bytes, out);
+    if (!model_.misses_bytes_) return merger_.encode(bytes, out);
+    symbols_.clear();
+    bool after_unknown = false;
+    for (char character : bytes) {
+        const auto byte = static_cast<uint8_t>(character);
+        const bool known = model_.has_byte_[byte];
+        known ? symbols_.push_back(model_.merges_.byte_id(byte)) : push_unknown(after_unknown);
+        after_unknown = !known;
+    }
+    merger_.merge(symbols_, out);
+}
+
+/// What is unknown is unk_token, or nothing at all where there is none.
+void WordEncoder::push_unknown(bool after_unknown) {
+    if (model_.unk_ && !(after_unknown && model_.fuse_unk_)) symbols_.push_back(*model_.unk_);
 }
 
 void WordEncoder::encode_characters(std::string_view word, std::vector<uint32_t>& out) {
@@ -100,8 +116,8 @@ void WordEncoder::encode_characters(std::string_view word, std::vector<uint32_t>
         } else if (model_.byte_fallback_) {
             for (uint32_t i = 0; i < c.length; ++i)
                 symbols_.push_back(model_.merges_.byte_id(static_cast<uint8_t>(word[at + i])));
-        } else if (!(after_unknown && model_.fuse_unk_)) {
-            symbols_.push_back(*model_.unk_);
+        } else {
+            push_unknown(after_unknown);
         }
         after_unknown = id == nullptr;
         at += c.length;

@@ -1,6 +1,7 @@
 // The model of a tokenizer: one piece of text to ids, by byte-pair encoding or WordPiece.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -35,6 +36,8 @@ class WordModel {
     Kind kind_;
     bool ignore_merges_, fuse_unk_;
     MergeTable merges_;
+    std::array<bool, 256> has_byte_{};
+    bool misses_bytes_ = false;        // bytes that occur in UTF-8
     IntegerMap<uint32_t> characters_;  // code point -> id
     std::unordered_map<std::string_view, uint32_t> vocabulary_;
     std::optional<uint32_t> unk_;
@@ -54,6 +57,7 @@ class WordEncoder {
 
   private:
     void encode_bytes(std::string_view bytes, std::vector<uint32_t>& out);
+    void push_unknown(bool after_unknown);
     void encode_characters(std::string_view word, std::vector<uint32_t>& out);
     void encode_word_piece(std::string_view word, std::vector<uint32_t>& out);
     bool append_pieces(std::string_view word, std::vector<uint32_t>& out);

@@ -143,14 +143,29 @@ void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_
 // ---- Attention ------------------------------------------------------------------------------------------------------
 
 /// Which keys a query sees, and where keys and queries stand. Positions are indices in the stream:
-///   query t stands at i = query_start + t;
+///   query t stands at i = query_start + t, or where query_position_BT says;
 ///   key row c stands at j = c for c < num_sink_positions, else at j = key_start + (c - num_sink_positions).
-/// Visible: j <= i and (j < num_sink_positions or i - j <= span_h). The defaults are plain causal attention.
+/// Visible: j <= i and (j < num_sink_positions or (j >= first_key and i - j <= span_h)); nothing at all to a query that
+/// stands before its first key. The defaults are plain causal attention.
+///
+/// The two tensors [B,T] give each query its own place and first key. They lie on the device and are read when the op
+/// runs, so that recorded work goes on as sequences grow. With them come
+///   documents     first_key: where the query's document begins;
+///   packed calls  query_position: sequences of unequal length, each at its own place in its keys;
+///   padding       before a sequence at position -1, behind it at the last position with first_key beyond it. Such a
+///                 query sees nothing: its out is 0, its lse is z, and it has no gradient.
+/// Neither may decrease with t within a sequence, since tiles of keys and queries are passed over by their first and last
+/// row: another is an InternalError on the CPU, and a GPU may miss keys. Positions of keys are then below 2^30.
 struct AttentionMask {
     int64_t num_sink_positions = 0;  // s: always visible
     int64_t query_start = 0;
     int64_t key_start = 0;  // position of key row s; equal to s when all keys are there
     Tensor span_H;          // i32 [H]: earlier positions seen besides the query's own; absent or < 0: no limit
+    Tensor query_position_BT = {};  // i32 [B,T]; absent: query_start + t
+    Tensor first_key_BT = {};       // i32 [B,T]: the earliest position seen besides the sinks; absent: 0
+
+    /// Whether queries have places or first keys of their own.
+    bool is_by_row() const { return !query_position_BT.empty() || !first_key_BT.empty(); }
 };
 
 struct AttentionParams {

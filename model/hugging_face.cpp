@@ -82,6 +82,10 @@ void require_range_of_fp16(const std::string& name, const std::vector<float>& va
                 fmt::format("tensor {} holds {}, which fp16 cannot; export with --dtype bf16 or f32", name, x));
 }
 
+int64_t begin_id(const ExportOptions& options) {
+    return options.begin_of_text_id >= 0 ? options.begin_of_text_id : options.end_of_text_id;
+}
+
 nlohmann::ordered_json export_config(const ModelConfig& config, const ExportOptions& options) {
     nlohmann::ordered_json out = hugging_face_config(config);
     if (!options.hidden_act.empty()) {
@@ -93,7 +97,7 @@ nlohmann::ordered_json export_config(const ModelConfig& config, const ExportOpti
     }
     out["initializer_range"] = 0.02;
     out["use_cache"] = true;
-    out["bos_token_id"] = options.end_of_text_id;
+    out["bos_token_id"] = begin_id(options);
     out["eos_token_id"] = options.end_of_text_id;
     out["torch_dtype"] = options.dtype == Dtype::bf16  ? "bfloat16"
                          : options.dtype == Dtype::f16 ? "float16"
@@ -131,7 +135,8 @@ void write_hugging_face(const std::string& folder, const Context& context, const
     writer.commit();
     const std::filesystem::path path(folder);
     nlohmann::ordered_json generation{{"_from_model_config", true}};
-    generation["bos_token_id"] = generation["eos_token_id"] = options.end_of_text_id;
+    generation["bos_token_id"] = begin_id(options);
+    generation["eos_token_id"] = options.end_of_text_id;
     write_json_file((path / "generation_config.json").string(), generation);
     write_json_file((path / "config.json").string(), config_json);
 }

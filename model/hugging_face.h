@@ -29,6 +29,7 @@ struct ExportOptions {
     std::string hidden_act;    // written instead of the activation the model was trained with, when not empty
     int64_t max_shard_bytes = SafetensorsFolderWriter::kDefaultShardBytes;
     int64_t end_of_text_id = 0;
+    int64_t begin_of_text_id = -1;  // -1: end_of_text_id
 };
 
 /// Writes config.json, generation_config.json and the weights. UserError for positions that the family's files cannot

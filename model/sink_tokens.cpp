@@ -17,6 +17,14 @@ void fill_sample(std::span<const int32_t> window, const ModelConfig& config, std
     }
 }
 
+void fill_first_keys(std::span<const int32_t> document_starts, const ModelConfig& config,
+                     std::span<int32_t> first_keys) {
+    const auto n = static_cast<size_t>(config.num_sink_tokens);
+    require(document_starts.size() == first_keys.size() + 1 && n < first_keys.size(), "a sample of another shape");
+    for (size_t i = 0; i < first_keys.size(); ++i)
+        first_keys[i] = i < n ? 0 : static_cast<int32_t>(n) + document_starts[i - n];
+}
+
 int64_t targets_per_sample(const ModelConfig& config, int64_t length) {
     return config.num_sink_tokens == 0 ? length : length + 1 - config.num_sink_tokens;
 }

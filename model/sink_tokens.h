@@ -19,6 +19,11 @@ inline constexpr int32_t kNoTarget = -1;
 void fill_sample(std::span<const int32_t> window, const ModelConfig& config, std::span<int32_t> inputs,
                  std::span<int32_t> targets);
 
+/// For each of the sample's T positions the first that its query sees beside the sink tokens, where documents do not
+/// see each other: document_starts[T+1] says of every token of the window where in it its document begins.
+void fill_first_keys(std::span<const int32_t> document_starts, const ModelConfig& config,
+                     std::span<int32_t> first_keys);
+
 /// Positions of such a sample that have a target: T for n = 0, else T + 1 - n.
 int64_t targets_per_sample(const ModelConfig& config, int64_t length);
 

@@ -140,21 +140,31 @@ void Pass::set_tokens(std::span<const int32_t> ids, std::span<const int32_t> tar
     context_.copy_from_host(a_.targets, targets.data());
 }
 
-void Pass::use_tokens(const Tensor& ids, const Tensor& targets) {
+void Pass::use_tokens(const Tensor& ids, const Tensor& targets, const Tensor& first_keys) {
     require(ids.numel() == batch_ * length_ && targets.numel() == ids.numel(), "a batch of another shape");
+    require(first_keys.empty() || first_keys.numel() == ids.numel(), "first keys of another shape");
     a_.ids = ids;
     a_.targets = targets;
+    first_keys_ = first_keys.empty() ? Tensor{} : first_keys.view({batch_, length_});
+}
+
+ops::AttentionParams Pass::attention(int64_t layer) const {
+    ops::AttentionParams params = model_.attention(layer);
+    if (first_keys_.empty()) return params;
+    params.mask.first_key_BT = first_keys_;
+    params.mask.num_sink_positions = params.mask.key_start = model_.config().num_sink_tokens;
+    return params;
 }
 
 void Pass::attend_forward(int64_t layer, const Tensor& qkv, const LayerActivations& a) {
     ops::qkv_split_rope_forward(context_, a.q, a.k, a.v, qkv, model_.positions().rope(), {}, model_.qkv_layout());
-    ops::attention_forward(context_, a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}}, model_.attention(layer));
+    ops::attention_forward(context_, a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}}, attention(layer));
 }
 
 void Pass::attend_backward(int64_t layer, const LayerParameters& d, const BlockGradients& g,
                            const LayerActivations& a) {
     ops::attention_backward(context_, {g.d_q, g.d_k, g.d_v, Tensor{}, d.attention_sinks}, g.d_attention_out,
-                            a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}}, model_.attention(layer));
+                            a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}}, attention(layer));
     ops::qkv_split_rope_backward(context_, g.d_qkv.view({batch_, length_, g.d_qkv.dim(1)}), g.d_q, g.d_k, g.d_v,
                                  model_.positions().rope(), {}, model_.qkv_layout());
 }

@@ -100,8 +100,9 @@ class Pass {
 
     /// Hands over ids and next-token targets (-1: no target), both [B*T] on the host.
     void set_tokens(std::span<const int32_t> ids, std::span<const int32_t> targets);
-    /// The same by tensors on the device, i32 [B*T], which the pass reads when it runs.
-    void use_tokens(const Tensor& ids, const Tensor& targets);
+    /// The same by tensors on the device, i32 [B*T], which the pass reads when it runs. `first_keys`, i32 [B*T],
+    /// absent: the first position that each query sees beside the model's sink tokens (AttentionMask::first_key_BT).
+    void use_tokens(const Tensor& ids, const Tensor& targets, const Tensor& first_keys = {});
     /// Runs the layers and the loss; losses() then holds one value a row (0 where there is no target).
     void forward();
     /// The same, and adds d(f * sum of losses) to `gradients` (acc, laid out by the parameter table); f = loss_factor
@@ -125,6 +126,7 @@ class Pass {
     void backward_layers(const FlatArray& gradients);
     /// Brings back what layer l's backward pass reads and later layers have overwritten.
     void recompute(int64_t layer);
+    ops::AttentionParams attention(int64_t layer) const;
     void attend_forward(int64_t layer, const Tensor& qkv, const LayerActivations& a);
     void attend_backward(int64_t layer, const LayerParameters& d, const BlockGradients& g, const LayerActivations& a);
 
@@ -135,6 +137,7 @@ class Pass {
     int64_t batch_, length_;
     DeviceBuffer buffer_;
     Activations a_;
+    Tensor first_keys_;  // i32 [B,T] or absent
     LayerObserver observer_;
 };
 

@@ -25,8 +25,9 @@ std::vector<double> time_updates(Context& context, const train::RunConfig& confi
     model.weights().initialise(context, static_cast<uint64_t>(config.train.seed));
     train::Optimizer optimizer(context, model.weights(), {}, config.optimizer.clip_norm);
     train::TrainStep step(context, model, optimizer, config);
-    step.load(
-        std::vector<int32_t>(static_cast<size_t>(config.train.global_batch * (config.train.sequence_length + 1)), 0));
+    const std::vector<int32_t> windows(
+        static_cast<size_t>(config.train.global_batch * (config.train.sequence_length + 1)), 0);
+    step.load(windows, config.data.document_mask ? windows : std::vector<int32_t>{});  // each sample one document
     context.synchronise();
     std::vector<double> seconds;
     const auto end = Clock::now() + std::chrono::duration<double>(limit);

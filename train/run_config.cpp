@@ -44,6 +44,8 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("train", data.train, "token store to train on (ballast data prepare)");
     v.field("validation", data.validation, "token store held out from training; empty: no validation");
     v.field("tokenizer", data.tokenizer, "tokenizer.json the stores were made with");
+    v.field("document_mask", data.document_mask,
+            "attention never reaches from one document into an earlier one of the same sample");
 
     v.section("train", "The loop");
     v.field("sequence_length", train.sequence_length, "positions of a sample, sink tokens included",

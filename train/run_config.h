@@ -16,6 +16,7 @@ struct DataConfig {
     std::string train;       // token store
     std::string validation;  // token store; empty: no validation
     std::string tokenizer;   // tokenizer.json
+    bool document_mask = false;  // a query sees its own document alone, and the sink tokens
 };
 
 struct TrainConfig {

@@ -9,13 +9,17 @@
 namespace ballast::train {
 namespace {
 
+/// Numbers that a position of a sample has: id, target, and where documents are masked its first key.
+int64_t numbers_of_position(const RunConfig& config) { return config.data.document_mask ? 3 : 2; }
+
 struct StepMemory {
     Tensor tokens, losses;
 
     StepMemory(Arena& arena, const RunConfig& config) {
         const int64_t passes = config.train.global_batch / config.samples_per_pass();
         losses = arena.tensor(Dtype::f64, {passes});
-        tokens = arena.tensor(Dtype::i32, {2, passes, config.samples_per_pass() * config.train.sequence_length});
+        tokens = arena.tensor(Dtype::i32, {numbers_of_position(config), passes,
+                                           config.samples_per_pass() * config.train.sequence_length});
     }
 };
 
@@ -31,6 +35,7 @@ TrainStep::TrainStep(Context& context, model::Transformer& model, Optimizer& opt
     : context_(context),
       model_(model),
       optimizer_(optimizer),
+      document_mask_(config.data.document_mask),
       length_(config.train.sequence_length),
       samples_(config.train.global_batch),
       passes_(samples_ / config.samples_per_pass()),
@@ -38,7 +43,8 @@ TrainStep::TrainStep(Context& context, model::Transformer& model, Optimizer& opt
       pass_(context, model, model::PassKind::forward_backward, config.samples_per_pass(), length_,
             config.train.recompute),
       buffer_(context.allocate(bytes(config))),
-      host_tokens_(context.device(), 2 * static_cast<size_t>(samples_ * length_) * sizeof(int32_t)),
+      host_tokens_(context.device(),
+                   static_cast<size_t>(numbers_of_position(config) * samples_ * length_) * sizeof(int32_t)),
       host_losses_(context.device(), static_cast<size_t>(passes_) * sizeof(double)),
       recording_(
           context, [this] { queue_work(); }, config.train.cuda_graph) {
@@ -48,14 +54,18 @@ TrainStep::TrainStep(Context& context, model::Transformer& model, Optimizer& opt
     losses_ = memory.losses;
 }
 
-void TrainStep::load(std::span<const int32_t> windows) {
+void TrainStep::load(std::span<const int32_t> windows, std::span<const int32_t> document_starts) {
     const auto T = static_cast<size_t>(length_), count = static_cast<size_t>(samples_);
     require(windows.size() == count * (T + 1), "a batch of another shape");
-    const std::span<int32_t> host = host_tokens_.as<int32_t>(), ids = host.first(count * T),
-                             targets = host.last(count * T);
-    for (size_t s = 0; s < count; ++s)
-        model::fill_sample(windows.subspan(s * (T + 1), T + 1), model_.config(), ids.subspan(s * T, T),
-                           targets.subspan(s * T, T));
+    require(document_starts.size() == (document_mask_ ? windows.size() : 0), "document starts of another batch");
+    const std::span<int32_t> host = host_tokens_.as<int32_t>();
+    for (size_t s = 0; s < count; ++s) {
+        const auto of_sample = [&](size_t which) { return host.subspan((which * count + s) * T, T); };
+        const size_t first = s * (T + 1);
+        model::fill_sample(windows.subspan(first, T + 1), model_.config(), of_sample(0), of_sample(1));
+        if (document_mask_)
+            model::fill_first_keys(document_starts.subspan(first, T + 1), model_.config(), of_sample(2));
+    }
     context_.queue_copy_from_host(tokens_, host);
 }
 
@@ -67,7 +77,7 @@ void TrainStep::queue_work() {
         const auto of_pass = [&](int64_t which) {
             return tokens_.slice(0, which, which + 1).slice(1, p, p + 1).view({tokens_.dim(2)});
         };
-        pass_.use_tokens(of_pass(0), of_pass(1));
+        pass_.use_tokens(of_pass(0), of_pass(1), document_mask_ ? of_pass(2) : Tensor{});
         pass_.forward_backward(optimizer_.gradients(), 1.0 / num_targets_, optimizer_.scalars());
         ops::sum(context_, losses_.slice(0, p, p + 1), pass_.losses());
     }

@@ -21,9 +21,10 @@ class TrainStep {
     /// Device memory for a step's tokens and losses.
     static size_t bytes(const RunConfig& config);
 
-    /// Queues the copy of the next update's samples: windows of T + 1 tokens, one after another. What was loaded before
+    /// Queues the copy of the next update's samples: windows of T + 1 tokens, one after another, and with
+    /// data.document_mask where each token's document begins (data/sampler.h), else nothing. What was loaded before
     /// must have reached the device.
-    void load(std::span<const int32_t> windows);
+    void load(std::span<const int32_t> windows, std::span<const int32_t> document_starts);
     /// Queues the update whose tokens were loaded last and whose scalars the optimiser holds.
     void run();
     /// The mean loss over the targets, nats; once the run has been waited for.
@@ -35,11 +36,12 @@ class TrainStep {
     Context& context_;
     model::Transformer& model_;
     Optimizer& optimizer_;
+    bool document_mask_;
     int64_t length_, samples_, passes_;
     double num_targets_;  // of all samples
     model::Pass pass_;
     DeviceBuffer buffer_;
-    Tensor tokens_;           // i32 [2][passes][B*T]: ids, then targets
+    Tensor tokens_;           // i32 [2 or 3][passes][B*T]: ids, targets, and with data.document_mask first keys
     Tensor losses_;           // f64 [passes], the sum over each pass's targets
     HostBuffer host_tokens_;  // as tokens_
     HostBuffer host_losses_;

@@ -210,8 +210,11 @@ void Trainer::load_tokens(int64_t step) {
     const int64_t T = config_.train.sequence_length, batch = config_.train.global_batch;
     const int64_t first = order_.first_sample(step);
     std::vector<int32_t> windows(static_cast<size_t>(batch * (T + 1)));
-    for (int64_t i = 0; i < batch; ++i) sampler_->sample(first + i, windows.data() + i * (T + 1));
-    step_.load(windows);
+    std::vector<int32_t> document_starts(config_.data.document_mask ? windows.size() : 0);
+    for (int64_t i = 0; i < batch; ++i)
+        sampler_->sample(first + i, windows.data() + i * (T + 1),
+                         document_starts.empty() ? nullptr : document_starts.data() + i * (T + 1));
+    step_.load(windows, document_starts);
     loaded_step_ = step;
 }
 
@@ -274,10 +277,17 @@ void Trainer::sample(int64_t step) {
     const auto out = generator_->generate(
         ids, data_.tokenizer.vocab_size(),
         {config_.sample.tokens, config_.sample.temperature, static_cast<uint64_t>(config_.train.seed)});
-    std::vector<uint32_t> generated;
-    for (int32_t id : out)
-        if (data_.tokenizer.token_bytes(static_cast<uint32_t>(id))) generated.push_back(static_cast<uint32_t>(id));
-    const std::string text = data_.tokenizer.decode(generated);
+    std::vector<uint32_t> tokens;
+    const auto append = [&](const std::vector<int32_t>& list) {
+        for (int32_t id : list)
+            if (data_.tokenizer.token_bytes(static_cast<uint32_t>(id))) tokens.push_back(static_cast<uint32_t>(id));
+    };
+    // Decoded behind the prompt, as a tokenizer may drop the space at the beginning of a text.
+    append(ids);
+    const size_t prompt_bytes = data_.tokenizer.decode(tokens).size();
+    append(out);
+    std::string text = data_.tokenizer.decode(tokens);
+    text.erase(0, prompt_bytes);
     note_down([&] { samples_->append_sample(step, prompt, text); });
     observer_.sample(step, prompt + text);
 }

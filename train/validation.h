@@ -1,6 +1,8 @@
 // The loss on text that is held out from training.
 #pragma once
 
+#include <vector>
+
 #include "data/sampler.h"
 #include "model/transformer.h"
 #include "train/run_config.h"
@@ -17,12 +19,17 @@ class Validation {
     double loss();
 
   private:
+    /// Lets the pass read first keys, [B*T], with data.document_mask.
+    void mask_documents(const std::vector<int32_t>& first_keys);
+
     Context& context_;
     const model::ModelConfig& config_;
+    bool document_mask_;
     data::SequentialSampler windows_;
     int64_t passes_;
     model::Pass pass_;
-    DeviceBuffer sum_buffer_;  // f64 [1]
+    DeviceBuffer sum_buffer_;        // f64 [1]
+    DeviceBuffer first_key_buffer_;  // i32 [B*T]; empty without data.document_mask
 };
 
 }  // namespace ballast::train

@@ -24,14 +24,17 @@ struct Range {
     bool empty() const { return begin >= end; }
 };
 
-/// The mask, bias and normaliser of one head.
+/// The mask, bias and normaliser of one sequence's head.
 struct HeadRules {
+    const int32_t *positions, *first_keys;           // of every query; null: query_start + t, and 0
     int64_t query_start, span, sink_query_position;  // span < 0: no limit
     bool has_alibi;
     double alibi_slope;
 
-    HeadRules(const AttentionParams& params, int64_t head)
-        : query_start(params.mask.query_start),
+    HeadRules(const AttentionParams& params, int64_t batch, int64_t head)
+        : positions(row_of(params.mask.query_position_BT, batch)),
+          first_keys(row_of(params.mask.first_key_BT, batch)),
+          query_start(params.mask.query_start),
           span(params.mask.span_H.empty() ? -1 : params.mask.span_H.ptr<int32_t>()[head]),
           sink_query_position(params.sink_query_position),
           has_alibi(!params.alibi_slope_H.empty()),
@@ -39,15 +42,23 @@ struct HeadRules {
                       : params.alibi_slope_H.dtype == Dtype::f64 ? params.alibi_slope_H.ptr<double>()[head]
                                                                  : params.alibi_slope_H.ptr<float>()[head]) {}
 
-    /// Columns of `part` that query t sees. Both ends never decrease with t.
+    /// Where query t stands.
+    int64_t position(int64_t t) const { return positions ? positions[t] : query_start + t; }
+
+    /// Columns of `part` that query t sees. Both ends never decrease with t, whence padding behind a sequence, which sees
+    /// no sink either, begins behind them.
     Range visible(const KeyPart& part, int64_t t) const {
-        const int64_t i = query_start + t;
-        const int64_t begin = part.sinks || span < 0 ? 0 : i - span - part.position;
+        const int64_t i = position(t), first = first_keys ? first_keys[t] : 0;
+        const int64_t begin = part.sinks ? (0 <= i && i < first ? part.rows : 0)
+                                         : (span < 0 ? first : std::max(first, i - span)) - part.position;
         return {std::clamp<int64_t>(begin, 0, part.rows), std::clamp<int64_t>(i + 1 - part.position, 0, part.rows)};
     }
 
-    /// Queries out of `steps` that see any column of [columns.begin, columns.end) of `part`.
+    /// Queries out of `steps`, from the first to the last that sees a column of [columns.begin, columns.end) of `part`.
     Range seeing(const KeyPart& part, Range columns, int64_t steps) const {
+        if (positions || first_keys)
+            return {first_query(steps, [&](int64_t t) { return visible(part, t).end > columns.begin; }),
+                    first_query(steps, [&](int64_t t) { return visible(part, t).begin >= columns.end; })};
         const int64_t first = part.position + columns.begin - query_start;
         const int64_t end = part.sinks || span < 0 ? steps : part.position + columns.end + span - query_start;
         return {std::clamp<int64_t>(first, 0, steps), std::clamp<int64_t>(end, 0, steps)};
@@ -55,20 +66,52 @@ struct HeadRules {
 
     /// Where query t stands for the ALiBi distance to keys of `part`.
     int64_t bias_position(const KeyPart& part, int64_t t) const {
-        const int64_t i = query_start + t;
+        const int64_t i = position(t);
         return part.sinks ? std::min(i, sink_query_position) : i;
     }
+
+  private:
+    static const int32_t* row_of(const Tensor& rows_BT, int64_t batch) {
+        return rows_BT.empty() ? nullptr : rows_BT.ptr<int32_t>() + batch * rows_BT.dim(1);
+    }
+    /// The first query out of `steps` that has come so far; all behind it have.
+    template <class Reached>
+    static int64_t first_query(int64_t steps, const Reached& reached) {
+        int64_t low = 0, high = steps;
+        while (low < high) {
+            const int64_t middle = low + (high - low) / 2;
+            if (reached(middle))
+                high = middle;
+            else
+                low = middle + 1;
+        }
+        return low;
+    }
 };
+
+/// Rows of a mask must not decrease within a sequence.
+inline void require_sorted(const Tensor& rows_BT) {
+    if (rows_BT.empty()) return;
+    const int32_t* rows = rows_BT.ptr<int32_t>();
+    const int64_t steps = rows_BT.dim(1);
+    for (int64_t b = 0; b < rows_BT.dim(0); ++b)
+        require(std::is_sorted(rows + b * steps, rows + (b + 1) * steps),
+                "a mask's query positions and first keys must not decrease within a sequence");
+}
 
 /// The key rows as one or two parts: sinks on their own only when the mask, the bias or the query treats them apart.
 class KeyParts {
   public:
     KeyParts(const AttentionInputs& in, const AttentionParams& params) {
         const AttentionMask& mask = params.mask;
+        require_sorted(mask.query_position_BT);
+        require_sorted(mask.first_key_BT);
         const int64_t keys = in.k.dim(1), sinks = std::min(mask.num_sink_positions, keys);
         const bool gap = keys > sinks && mask.key_start != mask.num_sink_positions;
-        const bool bias_apart = !params.alibi_slope_H.empty() && params.sink_query_position < mask.query_start + in.q.dim(1) - 1;
-        if (sinks > 0 && (gap || bias_apart || !mask.span_H.empty() || !in.sink_query.empty())) {
+        const int64_t last = mask.query_position_BT.empty() ? mask.query_start + in.q.dim(1) - 1 : INT32_MAX;
+        const bool bias_apart = !params.alibi_slope_H.empty() && params.sink_query_position < last;
+        const bool limited = !mask.span_H.empty() || !mask.first_key_BT.empty();
+        if (sinks > 0 && (gap || bias_apart || limited || !in.sink_query.empty())) {
             add({0, sinks, 0, true});
             add({sinks, keys - sinks, mask.key_start, false});
         } else {

@@ -71,7 +71,7 @@ class BackwardTask : BackwardRows<T> {
         std::fill_n(d_k_, count * stride_, A(0));
         std::fill_n(d_v_, count * stride_, A(0));
         for (int64_t h = this->heads().begin; h < this->heads().end; ++h) {
-            const HeadRules rules(this->call_.params, h);
+            const HeadRules rules(this->call_.params, b_, h);
             const Range queries = rules.seeing(part, columns, steps_);
             for (int64_t t = queries.begin; t < queries.end; t += kQueries)
                 add_queries(rules, part, columns, h, {t, std::min(t + kQueries, queries.end)});

@@ -48,7 +48,7 @@ class Bf16BackwardTask : BackwardRows<bf16> {
         std::fill_n(d_k_, count * stride_, 0.0f);
         std::fill_n(d_v_, count * stride_, 0.0f);
         for (int64_t h = heads().begin; h < heads().end; ++h) {
-            const HeadRules rules(call_.params, h);
+            const HeadRules rules(call_.params, b_, h);
             const Range queries = rules.seeing(part, columns, steps_);
             for (int64_t t = queries.begin; t < queries.end; t += kQueries)
                 add_queries(rules, part, columns, h, {t, std::min(t + kQueries, queries.end)});

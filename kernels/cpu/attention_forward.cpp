@@ -28,7 +28,7 @@ template <class T> class ForwardTile {
 
     ForwardTile(const AttentionInputs& in, const AttentionParams& params, int64_t b, int64_t h, int64_t t0)
         : in_(in),
-          rules_(params, h),
+          rules_(params, b, h),
           scale_(static_cast<A>(params.scale)),
           b_(b),
           h_(h),
@@ -129,7 +129,7 @@ template <class T> class DecodeRow {
 
     DecodeRow(const AttentionInputs& in, const AttentionParams& params, int64_t b, int64_t h, int64_t t)
         : in_(in),
-          rules_(params, h),
+          rules_(params, b, h),
           b_(b),
           h_(h),
           g_(h / (in.q.dim(2) / in.k.dim(2))),

@@ -22,7 +22,7 @@ class Bf16ForwardTile {
 
     Bf16ForwardTile(const AttentionInputs& in, const AttentionParams& params, int64_t b, int64_t h, int64_t t0)
         : in_(in),
-          rules_(params, h),
+          rules_(params, b, h),
           scale_(static_cast<float>(params.scale)),
           b_(b),
           h_(h),

@@ -19,7 +19,7 @@ HWY_INLINE void for_logits(const AttentionInputs& in, const AttentionParams& par
     const hn::ScalableTag<A> d;
     const int64_t dims = in.q.dim(3), g = h / (in.q.dim(2) / in.k.dim(2));
     const A scale = static_cast<A>(params.scale);
-    const HeadRules rules(params, h);
+    const HeadRules rules(params, b, h);
     for (const KeyPart& part : parts) {
         const T* q = head_row<const T>(part.sinks && !in.sink_query.empty() ? in.sink_query : in.q, b, t, h);
         const Range seen = rules.visible(part, t);

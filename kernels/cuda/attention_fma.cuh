@@ -34,7 +34,7 @@ constexpr simt::SmemPlan attention_forward_memory(int dims) {
     return plus<A>(plus<A>(plan, Tile::kOwn * Tile::kWeightStride), Tile::kOwn * kRowLanes);
 }
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(kAttentionThreads)
     attention_forward_kernel(const __grid_constant__ HeadRows<T> out, Accumulator<T>* lse,
                              const __grid_constant__ AttentionOperands<T> in) {
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     A *p = take<A>(smem, kOwn * Tile::kWeightStride), *board = take<A>(smem, kOwn * kRowLanes);
 
     const int64_t t0 = int64_t{gridDim.x - 1 - blockIdx.x} * kOwn, h = blockIdx.y, b = blockIdx.z, g = h / in.group;
-    const HeadRules<A> rules(in.rules, h);
+    const HeadRules<A, kByRow> rules(in.rules, b, h);
     const int64_t count = min(int64_t{kOwn}, rules.steps - t0), warp_t = t0 + Tile::warp_row();
     const int64_t warp_count = min(int64_t{Tile::kWarpRows}, rules.steps - warp_t);
 
@@ -194,7 +194,7 @@ constexpr simt::SmemPlan attention_backward_memory(int dims) {
 }
 
 /// d_q, and d_sink_query where there is one: then keys of the first part give the one, those of the second the other.
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(kAttentionThreads)
     attention_d_query_kernel(const __grid_constant__ HeadRows<T> d_q, const __grid_constant__ HeadRows<T> d_sink_query,
                              const __grid_constant__ AttentionSaved<T> saved,
@@ -209,7 +209,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     A* weights = take<A>(smem, kOwn * Tile::kWeightStride);
 
     const int64_t t0 = int64_t{gridDim.x - 1 - blockIdx.x} * kOwn, h = blockIdx.y, b = blockIdx.z, g = h / in.group;
-    const HeadRules<A> rules(in.rules, h);
+    const HeadRules<A, kByRow> rules(in.rules, b, h);
     const int64_t count = min(int64_t{kOwn}, rules.steps - t0), warp_t = t0 + Tile::warp_row();
     const int64_t warp_count = min(int64_t{Tile::kWarpRows}, rules.steps - warp_t);
     A lse[kRows], delta[kRows];
@@ -264,7 +264,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
 }
 
 /// d_k and d_v of one tile of keys: blockIdx.x counts the tiles of the first part, then those of the second.
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(kAttentionThreads)
     attention_d_key_kernel(const __grid_constant__ HeadRows<T> d_k, const __grid_constant__ HeadRows<T> d_v,
                            const __grid_constant__ AttentionSaved<T> saved,
@@ -290,7 +290,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     const HeadRows<const T>& query = in.query_of(part);
     typename Tile::Sums sums_k = {}, sums_v = {};
     for (int64_t h = g * in.group; h < (g + 1) * in.group; ++h) {
-        const HeadRules<A> rules(in.rules, h);
+        const HeadRules<A, kByRow> rules(in.rules, b, h);
         const int64_t head_row = (b * gridDim.y * in.group + h) * rules.steps;
         const Range tile_seen = rules.seeing(part, c0, count), warp_seen = rules.seeing(part, warp_c, warp_count);
         for (int64_t t0 = tile_seen.begin; t0 < tile_seen.end; t0 += kOther) {
@@ -306,21 +306,23 @@ __global__ void __launch_bounds__(kAttentionThreads)
             A lse[Tile::kColumns], delta[Tile::kColumns];
             Tile::multiply(s, k, q, in.dims);
             Tile::multiply(d_p, v, d_o, in.dims);
+            Range sees[Tile::kColumns];
             SIMT_UNROLL
             for (int j = 0; j < Tile::kColumns; ++j) {
-                lse[j] = Tile::column(j) < queries ? saved.lse[head_row + t0 + Tile::column(j)] : A(0);
-                delta[j] = Tile::column(j) < queries ? saved.delta[head_row + t0 + Tile::column(j)] : A(0);
+                const bool there = Tile::column(j) < queries;
+                lse[j] = there ? saved.lse[head_row + t0 + Tile::column(j)] : A(0);
+                delta[j] = there ? saved.delta[head_row + t0 + Tile::column(j)] : A(0);
+                sees[j] = rules.visible(part, t0 + Tile::column(j), there);
             }
             SIMT_UNROLL
             for (int i = 0; i < Tile::kRows; ++i) {
                 const int64_t c = c0 + Tile::row(i);
-                const Range seen = rules.seeing(part, c, c < part.rows);
                 SIMT_UNROLL
                 for (int j = 0; j < Tile::kColumns; ++j) {
-                    const int64_t t = t0 + Tile::column(j);
-                    const A logit = s[i][j] + rules.bias(part, t, c);
-                    s[i][j] = seen.contains(t) ? exp_of(logit - lse[j]) : A(0);
-                    d_p[i][j] = seen.contains(t) ? s[i][j] * (d_p[i][j] - delta[j]) : A(0);
+                    const bool seen = sees[j].contains(c);
+                    const A logit = s[i][j] + rules.bias(part, t0 + Tile::column(j), c);
+                    s[i][j] = seen ? exp_of(logit - lse[j]) : A(0);
+                    d_p[i][j] = seen ? s[i][j] * (d_p[i][j] - delta[j]) : A(0);
                 }
             }
             Tile::share(p, s);
@@ -346,7 +348,7 @@ __global__ void attention_scores_kernel(Accumulator<T>* scores, const Accumulato
     const int64_t b = bht / in.rules.steps / heads;
     const KeyPart& part = in.rules.parts[row >= in.rules.parts[0].rows];
     const int64_t c = row - part.first_row;
-    const HeadRules<A> rules(in.rules, h);
+    const HeadRules<A, true> rules(in.rules, b, h);
     A score = lse != nullptr ? A(0) : kMinusInfinity<A>;
     if (rules.visible(part, t).contains(c)) {
         const T *q = in.query_of(part).at(b, t, h), *k = in.k.at(b, row, h / in.group);

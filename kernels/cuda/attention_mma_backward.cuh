@@ -68,7 +68,7 @@ struct MmaKeyGradient {
 /// LSE' times log2(e); 0 for a row that sees nothing, whose weights are 0 by the mask.
 __device__ __forceinline__ float lse_as_power(float lse) { return lse == kMinusInfinity<float> ? 0.0f : lse * kLog2E; }
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(MmaQueryGradient<T, kDims>::kThreads, kMmaBlocks<kDims>)
     attention_mma_d_query_kernel(const __grid_constant__ HeadRows<T> d_q,
                                  const __grid_constant__ HeadRows<T> d_sink_query,
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(MmaQueryGradient<T, kDims>::kThreads, kMmaBloc
     T *k_tiles = smem.take<T>(2 * kTile, 128), *v_tiles = smem.take<T>(2 * kTile, 128);
 
     const int64_t t0 = int64_t{gridDim.x - 1 - blockIdx.x} * kOwn, h = blockIdx.y, b = blockIdx.z, g = h / in.group;
-    const HeadRules<float> rules(in.rules, h);
+    const HeadRules<float, kByRow> rules(in.rules, b, h);
     const MmaLogits logits(in, rules);
     const int count = static_cast<int>(min(int64_t{kOwn}, rules.steps - t0));
     const int warp_row = static_cast<int>(threadIdx.x / kWarpSize) * kWarpRows;
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(MmaQueryGradient<T, kDims>::kThreads, kMmaBloc
     for (const KeyPart& part : in.rules.parts) {
         const Range tile_sees = rules.visible(part, t0, count);
         const int columns = static_cast<int>(tile_sees.end - tile_sees.begin);
-        const TileRules near = rules.from(part, t0 + warp_row, tile_sees.begin);
+        const auto near = rules.from(part, t0 + warp_row, tile_sees.begin);
         const T* k = in.k.at(b, part.first_row + tile_sees.begin, g);
         const T* v = in.v.at(b, part.first_row + tile_sees.begin, g);
         const auto load = [&](int tile, int stage) {
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(MmaQueryGradient<T, kDims>::kThreads, kMmaBloc
 }
 
 /// d_k and d_v of one tile of keys: blockIdx.x counts the tiles of the first part, then those of the second.
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(MmaKeyGradient<T, kDims>::kThreads, kMmaBlocks<kDims>)
     attention_mma_d_key_kernel(const __grid_constant__ HeadRows<T> d_k, const __grid_constant__ HeadRows<T> d_v,
                                const __grid_constant__ AttentionSaved<T> saved,
@@ -197,11 +197,11 @@ __global__ void __launch_bounds__(MmaKeyGradient<T, kDims>::kThreads, kMmaBlocks
     float sums_k[kRowTiles][kSumDims / 8][4] = {}, sums_v[kRowTiles][kSumDims / 8][4] = {};
     const HeadRows<const T>& query = in.query_of(part);
     for (int64_t h = g * in.group; h < (g + 1) * in.group; ++h) {
-        const HeadRules<float> rules(in.rules, h);
+        const HeadRules<float, kByRow> rules(in.rules, b, h);
         const MmaLogits logits(in, rules);
         const Range tile_seen = rules.seeing(part, c0, count);
         const int seen = static_cast<int>(tile_seen.end - tile_seen.begin);
-        const TileRules near = rules.from(part, tile_seen.begin, c0 + warp_row);
+        const auto near = rules.from(part, tile_seen.begin, c0 + warp_row);
         // One thread a value: kOther of LSE', then kOther of D. It is on its way while the tile before is worked on.
         const bool of_delta = thread >= kOther;
         const int own_query = thread - (of_delta ? kOther : 0);

@@ -37,7 +37,7 @@ struct MmaForward {
     }
 };
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads, kMmaBlocks<kDims>)
     attention_mma_forward_kernel(const __grid_constant__ HeadRows<T> out, float* lse,
                                  const __grid_constant__ AttentionOperands<T> in) {
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads, kMmaBlocks<kDi
     T* v_tiles = smem.take<T>(2 * kOther * kDims, 128);
 
     const int64_t t0 = int64_t{gridDim.x - 1 - blockIdx.x} * kOwn, h = blockIdx.y, b = blockIdx.z, g = h / in.group;
-    const HeadRules<float> rules(in.rules, h);
+    const HeadRules<float, kByRow> rules(in.rules, b, h);
     const int count = static_cast<int>(min(int64_t{kOwn}, rules.steps - t0));
     const int warp_row = static_cast<int>(threadIdx.x / kWarpSize) * kWarpRows;
     const int warp_count = min(kWarpRows, count - warp_row);
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads, kMmaBlocks<kDi
         const Range tile_sees = rules.visible(part, t0, count);
         if (tile_sees.empty()) continue;
         const int columns = static_cast<int>(tile_sees.end - tile_sees.begin);
-        const TileRules near = rules.from(part, t0 + warp_row, tile_sees.begin);
+        const auto near = rules.from(part, t0 + warp_row, tile_sees.begin);
         const T* k = in.k.at(b, part.first_row + tile_sees.begin, g);
         const T* v = in.v.at(b, part.first_row + tile_sees.begin, g);
         const auto load = [&](int tile, int stage) {

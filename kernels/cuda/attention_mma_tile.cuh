@@ -166,13 +166,13 @@ struct MmaLogits {
     float scale, slope;
     bool apart;  // by a pass of its own: there is a bias, or a scale that would turn maxima around
 
-    template <class T>
-    __device__ MmaLogits(const AttentionOperands<T>& in, const HeadRules<float>& rules)
+    template <class T, class Rules>
+    __device__ MmaLogits(const AttentionOperands<T>& in, const Rules& rules)
         : scale(in.scale * kLog2E), slope(rules.alibi_slope * kLog2E), apart(rules.has_alibi || !(scale > 0)) {}
 
     /// What is left to multiply s with.
-    template <int kRowTiles, int kTiles, class Places>
-    __device__ __forceinline__ float finish(float (&s)[kRowTiles][kTiles][4], const TileRules& rules,
+    template <int kRowTiles, int kTiles, class Rules, class Places>
+    __device__ __forceinline__ float finish(float (&s)[kRowTiles][kTiles][4], const Rules& rules,
                                             const Places& at) const {
         if (!apart) return scale;
         SIMT_UNROLL
@@ -185,8 +185,8 @@ struct MmaLogits {
 };
 
 /// -inf where the query does not see the column, or the other row is not below `others`.
-template <int kRowTiles, int kTiles, class Places>
-__device__ __forceinline__ void hide(float (&s)[kRowTiles][kTiles][4], const TileRules& rules, const Places& at,
+template <int kRowTiles, int kTiles, class Rules, class Places>
+__device__ __forceinline__ void hide(float (&s)[kRowTiles][kTiles][4], const Rules& rules, const Places& at,
                                      int others) {
     SIMT_UNROLL
     for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL

@@ -4,10 +4,15 @@
 // Key rows come in two parts, [sinks | the rest], either of which may have no rows. A part is a run of rows at
 // consecutive positions; what query t sees of it is one range of columns, and both its ends never decrease with t: that
 // is all a kernel needs to skip the tiles that a tile of queries (or of keys) has nothing to do with.
+//
+// kByRow: queries have places and first keys of their own, in tensors (ops::AttentionMask). Kernels are compiled once
+// for each, so that what has no such tensors runs the code it would run if there were none.
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/ops.h"
@@ -48,6 +53,55 @@ struct TileRules {
     }
 };
 
+/// Where queries of one sequence stand and from where on they see, counted from one of them. In 32 bits, as the
+/// tensors.
+struct QueryRows {
+    const int32_t *positions, *first_keys;  // null: start + t, and 0
+    int start;
+
+    __device__ __forceinline__ QueryRows from(int t) const {
+        return {positions ? positions + t : nullptr, first_keys ? first_keys + t : nullptr, start + t};
+    }
+    __device__ __forceinline__ int position(int t) const { return positions ? positions[t] : start + t; }
+    /// The earliest position that query t, standing at i, sees, of sinks or of other keys. Never decreases with t,
+    /// whence padding behind a sequence, which sees no sink either, begins behind all of them.
+    __device__ __forceinline__ int first(int t, int i, int span, bool sinks) const {
+        const int first = first_keys ? first_keys[t] : 0;
+        if (sinks) return 0 <= i && i < first ? INT32_MAX : 0;
+        return span < 0 ? first : max(first, i - span);
+    }
+};
+
+/// TileRules of queries with rows of their own, read where they are needed: for tiles that are not wholly visible.
+struct RowTileRules {
+    QueryRows rows;
+    int last;            // the last query there is; what a tile has behind it is taken for that one
+    int zero, furthest;  // the position of column 0, and where a query stands at the most
+    int span;
+    bool sinks;
+
+    struct Sight {
+        int first, position;  // a query sees positions [first, position]
+    };
+    __device__ __forceinline__ Sight of(int query) const {
+        const int t = min(query, last), i = rows.position(t);
+        return {rows.first(t, i, span, sinks), i};
+    }
+    __device__ __forceinline__ bool sees(int query, int column) const {
+        const Sight sight = of(query);
+        return sight.first <= zero + column && zero + column <= sight.position;
+    }
+    __device__ __forceinline__ bool meets(int query, int queries, int column, int columns) const {
+        return of(query).first < zero + column + columns && zero + column <= of(query + queries - 1).position;
+    }
+    __device__ __forceinline__ bool holds(int query, int queries, int column, int columns) const {
+        return of(query + queries - 1).first <= zero + column && zero + column + columns - 1 <= of(query).position;
+    }
+    __device__ __forceinline__ float distance(int query, int column) const {
+        return static_cast<float>(zero + column - min(rows.position(min(query, last)), furthest));
+    }
+};
+
 /// Key rows at consecutive positions: row first_row + c stands at position + c.
 struct KeyPart {
     int64_t first_row, rows, position;
@@ -59,9 +113,10 @@ template <class A>
 struct AttentionRules {
     KeyPart parts[2];  // [sinks | the rest]; sinks on their own only when mask, bias or query treat them apart
     int64_t steps, query_start, sink_query_position;
-    const int32_t* span_H;          // null: no limit
-    const A* alibi_slope_H;         // null: no bias
-    const A* learned_sink_logit_H;  // null: fixed_sink_logit
+    const int32_t* span_H;                            // null: no limit
+    const int32_t *query_position_BT, *first_key_BT;  // null: query_start + t, and 0
+    const A* alibi_slope_H;                           // null: no bias
+    const A* learned_sink_logit_H;                    // null: fixed_sink_logit
     A fixed_sink_logit;
 
     AttentionRules(const AttentionInputs& in, const AttentionParams& params)
@@ -70,6 +125,8 @@ struct AttentionRules {
           query_start(params.mask.query_start),
           sink_query_position(params.sink_query_position),
           span_H(data_of<const int32_t>(params.mask.span_H)),
+          query_position_BT(data_of<const int32_t>(params.mask.query_position_BT)),
+          first_key_BT(data_of<const int32_t>(params.mask.first_key_BT)),
           alibi_slope_H(data_of<const A>(params.alibi_slope_H)),
           learned_sink_logit_H(has_learned_sink_logit(params.normaliser) ? data_of<const A>(params.sink_logit_H)
                                                                          : nullptr),
@@ -78,8 +135,10 @@ struct AttentionRules {
         const AttentionMask& mask = params.mask;
         const int64_t keys = in.k.dim(1), sinks = std::min(mask.num_sink_positions, keys);
         const bool gap = keys > sinks && mask.key_start != mask.num_sink_positions;
-        const bool bias_apart = alibi_slope_H != nullptr && sink_query_position < query_start + steps - 1;
-        if (sinks > 0 && (gap || bias_apart || span_H != nullptr || !in.sink_query.empty())) {
+        const int64_t last = query_position_BT != nullptr ? INT32_MAX : query_start + steps - 1;
+        const bool bias_apart = alibi_slope_H != nullptr && sink_query_position < last;
+        const bool limited = span_H != nullptr || first_key_BT != nullptr;
+        if (sinks > 0 && (gap || bias_apart || limited || !in.sink_query.empty())) {
             parts[0] = {0, sinks, 0, true};
             parts[1] = {sinks, keys - sinks, mask.key_start, false};
         } else {
@@ -89,29 +148,48 @@ struct AttentionRules {
     }
 };
 
-/// The mask, bias and normaliser of one head.
-template <class A>
+/// The mask, bias and normaliser of one sequence's head.
+template <class A, bool kByRow>
 struct HeadRules {
+    using Tile = std::conditional_t<kByRow, RowTileRules, TileRules>;
+
     int64_t steps, query_start, sink_query_position, span;  // span < 0: no limit
+    QueryRows rows;                                         // where kByRow
     A alibi_slope, sink_logit;
     bool has_alibi;
 
-    __device__ HeadRules(const AttentionRules<A>& rules, int64_t head)
+    __device__ HeadRules(const AttentionRules<A>& rules, int64_t batch, int64_t head)
         : steps(rules.steps),
           query_start(rules.query_start),
           sink_query_position(rules.sink_query_position),
           span(rules.span_H ? rules.span_H[head] : -1),
+          rows{rules.query_position_BT ? rules.query_position_BT + batch * steps : nullptr,
+               rules.first_key_BT ? rules.first_key_BT + batch * steps : nullptr, static_cast<int>(query_start)},
           alibi_slope(rules.alibi_slope_H ? rules.alibi_slope_H[head] : A(0)),
           sink_logit(rules.learned_sink_logit_H ? rules.learned_sink_logit_H[head] : rules.fixed_sink_logit),
           has_alibi(rules.alibi_slope_H != nullptr) {}
 
     __device__ static int64_t clamp(int64_t x, int64_t end) { return x < 0 ? 0 : x < end ? x : end; }
 
+    /// Where query t stands.
+    __device__ int64_t position(int64_t t) const {
+        if constexpr (kByRow)
+            return rows.position(static_cast<int>(min(t, steps - 1)));
+        else
+            return query_start + t;
+    }
+
     /// Columns of `part` that query t sees.
     __device__ Range visible(const KeyPart& part, int64_t t) const {
-        const int64_t i = query_start + t;
-        const int64_t begin = part.sinks || span < 0 ? 0 : i - span - part.position;
-        return {clamp(begin, part.rows), clamp(i + 1 - part.position, part.rows)};
+        if constexpr (kByRow) {
+            const int n = static_cast<int>(t), i = rows.position(n);
+            const int64_t first = rows.first(n, i, static_cast<int>(span), part.sinks);
+            return {clamp(first - part.position, part.rows), clamp(int64_t{i} + 1 - part.position, part.rows)};
+        } else {
+            const int64_t i = query_start + t;
+            const int64_t begin = part.sinks || span < 0 ? 0 : i - span - part.position;
+            return {clamp(begin, part.rows), clamp(i + 1 - part.position, part.rows)};
+        }
     }
     /// Columns of `part` from the first to the last that queries [t, t + count) see; none for count <= 0.
     __device__ Range visible(const KeyPart& part, int64_t t, int64_t count) const {
@@ -121,21 +199,50 @@ struct HeadRules {
     /// Queries from the first to the last that see columns [c, c + count) of `part`; none for count <= 0.
     __device__ Range seeing(const KeyPart& part, int64_t c, int64_t count) const {
         if (count <= 0) return {0, 0};
-        const int64_t first = part.position + c - query_start;
-        const int64_t end = part.sinks || span < 0 ? steps : part.position + c + count + span - query_start;
-        return {clamp(first, steps), clamp(end, steps)};
+        if constexpr (kByRow) {
+            return {first_query([&](int64_t t) { return visible(part, t).end > c; }),
+                    first_query([&](int64_t t) { return visible(part, t).begin >= c + count; })};
+        } else {
+            const int64_t first = part.position + c - query_start;
+            const int64_t end = part.sinks || span < 0 ? steps : part.position + c + count + span - query_start;
+            return {clamp(first, steps), clamp(end, steps)};
+        }
+    }
+    /// The first query that has come so far; all behind it have.
+    template <class Reached>
+    __device__ int64_t first_query(const Reached& reached) const {
+        int64_t low = 0, high = steps;
+        while (low < high) {
+            const int64_t middle = (low + high) / 2;
+            if (reached(middle))
+                high = middle;
+            else
+                low = middle + 1;
+        }
+        return low;
     }
     /// The rules of `part`, counted from query t and column c.
-    __device__ TileRules from(const KeyPart& part, int64_t t, int64_t c) const {
-        const auto near = [](int64_t x) { return static_cast<int>(x < -kMaxRows ? -kMaxRows : min(x, kMaxRows)); };
-        const int64_t zero = part.position + c, i = query_start + t - zero;
-        return {near(part.sinks || span < 0 ? -kMaxRows : i - span), near(i + 1),
-                near(part.sinks ? sink_query_position - zero : kMaxRows)};
+    __device__ Tile from(const KeyPart& part, int64_t t, int64_t c) const {
+        if constexpr (kByRow) {
+            const int n = static_cast<int>(t);
+            const int64_t furthest = part.sinks ? min(sink_query_position, int64_t{INT32_MAX}) : int64_t{INT32_MAX};
+            return {rows.from(n),
+                    static_cast<int>(steps) - 1 - n,
+                    static_cast<int>(part.position + c),
+                    static_cast<int>(furthest),
+                    static_cast<int>(span),
+                    part.sinks};
+        } else {
+            const auto near = [](int64_t x) { return static_cast<int>(x < -kMaxRows ? -kMaxRows : min(x, kMaxRows)); };
+            const int64_t zero = part.position + c, i = query_start + t - zero;
+            return {near(part.sinks || span < 0 ? -kMaxRows : i - span), near(i + 1),
+                    near(part.sinks ? sink_query_position - zero : kMaxRows)};
+        }
     }
 
     /// From where query t stands to column c of `part`: j - i, i being min(i, sink_query_position) for sinks.
     __device__ A distance(const KeyPart& part, int64_t t, int64_t c) const {
-        const int64_t i = query_start + t, stands = part.sinks && sink_query_position < i ? sink_query_position : i;
+        const int64_t i = position(t), stands = part.sinks && sink_query_position < i ? sink_query_position : i;
         return static_cast<A>(part.position + c - stands);
     }
     /// The bias of query t's logit for column c of `part`.

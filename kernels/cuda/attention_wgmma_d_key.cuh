@@ -48,12 +48,13 @@ struct WgmmaKeyGradient {
     }
 };
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow>
 struct WgmmaKeyGradientBlock {
     using Shape = WgmmaKeyGradient<T, kDims>;
     using Tile = typename Shape::Tile;
     using Rows = typename Shape::Rows;
     using Pipeline = typename Shape::Pipeline;
+    using Rules = HeadRules<float, kByRow>;
     static constexpr int kOwn = Shape::kOwn, kOther = Shape::kOther, kTile = kOther * kDims, kTiles = Shape::kTiles;
 
     T *k_tile, *v_tile, *q_tiles, *d_o_tiles;
@@ -94,7 +95,7 @@ struct WgmmaKeyGradientBlock {
     template <class Visit>
     __device__ __forceinline__ void for_each_head(const AttentionOperands<T>& in, const Visit& visit) const {
         for (int64_t h = g * in.group; h < (g + 1) * in.group; ++h) {
-            const HeadRules<float> rules(in.rules, h);
+            const Rules rules(in.rules, b, h);
             const Range seeing = rules.seeing(in.rules.parts[second], c0, count);
             visit(h, rules, seeing.begin, static_cast<int>(seeing.end - seeing.begin), Shape::tiles(seeing));
         }
@@ -112,7 +113,7 @@ struct WgmmaKeyGradientBlock {
         }
         const bool sinks = part.sinks && in.sink_query.data != nullptr;
         unsigned n = 0;
-        for_each_head(in, [&](int64_t h, const HeadRules<float>&, int64_t first, int, int tiles) {
+        for_each_head(in, [&](int64_t h, const Rules&, int64_t first, int, int tiles) {
             int row = static_cast<int>(first);
             for (int tile = 0; tile < tiles; ++tile, ++n, row += kOther) {
                 pipeline.begin(n, 2 * Tile::template kBytes<kOther>);
@@ -128,7 +129,7 @@ struct WgmmaKeyGradientBlock {
     __device__ __forceinline__ void load_values(const AttentionSaved<T>& saved, const AttentionOperands<T>& in) const {
         constexpr int kTurns = (kOther + 31) / 32;
         unsigned n = 0;
-        for_each_head(in, [&](int64_t h, const HeadRules<float>& rules, int64_t first, int seen, int tiles) {
+        for_each_head(in, [&](int64_t h, const Rules& rules, int64_t first, int seen, int tiles) {
             const int64_t row = (b * gridDim.y * in.group + h) * rules.steps + first;
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 float lse[kTurns], delta[kTurns];
@@ -163,10 +164,10 @@ struct WgmmaKeyGradientBlock {
         uint32_t p_weights[1][kTiles / 2][4], d_s_weights[1][kTiles / 2][4];
         simt::ptx::mbarrier_wait(own_full, 0);
         unsigned n = 0;
-        for_each_head(in, [&](int64_t, const HeadRules<float>& rules, int64_t first, int seen, int tiles) {
+        for_each_head(in, [&](int64_t, const Rules& rules, int64_t first, int seen, int tiles) {
             const MmaLogits logits(in, rules);
-            const TileRules of_group = rules.from(part, first, c0 + group_row);
-            const TileRules near = rules.from(part, first, c0 + warp_row);
+            const auto of_group = rules.from(part, first, c0 + group_row);
+            const auto near = rules.from(part, first, c0 + warp_row);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int t0 = tile * kOther;
@@ -232,7 +233,7 @@ struct WgmmaKeyGradientBlock {
     }
 };
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(WgmmaKeyGradient<T, kDims>::kThreads, 1)
     attention_wgmma_d_key_kernel(const __grid_constant__ HeadRows<T> d_k, const __grid_constant__ HeadRows<T> d_v,
                                  const __grid_constant__ WgmmaGradientMaps maps,
@@ -241,7 +242,7 @@ __global__ void __launch_bounds__(WgmmaKeyGradient<T, kDims>::kThreads, 1)
 #if SIMT_SM90A
     using Shape = WgmmaKeyGradient<T, kDims>;
     simt::Smem smem;
-    const WgmmaKeyGradientBlock<T, kDims> block(smem, in);
+    const WgmmaKeyGradientBlock<T, kDims, kByRow> block(smem, in);
     if (threadIdx.x == 0) block.init_barriers();
     __syncthreads();
     const int group = simt::ptx::warpgroup();

@@ -48,7 +48,7 @@ struct WgmmaQueryGradient {
     }
 };
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow>
 struct WgmmaQueryGradientBlock {
     using Shape = WgmmaQueryGradient<T, kDims>;
     using Tile = typename Shape::Tile;
@@ -60,7 +60,7 @@ struct WgmmaQueryGradientBlock {
     Mbarrier *q_full, *d_o_full;
     Pipeline pipeline;
     int64_t t0, h, b;
-    HeadRules<float> rules;
+    HeadRules<float, kByRow> rules;
     int count;
 
     __device__ WgmmaQueryGradientBlock(simt::Smem& smem, const AttentionOperands<T>& in)
@@ -74,7 +74,7 @@ struct WgmmaQueryGradientBlock {
           t0(int64_t{gridDim.x - 1 - blockIdx.x} * kOwn),
           h(blockIdx.y),
           b(blockIdx.z),
-          rules(in.rules, h),
+          rules(in.rules, b, h),
           count(static_cast<int>(min(int64_t{kOwn}, rules.steps - t0))) {}
 
     __device__ T* key_tile(unsigned n) const { return k_tiles + Pipeline::stage(n) * kTile; }
@@ -155,8 +155,8 @@ struct WgmmaQueryGradientBlock {
             }
             if (tiles > 0 && n == 0) simt::ptx::mbarrier_wait(d_o_full, 0);
             const T* q = q_tiles + (q_part * kOwn + group_row) * kDims;
-            const TileRules of_group = rules.from(part, t0 + group_row, sees.begin);
-            const TileRules near = rules.from(part, t0 + warp_row, sees.begin);
+            const auto of_group = rules.from(part, t0 + group_row, sees.begin);
+            const auto near = rules.from(part, t0 + warp_row, sees.begin);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int c0 = tile * kOther;
@@ -222,7 +222,7 @@ struct WgmmaQueryGradientBlock {
     }
 };
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(WgmmaQueryGradient<T, kDims>::kThreads, 1)
     attention_wgmma_d_query_kernel(const __grid_constant__ HeadRows<T> d_q,
                                    const __grid_constant__ HeadRows<T> d_sink_query,
@@ -232,7 +232,7 @@ __global__ void __launch_bounds__(WgmmaQueryGradient<T, kDims>::kThreads, 1)
 #if SIMT_SM90A
     using Shape = WgmmaQueryGradient<T, kDims>;
     simt::Smem smem;
-    const WgmmaQueryGradientBlock<T, kDims> block(smem, in);
+    const WgmmaQueryGradientBlock<T, kDims, kByRow> block(smem, in);
     if (threadIdx.x == 0) block.init_barriers();
     __syncthreads();
     const int group = simt::ptx::warpgroup();

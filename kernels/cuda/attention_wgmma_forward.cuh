@@ -58,7 +58,7 @@ struct WgmmaForwardMaps {
     simt::TensorMap q, sink_query, k, v;
 };
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow>
 struct WgmmaForwardBlock {
     using Shape = WgmmaForward<T, kDims>;
     using Tile = typename Shape::Tile;
@@ -70,7 +70,7 @@ struct WgmmaForwardBlock {
     Mbarrier* q_full;
     Pipeline keys, values;
     int64_t t0, h, b;
-    HeadRules<float> rules;
+    HeadRules<float, kByRow> rules;
     int count;
 
     __device__ WgmmaForwardBlock(simt::Smem& smem, const AttentionOperands<T>& in)
@@ -83,7 +83,7 @@ struct WgmmaForwardBlock {
           t0(int64_t{gridDim.x - 1 - blockIdx.x} * kOwn),
           h(blockIdx.y),
           b(blockIdx.z),
-          rules(in.rules, h),
+          rules(in.rules, b, h),
           count(static_cast<int>(min(int64_t{kOwn}, rules.steps - t0))) {}
 
     __device__ T* key_tile(unsigned n) const { return k_tiles + Pipeline::stage(n) * kTile; }
@@ -161,8 +161,8 @@ struct WgmmaForwardBlock {
             if (tiles == 0) continue;
             if (queries == 0 || in.sink_query.data != nullptr) simt::ptx::mbarrier_wait(q_full + queries++, 0);
             const T* q = q_tiles + ((queries - 1) * kOwn + group_row) * kDims;
-            const TileRules of_group = rules.from(part, t0 + group_row, sees.begin);
-            const TileRules near = rules.from(part, t0 + warp_row, sees.begin);
+            const auto of_group = rules.from(part, t0 + group_row, sees.begin);
+            const auto near = rules.from(part, t0 + warp_row, sees.begin);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int c0 = tile * kOther;
@@ -227,7 +227,7 @@ struct WgmmaForwardBlock {
     }
 };
 
-template <class T, int kDims>
+template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(WgmmaForward<T, kDims>::kThreads, 1)
     attention_wgmma_forward_kernel(const __grid_constant__ HeadRows<T> out, float* lse,
                                    const __grid_constant__ WgmmaForwardMaps maps,
@@ -235,7 +235,7 @@ __global__ void __launch_bounds__(WgmmaForward<T, kDims>::kThreads, 1)
 #if SIMT_SM90A
     using Shape = WgmmaForward<T, kDims>;
     simt::Smem smem;
-    const WgmmaForwardBlock<T, kDims> block(smem, in);
+    const WgmmaForwardBlock<T, kDims, kByRow> block(smem, in);
     if (threadIdx.x == 0) block.init_barriers();
     __syncthreads();
     const int group = simt::ptx::warpgroup();

@@ -20,6 +20,11 @@ void check_attention(const AttentionInputs& in, const AttentionParams& params) {
     if (!params.alibi_slope_H.empty()) expect_dense(params.alibi_slope_H, "alibi_slope", acc, {H});
     const AttentionMask& mask = params.mask;
     if (!mask.span_H.empty()) expect_dense(mask.span_H, "span", Dtype::i32, {H});
+    if (!mask.query_position_BT.empty()) expect_dense(mask.query_position_BT, "query_position", Dtype::i32, {B, T});
+    if (!mask.first_key_BT.empty()) expect_dense(mask.first_key_BT, "first_key", Dtype::i32, {B, T});
+    constexpr int64_t kMaxPositions = int64_t{1} << 30;
+    require(!mask.is_by_row() || (mask.query_start + T <= kMaxPositions && mask.key_start + S <= kMaxPositions),
+            "masks by row are of positions below 2^30");
     require(mask.num_sink_positions >= 0 && mask.query_start >= 0, "negative position");
     require(S <= mask.num_sink_positions || mask.key_start >= mask.num_sink_positions,
             "key_start must not be below num_sink_positions");

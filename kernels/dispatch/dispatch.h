@@ -27,7 +27,9 @@ inline void expect_reachable(const AttentionInputs& in) {
     for (const Tensor* t : {&in.q, &in.k, &in.v, &in.sink_query}) expect_reachable(*t);
 }
 inline void expect_reachable(const AttentionParams& p) {
-    for (const Tensor* t : {&p.sink_logit_H, &p.alibi_slope_H, &p.mask.span_H}) expect_reachable(*t);
+    for (const Tensor* t : {&p.sink_logit_H, &p.alibi_slope_H, &p.mask.span_H, &p.mask.query_position_BT,
+                            &p.mask.first_key_BT})
+        expect_reachable(*t);
 }
 inline void expect_reachable(const AttentionGradients& d) {
     for (const Tensor* t : {&d.d_q, &d.d_k, &d.d_v, &d.d_sink_query, &d.d_sink_logit_H}) expect_reachable(*t);

@@ -100,7 +100,7 @@ TEST_CASE("cli: a vocabulary that does not match is refused everywhere") {
     succeed("export " + run.file("run") + " " + run.file("hf"));
     refuse("eval streaming " + run.file("hf") + " --cache 16 --tokenizer " + run.file("large.json") + " --text " +
                run.file("text.txt"),
-           {"token id", "below 384", "tokenizer"});
+           {"large.json has 500 tokens", "vocabulary of 384", "--tokenizer"});
     CHECK_FALSE(std::filesystem::exists(run.file("new")));
 }
 

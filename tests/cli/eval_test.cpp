@@ -112,6 +112,26 @@ TEST_CASE("cli: each policy keeps what its name says") {
     CHECK(cells("--cache 8") == Cells{"window 0 8", "sink 1 8", "sink 2 8", "sink 4 8"});
 }
 
+TEST_CASE("cli: the first tokens may be line breaks") {
+    const TinyRun run;
+    succeed(run.train("run"));
+    const auto losses = [&](const std::string& text, const std::string& more) {
+        const std::string json = run.file("streaming.json");
+        succeed(fmt::format("eval streaming {} --text {} --max-tokens 40 --policy dense --json {} {}", run.file("run"),
+                            text, json, more));
+        const auto cell = run.json("streaming.json")["results"][0];
+        CHECK(cell["tokens"] == 39);
+        return cell["loss"].get<double>();
+    };
+    const std::string text = run.file("text.txt"), lines = run.file("lines.txt");
+    write_file(lines, std::string(400, '\n'));
+    const double plain = losses(text, "");
+    CHECK(losses(text, "--newline-start 0") == plain);
+    CHECK(losses(text, "--newline-start 4") != plain);
+    // With nothing left of the text, all texts are the same.
+    CHECK(losses(text, "--newline-start 100") == losses(lines, "--newline-start 100"));
+}
+
 TEST_CASE("cli: a table tells models of one name apart") {
     const TinyRun run;
     succeed(run.train("a/run", "--set train.steps=1"));

@@ -240,6 +240,31 @@ TEST_CASE("sampler: windows in the order of the text") {
     CHECK(test::message_of([&] { SequentialSampler(store, 101); }).find("101 tokens") != std::string::npos);
 }
 
+TEST_CASE("sampler: where each token's document begins") {
+    const test::TemporaryFolder folder;
+    const std::vector<int64_t> lengths = random_lengths(5, 300, 40);
+    const TokenStore store(make_store(folder, lengths));
+    const auto offsets = store.document_offsets();
+    constexpr int64_t kLength = 31;
+    std::vector<int32_t> window(kLength + 1), starts(kLength + 1), expected(kLength + 1);
+    const auto check = [&](const auto& sampler, int64_t samples) {
+        for (int64_t s = 0; s < samples; ++s) {
+            sampler.sample(s, window.data(), starts.data());
+            expected[0] = 0;
+            for (size_t i = 1; i < window.size(); ++i) {  // a token's id is its place in the store
+                const bool begins = std::find(offsets.begin(), offsets.end(), window[i]) != offsets.end();
+                expected[i] = begins ? static_cast<int32_t>(i) : expected[i - 1];
+            }
+            INFO(s);
+            CHECK(starts == expected);
+        }
+    };
+    const Sampler shuffled(store, order_for(store, kLength, 1, 100));
+    check(shuffled, shuffled.size());
+    const SequentialSampler sequential(store, kLength);
+    check(sequential, sequential.size());
+}
+
 TEST_CASE("sampler: too little text") {
     const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, std::vector<int64_t>(1000, 1)));

@@ -98,6 +98,9 @@ TEST_CASE("tokenizer.model: documents in pieces have the ids of the whole, with 
     write_file(folder.file("a.txt"), "\xEF\xBB\xBF" + text);
     write_file(folder.file("b.txt"), " a b");
     const Tokenizer tokenizer = tokenizer_of(good_model());
+    CHECK(tokenizer.last_safe_cut("abc a") == 3);
+    CHECK(tokenizer.last_safe_cut("abc a</s> b") == 3);  // behind a token Prepend works anew
+    CHECK(tokenizer.last_safe_cut("abc\u2581 b") == 0);
     PrepareOptions options;
     options.inputs = {folder.file("a.txt"), folder.file("b.txt")};
     options.output = folder.file("out.h5");

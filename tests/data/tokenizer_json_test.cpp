@@ -80,9 +80,12 @@ TEST_CASE("tokenizer.json: a Sequence of one stage is that stage, and of none is
     for (int depth = 0; depth < 3; ++depth) nested = {{"type", "Sequence"}, {"normalizers", Json::array({nested})}};
     json["normalizer"] = nested;
     CHECK(hash(json) == hash(before));
-    for (int depth = 0; depth < 10000; ++depth) nested = {{"type", "Sequence"}, {"normalizers", Json::array({nested})}};
-    json["normalizer"] = std::move(nested);
-    CHECK(message_for(json).find("too deep") != std::string::npos);
+    std::string deep = "{\"type\": \"NFC\"}";
+    for (int depth = 0; depth < 10000; ++depth) deep = "{\"type\": \"Sequence\", \"normalizers\": [" + deep + "]}";
+    json["normalizer"] = "DEEP";
+    std::string text = json.dump();
+    text.replace(text.find("\"DEEP\""), 6, deep);
+    CHECK(test::message_of([&] { parse_tokenizer_json(text, "t.json"); }).find("too deep") != std::string::npos);
     check_refused("/normalizer", {{"type", "Sequence"}, {"normalizers", Json::array({{{"type", "NFKC"}}})}},
                   "normalizer.normalizers[0].type");
     check_refused("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", Json::array()}}, "decoder");
@@ -133,8 +136,9 @@ TEST_CASE("tokenizer.json: settings that would make other tokens are refused by 
     check_refused("/added_tokens/0/lstrip", 1, "added_tokens[0].lstrip");
     Json json = fixture();
     json["normalizer"] = {{"type", "NFKC"}};
-    CHECK(message_for(json) == "t.json: field \"normalizer.type\" is \"NFKC\", which is not supported; Ballast has NFC, Prepend, "
-                               "Replace, BertNormalizer, Sequence");
+    CHECK(message_for(json) ==
+          "t.json: field \"normalizer.type\" is \"NFKC\", which is not supported; Ballast has NFC, Prepend, "
+          "Replace, BertNormalizer, Sequence");
 }
 
 TEST_CASE("tokenizer.json: steps that lie are refused by name") {
@@ -157,14 +161,16 @@ TEST_CASE("tokenizer.json: steps that lie are refused by name") {
     const std::string inside = "pre_tokenizer.pretokenizers[1].pattern";
     check_refused("/pre_tokenizer", split(Json::object()), inside.c_str());
     check_refused("/pre_tokenizer", split({{"Regex", 7}}), (inside + ".Regex").c_str());
-    for (const char* pattern : {"a*", "(a", "[a", "\\d+", "\\p{Lu}", "[[:alpha:]]", "a{2}+", "^a", "(?<n>a)", "\\", "\\x{", "x{,3}"})
+    for (const char* pattern :
+         {"a*", "(a", "[a", "\\d+", "\\p{Lu}", "[[:alpha:]]", "a{2}+", "^a", "(?<n>a)", "\\", "\\x{", "x{,3}"})
         check_refused("/pre_tokenizer", split({{"Regex", pattern}}), (inside + ".Regex").c_str());
     check_refused("/normalizer", step("Replace", {{"pattern", {{"Regex", "a"}}}, {"content", "b"}}),
                   "normalizer.pattern.Regex");
     check_refused("/normalizer", step("Replace", {{"pattern", {{"String", ""}}}, {"content", "b"}}),
                   "normalizer.pattern.String");
     const auto decoders = [&](const char* first, const char* second, Json fields) {
-        return Json{{"type", "Sequence"}, {"decoders", Json::array({step(first, Json::object()), step(second, fields)})}};
+        return Json{{"type", "Sequence"},
+                    {"decoders", Json::array({step(first, Json::object()), step(second, fields)})}};
     };
     check_refused("/decoder", decoders("ByteLevel", "Strip", {{"content", "ab"}}), "decoder.decoders[1].content");
     check_refused("/decoder", decoders("ByteLevel", "Strip", {{"stop", 1}}), "decoder.decoders[1].stop");
@@ -175,23 +181,58 @@ TEST_CASE("tokenizer.json: templates that name what is not there are refused by 
     const auto special = [](const char* id) { return Json{{"SpecialToken", {{"id", id}, {"type_id", 0}}}}; };
     const auto text = [](const char* id) { return Json{{"Sequence", {{"id", id}, {"type_id", 0}}}}; };
     const auto processor = [&](Json single, Json ids) {
-        return Json{{"type", "TemplateProcessing"}, {"single", single}, {"pair", Json::array()},
+        return Json{{"type", "TemplateProcessing"},
+                    {"single", single},
+                    {"pair", Json::array()},
                     {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", ids}, {"tokens", {"<s>"}}}}}}};
     };
     const Json fine = Json::array({special("<s>"), text("A")}), good_ids = Json::array({0});
     Json json = fixture();
     json["post_processor"] = processor(fine, good_ids);
-    CHECK(Tokenizer(parse_tokenizer_json(json.dump(), "t.json")).encode("a", InvalidUtf8::error, {.add_special = true}).size() == 2);
+    CHECK(Tokenizer(parse_tokenizer_json(json.dump(), "t.json"))
+              .encode("a", InvalidUtf8::error, {.add_special = true})
+              .size() == 2);
+    json["post_processor"] = processor(Json::array({special("<s>"), text("A"), special("<s>")}), good_ids);
+    const Tokenizer both(parse_tokenizer_json(json.dump(), "t.json"));
+    const std::vector<uint32_t> plain = both.encode("a");
+    CHECK(both.encode("a", InvalidUtf8::error, {.add_special = true}) == std::vector<uint32_t>{0, plain.at(0), 0});
     check_refused("/post_processor", processor(Json::array({special("</s>"), text("A")}), good_ids),
                   "post_processor.single[0].SpecialToken.id");
     check_refused("/post_processor", processor(Json::array({special("<s>")}), good_ids), "post_processor.single");
     check_refused("/post_processor", processor(Json::array({text("A"), text("A")}), good_ids), "post_processor.single");
     check_refused("/post_processor", processor(Json::array({text("B")}), good_ids), "post_processor.single");
-    check_refused("/post_processor", processor(Json::array({text("C")}), good_ids), "post_processor.single[0].Sequence.id");
+    check_refused("/post_processor", processor(Json::array({text("C")}), good_ids),
+                  "post_processor.single[0].Sequence.id");
     check_refused("/post_processor", processor(Json::array({7}), good_ids), "post_processor.single[0]");
     check_refused("/post_processor", processor(fine, Json::array({900000})), "post_processor");
     check_refused("/post_processor", processor(fine, Json::array({-1})), "post_processor.special_tokens.<s>.ids");
     check_refused("/post_processor", processor(fine, "0"), "post_processor.special_tokens.<s>.ids");
+}
+
+TEST_CASE("tokenizer.json: steps are written as they were read") {
+    Json json = fixture();
+    json["normalizer"] = Json::parse(R"({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "_"},
+        {"type": "Replace", "pattern": {"String": "x"}, "content": "y"}, {"type": "NFC"}, {"type": "BertNormalizer",
+         "clean_text": false, "handle_chinese_chars": true, "strip_accents": null, "lowercase": false}]})");
+    json["pre_tokenizer"] = Json::parse(R"({"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"String": "q"}, "behavior": "MergedWithNext", "invert": true},
+        {"type": "Split", "pattern": {"Regex": "\\s+"}, "behavior": "Isolated", "invert": false},
+        {"type": "Digits", "individual_digits": true}, {"type": "Punctuation", "behavior": "Contiguous"},
+        {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": false}, {"type": "BertPreTokenizer"},
+        {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": false}]})");
+    json["post_processor"] = Json::parse(R"({"type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "E", "type_id": 2}}],
+        "pair": [{"Sequence": {"id": "B", "type_id": 1}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "special_tokens": {"E": {"id": "E", "ids": [0], "tokens": ["<|endoftext|>"]}}})");
+    json["decoder"] = Json::parse(R"({"type": "Sequence", "decoders": [{"type": "Metaspace", "replacement": "_",
+        "prepend_scheme": "never", "split": true}, {"type": "WordPiece", "prefix": "##", "cleanup": false}, {"type": "ByteFallback"},
+        {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": false}, {"type": "Fuse"},
+        {"type": "Strip", "content": "_", "start": 2, "stop": 0}]})");
+    json["added_tokens"][0]["lstrip"] = json["added_tokens"][0]["single_word"] = true;
+    json["added_tokens"][1]["rstrip"] = true;
+    const Json written = Json::parse(to_tokenizer_json(parse_tokenizer_json(json.dump(), "t.json")));
+    for (const char* stage : {"normalizer", "pre_tokenizer", "post_processor", "decoder", "added_tokens"})
+        CHECK(written.at(stage) == json.at(stage));
 }
 
 TEST_CASE("tokenizer.json: the base for every text, bytes or an unknown token, must be there") {
@@ -228,6 +269,9 @@ TEST_CASE("tokenizer.json: contradictions are refused by name") {
     Json json = fixture();
     json["model"]["vocab"].erase("a");
     CHECK(message_for(json).find("has no token for byte 0x61") != std::string::npos);
+    json = fixture();
+    json["model"]["vocab"].erase("\u0104");  // byte 0x04
+    CHECK(message_for(json).empty());
     json = fixture();
     json["added_tokens"].push_back(json["added_tokens"].back());
     CHECK(message_for(json).find("repeats an earlier added token") != std::string::npos);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "data/byte_level.h"
 #include "data/foreign_pattern.h"
 #include "data/piece_splitter.h"
 #include "data/tokenizer.h"
@@ -165,6 +166,26 @@ TEST_CASE("steps: characters without a token are bytes, or unknown, one by one o
     for (uint32_t byte = 0; byte < 256; ++byte)
         spec.vocabulary.emplace_back(fmt::format("<0x{:02X}>", byte), 100 + byte);
     CHECK(ids_of(spec, "a\u00E9b") == Ids{1, 100 + 0xC3, 100 + 0xA9, 2});
+}
+
+TEST_CASE("steps: bytes without a token vanish, or are unknown") {
+    TokenizerSpec spec;
+    for (uint32_t byte = 0; byte < 256; ++byte)
+        if (byte != 4 && byte != 6)
+            spec.vocabulary.emplace_back(to_byte_level(std::string(1, static_cast<char>(byte))), byte);
+    spec.vocabulary.emplace_back("ab", 300);
+    spec.merges = {{'a', 'b', 300}};
+    const std::string text =
+        "a\x04\x06"
+        "b\x06";
+    CHECK(ids_of(spec, text) == Ids{'a', 'b'});  // two words: no letters
+    CHECK(ids_of(spec, "\x04\x04") == Ids{});
+    spec.pre_tokenizers = {ByteLevelStep{false, false}};
+    CHECK(ids_of(spec, text) == Ids{300});
+    spec.unk_token = "!";
+    CHECK(ids_of(spec, text) == Ids{'a', '!', '!', 'b', '!'});
+    spec.fuse_unk = true;
+    CHECK(ids_of(spec, text) == Ids{'a', '!', 'b', '!'});
 }
 
 TEST_CASE("steps: ignore_merges takes a word of the vocabulary whole, but no added token") {

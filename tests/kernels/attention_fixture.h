@@ -67,6 +67,8 @@ class AttentionRun {
         }
         if (!x.alibi.empty()) alibi_.emplace(acc_, std::vector<int64_t>{x.H}, x.alibi);
         if (!x.span.empty()) span_.emplace(std::vector<int64_t>{x.H}, x.span);
+        if (!x.query_position.empty()) query_position.emplace(std::vector<int64_t>{x.B, x.T}, x.query_position);
+        if (!x.first_key.empty()) first_key.emplace(std::vector<int64_t>{x.B, x.T}, x.first_key);
     }
 
     ops::AttentionInputs inputs() const { return {q, k, v, optional(sink_query)}; }
@@ -76,7 +78,8 @@ class AttentionRun {
         p.normaliser = case_.normaliser;
         p.sink_logit_H = optional(sink_logit);
         p.alibi_slope_H = optional(alibi_);
-        p.mask = {case_.sinks, case_.query_start, case_.key_start, optional(span_)};
+        p.mask = {case_.sinks,     case_.query_start,        case_.key_start,
+                  optional(span_), optional(query_position), optional(first_key)};
         p.sink_query_position = case_.sink_query_position;
         return p;
     }
@@ -99,7 +102,7 @@ class AttentionRun {
 
   public:
     TestTensor q, k, v, d_out, out, lse, d_q, d_k, d_v, weights, logits;
-    std::optional<TestTensor> sink_query, d_sink_query, sink_logit, d_sink_logit;
+    std::optional<TestTensor> sink_query, d_sink_query, sink_logit, d_sink_logit, query_position, first_key;
 };
 
 /// Every combination of normaliser, mask, bias and grouping on shapes [B,T,H,D] of `shape`.
@@ -131,7 +134,8 @@ inline std::string describe(const AttentionCase& x) {
     std::ostringstream text;
     text << "B " << x.B << " T " << x.T << " S " << x.S << " H " << x.H << " G " << x.G << " D " << x.D << " normaliser "
          << static_cast<int>(x.normaliser) << " sinks " << x.sinks << " key_start " << x.key_start << " query_start "
-         << x.query_start << " spans " << x.span.size() << " alibi " << x.alibi.size() << " sink query " << x.has_sink_query;
+         << x.query_start << " spans " << x.span.size() << " alibi " << x.alibi.size() << " sink query " << x.has_sink_query
+         << " rows " << !x.query_position.empty() << !x.first_key.empty();
     return text.str();
 }
 

@@ -1,64 +1,7 @@
-#include "tests/kernels/attention_fixture.h"
+#include "tests/kernels/attention_check.h"
 
 using namespace ballast;
 using namespace ballast::test;
-
-namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-/// Everything a run gave against the oracle; narrow types may be off by twice what a naive computation in them is.
-void check_run(const AttentionRun& run, Dtype dtype, double spread,
-               const AttentionResult& expected, const std::optional<AttentionResult>& naive) {
-    // Logits of size ~spread² carry the rounding of float; lse and gradients inherit it.
-    const double f32 = 1e-5 * std::max(1.0, spread * spread);
-    const auto check = [&](const char* name, const TestTensor& tensor, Values AttentionResult::*member) {
-        if (naive)
-            check_error(name, tensor, expected.*member, 2 * error((*naive).*member, expected.*member) + 1e-6);
-        else
-            check_close(name, tensor, expected.*member, f32);
-    };
-    check("out", run.out, &AttentionResult::out);
-    check("lse", run.lse, &AttentionResult::lse);
-    check("weights", run.weights, &AttentionResult::weights);
-    // Those of narrow inputs are as exact: only they were rounded. Hidden ones are -inf, in the same places.
-    Values logits = run.logits.get(), expected_logits = expected.logits;
-    for (size_t i = 0; i < logits.size(); ++i)
-        if (logits[i] == -kInfinity && expected_logits[i] == -kInfinity) logits[i] = expected_logits[i] = 0;
-    const double wrong = error(logits, expected_logits);
-    INFO("logits: error " << wrong);
-    if (!(wrong <= (dtype == Dtype::f64 ? 1e-12 : f32))) FAIL();
-    check("d_q", run.d_q, &AttentionResult::d_q);
-    check("d_k", run.d_k, &AttentionResult::d_k);
-    check("d_v", run.d_v, &AttentionResult::d_v);
-    if (run.d_sink_query) check("d_sink_query", *run.d_sink_query, &AttentionResult::d_sink_query);
-    if (run.d_sink_logit) {
-        Values sum = expected.d_sink_logit;
-        for (double& value : sum) value += 1.0;  // it accumulates
-        check_close("d_sink_logit", *run.d_sink_logit, sum, is_narrow(dtype) ? 1e-2 : 1e-5);
-    }
-}
-
-/// Forward, weights and backward of one case against the oracle, in one dtype.
-void check_case(AttentionCase x, Dtype dtype, double spread = 1.0, double scale = 1.0) {
-    fill(x, dtype, spread);
-    x.scale *= scale;
-    const AttentionResult expected = reference_attention(x);
-    std::optional<AttentionResult> naive;
-    if (is_narrow(dtype)) naive = reference_attention(x, dtype);
-    for (AttentionKernels kernels : kernels_for(x, dtype)) {
-        INFO(describe(x) << " on " << name_of(kernels));
-        Context context(test_device(), 2);
-        context.set_attention_kernels(kernels);
-        AttentionRun run(x, dtype);
-        run.forward(context);
-        run.measure(context);
-        run.backward(context);
-        check_run(run, dtype, spread, expected, naive);
-    }
-}
-
-}  // namespace
 
 TEST_CASE("attention: every normaliser, mask, bias and grouping against the oracle") {
     AttentionCase shape{.B = 2, .T = 63, .S = 63, .D = 8};

@@ -13,15 +13,22 @@ struct AttentionCase {
     Values sink_logit = {};          // [H]
     Values alibi = {};               // [H] or none
     std::vector<int32_t> span = {};  // [H] or none
+    std::vector<int32_t> query_position = {}, first_key = {};  // [B,T] or none
     int64_t sinks = 0, query_start = 0, key_start = 0, sink_query_position = INT64_MAX;
     bool has_sink_query = false;
     Values q = {}, k = {}, v = {}, sink_query = {}, d_out = {};
 
     int64_t key_position(int64_t c) const { return c < sinks ? c : key_start + (c - sinks); }
-    bool visible(int64_t h, int64_t t, int64_t c) const {
-        const int64_t i = query_start + t, j = key_position(c);
+    int64_t position(int64_t b, int64_t t) const {
+        return query_position.empty() ? query_start + t : query_position[static_cast<size_t>(b * T + t)];
+    }
+    int64_t first(int64_t b, int64_t t) const {
+        return first_key.empty() ? 0 : first_key[static_cast<size_t>(b * T + t)];
+    }
+    bool visible(int64_t b, int64_t h, int64_t t, int64_t c) const {
+        const int64_t i = position(b, t), j = key_position(c);
         const int64_t limit = span.empty() ? -1 : span[static_cast<size_t>(h)];
-        return j <= i && (j < sinks || limit < 0 || i - j <= limit);
+        return j <= i && first(b, t) <= i && (j < sinks || (j >= first(b, t) && (limit < 0 || i - j <= limit)));
     }
     double z(int64_t h) const {
         return sink_logit_value<double>(normaliser, sink_logit.data(), static_cast<int>(h));
@@ -38,7 +45,7 @@ struct AttentionCase {
         for (int64_t d = 0; d < D; ++d) sum += query[q_at(b, t, h, d)] * k[k_at(b, c, h, d)];
         sum *= scale;
         if (alibi.empty()) return sum;
-        const int64_t i = query_start + t, j = key_position(c);
+        const int64_t i = position(b, t), j = key_position(c);
         return sum - alibi[static_cast<size_t>(h)] * static_cast<double>((j < sinks ? std::min(i, sink_query_position) : i) - j);
     }
 };
@@ -66,7 +73,7 @@ inline AttentionResult reference_attention(const AttentionCase& x, Dtype precisi
                 const double z = x.z(h);
                 double maximum = z;
                 for (int64_t c = 0; c < x.S; ++c) {
-                    if (!x.visible(h, t, c)) continue;
+                    if (!x.visible(b, h, t, c)) continue;
                     const double logit = low(x.logit(b, h, t, c));
                     r.logits[static_cast<size_t>(((b * x.H + h) * x.T + t) * x.S + c)] = logit;
                     maximum = std::max(maximum, p[static_cast<size_t>(c)] = logit);
@@ -74,13 +81,13 @@ inline AttentionResult reference_attention(const AttentionCase& x, Dtype precisi
                 const bool nothing = std::isinf(maximum);
                 double total = nothing ? 0 : std::exp(z - maximum);
                 for (int64_t c = 0; c < x.S; ++c)
-                    if (x.visible(h, t, c)) total += std::exp(p[static_cast<size_t>(c)] - maximum);
+                    if (x.visible(b, h, t, c)) total += std::exp(p[static_cast<size_t>(c)] - maximum);
                 const double lse = nothing ? z : maximum + std::log(total);
                 const int64_t row = (b * x.H + h) * x.T + t;
                 r.lse[static_cast<size_t>(row)] = lse;
                 for (int64_t c = 0; c < x.S; ++c) {
                     auto& weight = p[static_cast<size_t>(c)];
-                    weight = x.visible(h, t, c) ? low(std::exp(weight - lse)) : 0;
+                    weight = x.visible(b, h, t, c) ? low(std::exp(weight - lse)) : 0;
                     r.weights[static_cast<size_t>(row * x.S + c)] = weight;
                     for (int64_t d = 0; d < x.D; ++d) r.out[x.q_at(b, t, h, d)] += weight * x.v[x.k_at(b, c, h, d)];
                 }

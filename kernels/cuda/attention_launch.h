@@ -1,0 +1,21 @@
+// Attention on mma.sync and, for wider types, on the plain multipliers. kByRow: the mask is (AttentionMask::is_by_row);
+// a call without such rows runs kernels that know nothing of them.
+#pragma once
+
+#include "kernels/cuda/ops.h"
+
+namespace ballast::cuda {
+
+inline bool has_queries(const AttentionInputs& in) { return in.q.dim(0) > 0 && in.q.dim(1) > 0 && in.q.dim(2) > 0; }
+
+/// There are queries.
+template <bool kByRow>
+void launch_attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                              const AttentionParams& params);
+/// `delta` as attention_delta_kernel leaves it; d_sink_logit is not touched.
+template <bool kByRow>
+void launch_attention_backward(Context& context, const AttentionGradients& gradients, const Tensor& d_out,
+                               const Tensor& lse, const void* delta, const AttentionInputs& in,
+                               const AttentionParams& params);
+
+}  // namespace ballast::cuda
