@@ -192,7 +192,7 @@ tests_of() {   # ROOM: every test that runs on a device, on this one
   local program=$1 those="" each=40
   case "$1" in
     kernels) export BALLAST_TEST_ATTENTION=mma ;;
-    attention) program=kernels those='attention: *'; export BALLAST_TEST_ATTENTION=wgmma ;;
+    attention) program=kernels those='attention*'; export BALLAST_TEST_ATTENTION=wgmma ;;
   esac
   if [ "$smoke" = 1 ]; then
     each=6

@@ -116,9 +116,19 @@ TEST_CASE("tokenizer.json: holes are filled so that the package's own numbering 
     CHECK(to_tokenizer_json(parse_tokenizer_json(once, "t.json")) == once);
 }
 
+TEST_CASE("tokenizer.json: how batches are cut and filled up is passed over") {
+    Json json = fixture();
+    json["truncation"] = {{"max_length", 2}, {"strategy", "LongestFirst"}, {"stride", 0}, {"direction", "Right"}};
+    json["padding"] = {{"strategy", {{"Fixed", 8}}}, {"pad_id", 0}, {"pad_token", "[PAD]"}};
+    const Tokenizer plain(parse_tokenizer_json(fixture().dump(), "t.json")),
+        batched(parse_tokenizer_json(json.dump(), "t.json"));
+    const std::string text = "Pathless woods and lonely shores, all of them.";
+    CHECK(plain.encode(text).size() > 8);
+    CHECK(batched.encode(text) == plain.encode(text));
+    CHECK(batched.hash() == plain.hash());
+}
+
 TEST_CASE("tokenizer.json: settings that would make other tokens are refused by name") {
-    check_refused("/truncation", {{"max_length", 8}}, "truncation");
-    check_refused("/padding", {{"strategy", "BatchLongest"}}, "padding");
     check_refused("/normalizer", {{"type", "NFKC"}}, "normalizer.type");
     check_refused("/normalizer", "NFC", "normalizer");
     check_refused("/pre_tokenizer", nullptr, "decoder");
