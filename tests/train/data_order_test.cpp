@@ -55,7 +55,8 @@ void forget_data_order(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("resumed with another batch, a run goes on at the first sample it has not read") {
+// What is read does not depend on the device, so these stay on the CPU.
+TEST_CASE("resumed with another batch, a run goes on at the first sample it has not read", "[cpu]") {
     RunFixture f;
     f.config.optimizer.learning_rate = f.config.optimizer.min_learning_rate = 0;  // a loss tells the samples only
     f.config.validation.every = 0;
@@ -89,7 +90,7 @@ TEST_CASE("resumed with another batch, a run goes on at the first sample it has 
     CHECK(read_file(directory.file("config.toml")) == to_toml(newest(f, "changed").config));
 }
 
-TEST_CASE("resumed with another number of steps, a run keeps its order while it lasts") {
+TEST_CASE("resumed with another number of steps, a run keeps its order while it lasts", "[cpu]") {
     RunFixture f;
     f.config.validation.every = 0;
     begin(f, "a");
@@ -110,7 +111,7 @@ TEST_CASE("resumed with another number of steps, a run keeps its order while it 
                ContainsSubstring("past the last of train.steps = 5"));
 }
 
-TEST_CASE("resumed with another order, a run is refused, or begins it when that is allowed") {
+TEST_CASE("resumed with another order, a run is refused, or begins it when that is allowed", "[cpu]") {
     RunFixture f;
     f.config.validation.every = 0;
     begin(f, "a");
@@ -137,7 +138,7 @@ TEST_CASE("resumed with another order, a run is refused, or begins it when that 
     CHECK(f.run("a", StartMode::resume) == RunStatus::finished);  // the new order is the run's own now
 }
 
-TEST_CASE("a corpus replaced under its name is noticed, one prepared again is the same") {
+TEST_CASE("a corpus replaced under its name is noticed, one prepared again is the same", "[cpu]") {
     RunFixture f;
     begin(f, "a");
     begin(f, "b");
@@ -160,7 +161,7 @@ TEST_CASE("a corpus replaced under its name is noticed, one prepared again is th
     CHECK(newest(f, "b").data_order.first_sample(11) == 0);
 }
 
-TEST_CASE("checkpoints from before the data order was kept are resumed") {
+TEST_CASE("checkpoints from before the data order was kept are resumed", "[cpu]") {
     RunFixture f;
     f.run("whole", StartMode::fresh);
     begin(f, "old");
@@ -171,7 +172,7 @@ TEST_CASE("checkpoints from before the data order was kept are resumed") {
     CHECK(newest(f, "old").data_order.to_json() == newest(f, "whole").data_order.to_json());
 }
 
-TEST_CASE("a damaged data order is the user's to hear of") {
+TEST_CASE("a damaged data order is the user's to hear of", "[cpu]") {
     const RunFixture f;
     const train::RunData data = train::RunData::open(f.config.data);
     const std::string good = DataOrder(f.config, data.train).to_json();
