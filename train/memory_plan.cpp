@@ -44,8 +44,10 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
         Pass::activation_bytes(config.model, dtype, PassKind::forward_backward, batch, length, config.train.recompute);
     plan.scratch = Pass::scratch_bytes(context, config.model, dtype, PassKind::forward_backward, batch, length);
     plan.tokens = TrainStep::bytes(config);
-    if (!config.data.validation.empty())
+    if (!config.data.validation.empty()) {
         plan.validation = Pass::activation_bytes(config.model, dtype, PassKind::forward, batch, length);
+        if (config.data.document_mask) plan.validation += static_cast<size_t>(batch * length) * sizeof(int32_t);
+    }
     if (config.sample.every > 0) {
         plan.sampling = infer::Generator::bytes(config.model, dtype);
         plan.scratch = std::max(plan.scratch, infer::Generator::scratch_bytes(context, config.model, dtype));
