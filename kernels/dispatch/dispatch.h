@@ -42,6 +42,9 @@ inline void expect_reachable(std::span<const NormGradient> norms) {
     for (const NormGradient& norm : norms)
         for (const Tensor* t : {&norm.d_out_NC, &norm.weight_C, &norm.d_weight_C, &norm.d_bias_C}) expect_reachable(*t);
 }
+inline void expect_reachable(const LinearWeight& w) {
+    for (const Tensor* t : {&w.weight, &w.bias}) expect_reachable(*t);
+}
 inline void expect_reachable(const Positions& positions) { expect_reachable(positions.rows); }
 template <class NoTensor>
 void expect_reachable(const NoTensor&) {}
