@@ -58,8 +58,8 @@ void attention_backward(Context& context, const AttentionGradients& gradients, c
     require(gradients.d_sink_query.empty() == in.sink_query.empty(), "d_sink_query comes exactly with sink_query");
     if (!in.sink_query.empty()) expect_rows(gradients.d_sink_query, "d_sink_query", x, {B, T, H, D});
     const bool learned = has_learned_sink_logit(params.normaliser);
-    require(gradients.d_sink_logit_H.empty() == !learned, "d_sink_logit comes exactly with a learned sink logit");
-    if (learned) expect_dense(gradients.d_sink_logit_H, "d_sink_logit", accumulation_dtype(x), {H});
+    require(gradients.d_sink_logit_H.empty() || learned, "d_sink_logit without a learned sink logit");
+    if (!gradients.d_sink_logit_H.empty()) expect_dense(gradients.d_sink_logit_H, "d_sink_logit", accumulation_dtype(x), {H});
     run<cpu::attention_backward, cuda::attention_backward>(context, gradients, d_out, out, lse, in, params);
 }
 
