@@ -81,4 +81,27 @@ void attention_logits(Context& context, const Tensor& logits, const AttentionInp
     run<cpu::attention_logits, cuda::attention_logits>(context, logits, in, params);
 }
 
+void attention_influence(Context& context, const Influence& influence, int64_t block, const Tensor& d_out,
+                         const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                         const AttentionParams& params) {
+    check_attention(in, params, lse);
+    const Dtype x = in.q.dtype;
+    const int64_t B = in.q.dim(0), T = in.q.dim(1), H = in.q.dim(2), D = in.q.dim(3), S = in.k.dim(1);
+    expect_rows(out, "out", x, {B, T, H, D});
+    expect_rows(d_out, "d_out", x, {B, T, H, D});
+    require(block >= 1, "influence is summed over blocks of at least one row");
+    for (const Tensor* sums : {&influence.absolute_BHIJ, &influence.signed_sum_BHIJ})
+        if (!sums->empty())
+            expect_dense(*sums, "influence", accumulation_dtype(x),
+                         {B, H, (T + block - 1) / block, (S + block - 1) / block});
+    run<cpu::attention_influence, cuda::attention_influence>(context, influence, block, d_out, out, lse, in, params);
+}
+
+void attention_key_mass(Context& context, const Tensor& mass, const Tensor& lse, const AttentionInputs& in,
+                        const AttentionParams& params) {
+    check_attention(in, params, lse);
+    expect_dense(mass, "mass", accumulation_dtype(in.q.dtype), {in.q.dim(0), in.q.dim(2), in.k.dim(1)});
+    run<cpu::attention_key_mass, cuda::attention_key_mass>(context, mass, lse, in, params);
+}
+
 }  // namespace ballast::ops
