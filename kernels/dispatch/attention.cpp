@@ -3,8 +3,6 @@
 namespace ballast::ops {
 namespace {
 
-constexpr int64_t kMaxHeadDim = 256;
-
 void check_attention(const AttentionInputs& in, const AttentionParams& params) {
     expect_compute(in.q.dtype);
     require(in.q.rank == 4 && in.k.rank == 4, "attention works on [B,T,H,D] and [B,S,G,D]");
@@ -16,10 +14,8 @@ void check_attention(const AttentionInputs& in, const AttentionParams& params) {
     expect_rows(in.k, "k", x, {B, S, G, D});
     expect_rows(in.v, "v", x, {B, S, G, D});
     if (!in.sink_query.empty()) expect_rows(in.sink_query, "sink_query", x, {B, T, H, D});
-    if (has_learned_sink_logit(params.normaliser)) expect_dense(params.sink_logit_H, "sink_logit", acc, {H});
-    if (!params.alibi_slope_H.empty()) expect_dense(params.alibi_slope_H, "alibi_slope", acc, {H});
+    check_heads(params, acc, H);
     const AttentionMask& mask = params.mask;
-    if (!mask.span_H.empty()) expect_dense(mask.span_H, "span", Dtype::i32, {H});
     if (!mask.query_position_BT.empty()) expect_dense(mask.query_position_BT, "query_position", Dtype::i32, {B, T});
     if (!mask.first_key_BT.empty()) expect_dense(mask.first_key_BT, "first_key", Dtype::i32, {B, T});
     constexpr int64_t kMaxPositions = int64_t{1} << 30;
