@@ -66,6 +66,12 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("recompute", train.recompute, kRecomputeNames,
             "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter of a "
             "layer's for an eighth more work, full all but its input for a sixth");
+    v.field("reduction_lanes", train.reduction_lanes,
+            "gradients are added up in so many lanes, and these in a fixed tree: the same bits for any number of ranks up to "
+            "that; 1: one lane a rank",
+            {.min = 1, .max = 4096});
+    v.field("zero", train.zero, "1: each rank keeps its share of AdamW's moments; same bits (ZeRO stage 1)",
+            {.min = 0, .max = 1});
     v.field("cuda_graph", train.cuda_graph, "on a GPU, launch an update as one graph; same bits without, slower");
     v.field("threads", train.threads, "0: every core available", {.min = 0, .max = 4096});
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
@@ -163,7 +169,7 @@ int64_t RunConfig::samples_per_pass() const {
     constexpr int64_t kPositions = 8192;
     if (train.micro_batch > 0) return train.micro_batch;
     int64_t best = 1;
-    for (int64_t b = 1; b <= train.global_batch && b * train.sequence_length <= kPositions; ++b)
+    for (int64_t b = 1; b * train.reduction_lanes <= train.global_batch && b * train.sequence_length <= kPositions; ++b)
         if (train.global_batch % b == 0) best = b;
     return best;
 }
