@@ -19,6 +19,7 @@ struct DataConfig {
     std::string tokenizer;       // tokenizer.json
     bool document_mask = false;  // a query sees its own document alone, and the sink tokens
     data::FirstToken first_token = data::FirstToken::none;
+    data::OrderKind order = data::OrderKind::neox;
 };
 
 struct TrainConfig {

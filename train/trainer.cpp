@@ -22,7 +22,9 @@ RunConfig as_saved(RunConfig config) {
     return config;
 }
 
-void require_same_tokenizer(const data::TokenStore& store, const data::Tokenizer& tokenizer, const DataConfig& config) {
+/// Stores that do not say which tokenizer made them are taken to be this one's.
+void require_same_tokenizer(data::TokenStore& store, const data::Tokenizer& tokenizer, const DataConfig& config) {
+    if (store.tokenizer_hash().empty()) return store.assume_tokenizer(tokenizer);
     if (store.tokenizer_hash() != tokenizer.hash())
         throw UserError(fmt::format("{} was made with another tokenizer than {}; prepare it again with this one",
                                     store.path(), config.tokenizer));
