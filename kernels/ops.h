@@ -52,7 +52,7 @@ struct NormOutput {
 void residual_norm_forward(Context&, const Tensor& y_NC, std::span<const NormOutput> norms, const Tensor& mean_N,
                            const Tensor& rstd_N, const Tensor& a_NC, const Tensor& b_NC, const Tensor& c_NC, double eps);
 
-/// Its gradient d_out x [N,C]; d_weight, d_bias acc [C], d_bias may be absent.
+/// Its gradient d_out x [N,C]; d_weight, d_bias acc [C], absent where they are not wanted.
 struct NormGradient {
     Tensor d_out_NC, weight_C, d_weight_C, d_bias_C;
 };
@@ -63,9 +63,14 @@ void norm_backward(Context&, const Tensor& d_y_NC, std::span<const NormGradient>
 
 // ---- Linear ---------------------------------------------------------------------------------------------------------
 
-/// out = x weight^T + bias. x x [N,I], weight x [O,I], bias x [O] or absent, out x or acc [N,O].
-void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const Tensor& weight_OI, const Tensor& bias_O);
-/// d_x = d_out weight (absent: skipped); d_weight += d_out^T x; d_bias += column sums of d_out (absent: skipped).
+/// What a linear layer multiplies by: weight x [O,I]; bias x [O] or absent.
+struct LinearWeight {
+    Tensor weight, bias;
+};
+
+/// out = x weight^T + bias. x x [N,I], out x or acc [N,O].
+void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const LinearWeight& weight);
+/// d_x = d_out weight; d_weight += d_out^T x; d_bias += column sums of d_out; each is skipped where it is absent.
 /// d_out x or acc [N,O]; d_x x [N,I]; d_weight acc [O,I]; d_bias acc [O].
 void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,
                      const Tensor& d_out_NO, const Tensor& x_NI, const Tensor& weight_OI);
@@ -80,13 +85,13 @@ size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outpu
 /// `erf`: 0.5 u (1 + erf(u / sqrt 2)), what its Hugging Face config says.
 enum class Gelu { tanh, erf };
 
-/// pre = u = x weight^T + bias, out = gelu(u). x x [N,I], weight x [F,I], bias x [F] or absent; out, pre x [N,F]. Narrow x: pre is
+/// pre = u = x weight^T + bias, out = gelu(u). x x [N,I]; the layer has O = F outputs; out, pre x [N,F]. Narrow x: pre is
 /// u rounded, and out comes from u before or after its rounding, as suits the device.
 void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, const Tensor& x_NI,
-                         const Tensor& weight_FI, const Tensor& bias_F, Gelu kind);
+                         const LinearWeight& weight, Gelu kind);
 /// Back through out = hidden weight^T + bias and hidden = gelu(pre): d_pre = (d_out weight) gelu'(pre); d_weight +=
-/// d_out^T hidden; d_bias += column sums of d_out (absent: skipped). d_out x [N,O]; hidden, pre, d_pre x [N,F]; weight x [O,F]; d_weight
-/// acc [O,F]; d_bias acc [O]. Scratch of both: linear_scratch_bytes() of the layer.
+/// d_out^T hidden; d_bias += column sums of d_out; both are skipped where they are absent. d_out x [N,O]; hidden, pre,
+/// d_pre x [N,F]; weight x [O,F]; d_weight acc [O,F]; d_bias acc [O]. Scratch of both: linear_scratch_bytes() of the layer.
 void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weight_OF, const Tensor& d_bias_O,
                           const Tensor& d_out_NO, const Tensor& hidden_NF, const Tensor& pre_NF,
                           const Tensor& weight_OF, Gelu kind);
@@ -194,7 +199,7 @@ void attention_forward(Context&, const Tensor& out_BTHD, const Tensor& lse_BHT, 
 struct AttentionGradients {
     Tensor d_q, d_k, d_v;    // like q, k, v; overwritten
     Tensor d_sink_query;     // present exactly when sink_query is
-    Tensor d_sink_logit_H;   // acc [H], +=; present exactly when has_learned_sink_logit
+    Tensor d_sink_logit_H;   // acc [H], +=; only where has_learned_sink_logit, absent where it is not wanted
 };
 /// Needs the forward pass's out and lse. d_out x [B,T,H,D].
 void attention_backward(Context&, const AttentionGradients&, const Tensor& d_out_BTHD, const Tensor& out_BTHD,
@@ -341,10 +346,10 @@ using StepScalarsTensor = Tensor;
 /// Of rows with target >= 0: losses[n] = -log softmax(x[n] weight^T)[targets[n]]; rows with target < 0 have loss 0 and
 /// no gradient. With gradients: d_x = f dloss/dx, d_weight += f dloss/dweight (loss = sum of the losses), f =
 /// loss_factor times the scalars' loss_scale, which is read on the device when the op runs (absent scalars: 1). x, d_x
-/// x [N,C]; weight x [V,C]; d_weight acc [V,C]; targets i32 [N]; losses acc [N]. d_x and d_weight are both present or
-/// both absent (evaluation). Runs in chunks of rows: the full logits never exist.
+/// x [N,C]; weight [V,C] without a bias; d_weight acc [V,C]; targets i32 [N]; losses acc [N]. Without d_x (evaluation)
+/// there is no d_weight either; d_weight alone may be absent. Runs in chunks of rows: the full logits never exist.
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
-                          const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_factor,
+                          const Tensor& x_NC, const LinearWeight& weight, const Tensor& targets_N, double loss_factor,
                           const StepScalarsTensor& scalars = {});
 size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels);
 

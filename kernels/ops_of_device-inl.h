@@ -10,6 +10,7 @@ using ops::CachedAttentionWork;
 using ops::CacheRows;
 using ops::Gelu;
 using ops::Influence;
+using ops::LinearWeight;
 using ops::NormGradient;
 using ops::NormOutput;
 using ops::PagedCache;
@@ -28,14 +29,14 @@ void residual_norm_forward(Context&, const Tensor& y_NC, std::span<const NormOut
 void norm_backward(Context&, const Tensor& d_y_NC, std::span<const NormGradient> norms, const Tensor& y_NC,
                    const Tensor& mean_N, const Tensor& rstd_N);
 
-void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const Tensor& weight_OI, const Tensor& bias_O);
+void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const LinearWeight& weight);
 void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,
                      const Tensor& d_out_NO, const Tensor& x_NI, const Tensor& weight_OI);
 Dtype product_dtype(const Context&, Dtype x);
 size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs);
 
 void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, const Tensor& x_NI,
-                         const Tensor& weight_FI, const Tensor& bias_F, Gelu kind);
+                         const LinearWeight& weight, Gelu kind);
 void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weight_OF, const Tensor& d_bias_O,
                           const Tensor& d_out_NO, const Tensor& hidden_NF, const Tensor& pre_NF,
                           const Tensor& weight_OF, Gelu kind);
@@ -78,7 +79,7 @@ void head_gate_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_gate_B
                         const Tensor& x_BTHD, const Tensor& gate_BTH);
 
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
-                          const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_factor,
+                          const Tensor& x_NC, const LinearWeight& weight, const Tensor& targets_N, double loss_factor,
                           const Tensor& scalars);
 size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels);
 

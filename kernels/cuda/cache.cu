@@ -17,4 +17,13 @@ void cached_attention_forward(Context&, const Tensor&, const Tensor&, const Tens
     require(false, "cached_attention_forward has no kernel for a GPU yet");
 }
 
+void attention_influence(Context&, const Influence&, int64_t, const Tensor&, const Tensor&, const Tensor&,
+                         const AttentionInputs&, const AttentionParams&) {
+    require(false, "attention_influence has no kernel for a GPU yet");
+}
+
+void attention_key_mass(Context&, const Tensor&, const Tensor&, const AttentionInputs&, const AttentionParams&) {
+    require(false, "attention_key_mass has no kernel for a GPU yet");
+}
+
 }  // namespace ballast::cuda

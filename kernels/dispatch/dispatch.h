@@ -54,6 +54,9 @@ inline void expect_reachable(const CachedAttentionWork& work) {
 inline void expect_reachable(const Influence& influence) {
     for (const Tensor* t : {&influence.absolute_BHIJ, &influence.signed_sum_BHIJ}) expect_reachable(*t);
 }
+inline void expect_reachable(const LinearWeight& w) {
+    for (const Tensor* t : {&w.weight, &w.bias}) expect_reachable(*t);
+}
 inline void expect_reachable(const Positions& positions) { expect_reachable(positions.rows); }
 template <class NoTensor>
 void expect_reachable(const NoTensor&) {}
