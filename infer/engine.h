@@ -41,6 +41,11 @@ struct Answer {
     Finish finish = Finish::not_yet;
 };
 
+/// The positions that a request takes at its longest. UserError for what cannot be answered: no token at all, ids that
+/// the model does not have, settings of sampling that mean nothing, a prompt or an answer that do not fit the model's
+/// positions or the whole cache.
+int64_t positions_for(const Request& request, const model::ModelConfig& config, const CacheSizes& sizes);
+
 class Engine {
   public:
     /// All memory is taken here: CachedModel::memory(). Only ids below `num_ids` are drawn; 0: all but the model's sink
@@ -48,9 +53,7 @@ class Engine {
     Engine(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options,
            int64_t num_ids = 0);
 
-    /// Queues a request and returns its number. UserError before any work for what cannot be answered: no token at all,
-    /// ids that the model does not have, settings of sampling that mean nothing, a prompt or an answer that do not fit
-    /// the model's positions or the whole cache.
+    /// Queues a request and returns its number. UserErrors as positions_for().
     int64_t submit(Request request);
     /// Goes on with a text that was answered and kept: reads the last token and `tokens`, and answers anew. UserError
     /// as submit(), where it gets longer than what was kept for it.
@@ -86,8 +89,6 @@ class Engine {
 
     const Text& at(int64_t text) const;
     Text& at(int64_t text) { return const_cast<Text&>(std::as_const(*this).at(text)); }
-    int64_t reserved_for(const Request& request) const;
-    void check_ids(std::span<const int32_t> ids) const;
     void admit();
     void read_chunk(Text& text);
     void write_tokens();
