@@ -144,7 +144,7 @@ double gemm_limit(Context& context, Dtype dtype, bool smoke) {
     Tensors tensors(context);
     const int64_t n = smoke ? 32 : context.device() == Device::cuda ? 8192 : 1536;
     const Tensor x = tensors.make(dtype, {n, n}), w = tensors.make(dtype, {n, n}), out = tensors.zeros(dtype, {n, n});
-    const Timing time = timer([&] { ops::linear_forward(context, out, x, w, {}); });
+    const Timing time = timer([&] { ops::linear_forward(context, out, x, {w, {}}); });
     return 2.0 * static_cast<double>(n * n * n) / time.median;
 }
 

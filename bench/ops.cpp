@@ -148,7 +148,7 @@ class Bench {
         const double flops = 2.0 * static_cast<double>(N) * static_cast<double>(I) * static_cast<double>(O);
         const auto bytes = static_cast<double>(x.bytes() + w.bytes() + out.bytes());
         const std::string shape = fmt::format("{} x {} -> {}", N, I, O);
-        op("linear_forward", shape, {bytes, flops}, [&] { ops::linear_forward(context_, out, x, w, bias); });
+        op("linear_forward", shape, {bytes, flops}, [&] { ops::linear_forward(context_, out, x, {w, bias}); });
         const double backward = static_cast<double>(out.bytes() + 2 * x.bytes() + w.bytes() + 2 * d_w.bytes());
         op("linear_backward", shape, {backward, 2 * flops},
            [&] { ops::linear_backward(context_, d_x, d_w, d_bias, out, x, w); });
@@ -160,7 +160,7 @@ class Bench {
                      losses = t.zeros(acc_, {N}), d_x = t.zeros(x_, {N, C}), d_w = t.zeros(acc_, {V, C});
         const double flops = 2.0 * static_cast<double>(N) * static_cast<double>(C) * static_cast<double>(V);
         op("linear_cross_entropy", fmt::format("{} x {} -> {}", N, C, V), {0, 3 * flops},
-           [&] { ops::linear_cross_entropy(context_, losses, d_x, d_w, x, w, targets, 1.0 / static_cast<double>(N)); });
+           [&] { ops::linear_cross_entropy(context_, losses, d_x, d_w, x, {w, {}}, targets, 1.0 / static_cast<double>(N)); });
     }
 
     void embedding(int64_t N, int64_t C, int64_t V) {
@@ -220,7 +220,7 @@ class Bench {
         for (auto [kind, name] : {std::pair{ops::Gelu::tanh, "tanh"}, std::pair{ops::Gelu::erf, "erf"}}) {
             const std::string shape = fmt::format("{}, {} x {} x {}", name, N, C, F);
             op("linear_gelu_forward", shape, {bytes, flops},
-               [&] { ops::linear_gelu_forward(context_, hidden, pre, x, up, b, kind); });
+               [&] { ops::linear_gelu_forward(context_, hidden, pre, x, {up, b}, kind); });
             op("gelu_linear_backward", shape, {backward, 2 * flops},
                [&] { ops::gelu_linear_backward(context_, d_pre, d_down, d_bias, d_out, hidden, pre, down, kind); });
         }

@@ -36,6 +36,7 @@ struct InfoArguments {
 struct ShowArguments {
     std::string path, tokenizer, config;
     int64_t step = 1, steps = 0, batch = 8, seq_length = 2048, seed = 1234, num_sinks = 0, count = 4;
+    data::FirstToken first_token = data::FirstToken::none;
 
     bool config_is_run() const { return std::filesystem::is_directory(config); }
     std::string file_of_run(const char* name) const { return (std::filesystem::path(config) / name).string(); }
@@ -48,6 +49,7 @@ struct ShowArguments {
         seq_length = run.train.sequence_length;
         seed = run.train.data_seed;
         num_sinks = run.model.num_sink_tokens;
+        first_token = run.data.first_token;
         if (tokenizer.empty()) tokenizer = run.data.tokenizer;
     }
 };
@@ -63,7 +65,8 @@ ShownStep find_step(const ShowArguments& arguments, const data::TokenStore& stor
     const std::string path = arguments.config_is_run() ? arguments.file_of_run("data_order.json") : "";
     if (path.empty() || !std::filesystem::exists(path)) {
         const int64_t samples = data::count_samples(arguments.steps, arguments.batch, arguments.seq_length);
-        return {data::order_for(store, arguments.seq_length, static_cast<uint32_t>(arguments.seed), samples),
+        return {data::order_for(store, arguments.seq_length, static_cast<uint32_t>(arguments.seed), samples,
+                                arguments.first_token),
                 (arguments.step - 1) * arguments.batch, arguments.batch};
     }
     const train::DataOrder run = train::DataOrder::parse(read_file(path), path);
@@ -111,6 +114,8 @@ void info(const InfoArguments& arguments) {
     const int64_t end_of_text = store.info().end_of_text_id;
     fmt::print("end of text     {}\n",
                end_of_text < 0 ? "not appended" : fmt::format("id {} after each document", end_of_text));
+    if (const int64_t begin = store.info().begin_of_text_id; begin >= 0 && begin != end_of_text)
+        fmt::print("begin of text   id {}, for data.first_token\n", begin);
     std::string_view label = "sources";
     for (std::string_view rest = store.info().sources; !rest.empty(); label = "") {
         const size_t end = std::min(rest.find('\n'), rest.size());

@@ -151,6 +151,7 @@ struct TableCommand {
         std::vector<eval::MeasuredModel> measured;
         for (size_t i = 0; i < models.size(); ++i) {
             const train::LoadedModel loaded = train::load_model(models[i], context, dtype_of_option(text.dtype));
+            table.sink_metrics.first_id = loaded.first_of_samples(texts[i]);
             rows.push_back(eval::evaluate_cache_table(context, names[i], *loaded.model, texts[i], table));
             measured.push_back(to_measured_model(rows.back(), models[i], loaded.step));
         }

@@ -12,7 +12,9 @@
 namespace ballast {
 
 CLI::Option* TextOptions::add_to(CLI::App* command) {
-    CLI::Option* files = command->add_option("--text", text, "text files (UTF-8), read as one stream");
+    CLI::Option* files = command->add_option(
+        "--text", text,
+        "text files (UTF-8), read as one stream, after the begin-of-text token of models that have one");
     command->add_option("--tokenizer", tokenizer,
                         "tokenizer.json or tokenizer.model; default: the one beside the model");
     command->add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
@@ -59,9 +61,10 @@ data::Tokenizer TextOptions::load_tokenizer(const train::ModelSource& model) con
         throw UserError(fmt::format("{} was trained with another tokenizer than {}; name its own with --tokenizer",
                                     model.source, path));
     if (encoding.vocab_size() > model.config.vocab_size)
-        throw UserError(fmt::format("{} has {} tokens, but {} has a vocabulary of {}; name the model's own tokenizer with "
-                                    "--tokenizer",
-                                    path, encoding.vocab_size(), model.source, model.config.vocab_size));
+        throw UserError(
+            fmt::format("{} has {} tokens, but {} has a vocabulary of {}; name the model's own tokenizer with "
+                        "--tokenizer",
+                        path, encoding.vocab_size(), model.source, model.config.vocab_size));
     return encoding;
 }
 
@@ -87,6 +90,13 @@ void TextOptions::for_each_piece(const data::Tokenizer& encoding, Take&& take) c
 
 namespace {
 
+std::optional<uint32_t> begin_of_text_of(const data::Tokenizer& encoding, const train::ModelSource& model) {
+    const bool is_run = model.step >= 0;
+    if (!is_run) return encoding.begin_of_text_id();
+    if (model.first_token == data::FirstToken::none) return std::nullopt;
+    return encoding.begin_of_text_id() ? encoding.begin_of_text_id() : encoding.end_of_text_id();  // as in its store
+}
+
 uint32_t line_break(const data::Tokenizer& encoding) {
     const std::vector<uint32_t> ids = encoding.encode("\n");
     if (ids.size() != 1) throw UserError("--newline-start needs a tokenizer in which a line break is one token");
@@ -95,14 +105,19 @@ uint32_t line_break(const data::Tokenizer& encoding) {
 
 }  // namespace
 
+std::optional<uint32_t> TextOptions::begin_of_text(const train::ModelSource& model) const {
+    return begin_of_text_of(load_tokenizer(model), model);
+}
+
 std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
     const data::Tokenizer encoding = load_tokenizer(model);
     std::vector<uint32_t> all;
     for_each_piece(encoding, [&](const data::TextPiece&, const std::vector<uint32_t>& tokens) {
         all.insert(all.end(), tokens.begin(), tokens.end());
     });
-    if (max_tokens > 0 && static_cast<int64_t>(all.size()) > max_tokens) all.resize(static_cast<size_t>(max_tokens));
     if (newline_start > 0) std::fill_n(all.begin(), std::min(newline_start, std::ssize(all)), line_break(encoding));
+    if (const auto begin = begin_of_text_of(encoding, model)) all.insert(all.begin(), *begin);
+    if (max_tokens > 0 && std::ssize(all) > max_tokens) all.resize(static_cast<size_t>(max_tokens));
     return all;
 }
 

@@ -218,8 +218,9 @@ PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options,
     const int64_t border = result.num_tokens - result.num_validation_tokens;
     if (border == 0) throw UserError("--validation-fraction leaves no tokens to train on");
 
+    const auto begin = tokenizer.begin_of_text_id() ? tokenizer.begin_of_text_id() : tokenizer.end_of_text_id();
     const TokenStoreInfo info{tokenizer.hash(), tokenizer.vocab_size(), end_of_text ? int64_t{*end_of_text} : -1,
-                              join_lines(options.inputs)};
+                              join_lines(options.inputs), begin ? int64_t{*begin} : -1};
     Hdf5Writer store(options.output);
     fill_store(store, info, spill, 0, border);
     if (!options.validation_output.empty()) {

@@ -24,10 +24,14 @@ TokenStoreInfo read_info(const Hdf5Reader& file, const std::string& path) {
     info.vocab_size = file.integer_attribute("vocab_size");
     info.end_of_text_id = file.integer_attribute("end_of_text_id");
     info.sources = file.string_attribute("sources");
-    if (info.vocab_size < 1 || info.vocab_size > int64_t{kMaxTokenId} + 1 || info.end_of_text_id < -1 ||
-        info.end_of_text_id >= info.vocab_size)
-        throw UserError(fmt::format("{}: vocab_size = {} with end_of_text_id = {} makes no sense; the file is damaged",
-                                    path, info.vocab_size, info.end_of_text_id));
+    info.begin_of_text_id = file.has_attribute("begin_of_text_id") ? file.integer_attribute("begin_of_text_id")
+                                                                   : info.end_of_text_id;  // of an older store
+    const auto is_id = [&info](int64_t id) { return id >= -1 && id < info.vocab_size; };
+    if (info.vocab_size < 1 || info.vocab_size > int64_t{kMaxTokenId} + 1 || !is_id(info.end_of_text_id) ||
+        !is_id(info.begin_of_text_id))
+        throw UserError(fmt::format("{}: vocab_size = {} with end_of_text_id = {} and begin_of_text_id = {} makes no "
+                                    "sense; the file is damaged",
+                                    path, info.vocab_size, info.end_of_text_id, info.begin_of_text_id));
     return info;
 }
 
@@ -72,6 +76,7 @@ void write_info(Hdf5Writer& file, const TokenStoreInfo& info) {
     file.set_attribute("tokenizer_hash", info.tokenizer_hash);
     file.set_attribute("vocab_size", info.vocab_size);
     file.set_attribute("end_of_text_id", info.end_of_text_id);
+    file.set_attribute("begin_of_text_id", info.begin_of_text_id);
     file.set_attribute("sources", info.sources);
 }
 

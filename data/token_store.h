@@ -24,6 +24,8 @@ struct TokenStoreInfo {
     int64_t vocab_size = 0;       ///< of the tokenizer: every token is below it
     int64_t end_of_text_id = -1;  ///< the token after each document, or -1: none was put there
     std::string sources;          ///< what was tokenised, a path a line
+    /// The token that a text begins with: what the tokenizer puts first, else its end-of-text token; -1: neither exists.
+    int64_t begin_of_text_id = -1;
 };
 
 /// The type tokens are stored in: the smallest that holds every id.

@@ -6,9 +6,14 @@ using ops::AttentionGradients;
 using ops::AttentionInputs;
 using ops::AttentionMask;
 using ops::AttentionParams;
+using ops::CachedAttentionWork;
+using ops::CacheRows;
 using ops::Gelu;
+using ops::Influence;
+using ops::LinearWeight;
 using ops::NormGradient;
 using ops::NormOutput;
+using ops::PagedCache;
 using ops::ParameterSet;
 using ops::ParameterSpan;
 using ops::Positions;
@@ -24,14 +29,14 @@ void residual_norm_forward(Context&, const Tensor& y_NC, std::span<const NormOut
 void norm_backward(Context&, const Tensor& d_y_NC, std::span<const NormGradient> norms, const Tensor& y_NC,
                    const Tensor& mean_N, const Tensor& rstd_N);
 
-void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const Tensor& weight_OI, const Tensor& bias_O);
+void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const LinearWeight& weight);
 void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,
                      const Tensor& d_out_NO, const Tensor& x_NI, const Tensor& weight_OI);
 Dtype product_dtype(const Context&, Dtype x);
 size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs);
 
 void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, const Tensor& x_NI,
-                         const Tensor& weight_FI, const Tensor& bias_F, Gelu kind);
+                         const LinearWeight& weight, Gelu kind);
 void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weight_OF, const Tensor& d_bias_O,
                           const Tensor& d_out_NO, const Tensor& hidden_NF, const Tensor& pre_NF,
                           const Tensor& weight_OF, Gelu kind);
@@ -57,12 +62,24 @@ void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_B
                        const AttentionParams&);
 void attention_logits(Context&, const Tensor& logits_BHTS, const AttentionInputs&, const AttentionParams&);
 
+void cache_write(Context&, const PagedCache&, const Tensor& k_NGD, const Tensor& v_NGD, const Tensor& slots_NG,
+                 const Tensor& positions_N);
+void cache_read(Context&, const Tensor& k_SGD, const Tensor& v_SGD, const PagedCache&, const CacheRows&,
+                int64_t num_sink_positions, int64_t key_start);
+void cached_attention_forward(Context&, const Tensor& out_BHD, const Tensor& q_BHD, const Tensor& sink_query_BHD,
+                              const PagedCache&, const CacheRows&, const Tensor& query_position_B,
+                              const CachedAttentionWork&, const AttentionParams&, const Tensor& mass_PR);
+void attention_influence(Context&, const Influence&, int64_t block, const Tensor& d_out_BTHD, const Tensor& out_BTHD,
+                         const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+void attention_key_mass(Context&, const Tensor& mass_BHS, const Tensor& lse_BHT, const AttentionInputs&,
+                        const AttentionParams&);
+
 void head_gate_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& gate_BTH);
 void head_gate_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_gate_BTH, const Tensor& d_out_BTHD,
                         const Tensor& x_BTHD, const Tensor& gate_BTH);
 
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
-                          const Tensor& x_NC, const Tensor& weight_VC, const Tensor& targets_N, double loss_factor,
+                          const Tensor& x_NC, const LinearWeight& weight, const Tensor& targets_N, double loss_factor,
                           const Tensor& scalars);
 size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels);
 

@@ -48,7 +48,7 @@ void Bert::forward_layer(Context& context, int64_t l, const Activations& a, cons
     const Layer& p = layers_[static_cast<size_t>(l)];
     const int64_t N = a.x.dim(0), C = a.x.dim(1);
     for (const auto& [to, linear] : {std::pair(&a.q, &p.query), {&a.k, &p.key}, {&a.v, &p.value}})
-        ops::linear_forward(context, to->view({N, C}), a.x, linear->weight, linear->bias);
+        ops::linear_forward(context, to->view({N, C}), a.x, *linear);
 
     ops::AttentionParams params;
     params.scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim()));
@@ -56,12 +56,11 @@ void Bert::forward_layer(Context& context, int64_t l, const Activations& a, cons
     const ops::AttentionInputs inputs{a.q, a.k, a.v, Tensor{}};
     ops::attention_forward(context, a.heads, a.lse, inputs, params);
     if (observer) observer(l, a.lse, inputs, params);
-    ops::linear_forward(context, a.branch, a.heads.view({N, C}), p.attention_dense.weight, p.attention_dense.bias);
+    ops::linear_forward(context, a.branch, a.heads.view({N, C}), p.attention_dense);
     normalise(context, p.attention_norm, a, a.y, a.x, Tensor{});
 
-    ops::linear_gelu_forward(context, a.mlp, a.mlp_pre, a.y, p.intermediate.weight, p.intermediate.bias,
-                             config_.hidden_act);
-    ops::linear_forward(context, a.branch, a.mlp, p.output.weight, p.output.bias);
+    ops::linear_gelu_forward(context, a.mlp, a.mlp_pre, a.y, p.intermediate, config_.hidden_act);
+    ops::linear_forward(context, a.branch, a.mlp, p.output);
     normalise(context, p.output_norm, a, a.x, a.y, Tensor{});
 }
 

@@ -51,14 +51,11 @@ class Bert {
                                const AttentionObserver& observer) const;
 
   private:
-    struct Linear {
-        Tensor weight, bias;
-    };
     struct Norm {
         Tensor weight, bias;
     };
     struct Layer {
-        Linear query, key, value, attention_dense, intermediate, output;
+        ops::LinearWeight query, key, value, attention_dense, intermediate, output;
         Norm attention_norm, output_norm;
     };
     struct Place {

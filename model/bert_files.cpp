@@ -91,7 +91,7 @@ std::vector<Bert::Place> Bert::places() {
         out.push_back({name + ".LayerNorm.weight", {C}, &norm.weight});
         out.push_back({name + ".LayerNorm.bias", {C}, &norm.bias});
     };
-    const auto add_linear = [&](const std::string& name, Linear& linear, int64_t outputs, int64_t inputs) {
+    const auto add_linear = [&](const std::string& name, ops::LinearWeight& linear, int64_t outputs, int64_t inputs) {
         out.push_back({name + ".weight", {outputs, inputs}, &linear.weight});
         out.push_back({name + ".bias", {outputs}, &linear.bias});
     };

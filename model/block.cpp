@@ -10,26 +10,25 @@ namespace {
 /// Collects one layer's parameters; `get` says which of its arrays. What the model lacks stays absent.
 template <class Get>
 LayerParameters collect(const ParameterTable& table, int64_t layer, Get&& get) {
-    const auto at = [&](std::initializer_list<Role> roles) {
+    using Roles = std::initializer_list<Role>;
+    const auto at = [&](Roles roles) {
         const auto row = table.joined(roles, layer);
         return row ? get(*row) : Tensor{};
     };
+    const auto linear = [&](Roles weights, Roles biases) { return ops::LinearWeight{at(weights), at(biases)}; };
     using enum Role;
     LayerParameters p;
     p.norm1_weight = at({norm1_weight});
     p.norm1_bias = at({norm1_bias});
     p.norm2_weight = at({norm2_weight});
     p.norm2_bias = at({norm2_bias});
-    p.query_key_value_weight = at({query_key_value_weight, query_weight, key_weight, value_weight});
-    p.query_key_value_bias = at({query_key_value_bias, query_bias, key_bias, value_bias});
-    p.attention_dense_weight = at({attention_dense_weight});
-    p.attention_dense_bias = at({attention_dense_bias});
+    p.query_key_value = linear({query_key_value_weight, query_weight, key_weight, value_weight},
+                               {query_key_value_bias, query_bias, key_bias, value_bias});
+    p.attention_dense = linear({attention_dense_weight}, {attention_dense_bias});
     p.attention_sinks = at({attention_sinks});
-    p.attention_gate_weight = at({attention_gate_weight});
-    p.mlp_up_weight = at({mlp_gate_weight, mlp_up_weight});
-    p.mlp_up_bias = at({mlp_gate_bias, mlp_up_bias});
-    p.mlp_down_weight = at({mlp_down_weight});
-    p.mlp_down_bias = at({mlp_down_bias});
+    p.attention_gate = linear({attention_gate_weight}, {});
+    p.mlp_up = linear({mlp_gate_weight, mlp_up_weight}, {mlp_gate_bias, mlp_up_bias});
+    p.mlp_down = linear({mlp_down_weight}, {mlp_down_bias});
     return p;
 }
 
@@ -51,20 +50,20 @@ Tensor projection_input(Context& ctx, const LayerActivations& a, const BlockTemp
 void attention_projection(Context& ctx, const LayerParameters& p, const LayerActivations& a,
                           const BlockTemporaries& t) {
     ops::linear_forward(ctx, t.attention_proj, t.before(LinearInput::out, projection_input(ctx, a, t)),
-                        p.attention_dense_weight, p.attention_dense_bias);
+                        p.attention_dense);
 }
 
 /// d_attention_out, and with gates d_norm1_of_gate, from the gradient of the attention branch.
 void attention_projection_backward(Context& ctx, const LayerParameters& p, const LayerParameters& d,
                                    const LayerActivations& a, const BlockTemporaries& t, const BlockGradients& g,
                                    const Tensor& d_out) {
-    ops::linear_backward(ctx, as_rows(g.d_attention_out), d.attention_dense_weight, d.attention_dense_bias, d_out,
-                         projection_input(ctx, a, t), p.attention_dense_weight);
+    ops::linear_backward(ctx, as_rows(g.d_attention_out), d.attention_dense.weight, d.attention_dense.bias, d_out,
+                         projection_input(ctx, a, t), p.attention_dense.weight);
     if (a.gate.empty()) return;
     ops::head_gate_backward(ctx, g.d_attention_out, g.d_gate, g.d_attention_out, a.attention_out, a.gate);
     const Tensor d_gate = g.d_gate.view({a.norm1_out.dim(0), a.gate.dim(2)});
-    ops::linear_backward(ctx, g.d_norm1_of_gate, d.attention_gate_weight, Tensor{}, d_gate, a.norm1_out,
-                         p.attention_gate_weight);
+    ops::linear_backward(ctx, g.d_norm1_of_gate, d.attention_gate.weight, Tensor{}, d_gate, a.norm1_out,
+                         p.attention_gate.weight);
 }
 
 /// mlp_pre and mlp_hidden from norm2_out.
@@ -72,11 +71,10 @@ void mlp_up_forward(Context& ctx, const ModelConfig& config, const LayerParamete
                     const BlockTemporaries& t) {
     const Tensor x = t.before(LinearInput::up, a.norm2_out);
     if (config.gated()) {
-        ops::linear_forward(ctx, a.mlp_pre, x, p.mlp_up_weight, p.mlp_up_bias);
+        ops::linear_forward(ctx, a.mlp_pre, x, p.mlp_up);
         ops::swiglu_forward(ctx, a.mlp_hidden, a.mlp_pre);
     } else {
-        ops::linear_gelu_forward(ctx, a.mlp_hidden, a.mlp_pre, x, p.mlp_up_weight, p.mlp_up_bias,
-                                 gelu_of(config.hidden_act));
+        ops::linear_gelu_forward(ctx, a.mlp_hidden, a.mlp_pre, x, p.mlp_up, gelu_of(config.hidden_act));
     }
 }
 
@@ -84,14 +82,14 @@ void mlp_up_forward(Context& ctx, const ModelConfig& config, const LayerParamete
 void mlp_backward(Context& ctx, const ModelConfig& config, const LayerParameters& p, const LayerParameters& d,
                   const LayerActivations& a, const BlockGradients& g, const Tensor& d_out) {
     if (config.gated()) {
-        ops::linear_backward(ctx, g.d_mlp_hidden, d.mlp_down_weight, d.mlp_down_bias, d_out, a.mlp_hidden,
-                             p.mlp_down_weight);
+        ops::linear_backward(ctx, g.d_mlp_hidden, d.mlp_down.weight, d.mlp_down.bias, d_out, a.mlp_hidden,
+                             p.mlp_down.weight);
         ops::swiglu_backward(ctx, g.d_mlp_pre, g.d_mlp_hidden, a.mlp_pre);
     } else {
-        ops::gelu_linear_backward(ctx, g.d_mlp_pre, d.mlp_down_weight, d.mlp_down_bias, d_out, a.mlp_hidden, a.mlp_pre,
-                                  p.mlp_down_weight, gelu_of(config.hidden_act));
+        ops::gelu_linear_backward(ctx, g.d_mlp_pre, d.mlp_down.weight, d.mlp_down.bias, d_out, a.mlp_hidden, a.mlp_pre,
+                                  p.mlp_down.weight, gelu_of(config.hidden_act));
     }
-    ops::linear_backward(ctx, g.d_norm2_out, d.mlp_up_weight, d.mlp_up_bias, g.d_mlp_pre, a.norm2_out, p.mlp_up_weight);
+    ops::linear_backward(ctx, g.d_norm2_out, d.mlp_up.weight, d.mlp_up.bias, g.d_mlp_pre, a.norm2_out, p.mlp_up.weight);
 }
 
 }  // namespace
@@ -173,13 +171,12 @@ void attention_branch_forward(Context& ctx, const ModelConfig& config, const Lay
                               const LayerActivations& a, const BlockTemporaries& t, const AttendForward& attend) {
     const int64_t B = a.attention_out.dim(0), T = a.attention_out.dim(1);
     const Tensor& product = config.clip_qkv > 0 ? a.unclipped_qkv : t.qkv;
-    ops::linear_forward(ctx, product, t.before(LinearInput::qkv, a.norm1_out), p.query_key_value_weight,
-                        p.query_key_value_bias);
+    ops::linear_forward(ctx, product, t.before(LinearInput::qkv, a.norm1_out), p.query_key_value);
     if (config.clip_qkv > 0) ops::clamp_forward(ctx, t.qkv, product, config.clip_qkv);
     attend(t.qkv.view({B, T, t.qkv.dim(1)}), a);
     if (a.gate.empty()) return;
     const Tensor gate = a.gate.view({B * T, a.gate.dim(2)});
-    ops::linear_forward(ctx, gate, a.norm1_out, p.attention_gate_weight, Tensor{});
+    ops::linear_forward(ctx, gate, a.norm1_out, p.attention_gate);
 }
 
 void block_activations_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p,
@@ -200,7 +197,7 @@ void block_forward(Context& ctx, const ModelConfig& config, const LayerParameter
                    const AttendForward& attend) {
     block_activations_forward(ctx, config, p, a, t, x, attend);
     if (config.parallel_residual) attention_projection(ctx, p, a, t);
-    ops::linear_forward(ctx, t.mlp_proj, t.before(LinearInput::down, a.mlp_hidden), p.mlp_down_weight, p.mlp_down_bias);
+    ops::linear_forward(ctx, t.mlp_proj, t.before(LinearInput::down, a.mlp_hidden), p.mlp_down);
 
     if (config.parallel_residual)
         ops::residual_norm_forward(ctx, y, next.outputs, next.mean, next.rstd, x, t.attention_proj, t.mlp_proj,
@@ -223,8 +220,8 @@ void block_backward(Context& ctx, const ModelConfig& config, const LayerParamete
     attention_projection_backward(ctx, p, d, a, t, g, d_x);
     attend(g, a);
     if (config.clip_qkv > 0) ops::clamp_backward(ctx, g.d_qkv, g.d_qkv, a.unclipped_qkv, config.clip_qkv);
-    ops::linear_backward(ctx, g.d_norm1_out, d.query_key_value_weight, d.query_key_value_bias, g.d_qkv, a.norm1_out,
-                         p.query_key_value_weight);
+    ops::linear_backward(ctx, g.d_norm1_out, d.query_key_value.weight, d.query_key_value.bias, g.d_qkv, a.norm1_out,
+                         p.query_key_value.weight);
 
     if (!a.gate.empty()) ops::add(ctx, g.d_norm1_out, g.d_norm1_out, g.d_norm1_of_gate);
     if (config.shared_norm) ops::add(ctx, g.d_norm1_out, g.d_norm1_out, g.d_norm2_out);

@@ -27,16 +27,16 @@
 
 namespace ballast::model {
 
-/// The parameters of one layer, or their gradients: compute-dtype weights or acc-dtype gradients by the same names.
+/// The parameters of one layer, or their gradients: compute-dtype weights or acc-dtype gradients by the same names. All
+/// absent: gradients that nobody wants.
 struct LayerParameters {
-    Tensor norm1_weight, norm1_bias;                      // [C]
-    Tensor norm2_weight, norm2_bias;                      // [C]; absent when shared
-    Tensor query_key_value_weight, query_key_value_bias;  // [M,C], [M]
-    Tensor attention_dense_weight, attention_dense_bias;  // [C,H*D], [C]
-    Tensor attention_sinks;                               // acc [H]; absent unless learned
-    Tensor attention_gate_weight;                         // [H,C]; absent unless gated
-    Tensor mlp_up_weight, mlp_up_bias;                    // [U,C], [U]
-    Tensor mlp_down_weight, mlp_down_bias;                // [C,F], [C]
+    Tensor norm1_weight, norm1_bias;     // [C]
+    Tensor norm2_weight, norm2_bias;     // [C]; absent when shared
+    ops::LinearWeight query_key_value;   // [M,C], [M]
+    ops::LinearWeight attention_dense;   // [C,H*D], [C]
+    Tensor attention_sinks;              // acc [H]; absent unless learned
+    ops::LinearWeight attention_gate;    // [H,C]; absent unless gated
+    ops::LinearWeight mlp_up, mlp_down;  // [U,C], [U]; [C,F], [C]
 };
 LayerParameters layer_weights(const Weights& weights, int64_t layer);
 LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gradients, int64_t layer);
@@ -122,7 +122,8 @@ struct BlockGradients {
 /// Fills d_qkv [B,T,M] from d_attention_out and adds to the layer's sink gradient.
 using AttendBackward = std::function<void(const BlockGradients&, const LayerActivations&)>;
 
-/// d_x [N,C] holds dL/dy on entry and dL/dx on return; parameter gradients accumulate into `d`.
+/// d_x [N,C] holds dL/dy on entry and dL/dx on return; parameter gradients accumulate into those of `d` that are
+/// present.
 void block_backward(Context&, const ModelConfig&, const LayerParameters&, const LayerParameters& d,
                     const LayerActivations&, const BlockTemporaries&, const BlockGradients&, const Tensor& d_x,
                     const Tensor& x, const AttendBackward& attend);

@@ -84,13 +84,12 @@ void Transformer::forward_layers(Context& context, const Activations& a, const A
 }
 
 void Transformer::head_logits(Context& context, const Tensor& logits, const Tensor& final_out) const {
-    ops::linear_forward(context, logits, final_out, weights_.compute(head_row()), Tensor{});
+    ops::linear_forward(context, logits, final_out, head());
 }
 
 void Transformer::head_losses(Context& context, const Tensor& losses, const Tensor& final_out,
                               const Tensor& targets) const {
-    ops::linear_cross_entropy(context, losses, Tensor{}, Tensor{}, final_out, weights_.compute(head_row()), targets,
-                              1.0);
+    ops::linear_cross_entropy(context, losses, Tensor{}, Tensor{}, final_out, head(), targets, 1.0);
 }
 
 Pass::Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length, Recompute recompute)
@@ -200,39 +199,52 @@ void Pass::forward_logits(const Tensor& logits) {
 }
 
 void Pass::forward_backward(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars) {
+    run_backward(&gradients, loss_factor, scalars, {});
+}
+
+void Pass::backward_activations(double loss_factor, const GradientObserver& observer) {
+    run_backward(nullptr, loss_factor, {}, observer);
+}
+
+void Pass::run_backward(const FlatArray* gradients, double loss_factor, const ops::StepScalarsTensor& scalars,
+                        const GradientObserver& observer) {
     require(kind_ == PassKind::forward_backward, "this pass keeps no activations for a backward pass");
     forward_layers();
     head_and_loss(gradients, loss_factor, scalars);
-    backward_layers(gradients);
+    backward_layers(gradients, observer);
 }
 
-void Pass::head_and_loss(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars) {
+void Pass::head_and_loss(const FlatArray* gradients, double loss_factor, const ops::StepScalarsTensor& scalars) {
     const Phase phase(context_, "head and loss");
     const Weights& weights = model_.weights();
     const ParameterTable& table = weights.table();
-    ops::linear_cross_entropy(context_, a_.losses, a_.d_final_out, gradients.of(model_.head_row()), a_.final_out,
-                              weights.compute(model_.head_row()), a_.targets, loss_factor, scalars);
-    const ParameterRow* bias = table.find(Role::final_norm_bias);
-    const ops::NormGradient norm{a_.d_final_out, weights.compute(table.row(Role::final_norm_weight)),
-                                 gradients.of(table.row(Role::final_norm_weight)),
-                                 bias == nullptr ? Tensor{} : gradients.of(*bias)};
+    const auto gradient_of = [&](const ParameterRow* row) {
+        return gradients == nullptr || row == nullptr ? Tensor{} : gradients->of(*row);
+    };
+    ops::linear_cross_entropy(context_, a_.losses, a_.d_final_out, gradient_of(&model_.head_row()), a_.final_out,
+                              model_.head(), a_.targets, loss_factor, scalars);
+    const ParameterRow& norm_row = table.row(Role::final_norm_weight);
+    const ops::NormGradient norm{a_.d_final_out, weights.compute(norm_row), gradient_of(&norm_row),
+                                 gradient_of(table.find(Role::final_norm_bias))};
     context_.zero(a_.d_x);
     ops::norm_backward(context_, a_.d_x, {&norm, 1}, a_.residual_of(model_.config().num_layers), a_.final_mean,
                        a_.final_rstd);
 }
 
-void Pass::backward_layers(const FlatArray& gradients) {
+void Pass::backward_layers(const FlatArray* gradients, const GradientObserver& observer) {
     const Phase phase(context_, "backward");
     const ParameterTable& table = model_.weights().table();
     for (int64_t l = model_.config().num_layers - 1; l >= 0; --l) {
-        const LayerParameters d = layer_gradients(table, gradients, l);
+        const LayerParameters d = gradients == nullptr ? LayerParameters{} : layer_gradients(table, *gradients, l);
         recompute(l);
         block_backward(context_, model_.config(), model_.layer(l), d, a_.layer(l), a_.temporaries, a_.gradients, a_.d_x,
                        a_.residual_of(l), [&](const BlockGradients& g, const LayerActivations& layer) {
+                           if (observer) observer(l, g, layer);
                            attend_backward(l, d, g, layer);
                        });
     }
-    ops::embedding_backward(context_, gradients.of(table.row(Role::embed_in)), a_.d_x, a_.ids);
+    if (gradients != nullptr)
+        ops::embedding_backward(context_, gradients->of(table.row(Role::embed_in)), a_.d_x, a_.ids);
 }
 
 }  // namespace ballast::model

@@ -76,6 +76,7 @@ class Transformer {
     /// What is taken of the residual stream after layer l - 1: by layer l, or by the head.
     ResidualNorms norms_of(int64_t l, const Activations& a) const;
     const ParameterRow& head_row() const;
+    ops::LinearWeight head() const { return {weights_.compute(head_row()), Tensor{}}; }
 
     ModelConfig config_;
     Weights weights_;
@@ -108,6 +109,12 @@ class Pass {
     /// The same, and adds d(f * sum of losses) to `gradients` (acc, laid out by the parameter table); f = loss_factor
     /// times the loss scale among the step's scalars, where they are given.
     void forward_backward(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars = {});
+    /// Called going back, from the last layer to the first, when a layer's d_attention_out is there; its q, k, v,
+    /// attention_out and lse are those of the forward pass.
+    using GradientObserver = std::function<void(int64_t layer, const BlockGradients&, const LayerActivations&)>;
+    /// forward_backward() without any parameter's gradient, for looking at those of the activations. The model may hold
+    /// its weights for reading alone.
+    void backward_activations(double loss_factor, const GradientObserver& observer);
     /// Runs the layers and writes logits acc [N,V].
     void forward_logits(const Tensor& logits);
 
@@ -121,9 +128,12 @@ class Pass {
 
   private:
     void forward_layers();
+    /// Gradients go to `gradients`, or nowhere where that is null.
+    void run_backward(const FlatArray* gradients, double loss_factor, const ops::StepScalarsTensor& scalars,
+                      const GradientObserver& observer);
     /// The loss, and d_x [N,C] before the final norm.
-    void head_and_loss(const FlatArray& gradients, double loss_factor, const ops::StepScalarsTensor& scalars);
-    void backward_layers(const FlatArray& gradients);
+    void head_and_loss(const FlatArray* gradients, double loss_factor, const ops::StepScalarsTensor& scalars);
+    void backward_layers(const FlatArray* gradients, const GradientObserver& observer);
     /// Brings back what layer l's backward pass reads and later layers have overwritten.
     void recompute(int64_t layer);
     ops::AttentionParams attention(int64_t layer) const;

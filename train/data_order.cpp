@@ -14,6 +14,18 @@ using nlohmann::ordered_json;
 
 uint32_t seed_of(const RunConfig& config) { return static_cast<uint32_t>(config.train.data_seed); }
 
+std::string_view name_of(data::FirstToken first_token) {
+    return data::kFirstTokenNames[static_cast<size_t>(first_token)];
+}
+
+/// Stretches of runs from before there was a choice have none.
+data::FirstToken first_token_from(const ordered_json& json) {
+    const auto& names = data::kFirstTokenNames;
+    const auto found = std::find(names.begin(), names.end(), json.value("first_token", std::string(names.front())));
+    if (found == names.end()) throw UserError("an unknown first_token");
+    return static_cast<data::FirstToken>(found - names.begin());
+}
+
 /// Samples that are left to read after `step`.
 int64_t samples_left(const RunConfig& config, int64_t step) {
     return data::count_samples(config.train.steps - step, config.train.global_batch, config.train.sequence_length);
@@ -29,6 +41,9 @@ std::vector<std::string> reasons_for_another(const DataStretch& was, int64_t nex
     if (was.order.seq_length != now.train.sequence_length)
         reasons.push_back(
             fmt::format("train.sequence_length was {} and is {}", was.order.seq_length, now.train.sequence_length));
+    if (was.order.first_token != now.data.first_token)
+        reasons.push_back(fmt::format("data.first_token was {} and is {}", name_of(was.order.first_token),
+                                      name_of(now.data.first_token)));
     if (was.order.seed != seed_of(now))
         reasons.push_back(fmt::format("train.data_seed was {} and is {}", was.order.seed, now.train.data_seed));
     if (!reasons.empty()) return reasons;
@@ -55,6 +70,7 @@ DataStretch stretch_from(const ordered_json& json) {
     out.order.seq_length = number(json, "sequence_length", 1, kMostInABatch);
     out.order.seed = static_cast<uint32_t>(number(json, "data_seed", 0, std::numeric_limits<uint32_t>::max()));
     out.order.num_epochs = number(json, "epochs", 1, std::numeric_limits<int32_t>::max());
+    out.order.first_token = first_token_from(json);
     out.corpus = json.at("corpus").get<std::string>();
     return out;
 }
@@ -62,8 +78,8 @@ DataStretch stretch_from(const ordered_json& json) {
 }  // namespace
 
 DataOrder::DataOrder(const RunConfig& config, const data::TokenStore& store) {
-    const data::SampleOrder order =
-        data::order_for(store, config.train.sequence_length, seed_of(config), samples_left(config, 0));
+    const data::SampleOrder order = data::order_for(store, config.train.sequence_length, seed_of(config),
+                                                    samples_left(config, 0), config.data.first_token);
     stretches_.push_back({1, 0, config.train.global_batch, order, store.fingerprint()});
 }
 
@@ -94,6 +110,7 @@ std::string DataOrder::to_json() const {
                         {"sequence_length", s.order.seq_length},
                         {"data_seed", s.order.seed},
                         {"epochs", s.order.num_epochs},
+                        {"first_token", name_of(s.order.first_token)},
                         {"corpus", s.corpus}});
     return ordered_json{{"stretches", rows}}.dump(2) + "\n";
 }
@@ -116,7 +133,8 @@ void DataOrder::resume(int64_t step, const RunConfig& config, const data::TokenS
     DataStretch now{step + 1, next, config.train.global_batch, was.order, was.corpus};
     if (!reasons.empty()) {
         now.first_sample = 0;
-        now.order = data::order_for(store, config.train.sequence_length, seed_of(config), left);
+        now.order =
+            data::order_for(store, config.train.sequence_length, seed_of(config), left, config.data.first_token);
         now.corpus = store.fingerprint();
     }
     if (was.first_step == now.first_step) stretches_.pop_back();  // not a step was taken in it

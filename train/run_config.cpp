@@ -46,6 +46,9 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("tokenizer", data.tokenizer, "tokenizer.json the stores were made with");
     v.field("document_mask", data.document_mask,
             "attention never reaches from one document into an earlier one of the same sample");
+    v.field("first_token", data.first_token, data::kFirstTokenNames,
+            "where the tokenizer's begin-of-text token is put: as first input of every_window, before every_document, or "
+            "none (the text as it is)");
 
     v.section("train", "The loop");
     v.field("sequence_length", train.sequence_length, "positions of a sample, sink tokens included",
@@ -134,6 +137,10 @@ void RunConfig::validate() const {
     if (model.num_sink_tokens >= train.sequence_length)
         throw UserError(fmt::format("model.num_sink_tokens = {} leaves no room in train.sequence_length = {}",
                                     model.num_sink_tokens, train.sequence_length));
+    if (model.num_sink_tokens > 0 && data.first_token == data::FirstToken::every_window)
+        throw UserError(
+            "data.first_token = \"every_window\" and model.num_sink_tokens > 0 both put a token before every sample; choose "
+            "one of them");
     if (optimizer.min_learning_rate > optimizer.learning_rate)
         throw UserError(fmt::format("optimizer.min_learning_rate = {} is above optimizer.learning_rate = {}",
                                     optimizer.min_learning_rate, optimizer.learning_rate));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/config_toml.h"
+#include "data/sampler.h"
 #include "model/transformer.h"
 #include "train/loss_scaler.h"
 #include "train/schedule.h"
@@ -13,10 +14,11 @@
 namespace ballast::train {
 
 struct DataConfig {
-    std::string train;       // token store
-    std::string validation;  // token store; empty: no validation
-    std::string tokenizer;   // tokenizer.json
+    std::string train;           // token store
+    std::string validation;      // token store; empty: no validation
+    std::string tokenizer;       // tokenizer.json
     bool document_mask = false;  // a query sees its own document alone, and the sink tokens
+    data::FirstToken first_token = data::FirstToken::none;
 };
 
 struct TrainConfig {

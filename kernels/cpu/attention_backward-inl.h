@@ -142,7 +142,7 @@ void for_every_key_head(Context& context, const AttentionGradients& gradients, c
     const int64_t groups = in.k.dim(2), batches = in.q.dim(0), heads = in.q.dim(2);
     context.pool().parallel_for(batches * groups,
                                 [&](int64_t task) HWY_ATTR { Task(call, task / groups, task % groups).run(parts); });
-    if (!has_learned_sink_logit(params.normaliser)) return;
+    if (gradients.d_sink_logit_H.empty()) return;
     A* d_sink_logit = gradients.d_sink_logit_H.ptr<A>();
     for (int64_t b = 0; b < batches; ++b)
         for (int64_t h = 0; h < heads; ++h) d_sink_logit[h] += scratch[plan.d_sink_logit + b * heads + h];

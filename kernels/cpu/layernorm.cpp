@@ -145,7 +145,8 @@ void backward(Context& context, const Tensor& d_y, std::span<const NormGradient>
         }
     });
     for (const NormGradient& norm : norms) {
-        add_partials(context, norm.d_weight_C.ptr<A>(), partials, blocks.size(), stride, channels);
+        if (!norm.d_weight_C.empty())
+            add_partials(context, norm.d_weight_C.ptr<A>(), partials, blocks.size(), stride, channels);
         if (!norm.d_bias_C.empty())
             add_partials(context, norm.d_bias_C.ptr<A>(), partials + channels, blocks.size(), stride, channels);
         partials += of_norm;

@@ -93,9 +93,9 @@ class ProductOutput {
 
 }  // namespace
 
-void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias,
+void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight,
                        Epilogue epilogue, const Tensor& aux) {
-    const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);
+    const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = out.dim(1);
     const Dtype product = product_dtype(context, x.dtype);
     const size_t bytes = linear_scratch_bytes(context, x.dtype, rows, outputs, inputs);
     const Scratch::Block block(context.scratch(), bytes);
@@ -106,9 +106,9 @@ void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, con
                    .n = outputs,
                    .k = inputs,
                    .a = {converted(context, x, product, scratch).data, inputs, 1},
-                   .b = {converted(context, weight, product, scratch).data, 1, inputs},
+                   .b = {converted(context, weight.weight, product, scratch).data, 1, inputs},
                    .c = c.data(),
-                   .bias = converted(context, bias, product, scratch).data,
+                   .bias = converted(context, weight.bias, product, scratch).data,
                    .narrow_c = c.narrow(),
                    .epilogue = epilogue,
                    .aux = aux.data,
@@ -124,7 +124,7 @@ void linear_backward_to(Context& context, const Tensor& d_x, const Tensor& d_wei
     const size_t bytes = linear_scratch_bytes(context, x.dtype, rows, outputs, inputs);
     const Scratch::Block block(context.scratch(), bytes);
     ScratchCarver scratch(block.data(), bytes);
-    const Tensor gradient = converted(context, d_out, product, scratch), input = converted(context, x, product, scratch);
+    const Tensor gradient = converted(context, d_out, product, scratch);
     if (!d_x.empty()) {
         const ProductOutput c(d_x, product, scratch);
         gemm(context, {.dtype = product,
@@ -140,21 +140,22 @@ void linear_backward_to(Context& context, const Tensor& d_x, const Tensor& d_wei
                        .aux_dtype = aux.dtype});
         c.finish(context);
     }
-    gemm(context, {.dtype = product,
-                   .m = outputs,
-                   .n = inputs,
-                   .k = rows,
-                   .a = {gradient.data, 1, outputs},
-                   .b = {input.data, inputs, 1},
-                   .c = d_weight.data,
-                   .accumulate = true});
+    if (!d_weight.empty())
+        gemm(context, {.dtype = product,
+                       .m = outputs,
+                       .n = inputs,
+                       .k = rows,
+                       .a = {gradient.data, 1, outputs},
+                       .b = {converted(context, x, product, scratch).data, inputs, 1},
+                       .c = d_weight.data,
+                       .accumulate = true});
     if (d_bias.empty()) return;
     void* sums = scratch.take(static_cast<size_t>(row_blocks(rows, outputs).size() * outputs) * size_of(d_bias.dtype));
     HWY_DYNAMIC_DISPATCH(add_column_sums)(context, d_bias, d_out, sums);
 }
 
-void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    linear_forward_to(context, out, x, weight, bias, Epilogue::none, Tensor{});
+void linear_forward(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight) {
+    linear_forward_to(context, out, x, weight, Epilogue::none, Tensor{});
 }
 
 void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,

@@ -1,7 +1,7 @@
 // What linear layers and linear_cross_entropy share: operands and results in the dtype the products run in.
 #pragma once
 
-#include "kernels/context.h"
+#include "kernels/cpu/ops.h"
 #include "kernels/gemm.h"
 
 namespace ballast::cpu {
@@ -28,8 +28,8 @@ Tensor converted(Context&, const Tensor& x, Dtype dtype, ScratchCarver& scratch)
 size_t converted_bytes(Dtype from, Dtype to, int64_t count);
 
 /// linear_forward, its product ending in `epilogue` with its aux [N,O].
-void linear_forward_to(Context&, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias,
-                       Epilogue epilogue, const Tensor& aux);
+void linear_forward_to(Context&, const Tensor& out, const Tensor& x, const LinearWeight& weight, Epilogue epilogue,
+                       const Tensor& aux);
 /// linear_backward, d_x's product ending in `epilogue` with its aux [N,I].
 void linear_backward_to(Context&, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
                         const Tensor& x, const Tensor& weight, Epilogue epilogue, const Tensor& aux);

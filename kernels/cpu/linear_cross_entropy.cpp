@@ -148,7 +148,7 @@ void gradients_of_block(const CrossEntropyChunk& chunk, int64_t block) {
     }
 }
 
-/// Gradients of the weight and of x from one group of blocks.
+/// Gradients of the weight (unless it is null) and of x from one group of blocks.
 template <class A, class T>
 void backward_of_group(Context& context, const CrossEntropyChunk& chunk, A* d_weight, int64_t group) {
     const int64_t R = chunk.rows(), C = chunk.channels();
@@ -157,14 +157,15 @@ void backward_of_group(Context& context, const CrossEntropyChunk& chunk, A* d_we
         gradients_of_block<A, T>(chunk, block);
         const T* gradients = chunk.exponentials_at<T>(block, 0);
         const int64_t column = blocks.begin(block), columns = blocks.end(block) - column;
-        gemm_on_this_thread(context, {.dtype = chunk.x_RC.dtype,
-                                      .m = columns,
-                                      .n = C,
-                                      .k = R,
-                                      .a = {gradients, 1, kBlockStride},
-                                      .b = {chunk.x_RC.data, C, 1},
-                                      .c = d_weight + column * C,
-                                      .accumulate = true});
+        if (d_weight != nullptr)
+            gemm_on_this_thread(context, {.dtype = chunk.x_RC.dtype,
+                                          .m = columns,
+                                          .n = C,
+                                          .k = R,
+                                          .a = {gradients, 1, kBlockStride},
+                                          .b = {chunk.x_RC.data, C, 1},
+                                          .c = d_weight + column * C,
+                                          .accumulate = true});
         gemm_on_this_thread(context, {.dtype = chunk.x_RC.dtype,
                                       .m = R,
                                       .n = C,
@@ -210,7 +211,7 @@ void cross_entropy_chunk(Context& context, const CrossEntropyChunk& chunk, const
         for (int64_t r = 0; r < R; ++r) finish_row<A>(chunk, r, static_cast<A>(scale));
         if (chunk.exponentials == nullptr) return;
         context.pool().parallel_for(chunk.groups().size(), [&](int64_t group) HWY_ATTR {
-            backward_of_group<A, T>(context, chunk, d_weight.ptr<A>(), group);
+            backward_of_group<A, T>(context, chunk, d_weight.empty() ? nullptr : d_weight.ptr<A>(), group);
         });
         with_compute_type(d_x.dtype, [&]<class X>(X) {
             if constexpr (std::is_same_v<Accumulator<X>, A>) sum_of_groups<A>(context, chunk, d_x.ptr<X>());
@@ -275,13 +276,13 @@ size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64
 }
 
 void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
-                          const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_factor,
+                          const Tensor& x, const LinearWeight& weight, const Tensor& targets, double loss_factor,
                           const Tensor& scalars) {
-    const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.dim(0);
+    const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.weight.dim(0);
     const Plan plan(context, x.dtype, rows, vocabulary, channels);
     const Scratch::Block block(context.scratch(), plan.total());
     ScratchCarver whole(block.data(), plan.total());
-    const Tensor w = converted(context, weight, plan.product, whole);
+    const Tensor w = converted(context, weight.weight, plan.product, whole);
     const double scale =
         loss_factor * (scalars.empty() ? 1.0 : static_cast<const StepScalars*>(scalars.data)->loss_scale);
 

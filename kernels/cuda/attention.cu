@@ -49,7 +49,7 @@ void start_backward(Context& context, const BackwardMemory& plan, char* memory, 
     launch(attention_delta_kernel<T>, attention_grid(ceil_div(plan.steps, kRowsAtOnce), plan.heads, plan.batches),
            kAttentionThreads, {}, context.stream(), delta, HeadRows<const T>(d_out), HeadRows<const T>(out), plan.steps,
            static_cast<int>(in.q.dim(3)));
-    if (!has_learned_sink_logit(params.normaliser)) return;
+    if (gradients.d_sink_logit_H.empty()) return;
     auto* partials = reinterpret_cast<double*>(memory + plan.delta_bytes);
     launch(attention_sink_logit_kernel<A>, attention_grid(plan.sink_tiles, plan.heads, plan.batches), kSinkLogitThreads,
            {}, context.stream(), partials, data_of<const A>(params.sink_logit_H), data_of<const A>(lse), delta,

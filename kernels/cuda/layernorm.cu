@@ -1,5 +1,6 @@
 #include "kernels/cuda/layernorm.cuh"
 
+#include <algorithm>
 #include <vector>
 
 #include "kernels/cuda/column_sums.cuh"
@@ -65,17 +66,18 @@ void launch_backward(Context& context, const Tensor& d_y, std::span<const NormGr
     launch(layernorm_backward_kernel<T, N, kNorms, kCentred>, grid_of(rows, kLayerNormWarps), kLayerNormThreads, {},
            context.stream(), data_of<T>(d_y), norms, from, means, rstds, rows, channels);
 
+    std::vector<A*> sums;
+    for (const NormGradient& norm : gradients) {
+        sums.push_back(data_of<A>(norm.d_weight_C));
+        sums.push_back(data_of<A>(norm.d_bias_C));
+    }
+    if (std::ranges::all_of(sums, [](const A* sum) { return sum == nullptr; })) return;
     const RowBlocks blocks(rows);
     const int64_t stride = kNorms * 2 * channels;
     const Scratch::Block scratch(context.scratch(), static_cast<size_t>(blocks.blocks * stride) * sizeof(A));
     A* partials = static_cast<A*>(scratch.data());
     launch(layernorm_parameters_kernel<T, N, kNorms, kCentred>, column_grid(blocks, channels, N), kColumnThreads, {},
            context.stream(), partials, norms, from, means, rstds, rows, blocks.per_block, channels);
-    std::vector<A*> sums;
-    for (const NormGradient& norm : gradients) {
-        sums.push_back(data_of<A>(norm.d_weight_C));
-        sums.push_back(data_of<A>(norm.d_bias_C));
-    }
     add_partials<A>(context, sums, partials, blocks.blocks, stride, channels);
 }
 

@@ -23,16 +23,16 @@ size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outpu
     return narrowed_bytes(x, rows, outputs) + padded(sums);
 }
 
-void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);
+void linear_forward(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight) {
+    const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = out.dim(1);
     gemm(context, {.dtype = x.dtype,
                    .m = rows,
                    .n = outputs,
                    .k = inputs,
                    .a = {x.data, inputs, 1},
-                   .b = {weight.data, 1, inputs},
+                   .b = {weight.weight.data, 1, inputs},
                    .c = out.data,
-                   .bias = bias.data,
+                   .bias = weight.bias.data,
                    .narrow_c = is_narrow(out)});
 }
 
@@ -55,14 +55,15 @@ void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight
                        .b = {weight.data, inputs, 1},
                        .c = d_x.data,
                        .narrow_c = is_narrow(d_x)});
-    gemm(context, {.dtype = x.dtype,
-                   .m = outputs,
-                   .n = inputs,
-                   .k = rows,
-                   .a = {gradient.data, 1, outputs},
-                   .b = {x.data, inputs, 1},
-                   .c = d_weight.data,
-                   .accumulate = true});
+    if (!d_weight.empty())
+        gemm(context, {.dtype = x.dtype,
+                       .m = outputs,
+                       .n = inputs,
+                       .k = rows,
+                       .a = {gradient.data, 1, outputs},
+                       .b = {x.data, inputs, 1},
+                       .c = d_weight.data,
+                       .accumulate = true});
     if (d_bias.empty()) return;
     void* sums = static_cast<char*>(scratch.data()) + narrowed_bytes(x.dtype, rows, outputs);
     with_compute_type(d_out.dtype, [&]<class T>(T) {

@@ -35,8 +35,9 @@ size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64
 }
 
 void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
-                          const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_factor,
+                          const Tensor& x, const LinearWeight& head, const Tensor& targets, double loss_factor,
                           const Tensor& scalars) {
+    const Tensor& weight = head.weight;
     const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.dim(0);
     const int64_t chunk = chunk_rows(context, rows, vocabulary);
     const ChunkMemory memory(x.dtype, chunk * vocabulary);
@@ -76,6 +77,7 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
                        .b = {weight.data, channels, 1},
                        .c = d_x.slice(0, first, first + count).data,
                        .narrow_c = x.dtype != accumulation_dtype(x.dtype)});
+        if (d_weight.empty()) continue;
         gemm(context, {.dtype = x.dtype,
                        .m = vocabulary,
                        .n = channels,

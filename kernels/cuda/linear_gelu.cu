@@ -46,23 +46,23 @@ void gelu_backward(Context& context, const Tensor& gradient, const Tensor& u, Ge
 
 }  // namespace
 
-void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre, const Tensor& x, const Tensor& weight,
-                         const Tensor& bias, Gelu kind) {
-    const int64_t rows = x.dim(0), inputs = x.dim(1), features = weight.dim(0);
+void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre, const Tensor& x,
+                         const LinearWeight& weight, Gelu kind) {
+    const int64_t rows = x.dim(0), inputs = x.dim(1), features = out.dim(1);
     const GemmArguments product{.dtype = x.dtype,
                                 .m = rows,
                                 .n = features,
                                 .k = inputs,
                                 .a = {x.data, inputs, 1},
-                                .b = {weight.data, 1, inputs},
+                                .b = {weight.weight.data, 1, inputs},
                                 .c = out.data,
-                                .bias = bias.data,
+                                .bias = weight.bias.data,
                                 .narrow_c = is_narrow(x.dtype),
                                 .epilogue = kind == Gelu::tanh ? Epilogue::gelu_tanh : Epilogue::gelu_erf,
                                 .aux = pre.data,
                                 .aux_dtype = x.dtype};
     if (gemm_with_epilogue(context, product)) return;
-    linear_forward(context, pre, x, weight, bias);
+    cuda::linear_forward(context, pre, x, weight);
     gelu_forward(context, out, pre, kind);
 }
 

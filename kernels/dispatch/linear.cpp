@@ -6,16 +6,21 @@ namespace {
 /// x or acc: what linear layers accept for their outputs.
 Dtype output_dtype(const Tensor& tensor, Dtype x) { return tensor.dtype == accumulation_dtype(x) ? tensor.dtype : x; }
 
+/// w [O,I] of a product with x operands.
+void expect_weight(const LinearWeight& w, Dtype x, int64_t O, int64_t I) {
+    expect_dense(w.weight, "weight", x, {O, I});
+    if (!w.bias.empty()) expect_dense(w.bias, "bias", x, {O});
+}
+
 }  // namespace
 
-void linear_forward(Context& context, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+void linear_forward(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight) {
     expect_compute(x.dtype);
-    const int64_t N = x.dim(0), I = x.dim(1), O = weight.dim(0);
+    const int64_t N = x.dim(0), I = x.dim(1), O = out.dim(1);
     expect_dense(x, "x", x.dtype, {N, I});
-    expect_dense(weight, "weight", x.dtype, {O, I});
-    if (!bias.empty()) expect_dense(bias, "bias", x.dtype, {O});
+    expect_weight(weight, x.dtype, O, I);
     expect_dense(out, "out", output_dtype(out, x.dtype), {N, O});
-    run<cpu::linear_forward, cuda::linear_forward>(context, out, x, weight, bias);
+    run<cpu::linear_forward, cuda::linear_forward>(context, out, x, weight);
 }
 
 void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
@@ -26,7 +31,7 @@ void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight
     expect_dense(x, "x", x.dtype, {N, I});
     expect_dense(weight, "weight", x.dtype, {O, I});
     expect_dense(d_out, "d_out", output_dtype(d_out, x.dtype), {N, O});
-    expect_dense(d_weight, "d_weight", acc, {O, I});
+    if (!d_weight.empty()) expect_dense(d_weight, "d_weight", acc, {O, I});
     if (!d_x.empty()) expect_dense(d_x, "d_x", x.dtype, {N, I});
     if (!d_bias.empty()) expect_dense(d_bias, "d_bias", acc, {O});
     run<cpu::linear_backward, cuda::linear_backward>(context, d_x, d_weight, d_bias, d_out, x, weight);
@@ -40,16 +45,15 @@ size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64
     return run<cpu::linear_scratch_bytes, cuda::linear_scratch_bytes>(context, x, rows, outputs, inputs);
 }
 
-void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre, const Tensor& x, const Tensor& weight,
-                         const Tensor& bias, Gelu kind) {
+void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre, const Tensor& x,
+                         const LinearWeight& weight, Gelu kind) {
     expect_compute(x.dtype);
-    const int64_t N = x.dim(0), I = x.dim(1), F = weight.dim(0);
+    const int64_t N = x.dim(0), I = x.dim(1), F = out.dim(1);
     expect_dense(x, "x", x.dtype, {N, I});
-    expect_dense(weight, "weight", x.dtype, {F, I});
-    if (!bias.empty()) expect_dense(bias, "bias", x.dtype, {F});
+    expect_weight(weight, x.dtype, F, I);
     expect_dense(pre, "pre", x.dtype, {N, F});
     expect_dense(out, "out", x.dtype, {N, F});
-    run<cpu::linear_gelu_forward, cuda::linear_gelu_forward>(context, out, pre, x, weight, bias, kind);
+    run<cpu::linear_gelu_forward, cuda::linear_gelu_forward>(context, out, pre, x, weight, kind);
 }
 
 void gelu_linear_backward(Context& context, const Tensor& d_pre, const Tensor& d_weight, const Tensor& d_bias,
@@ -62,7 +66,7 @@ void gelu_linear_backward(Context& context, const Tensor& d_pre, const Tensor& d
         expect_dense(*tensor, name, pre.dtype, {N, F});
     expect_dense(d_out, "d_out", pre.dtype, {N, O});
     expect_dense(weight, "weight", pre.dtype, {O, F});
-    expect_dense(d_weight, "d_weight", acc, {O, F});
+    if (!d_weight.empty()) expect_dense(d_weight, "d_weight", acc, {O, F});
     if (!d_bias.empty()) expect_dense(d_bias, "d_bias", acc, {O});
     run<cpu::gelu_linear_backward, cuda::gelu_linear_backward>(context, d_pre, d_weight, d_bias, d_out, hidden, pre,
                                                                weight, kind);
@@ -86,20 +90,19 @@ void swiglu_backward(Context& context, const Tensor& d_gate_up, const Tensor& d_
 }
 
 void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
-                          const Tensor& x, const Tensor& weight, const Tensor& targets, double loss_factor,
+                          const Tensor& x, const LinearWeight& weight, const Tensor& targets, double loss_factor,
                           const StepScalarsTensor& scalars) {
     expect_compute(x.dtype);
     const Dtype acc = accumulation_dtype(x.dtype);
-    const int64_t N = x.dim(0), C = x.dim(1), V = weight.dim(0);
+    const int64_t N = x.dim(0), C = x.dim(1), V = weight.weight.dim(0);
     expect_dense(x, "x", x.dtype, {N, C});
-    expect_dense(weight, "weight", x.dtype, {V, C});
+    expect_weight(weight, x.dtype, V, C);
+    require(weight.bias.empty(), "a head with a bias");
     expect_dense(targets, "targets", Dtype::i32, {N});
     expect_dense(losses, "losses", acc, {N});
-    require(d_x.empty() == d_weight.empty(), "d_x and d_weight come together");
-    if (!d_x.empty()) {
-        expect_dense(d_x, "d_x", x.dtype, {N, C});
-        expect_dense(d_weight, "d_weight", acc, {V, C});
-    }
+    require(!d_x.empty() || d_weight.empty(), "d_weight comes with d_x");
+    if (!d_x.empty()) expect_dense(d_x, "d_x", x.dtype, {N, C});
+    if (!d_weight.empty()) expect_dense(d_weight, "d_weight", acc, {V, C});
     if (!scalars.empty()) expect_scalars(scalars);
     run<cpu::linear_cross_entropy, cuda::linear_cross_entropy>(context, losses, d_x, d_weight, x, weight, targets,
                                                                loss_factor, scalars);

@@ -22,7 +22,7 @@ struct CrossEntropyRun {
         targets.put(static_cast<int64_t>(n), -1);
     }
     void run(Context& context, double loss_scale) {
-        ops::linear_cross_entropy(context, losses, d_x, d_weight, x, weight, targets, loss_scale);
+        ops::linear_cross_entropy(context, losses, d_x, d_weight, x, {weight, {}}, targets, loss_scale);
     }
     /// What rounding the gradient of the logits for bf16 or fp16 products costs; 0 where products are wider.
     double naive_d_weight_error(const Context& context, int64_t C, double loss_scale) const {
@@ -89,7 +89,7 @@ TEST_CASE("linear_cross_entropy: the loss scale is the device's when the op runs
         for (double scale : {1.0, 64.0, 4096.0}) {
             CrossEntropyRun scaled(dtype, 65, 33, 63), plain(dtype, 65, 33, 63);
             scalars.set({.loss_scale = scale});
-            ops::linear_cross_entropy(context, scaled.losses, scaled.d_x, scaled.d_weight, scaled.x, scaled.weight,
+            ops::linear_cross_entropy(context, scaled.losses, scaled.d_x, scaled.d_weight, scaled.x, {scaled.weight, {}},
                                       scaled.targets, 0.125, scalars.tensor(Dtype::u8));
             plain.run(context, 0.125 * scale);
             CHECK(scaled.losses.bytes() == plain.losses.bytes());
@@ -103,7 +103,7 @@ TEST_CASE("linear_cross_entropy: evaluation gives the same losses without gradie
     CrossEntropyRun train(Dtype::f32, 33, 16, 100), evaluation(Dtype::f32, 33, 16, 100);
     Context context(test_device(), 2);
     train.run(context, 1.0);
-    ops::linear_cross_entropy(context, evaluation.losses, {}, {}, evaluation.x, evaluation.weight, evaluation.targets, 1.0);
+    ops::linear_cross_entropy(context, evaluation.losses, {}, {}, evaluation.x, {evaluation.weight, {}}, evaluation.targets, 1.0);
     CHECK(train.losses.bytes() == evaluation.losses.bytes());
     CHECK(std::isnan(evaluation.d_x.at(0)));
 }
@@ -134,7 +134,7 @@ TEST_CASE("linear_cross_entropy: finite differences of x and weight", "[not_cuda
     run.run(context, 0.5);
     const Values d_x = run.d_x.get(), d_weight = run.d_weight.get();
     const auto loss = [&] {
-        ops::linear_cross_entropy(context, run.losses, {}, {}, run.x, run.weight, run.targets, 1.0);
+        ops::linear_cross_entropy(context, run.losses, {}, {}, run.x, {run.weight, {}}, run.targets, 1.0);
         const Values losses = run.losses.get();
         return 0.5 * std::accumulate(losses.begin(), losses.end(), 0.0);
     };

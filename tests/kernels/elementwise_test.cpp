@@ -184,8 +184,8 @@ TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
     TestTensor a(Dtype::f32, {4, 4}, Values(16, 1.0)), b(Dtype::f64, {4, 4}, Values(16, 1.0)),
         c(Dtype::f32, {4, 5}, Values(20, 1.0)), row(Dtype::f32, {4}, Values(4, 1.0));
     CHECK_THROWS_AS(ops::add(context, a, a, b), InternalError);
-    CHECK_THROWS_AS(ops::linear_forward(context, a, c, a, {}), InternalError);
-    CHECK_THROWS_AS(ops::linear_forward(context, a, a, a, c), InternalError);
+    CHECK_THROWS_AS(ops::linear_forward(context, a, c, {a, {}}), InternalError);
+    CHECK_THROWS_AS(ops::linear_forward(context, a, a, {a, c}), InternalError);
     const std::vector<ops::NormOutput> norms(3, {a, row, row});
     const auto norm = [&](const Tensor& y, const Tensor& x, const Tensor& added, size_t count) {
         ops::residual_norm_forward(context, y, std::span(norms).first(count), row, row, x, added, {}, 1e-5);
@@ -194,7 +194,7 @@ TEST_CASE("ops: wrong shapes and dtypes are InternalErrors") {
     CHECK_THROWS_AS(norm({}, a, a, 1), InternalError);   // a sum that goes nowhere
     CHECK_THROWS_AS(norm(a, a, {}, 1), InternalError);   // nothing to add
     CHECK_THROWS_AS(norm({}, a, {}, 3), InternalError);
-    CHECK_THROWS_AS(ops::linear_gelu_forward(context, a, c, a, a, row, ops::Gelu::erf), InternalError);
+    CHECK_THROWS_AS(ops::linear_gelu_forward(context, a, c, a, {a, row}, ops::Gelu::erf), InternalError);
     CHECK_THROWS_AS(ops::gelu_linear_backward(context, a, a, row, a, a, a.tensor().slice(1, 0, 2), a, ops::Gelu::erf),
                     InternalError);
     const std::vector<ops::NormOutput> bad_bias{{a, row, c}};

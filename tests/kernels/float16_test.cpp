@@ -86,7 +86,7 @@ TEST_CASE("fp16 linear: products and sums go far beyond 65504 and come back") {
     Values expected = reference_matmul(x.get(), false, weight.get(), true, N, O, I);
     const Values biases = bias.get();
     for (size_t i = 0; i < expected.size(); ++i) expected[i] += biases[i % biases.size()];
-    ops::linear_forward(context, out, x, weight, bias);
+    ops::linear_forward(context, out, x, {weight, bias});
     check_close("out", out, expected);
 
     // Gradients of parameters are f32: they may stay there.
@@ -102,7 +102,7 @@ TEST_CASE("fp16 linear: a result beyond 65504 is infinite, which the gradient no
     if (!has_fp16()) return;
     Context context(test_device(), 1);
     TestTensor x(Dtype::f16, {1, 2}, {300.0, 1.0}), weight(Dtype::f16, {1, 2}, {300.0, 1.0}), out(Dtype::f16, {1, 1});
-    ops::linear_forward(context, out, x, weight, {});
+    ops::linear_forward(context, out, x, {weight, {}});
     CHECK(std::isinf(out.at(0)));
 }
 
@@ -177,7 +177,7 @@ TEST_CASE("fp16 linear_cross_entropy: logits beyond 65504") {
     TestTensor x(Dtype::f16, {N, C}, Values(N * C, 300.0)), weight(Dtype::f16, {V, C}, Values(V * C, 300.0)),
         targets({N}, {0, 4, -1}), losses(Dtype::f32, {N}), d_x(Dtype::f16, {N, C}),
         d_weight(Dtype::f32, {V, C}, Values(V * C, 0.0));
-    ops::linear_cross_entropy(context, losses, d_x, d_weight, x, weight, targets, 1.0);
+    ops::linear_cross_entropy(context, losses, d_x, d_weight, x, {weight, {}}, targets, 1.0);
     check_error("losses", losses, {std::log(5.0), std::log(5.0), 0}, 1e-6);
     for (double d : d_weight.get()) CHECK(std::isfinite(d));
 }

@@ -23,7 +23,7 @@ struct MlpRun {
           d_down(acc, {O, F}, normal(O * F, "d_down")),
           d_bias(acc, {O}, normal(O, "d_bias")) {}
     void forward(Context& context, ops::Gelu kind) {
-        ops::linear_gelu_forward(context, hidden, pre, x, up, up_bias, kind);
+        ops::linear_gelu_forward(context, hidden, pre, x, {up, up_bias}, kind);
     }
     void backward(Context& context, ops::Gelu kind) {
         ops::gelu_linear_backward(context, d_pre, d_down, d_bias, d_out, hidden, pre, down, kind);
@@ -111,7 +111,7 @@ TEST_CASE("linear_gelu: every magnitude, element by element") {
                     down(dtype, {1, F}, ones), d_pre(dtype, {N, F}), d_down(dtype, {1, F}, zeros),
                     d_bias(dtype, {1}, {0.0});
                 Context context(test_device(), 1);
-                ops::linear_gelu_forward(context, hidden, pre, x, up, bias, kind);
+                ops::linear_gelu_forward(context, hidden, pre, x, {up, bias}, kind);
                 ops::gelu_linear_backward(context, d_pre, d_down, d_bias, d_out, hidden, pre, down, kind);
                 const Values outs = hidden.get(), slopes = d_pre.get(), u = pre.get();
                 double worst = 0, worst_slope = 0;
@@ -154,7 +154,7 @@ TEST_CASE("linear_gelu: finite differences of every input", "[not_cuda]") {
             Context context(test_device(), 1);
             const auto loss = [&] {
                 run.forward(context, kind);
-                ops::linear_forward(context, out, run.hidden, run.down, bias);
+                ops::linear_forward(context, out, run.hidden, {run.down, bias});
                 return dot(out.get(), run.d_out.get());
             };
             loss();
@@ -209,7 +209,7 @@ TEST_CASE("linear_gelu: without biases, the bits of biases that are 0 and no gra
             with.up_bias.set(Values(24, 0.0));
             with.forward(context, kind);
             with.backward(context, kind);
-            ops::linear_gelu_forward(context, without.hidden, without.pre, without.x, without.up, {}, kind);
+            ops::linear_gelu_forward(context, without.hidden, without.pre, without.x, {without.up, {}}, kind);
             ops::gelu_linear_backward(context, without.d_pre, without.d_down, {}, without.d_out, without.hidden,
                                       without.pre, without.down, kind);
             check_error("pre", without.pre, with.pre.get(), 0);

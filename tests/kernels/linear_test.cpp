@@ -18,7 +18,7 @@ struct LinearRun {
           d_x(dtype, {N, I}),
           d_weight(acc, {O, I}, normal(O * I, "d_weight")),
           d_bias(acc, {O}, normal(O, "d_bias")) {}
-    void forward(Context& context) { ops::linear_forward(context, out, x, weight, bias); }
+    void forward(Context& context) { ops::linear_forward(context, out, x, {weight, bias}); }
     void backward(Context& context) { ops::linear_backward(context, d_x, d_weight, d_bias, d_out, x, weight); }
 
     Dtype acc;
@@ -69,7 +69,7 @@ TEST_CASE("linear: against the oracle, odd shapes, both GEMMs") {
 TEST_CASE("linear: absent bias and gradients are skipped") {
     LinearRun run(Dtype::f32, 5, 8, 9);
     Context context(test_device(), 1);
-    ops::linear_forward(context, run.out, run.x, run.weight, {});
+    ops::linear_forward(context, run.out, run.x, {run.weight, {}});
     check_close("out", run.out, reference_matmul(run.x.get(), false, run.weight.get(), true, 5, 9, 8));
     ops::linear_backward(context, {}, run.d_weight, {}, run.d_out, run.x, run.weight);
     CHECK(std::isnan(run.d_x.at(0)));
@@ -88,7 +88,7 @@ TEST_CASE("linear: without a bias, the bits of a bias that is 0, and no gradient
                     with.bias.set(Values(static_cast<size_t>(O), 0.0));
                     with.forward(context);
                     with.backward(context);
-                    ops::linear_forward(context, without.out, without.x, without.weight, {});
+                    ops::linear_forward(context, without.out, without.x, {without.weight, {}});
                     ops::linear_backward(context, without.d_x, without.d_weight, {}, without.d_out, without.x,
                                          without.weight);
                     check_error("out", without.out, with.out.get(), 0);

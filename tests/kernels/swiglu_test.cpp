@@ -126,9 +126,9 @@ struct GatedMlpRun {
           d_up(acc, {2 * F, I}, Values(static_cast<size_t>(2 * F * I), 0.0)),
           d_down(acc, {O, F}, Values(static_cast<size_t>(O * F), 0.0)) {}
     void forward(Context& context) {
-        ops::linear_forward(context, gate_up, x, up, {});
+        ops::linear_forward(context, gate_up, x, {up, {}});
         ops::swiglu_forward(context, hidden, gate_up);
-        ops::linear_forward(context, out, hidden, down, {});
+        ops::linear_forward(context, out, hidden, {down, {}});
     }
     void backward(Context& context) {
         ops::linear_backward(context, d_hidden, d_down, {}, d_out, hidden, down);

@@ -1,4 +1,5 @@
 // Finite differences through the whole model in double, for every parameter of every kind of model.
+#include "tests/model/family_configs.h"
 #include "tests/model/gradient_check.h"
 
 using namespace ballast;
@@ -75,6 +76,52 @@ TEST_CASE("gradients accumulate over passes and repeat to the bit for any number
     }
     CHECK(results[0] == results[1]);
     CHECK(results[0] == results[2]);
+}
+
+namespace {
+
+std::string stored(const Context& context, const Tensor& tensor) {
+    std::string bytes(tensor.bytes(), 0);
+    context.copy_to_host(bytes.data(), tensor);
+    return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("without gradients of parameters, those of activations have the same bits, on weights for reading too") {
+    auto configs = family_configs();
+    configs.push_back({"sink logits", tiny_config()});
+    configs.back().config.normaliser = Normaliser::sink_logit;
+    for (const auto& [name, config] : configs)
+        for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+            INFO(name << ", " << name_of(dtype));
+            Context context(test_device(), 2);
+            model::Transformer trained(context, config, dtype),
+                read(context, config, dtype, model::WeightUse::inference);
+            for (model::Transformer* model : {&trained, &read}) randomise(context, model->weights(), 5);
+            const auto ids = random_ids(3, 2 * 9, config.vocab_size), targets = random_ids(4, 2 * 9, config.vocab_size);
+            model::Pass with(context, trained, model::PassKind::forward_backward, 2, 9),
+                without(context, read, model::PassKind::forward_backward, 2, 9);
+            for (model::Pass* pass : {&with, &without}) pass->set_tokens(ids, targets);
+            const model::FlatArray gradients(context, trained.weights().table(), Dtype::f32);
+            with.forward_backward(gradients, 0.25);
+
+            std::vector<int64_t> layers;
+            std::vector<std::string> seen;
+            without.backward_activations(0.25, [&](int64_t l, const model::BlockGradients& g,
+                                                   const model::LayerActivations& a) {
+                layers.push_back(l);
+                seen.push_back(stored(context, g.d_attention_out));
+                CHECK(stored(context, a.attention_out) == stored(context, with.activations().layer(l).attention_out));
+            });
+            const std::vector<int64_t> last_first{1, 0};
+            CHECK(layers == last_first);
+            CHECK(seen.front() != seen.back());
+            const auto &expected = with.activations(), &got = without.activations();
+            CHECK(seen.back() == stored(context, expected.gradients.d_attention_out));
+            CHECK(stored(context, got.d_x) == stored(context, expected.d_x));
+            CHECK(stored(context, got.losses) == stored(context, expected.losses));
+        }
 }
 
 TEST_CASE("bf16 and fp16 follow f32") {
