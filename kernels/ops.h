@@ -312,7 +312,7 @@ void attention_influence(Context&, const Influence&, int64_t block, const Tensor
                          const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
 
 /// mass[b,h,c] += sum over queries of P'_ic: the accumulated scores of H2O (Zhang et al. 2023) and InfLLM (Xiao et al. 2024). mass acc [B,H,S];
-/// lse acc [B,H,T] of the forward pass. No T x S buffer; queries are added in their order.
+/// lse acc [B,H,T] of the forward pass. No T x S buffer; queries are added in one order.
 void attention_key_mass(Context&, const Tensor& mass_BHS, const Tensor& lse_BHT, const AttentionInputs&,
                         const AttentionParams&);
 

@@ -125,8 +125,8 @@ template <class A>
 inline constexpr int kFoldedKeys = 16 / static_cast<int>(sizeof(A));
 
 /// logits[h][n] = q_h . k_n for `heads` heads. Keys are taken kFoldedKeys at a time; the list is filled up to whole
-/// ones.
-template <int heads, class A, class C>
+/// runs of them. `whole`: rows are whole chunks.
+template <int heads, bool whole, class A, class C>
 HWY_NOINLINE void logits_of_heads(A* logits, const A* q, int64_t stride, const SeenRows<C>& k) {
     using Sum = LaneSum<A>;
     using V = hn::Vec<typename Sum::D>;
@@ -144,7 +144,8 @@ HWY_NOINLINE void logits_of_heads(A* logits, const A* q, int64_t stride, const S
         }
         for (int64_t c = 0; c < k.dims; c += kCacheChunk<A>) {
             const C* chunks[kKeys];
-            for (int i = 0; i < kKeys; ++i) chunks[i] = whole_chunk<A>(rows[i], c, k.dims, copy[i]);
+            for (int i = 0; i < kKeys; ++i)
+                chunks[i] = whole ? rows[i] + c : whole_chunk<A>(rows[i], c, k.dims, copy[i]);
             for (int64_t part = 0; part < Sum::kParts; ++part) {
                 V first[kKeys], second[kKeys], q_first, q_second;
                 for (int i = 0; i < kKeys; ++i) load_chunk<A>(d, chunks[i], part, first[i], second[i]);
@@ -176,39 +177,38 @@ HWY_NOINLINE void logits_of_heads(A* logits, const A* q, int64_t stride, const S
 }
 
 /// o_h += sum of p[h][n] v_n over the elements of `chunks` chunks from `begin` on, whose sums stay in registers.
-template <int heads, int chunks, class A, class C>
+/// `whole`: rows go on to the end of the last one.
+template <int heads, int chunks, bool whole, class A, class C>
 HWY_NOINLINE void values_of_heads(A* o, int64_t stride, const A* p, const SeenRows<C>& v, int64_t begin) {
     using Sum = LaneSum<A>;
     using V = hn::Vec<typename Sum::D>;
+    constexpr int kParts = static_cast<int>(Sum::kParts), kVectors = chunks * kParts;
     const typename Sum::D d;
-    V sums[heads][chunks][Sum::kParts][2];
+    V first_sum[heads][kVectors], second_sum[heads][kVectors];
     alignas(64) C copy[kCacheChunk<A>];
     o += begin;
     for (int h = 0; h < heads; ++h)
-        for (int c = 0; c < chunks; ++c)
-            for (int64_t part = 0; part < Sum::kParts; ++part)
-                load_chunk<A>(d, o + h * stride + c * kCacheChunk<A>, part, sums[h][c][part][0], sums[h][c][part][1]);
+        for (int i = 0; i < kVectors; ++i)
+            load_chunk<A>(d, o + h * stride + i / kParts * kCacheChunk<A>, i % kParts, first_sum[h][i],
+                          second_sum[h][i]);
     for (int64_t n = 0; n < v.count; ++n) {
-        const C* row = v[n];
-        for (int c = 0; c < chunks; ++c) {
-            const C* chunk = whole_chunk<A>(row, begin + c * kCacheChunk<A>, v.dims, copy);
-            for (int64_t part = 0; part < Sum::kParts; ++part) {
-                V first, second;
-                load_chunk<A>(d, chunk, part, first, second);
-                for (int h = 0; h < heads; ++h) {
-                    const V weight = hn::Set(d, p[h * kCacheBlockRows + n]);
-                    sums[h][c][part][0] = hn::MulAdd(weight, first, sums[h][c][part][0]);
-                    sums[h][c][part][1] = hn::MulAdd(weight, second, sums[h][c][part][1]);
-                }
+        const C* row = whole ? v[n] + begin : whole_chunk<A>(v[n], begin, v.dims, copy);
+        for (int i = 0; i < kVectors; ++i) {
+            V first, second;
+            load_chunk<A>(d, row + i / kParts * kCacheChunk<A>, i % kParts, first, second);
+            for (int h = 0; h < heads; ++h) {
+                const V weight = hn::Set(d, p[h * kCacheBlockRows + n]);
+                first_sum[h][i] = hn::MulAdd(weight, first, first_sum[h][i]);
+                second_sum[h][i] = hn::MulAdd(weight, second, second_sum[h][i]);
             }
         }
     }
     for (int h = 0; h < heads; ++h)
-        for (int c = 0; c < chunks; ++c)
-            for (int64_t part = 0; part < Sum::kParts; ++part)
-                for (int run = 0; run < 2; ++run)
-                    hn::StoreU(sums[h][c][part][run], d,
-                               o + h * stride + c * kCacheChunk<A> + run * Sum::kLanes + part * Sum::kNative);
+        for (int i = 0; i < kVectors; ++i) {
+            A* to = o + h * stride + i / kParts * kCacheChunk<A> + i % kParts * Sum::kNative;
+            hn::StoreU(first_sum[h][i], d, to);
+            hn::StoreU(second_sum[h][i], d, to + Sum::kLanes);
+        }
 }
 
 /// Calls f.template operator()<heads>(first head) for runs of at most `most` (4 at the most) heads.
@@ -230,7 +230,10 @@ inline constexpr bool kManyRegisters = LaneSum<A>::kParts == 1;
 template <class A, class C>
 HWY_INLINE void block_logits(A* logits, const A* q, int64_t stride, int64_t heads, const SeenRows<C>& k) {
     for_runs_of_heads<kManyRegisters<A> ? 4 : 1>(heads, [&]<int count>(int64_t h) HWY_ATTR {
-        logits_of_heads<count>(logits + h * kCacheBlockRows, q + h * stride, stride, k);
+        if (k.dims % kCacheChunk<A> == 0)
+            logits_of_heads<count, true>(logits + h * kCacheBlockRows, q + h * stride, stride, k);
+        else
+            logits_of_heads<count, false>(logits + h * kCacheBlockRows, q + h * stride, stride, k);
     });
 }
 
@@ -238,15 +241,20 @@ HWY_INLINE void block_logits(A* logits, const A* q, int64_t stride, int64_t head
 template <class A, class C>
 HWY_INLINE void block_values(A* o, int64_t stride, const A* p, int64_t heads, const SeenRows<C>& v) {
     constexpr int kHeads = kManyRegisters<A> ? 4 : 2, kChunks = kManyRegisters<A> ? 2 : 1;
-    for (int64_t begin = 0; begin < v.dims; begin += kChunks * kCacheChunk<A>)
+    for (int64_t begin = 0; begin < v.dims;) {
+        const int64_t chunks = (v.dims - begin) / kCacheChunk<A>;
         for_runs_of_heads<kHeads>(heads, [&]<int count>(int64_t h) HWY_ATTR {
             A* to = o + h * stride;
             const A* weights = p + h * kCacheBlockRows;
-            if (kChunks == 2 && v.dims - begin > kCacheChunk<A>)
-                values_of_heads<count, kChunks>(to, stride, weights, v, begin);
+            if (chunks >= kChunks)
+                values_of_heads<count, kChunks, true>(to, stride, weights, v, begin);
+            else if (chunks == 1)
+                values_of_heads<count, 1, true>(to, stride, weights, v, begin);
             else
-                values_of_heads<count, 1>(to, stride, weights, v, begin);
+                values_of_heads<count, 1, false>(to, stride, weights, v, begin);
         });
+        begin += std::clamp<int64_t>(chunks, 1, kChunks) * kCacheChunk<A>;
+    }
 }
 
 }  // namespace ballast::cpu::HWY_NAMESPACE
