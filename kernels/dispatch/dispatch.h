@@ -43,7 +43,7 @@ inline void expect_reachable(std::span<const NormGradient> norms) {
         for (const Tensor* t : {&norm.d_out_NC, &norm.weight_C, &norm.d_weight_C, &norm.d_bias_C}) expect_reachable(*t);
 }
 inline void expect_reachable(const LinearWeight& w) {
-    for (const Tensor* t : {&w.weight, &w.bias}) expect_reachable(*t);
+    for (const Tensor* t : {&w.weight, &w.bias, &w.scale}) expect_reachable(*t);
 }
 inline void expect_reachable(const Positions& positions) { expect_reachable(positions.rows); }
 template <class NoTensor>
@@ -92,6 +92,15 @@ inline void expect_rows(const Tensor& tensor, const char* name, Dtype dtype, std
 
 inline void expect_compute(Dtype dtype) {
     require(dtype == Dtype::f32 || is_narrow(dtype) || dtype == Dtype::f64, "not a compute dtype");
+}
+
+/// A weight that products with x operands read: x, or narrower; with the scales of 8-bit rows.
+inline void expect_readable_weight(const Tensor& weight, const Tensor& scale, Dtype x, int64_t O, int64_t I) {
+    const Dtype stored = weight.dtype;
+    const bool narrower = (stored == Dtype::i8 && x != Dtype::f64) || (stored == Dtype::bf16 && x == Dtype::f32);
+    expect_dense(weight, "weight", narrower ? stored : x, {O, I});
+    require(scale.empty() == (stored != Dtype::i8), "scales come exactly with weights of 8 bits");
+    if (!scale.empty()) expect_dense(scale, "scale", Dtype::f32, {O});
 }
 
 inline void expect_scalars(const StepScalarsTensor& scalars) {
