@@ -34,7 +34,7 @@ struct ByRow {
 
 /// A vector folded in halves down to 16 bytes.
 template <class D>
-HWY_INLINE auto fold_to_128(D d, hn::Vec<D> v) {
+HWY_INLINE auto fold_to_128(D, hn::Vec<D> v) {
     if constexpr (hn::MaxLanes(D()) * sizeof(hn::TFromD<D>) == 16) {
         return v;
     } else {
