@@ -30,7 +30,7 @@ std::string perplexity_cell(double perplexity) {
 // ---- streaming ------------------------------------------------------------------------------------------------------
 
 struct StreamingCommand {
-    std::string model, policy = "sink", method = "masked";
+    std::string model, policy = "sink", method = "masked", weights = "same";
     std::vector<int64_t> sinks, caches;
     int64_t chunk = 512, recompute_every = 1;
     std::string json;
@@ -60,7 +60,8 @@ struct StreamingCommand {
     void run() const {
         text.require_output(json, {&model, 1});
         Context context = text.make_context();
-        const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
+        const train::LoadedModel loaded =
+            train::load_model(model, context, dtype_of_option(text.dtype), weights_of_option(weights));
         const auto& config = loaded.model->config();
         const std::vector<eval::StreamingOptions> all = cells(config);
         const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
@@ -123,6 +124,7 @@ void add_streaming(CLI::App* parent) {
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     add_text_options(command, *o)->required();
+    add_weights_option(command, o->weights);
     o->text.add_newline_start(command);
     command->footer(
         "Example:\n  ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024 --json "
