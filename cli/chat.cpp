@@ -65,7 +65,7 @@ class Chat {
     }
 
     void run() {
-        engine_ = &session_.start({}, std::numeric_limits<int64_t>::max(), 1);
+        engine_ = &session_.start({}, 0, 1);
         const bool asks = ::isatty(STDIN_FILENO) == 1;
         std::string line = options_.prompt;
         do {

@@ -16,6 +16,7 @@
 #include "cli/text_options.h"
 #include "eval/cache_table.h"
 #include "eval/logits.h"
+#include "infer/span_plan.h"
 #include "kernels/backend.h"
 #include "train/load_model.h"
 
@@ -30,19 +31,28 @@ std::string perplexity_cell(double perplexity) {
 // ---- streaming ------------------------------------------------------------------------------------------------------
 
 struct StreamingCommand {
-    std::string model, policy = "sink", method = "masked", weights = "same";
+    std::string model, policy = "sink", method = "masked", weights = "same", plan;
     std::vector<int64_t> sinks, caches;
     int64_t chunk = 512, recompute_every = 1;
     std::string json;
     TextOptions text;
 
-    std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config) const {
+    /// Of a text of so many positions.
+    std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config, int64_t length) const {
         eval::StreamingOptions base;
         base.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
         base.chunk = chunk;
         base.recompute_every = recompute_every;
         std::vector<eval::StreamingOptions> out;
+        if (plan.empty() == (policy == "moa"))
+            throw UserError("--policy moa and --plan go together; give both or neither");
         if (policy == "dense") return {base};
+        if (policy == "moa") {
+            infer::CachePlan made = infer::cache_plan(infer::read_span_plan(plan), config, length);
+            base = eval::mixture_options(base, std::move(made), std::filesystem::path(plan).stem().string());
+            eval::check_streaming(config, base);
+            return {base};
+        }
         const std::vector<int64_t> sizes =
             caches.empty() ? std::vector<int64_t>{config.max_position_embeddings / 2} : caches;
         const std::vector<int64_t> starts = policy == "window" ? std::vector<int64_t>{0}
@@ -58,14 +68,14 @@ struct StreamingCommand {
     }
 
     void run() const {
-        text.require_output(json, {&model, 1});
+        text.require_output(json, std::array{model, plan});
         Context context = text.make_context();
         const train::LoadedModel loaded =
             train::load_model(model, context, dtype_of_option(text.dtype), weights_of_option(weights));
         const auto& config = loaded.model->config();
-        const std::vector<eval::StreamingOptions> all = cells(config);
         const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
         const auto length = static_cast<int64_t>(stream.tokens.size());
+        const std::vector<eval::StreamingOptions> all = cells(config, length);
         if (policy == "dense" && length > config.max_position_embeddings)
             log_warning(fmt::format(
                 "dense: the text has {} positions, the model was trained on {}; expect the perplexity to drift", length,
@@ -99,9 +109,10 @@ void add_streaming(CLI::App* parent) {
     command
         ->add_option("--policy", o->policy,
                      "dense: keep all; window: the last C; sink: the first s and the last C - s; recompute: run the "
-                     "last C again for every token")
-        ->check(CLI::IsMember({"dense", "window", "recompute", "sink"}))
+                     "last C again for every token; moa: what --plan says for each head")
+        ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa"}))
         ->capture_default_str();
+    command->add_option("--plan", o->plan, "moa: a plan of spans (docs/moa.md)");
     command
         ->add_option("--sinks", o->sinks,
                      "positions kept at the start, e.g. 0,1,2,4 (the model's sink tokens come first)")
@@ -235,7 +246,8 @@ void add_logits(CLI::App* parent) {
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
-    CLI::App* command = app.add_subcommand("eval", "Measure a model: streaming perplexity, attention sinks, outliers, logits");
+    CLI::App* command =
+        app.add_subcommand("eval", "Measure a model: streaming perplexity, attention sinks, outliers, logits");
     command->require_subcommand(1);
     add_streaming(command);
     add_table(command);

@@ -3,7 +3,6 @@
 #include <deque>
 #include <fmt/format.h>
 #include <iostream>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -114,7 +113,7 @@ class StreamReader {
         : options_(options), session_(options), reply_(session_.tokenizer(), options.stop, true) {}
 
     void run() {
-        engine_ = &session_.start({}, std::numeric_limits<int64_t>::max(), 1);
+        engine_ = &session_.start({}, 0, 1);
         const InterruptGuard guard;
         pending_ = session_.begin_of_text();
         if (!options_.json.empty()) prompt_ids_ = pending_;

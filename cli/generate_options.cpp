@@ -42,7 +42,8 @@ void GenerateOptions::add_to(CLI::App* command) {
     const char* group = "Cache";
     command
         ->add_option("--policy", policy.policy,
-                     "dense: keep all; window: the last C; sink: the first s and the last C - s, for ever. Default: "
+                     "dense: keep all; window: the last C; sink: the first s and the last C - s, for ever; moa: what a "
+                     "plan says. Default: "
                      "dense, and sink for standard input")
         ->check(CLI::IsMember(infer::policy_names()))
         ->group(group);
@@ -52,6 +53,13 @@ void GenerateOptions::add_to(CLI::App* command) {
         ->check(CLI::NonNegativeNumber)
         ->group(group);
     command->add_option("--cache", policy.cache, "window, sink: positions C in all; default: half the trained context")
+        ->check(CLI::PositiveNumber)
+        ->group(group);
+    command->add_option("--plan", policy.plan, "moa: spans for every layer and head, a JSON file")->group(group);
+    command
+        ->add_option(
+            "--max-positions", max_positions,
+            "of the longest text, its answer included: moa's spans follow from it. Default: what the prompts need")
         ->check(CLI::PositiveNumber)
         ->group(group);
     command->add_option("--cache-dtype", cache_dtype, "type of cached keys and values; default: --dtype")
@@ -88,21 +96,21 @@ void GenerateOptions::check() const {
         throw UserError("give a prompt, or a file of them with --prompts, not both");
     if (!chat && prompts.empty() && prompt.empty())
         throw UserError("there is no prompt; give one, a file of them with --prompts, or --chat");
-    run.require_output(json, std::array{model, prompts});
+    run.require_output(json, std::array{model, prompts, policy.plan});
     sampling.validate();
 }
 
-infer::CachePlan GenerateOptions::plan(const model::ModelConfig& config) const {
+infer::CachePlan GenerateOptions::plan(const model::ModelConfig& config, int64_t longest) const {
     infer::PolicyChoice choice = policy;
-    if (choice.policy.empty()) choice.policy = is_stream() ? "sink" : "dense";
-    return infer::make_plan(choice, config);
+    if (choice.policy.empty()) choice.policy = !choice.plan.empty() ? "moa" : is_stream() ? "sink" : "dense";
+    return infer::make_plan(choice, config, longest);
 }
 
-infer::CacheOptions GenerateOptions::cache(const model::ModelConfig& config, int64_t positions, int64_t batch) const {
-    const infer::CachePlan chosen = plan(config);
-    const bool absolute = !chosen.bounded() || chosen.rule() == infer::PositionRule::absolute;
+infer::CacheOptions GenerateOptions::cache(const infer::CachePlan& chosen, const model::ModelConfig& config,
+                                           int64_t longest, int64_t batch) const {
+    const bool endless = chosen.bounded() && chosen.rule() == infer::PositionRule::in_cache;
     infer::CacheOptions out{.max_batch = std::min(max_batch, batch), .prefill_chunk = prefill_chunk};
-    out.max_positions = std::min(positions, absolute ? config.max_position_embeddings : infer::CacheSizes::kEndless);
+    out.max_positions = std::min(longest, endless ? infer::CacheSizes::kEndless : config.max_position_embeddings);
     out.blocks = cache_blocks;
     if (!cache_dtype.empty()) out.dtype = dtype_of_option(cache_dtype);
     return out;

@@ -59,7 +59,6 @@ WritingSession::WritingSession(const GenerateOptions& options)
       context_(options.run.make_context()),
       source_(train::find_model(options.model)),
       tokenizer_(options.run.load_tokenizer(source_)),
-      plan_(options.plan(source_.config)),
       stop_ids_(stop_ids_of(tokenizer_, source_)) {}
 
 std::vector<int32_t> WritingSession::begin_of_text() const {
@@ -80,32 +79,41 @@ infer::Request WritingSession::request(std::vector<int32_t> prompt, uint64_t str
     return out;
 }
 
-infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests, int64_t positions, int64_t batch) {
+infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests, int64_t longest, int64_t batch) {
     const Dtype dtype = dtype_of_option(options_.run.dtype);
-    const infer::CacheOptions cache = options_.cache(source_.config, positions, batch);
-    const infer::CacheSizes sizes(source_.config, dtype, plan_, cache);
-    for (const infer::Request& request : requests) infer::positions_for(request, source_.config, sizes);
+    const model::ModelConfig& config = source_.config;
+    const int64_t wanted = options_.max_positions > 0 ? options_.max_positions : longest;
+    const infer::CachePlan plan = options_.plan(config, wanted > 0 ? wanted : config.max_position_embeddings);
+    const infer::CacheOptions cache =
+        options_.cache(plan, config, wanted > 0 ? wanted : infer::CacheSizes::kEndless, batch);
+    const infer::CacheSizes sizes(config, dtype, plan, cache);
+    for (const infer::Request& request : requests) infer::positions_for(request, config, sizes);
     loaded_ = train::load_model(options_.model, context_, dtype);
-    show_memory(infer::CachedModel::memory(context_, source_.config, loaded_.model->dtype(), sizes), context_);
-    engine_ = std::make_unique<infer::Engine>(context_, *loaded_.model, plan_, cache, tokenizer_.vocab_size());
+    show_memory(infer::CachedModel::memory(context_, config, loaded_.model->dtype(), sizes), context_);
+    engine_ = std::make_unique<infer::Engine>(context_, *loaded_.model, plan, cache, tokenizer_.vocab_size());
     started_ = std::chrono::steady_clock::now();
     return *engine_;
 }
 
 void WritingSession::count(int64_t text) {
     const int64_t position = engine_->position(text), tokens = std::ssize(engine_->answer(text).tokens);
+    const auto [place, is_new] = positions_.try_emplace(text, -1);  // the last token of an answer is read by the next
+    read_ += position - place->second - tokens;
     written_ += tokens;
-    read_ += position + 1 - tokens;
-    cache_bytes_ += engine_->cache().sizes().cache_bytes(position);
-    dense_bytes_ += engine_->cache().sizes().dense_bytes(position);
+    place->second = position;
 }
 
 void WritingSession::show_summary() const {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+    size_t bytes = 0, dense = 0;
+    for (const auto& [text, position] : positions_) {
+        bytes += engine_->cache().sizes().cache_bytes(position);
+        dense += engine_->cache().sizes().dense_bytes(position);
+    }
     log_info(fmt::format(
         "{} tokens read and {} written in {:.2f} s, {:.1f} tokens/s written; cache {}, {:.2f} of a dense one", read_,
-        written_, seconds, static_cast<double>(written_) / seconds, train::format_bytes(cache_bytes_),
-        static_cast<double>(cache_bytes_) / static_cast<double>(std::max<size_t>(1, dense_bytes_))));
+        written_, seconds, static_cast<double>(written_) / seconds, train::format_bytes(bytes),
+        static_cast<double>(bytes) / static_cast<double>(std::max<size_t>(1, dense))));
 }
 
 }  // namespace ballast

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -48,10 +49,10 @@ class WritingSession {
     infer::Request request(std::vector<int32_t> prompt, uint64_t stream) const;
     void add_stop_id(uint32_t id) { stop_ids_.push_back(static_cast<int32_t>(id)); }
 
-    /// Makes the engine, for texts of at most `positions` and `batch` of them at once. Refuses what cannot be answered
-    /// before the weights are read, and says what memory is taken.
-    infer::Engine& start(const std::vector<infer::Request>& requests, int64_t positions, int64_t batch);
-    /// Counts a text that is done, for the summary.
+    /// Makes the engine, for texts of at most `longest` positions (0: nobody knows) and `batch` of them at once.
+    /// Refuses what cannot be answered before the weights are read, and says what memory is taken.
+    infer::Engine& start(const std::vector<infer::Request>& requests, int64_t longest, int64_t batch);
+    /// Counts an answer that is done, for the summary; a text may have several.
     void count(int64_t text);
     /// Tokens, seconds, and the cache's share of a dense one's, on standard error.
     void show_summary() const;
@@ -61,13 +62,12 @@ class WritingSession {
     Context context_;
     train::ModelSource source_;
     data::Tokenizer tokenizer_;
-    infer::CachePlan plan_;
     std::vector<int32_t> stop_ids_;
     train::LoadedModel loaded_;
     std::unique_ptr<infer::Engine> engine_;
     std::chrono::steady_clock::time_point started_;
     int64_t read_ = 0, written_ = 0;
-    size_t cache_bytes_ = 0, dense_bytes_ = 0;
+    std::map<int64_t, int64_t> positions_;  // of the texts that were counted
 };
 
 }  // namespace ballast

@@ -8,6 +8,7 @@
 #include "eval/recompute.h"
 #include "eval/stop.h"
 #include "eval/unsigned_nan.h"
+#include "infer/block_list.h"
 #include "infer/decoder.h"
 #include "infer/masked_stream.h"
 
@@ -16,9 +17,9 @@ namespace {
 
 /// Losses of every position of the stream, sinks included.
 std::vector<float> masked_losses(Context& context, model::Transformer& model, const TextStream& text,
-                                 const infer::CachePolicy& policy, const StreamingOptions& options,
+                                 const infer::CachePlan& plan, const StreamingOptions& options,
                                  const StreamingProgress& progress) {
-    infer::MaskedStream stream(context, model, policy, options.chunk);
+    infer::MaskedStream stream(context, model, plan, options.chunk);
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
     const std::span tokens(text.tokens);
@@ -47,6 +48,22 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
         progress(static_cast<int64_t>(i) + 1);
     }
     return losses;
+}
+
+/// What each head keeps, of any policy but recompute.
+infer::CachePlan plan_of(const StreamingOptions& options, const model::ModelConfig& config) {
+    if (options.plan) return *options.plan;
+    return infer::CachePlan::uniform(std::get<infer::CachePolicy>(options.policy), config.num_layers, config.num_heads);
+}
+
+/// density and kv_bytes of a text of so many positions.
+void add_memory(StreamingResult& result, const infer::CachePlan& plan, const model::Transformer& model,
+                int64_t positions) {
+    const auto layers = infer::kept_rows(plan, model.config());
+    const infer::BlockShape shape(layers, 1);
+    const int64_t rows = shape.rows(positions), dense = shape.layers() * shape.heads() * positions;
+    result.density = static_cast<double>(rows) / static_cast<double>(dense);
+    result.kv_bytes = rows * 2 * model.config().head_dim() * static_cast<int64_t>(size_of(model.dtype()));
 }
 
 /// The part of a stream's losses that belongs to targets, all of them scored.
@@ -93,6 +110,13 @@ std::string non_finite_text(const StreamingResult& result) {
                                                 result.non_finite, result.tokens);
 }
 
+StreamingOptions mixture_options(StreamingOptions base, infer::CachePlan plan, std::string name) {
+    base.policy = Mixture{plan.sinks(), plan.bounded() ? plan.capacity() + 1 : 0};
+    base.plan = std::move(plan);
+    base.plan_name = std::move(name);
+    return base;
+}
+
 bool same_subject(const StreamingResult& a, const StreamingResult& b) {
     return a.policy == b.policy && a.plan == b.plan;
 }
@@ -106,6 +130,8 @@ void check_streaming(const model::ModelConfig& config, const StreamingOptions& o
     if (std::holds_alternative<Recompute>(options.policy) && size <= config.num_sink_tokens)
         throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
                                     config.num_sink_tokens));
+    if (options.plan && options.method == StreamingMethod::cache)
+        throw UserError("the literal cache keeps the same in every head; measure a plan with the masked method");
 }
 
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
@@ -119,13 +145,16 @@ StreamingResult evaluate_streaming(Context& context, model::Transformer& model, 
         result.method = kind_name(options.policy);
         result.losses = recompute_losses(context, model, text, recompute->length, options.recompute_every, progress);
     } else {
-        const auto& policy = std::get<infer::CachePolicy>(options.policy);
         const bool masked = options.method == StreamingMethod::masked;
-        result.policy = policy;
+        const infer::CachePlan plan = plan_of(options, model.config());
+        result.policy = options.policy;
+        result.plan = options.plan_name;
         result.method = masked ? "masked" : "cache";
-        result.losses = all_scored(masked ? masked_losses(context, model, text, policy, options, progress)
-                                          : cache_losses(context, model, text, policy, progress),
-                                   text);
+        result.losses = all_scored(
+            masked ? masked_losses(context, model, text, plan, options, progress)
+                   : cache_losses(context, model, text, std::get<infer::CachePolicy>(options.policy), progress),
+            text);
+        add_memory(result, plan, model, std::ssize(text.tokens));
     }
     summarise(result, options.curve_points);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

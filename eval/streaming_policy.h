@@ -17,11 +17,18 @@ struct Recompute {
     bool operator==(const Recompute&) const = default;
 };
 
-using StreamingPolicy = std::variant<infer::CachePolicy, Recompute>;
+/// A cache whose heads keep different spans (infer::CachePlan), as MoA finds them.
+struct Mixture {
+    int64_t sinks = 0;
+    int64_t cache = 0;  // positions of the largest head's cache; 0: a head keeps everything
+    bool operator==(const Mixture&) const = default;
+};
 
-/// "4+60", "dense", "recompute": a column of a table.
+using StreamingPolicy = std::variant<infer::CachePolicy, Recompute, Mixture>;
+
+/// "4+60", "dense", "recompute", "moa": a column of a table.
 std::string name_of(const StreamingPolicy& policy);
-/// "dense", "window", "sink", "recompute".
+/// "dense", "window", "sink", "recompute", "moa".
 std::string kind_name(const StreamingPolicy& policy);
 /// Total positions; 0: unbounded.
 int64_t total_positions(const StreamingPolicy& policy);

@@ -46,7 +46,8 @@ int64_t positions_for(const Request& request, const model::ModelConfig& config, 
 Engine::Engine(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options,
                int64_t num_ids)
     : context_(context), config_(model.config()), num_ids_(num_ids), cache_(context, model, plan, options) {
-    if (num_ids_ == 0) num_ids_ = config_.num_sink_tokens > 0 ? config_.sink_token_id : config_.vocab_size;
+    if (num_ids_ == 0) num_ids_ = config_.vocab_size;
+    if (config_.num_sink_tokens > 0) num_ids_ = std::min(num_ids_, config_.sink_token_id);
 }
 
 const Engine::Text& Engine::at(int64_t text) const {

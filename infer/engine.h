@@ -1,9 +1,10 @@
 // Answers to many prompts at once (continuous batching): texts join and leave between steps, prompts are read a chunk
 // at a time between the others' tokens, and a fixed cache decides how many run together.
 //
-// A text's tokens and every bit of its log-probabilities are the same alone and among others, whenever it joins, for
-// any number of threads: chunks end at fixed positions, a row of a batch is computed as if it were alone
-// (infer/cached_model.h), and a draw depends on the text's own seed, number and index (infer/sampling.h).
+// Where products are made in a fixed order of additions (Gemm::reference), a text's tokens and every bit of its
+// log-probabilities are the same alone and among others, whenever it joins, for any number of threads: chunks end at fixed
+// positions, a row of a batch is computed as if it were alone (infer/cached_model.h), and a draw depends on the text's own
+// seed, number and index (infer/sampling.h).
 #pragma once
 
 #include <cstdint>
@@ -48,8 +49,8 @@ int64_t positions_for(const Request& request, const model::ModelConfig& config, 
 
 class Engine {
   public:
-    /// All memory is taken here: CachedModel::memory(). Only ids below `num_ids` are drawn; 0: all but the model's sink
-    /// tokens and what comes after them. UserErrors as CacheSizes.
+    /// All memory is taken here: CachedModel::memory(). Only ids below `num_ids` (0: the vocabulary's) and below the
+    /// model's sink tokens are drawn. UserErrors as CacheSizes.
     Engine(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options,
            int64_t num_ids = 0);
 

@@ -5,14 +5,15 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "infer/span_plan.h"
 
 namespace ballast::infer {
 namespace {
 
 struct Policy {
     const char* name;
-    bool has_sinks, has_cache;  // which settings it reads
-    CachePlan (*make)(const PolicyChoice&, const model::ModelConfig&);
+    bool has_sinks, has_cache, has_plan;  // which settings it reads
+    CachePlan (*make)(const PolicyChoice&, const model::ModelConfig&, int64_t longest);
 };
 
 CachePlan uniform(const CachePolicy& policy, const model::ModelConfig& config) {
@@ -25,18 +26,29 @@ int64_t positions(const PolicyChoice& choice, const model::ModelConfig& config) 
 
 constexpr int64_t kSinks = 4;  // StreamingLLM's
 
+CachePlan make_dense(const PolicyChoice&, const model::ModelConfig& config, int64_t) {
+    return uniform(CachePolicy::dense(), config);
+}
+
+CachePlan make_window(const PolicyChoice& choice, const model::ModelConfig& config, int64_t) {
+    return uniform(CachePolicy::sink(0, positions(choice, config)), config);
+}
+
+CachePlan make_sink(const PolicyChoice& choice, const model::ModelConfig& config, int64_t) {
+    const int64_t sinks = choice.sinks >= 0 ? choice.sinks : std::max(kSinks, config.num_sink_tokens);
+    return uniform(CachePolicy::sink(sinks, positions(choice, config) - sinks), config);
+}
+
+CachePlan make_mixture(const PolicyChoice& choice, const model::ModelConfig& config, int64_t longest) {
+    if (choice.plan.empty()) throw UserError("the policy moa needs a plan's file");
+    return cache_plan(read_span_plan(choice.plan), config, longest);
+}
+
 constexpr std::array kPolicies{
-    Policy{"dense", false, false,
-           [](const auto&, const auto& config) { return uniform(CachePolicy::dense(), config); }},
-    Policy{"window", false, true,
-           [](const auto& choice, const auto& config) {
-               return uniform(CachePolicy::sink(0, positions(choice, config)), config);
-           }},
-    Policy{"sink", true, true,
-           [](const auto& choice, const auto& config) {
-               const int64_t sinks = choice.sinks >= 0 ? choice.sinks : std::max(kSinks, config.num_sink_tokens);
-               return uniform(CachePolicy::sink(sinks, positions(choice, config) - sinks), config);
-           }},
+    Policy{"dense", false, false, false, make_dense},
+    Policy{"window", false, true, false, make_window},
+    Policy{"sink", true, true, false, make_sink},
+    Policy{"moa", false, false, true, make_mixture},
 };
 
 }  // namespace
@@ -47,7 +59,7 @@ std::vector<std::string> policy_names() {
     return names;
 }
 
-CachePlan make_plan(const PolicyChoice& choice, const model::ModelConfig& config) {
+CachePlan make_plan(const PolicyChoice& choice, const model::ModelConfig& config, int64_t longest) {
     const auto found = std::find_if(kPolicies.begin(), kPolicies.end(),
                                     [&](const Policy& policy) { return choice.policy == policy.name; });
     if (found == kPolicies.end())
@@ -58,7 +70,8 @@ CachePlan make_plan(const PolicyChoice& choice, const model::ModelConfig& config
     };
     refuse(found->has_sinks, choice.sinks >= 0, "sinks");
     refuse(found->has_cache, choice.cache > 0, "cache");
-    return found->make(choice, config);
+    refuse(found->has_plan, !choice.plan.empty(), "plan");
+    return found->make(choice, config, longest);
 }
 
 }  // namespace ballast::infer

@@ -19,7 +19,7 @@ using eval::StreamingResult;
 constexpr double kWidth = 920, kHeight = 440, kLeft = 64, kRight = 130, kTop = 62, kBottom = 52, kLabelHeight = 15;
 
 bool is_recompute(const StreamingResult& cell) { return std::holds_alternative<eval::Recompute>(cell.policy); }
-bool is_dense(const StreamingResult& cell) { return !is_recompute(cell) && eval::total_positions(cell.policy) == 0; }
+bool is_dense(const StreamingResult& cell) { return eval::name_of(cell.policy) == "dense" && cell.plan.empty(); }
 bool is_cache(const StreamingResult& cell) { return !is_recompute(cell) && !is_dense(cell); }
 
 struct Point {
@@ -228,6 +228,7 @@ std::string perplexity_svg(const std::vector<StreamingResult>& cells, const Perp
 std::string perplexity_markdown(const std::vector<StreamingResult>& cells) {
     std::set<int64_t> sizes, sinks;
     for (const StreamingResult& cell : cells) {
+        if (!cell.plan.empty()) continue;  // its heads have sizes of their own
         if (!is_dense(cell)) sizes.insert(eval::total_positions(cell.policy));
         if (is_cache(cell)) sinks.insert(eval::sink_positions(cell.policy));
     }

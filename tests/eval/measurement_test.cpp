@@ -84,6 +84,8 @@ void check_same(const StreamingResult& a, const StreamingResult& b) {
     CHECK(same(a.loss, b.loss));
     CHECK(same(a.perplexity, b.perplexity));
     CHECK(a.seconds == b.seconds);
+    CHECK(a.density == b.density);
+    CHECK(a.kv_bytes == b.kv_bytes);
     REQUIRE(a.curve.size() == b.curve.size());
     for (size_t i = 0; i < a.curve.size(); ++i) {
         CHECK(a.curve[i].position == b.curve[i].position);
@@ -267,10 +269,12 @@ TEST_CASE("measurements: of two for one thing the later checkpoint's holds, or e
     CHECK(have.size() == 13);
 }
 
-TEST_CASE("measurements: a plan's name goes through a file") {
+TEST_CASE("measurements: a mixture, its plan and its memory go through a file") {
     const TemporaryFolder folder;
-    StreamingResult plan = cell(CachePolicy::sink(4, 60));
+    StreamingResult plan = cell(Mixture{4, 64});
     plan.plan = "moa-4k";
+    plan.density = 0.375;
+    plan.kv_bytes = 12345;
     write_measurements(folder / "plan.json", {"m", 1, {plan}});
     check_same(streaming(read_measurements(folder / "plan.json")[0].metrics[0]), plan);
 }
