@@ -26,5 +26,6 @@ void add_watch_command(CLI::App& app);
 void add_sweep_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_info_command(CLI::App& app);
+void add_moa_command(CLI::App& app);
 
 }  // namespace ballast

@@ -15,18 +15,22 @@ CLI::Option* TextOptions::add_to(CLI::App* command) {
     CLI::Option* files = command->add_option(
         "--text", text,
         "text files (UTF-8), read as one stream, after the begin-of-text token of models that have one");
-    command->add_option("--tokenizer", tokenizer,
-                        "tokenizer.json or tokenizer.model; default: the one beside the model");
     command->add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
+    add_model_options(command);
+    return files;
+}
+
+void TextOptions::add_model_options(CLI::App* command) {
+    command->add_option("--tokenizer", tokenizer,
+                        "tokenizer.json or tokenizer.model; default: the one beside the model");
     add_dtype_option(command, dtype, kComputeDtypeHelp);
     command->add_option("--gemm", gemm, "reference: our fixed-order matrix products, the same bits on every processor")
         ->check(CLI::IsMember({"auto", "reference"}))
         ->capture_default_str();
     add_backend_option(command, backend);
     command->add_option("--threads", threads, "0: every core")->check(CLI::NonNegativeNumber);
-    return files;
 }
 
 void TextOptions::add_newline_start(CLI::App* command) {
@@ -88,14 +92,14 @@ void TextOptions::for_each_piece(const data::Tokenizer& encoding, Take&& take) c
     if (count == 0) throw UserError(fmt::format("{} is empty; there is nothing to evaluate", fmt::join(text, ", ")));
 }
 
-namespace {
-
 std::optional<uint32_t> begin_of_text_of(const data::Tokenizer& encoding, const train::ModelSource& model) {
     const bool is_run = model.step >= 0;
     if (!is_run) return encoding.begin_of_text_id();
     if (model.first_token == data::FirstToken::none) return std::nullopt;
     return encoding.begin_of_text_id() ? encoding.begin_of_text_id() : encoding.end_of_text_id();  // as in its store
 }
+
+namespace {
 
 uint32_t line_break(const data::Tokenizer& encoding) {
     const std::vector<uint32_t> ids = encoding.encode("\n");

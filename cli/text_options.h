@@ -24,6 +24,8 @@ struct TextOptions {
 
     /// Returns the option --text, for the command to require or not.
     CLI::Option* add_to(CLI::App* command);
+    /// Those that say how a model is run, without the text.
+    void add_model_options(CLI::App* command);
     void add_newline_start(CLI::App* command);
     Context make_context() const;
     /// UserError when `output` (empty: none) cannot be written, or is a file that is read: the text, the tokenizer or
@@ -39,10 +41,15 @@ struct TextOptions {
     /// template puts around a text (<s>, [CLS] … [SEP]) among them. UserError as read().
     eval::SentenceSequences sentences(const train::ModelSource& model, int64_t length, int64_t count) const;
 
-  private:
+    /// The model's tokenizer. UserError when it is not the model's, or there is none.
     data::Tokenizer load_tokenizer(const train::ModelSource& model) const;
+
+  private:
     template <class Take>
     void for_each_piece(const data::Tokenizer& encoding, Take&& take) const;
 };
+
+/// TextOptions::begin_of_text() with a tokenizer that was loaded before.
+std::optional<uint32_t> begin_of_text_of(const data::Tokenizer& encoding, const train::ModelSource& model);
 
 }  // namespace ballast
