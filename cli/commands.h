@@ -31,5 +31,6 @@ void add_sweep_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_info_command(CLI::App& app);
+void add_moa_command(CLI::App& app);
 
 }  // namespace ballast

@@ -48,9 +48,8 @@ class ScratchFolder {
 std::string text_or_nothing(const std::string& path) { return fs::exists(path) ? read_file(path) : ""; }
 
 /// Until cbc ends, the time is over (cbc stops by itself a little earlier, and writes what it has) or Ctrl-C.
-void await(ChildProcess& cbc, double seconds) {
-    constexpr auto kGrace = 5s;  // reading the program, writing the solution
-    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds) + kGrace;
+void await(ChildProcess& cbc, const CbcOptions& options) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(options.seconds + options.grace);
     while (!cbc.wait_for(100ms)) {
         if (interrupted()) throw RunError("interrupted before the end; no plan was written");
         if (std::chrono::steady_clock::now() < end) continue;
@@ -96,7 +95,7 @@ Solution solve_cbc(const SpanProblem& problem, const Program& program, const Lag
     }
     command.insert(command.end(), {"-solve", "-solution", folder.file("found.sol"), "-quit"});
     ChildProcess cbc(command, folder.file("log"));
-    await(cbc, options.seconds);
+    await(cbc, options);
 
     const SolverAnswer answer = read_solution(problem, text_or_nothing(folder.file("found.sol")));
     if (answer.choice && feasible(problem, program, *answer.choice)) {

@@ -13,7 +13,8 @@ std::string find_cbc();
 struct CbcOptions {
     std::string program;  // find_cbc()
     double gap = 0.01;
-    double seconds = 60;  // of the wall's clock; after that the process is ended, and what it had found by then counts
+    double seconds = 60;  // of the wall's clock, which cbc is told
+    double grace = 5;     // more, for reading and writing its files; then it is killed
 };
 
 /// Goes on from what solve_lagrangian() knows: its choice is where cbc starts, its bound and useful rules make the

@@ -1,9 +1,12 @@
 // Rules and the programs that choose among them: the released numbers, and every solver against trying all choices.
+#include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fmt/format.h>
 #include <set>
 
 #include "base/atomic_file.h"
+#include "base/interrupt.h"
 #include "moa/cbc.h"
 #include "moa/lp_file.h"
 #include "moa/pareto.h"
@@ -167,11 +170,12 @@ TEST_CASE("moa programs: a solver that hangs, lies or fails costs nothing that w
         write_file(folder / "solver",
                    "#!/bin/sh\nfor a; do [ \"$last\" = -solution ] && out=$a; last=$a; done\n" + body);
         std::filesystem::permissions(folder / "solver", std::filesystem::perms::owner_all);
-        return solve_cbc(problem, Program(0, 2), known, {folder / "solver", 0, 0.1});
+        return solve_cbc(problem, Program(0, 2), known, {folder / "solver", 0, 0.1, 0.2});
     };
+    const std::string dense = solution_text(problem, Choice(6, 3));  // every head keeps everything: beyond the budget
     for (const std::string& body :
          {std::string("exit 1\n"), std::string("kill -9 $$\n"), std::string("echo nonsense > $out\n"),
-          std::string("echo 'Optimal\n0 x_0_0_9 1 0' > $out\n"),
+          std::string("echo 'Optimal\n0 x_0_0_9 1 0' > $out\n"), std::string("exec sleep 60\n"),
           std::string("echo 'Infeasible - objective value 0' > $out\n")}) {
         CAPTURE(body);
         const Solution after = with(body);
@@ -180,6 +184,9 @@ TEST_CASE("moa programs: a solver that hangs, lies or fails costs nothing that w
         CHECK(after.bound == known.solution.bound);
     }
     CHECK_THROWS_AS(solve_cbc(problem, Program(0, 2), known, {folder / "absent", 0, 1}), UserError);
+    const InterruptGuard guard;
+    std::raise(SIGUSR1);
+    CHECK_THROWS_AS(with("exec sleep 60\n"), RunError);  // and the solver is gone with it
 }
 
 TEST_CASE("moa programs: solution files and logs of cbc are read, hostile ones too") {
