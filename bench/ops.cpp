@@ -319,35 +319,43 @@ class Bench {
         const char* model;
         int64_t H, G, D;
     };
-    /// One query of one sequence, all of a bf16 cache visible.
+    /// One query of one sequence, all of a bf16 cache visible. A run goes over the caches of so many layers that a
+    /// CPU's own cache cannot hold them, as decoding does.
     void cached_attention(const CachedShape& s, int64_t length) {
+        constexpr int64_t kTooMuchForCaches = int64_t{1} << 27;
         const int64_t width = (length + ops::kCacheBlockRows - 1) / ops::kCacheBlockRows;
+        const int64_t bytes = 2 * s.G * length * s.D * static_cast<int64_t>(size_of(Dtype::bf16));
+        const int64_t layers = settings_.smoke || on_gpu() ? 1 : (kTooMuchForCaches + bytes - 1) / bytes;
+        const int64_t blocks = layers * s.G * width;
         Tensors t(context_);
-        const auto block_rows = [&] { return t.make(Dtype::bf16, {s.G * width, ops::kCacheBlockRows, s.D}, 2.0); };
+        const auto block_rows = [&] { return t.make(Dtype::bf16, {blocks, ops::kCacheBlockRows, s.D}, 2.0); };
         const auto numbers = [&](std::initializer_list<int64_t> shape, const std::vector<int32_t>& values) {
             const Tensor x = t.zeros(Dtype::i32, shape);
             context_.copy_from_host(x, values.data());
             return x;
         };
-        std::vector<int32_t> places(static_cast<size_t>(s.G * width * ops::kCacheBlockRows)),
-            blocks(static_cast<size_t>(s.G * width));
+        std::vector<int32_t> places(static_cast<size_t>(blocks * ops::kCacheBlockRows)),
+            order(static_cast<size_t>(blocks));
         for (size_t i = 0; i < places.size(); ++i)
             places[i] = static_cast<int32_t>(i % static_cast<size_t>(width * ops::kCacheBlockRows));
-        std::iota(blocks.begin(), blocks.end(), 0);
+        std::iota(order.begin(), order.end(), 0);
         const std::vector<int32_t> lengths(static_cast<size_t>(s.G), static_cast<int32_t>(length));
         const auto plan = ops::plan_cached_attention(lengths, s.G);
         const Tensor q = t.make(x_, {1, s.H, s.D}), out = t.zeros(x_, {1, s.H, s.D});
-        const ops::PagedCache cache{block_rows(), block_rows(), numbers({s.G * width, ops::kCacheBlockRows}, places)};
-        const ops::CacheRows rows{numbers({1, s.G, width}, blocks), numbers({1, s.G}, lengths)};
+        const ops::PagedCache cache{block_rows(), block_rows(), numbers({blocks, ops::kCacheBlockRows}, places)};
+        const Tensor table = numbers({layers, s.G, width}, order), length_BG = numbers({1, s.G}, lengths);
         const ops::CachedAttentionWork work{numbers({static_cast<int64_t>(plan.items_N3.size() / 3), 3}, plan.items_N3),
                                             numbers({s.G + 1}, plan.first_BG1)};
         const Tensor position = numbers({1}, {static_cast<int32_t>(length - 1)});
         ops::AttentionParams params;
         params.scale = 1 / std::sqrt(static_cast<double>(s.D));
-        const auto bytes = static_cast<double>(2 * s.G * length * s.D * static_cast<int64_t>(size_of(Dtype::bf16)));
-        op("cached attention, bf16 cache", fmt::format("{}: S {} H {} G {} D {}", s.model, length, s.H, s.G, s.D),
-           {bytes, 0},
-           [&] { ops::cached_attention_forward(context_, out, q, {}, cache, rows, position, work, params); });
+        op("cached attention, bf16 cache",
+           fmt::format("{}: {} x S {} H {} G {} D {}", s.model, layers, length, s.H, s.G, s.D),
+           {static_cast<double>(layers * bytes), 0}, [&] {
+               for (int64_t layer = 0; layer < layers; ++layer)
+                   ops::cached_attention_forward(context_, out, q, {}, cache,
+                                                 {table.slice(0, layer, layer + 1), length_BG}, position, work, params);
+           });
     }
 
     void attention(const AttentionShape& s, Normaliser normaliser) {
