@@ -26,6 +26,9 @@ nlohmann::json parse_json(std::string_view text, const std::string& source) {
         const size_t at = std::min(error.byte, text.size());
         const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
         throw UserError(fmt::format("{}:{}: not valid JSON (byte {}); make the file again", source, line, at));
+    } catch (const nlohmann::json::out_of_range&) {  // 1e999
+        throw UserError(
+            fmt::format("{}: not valid JSON (a number beyond what a double holds); make the file again", source));
     }
 }
 

@@ -149,7 +149,7 @@ nlohmann::ordered_json products_json(const std::vector<bench::MeasuredProduct>& 
 nlohmann::ordered_json measure(const Settings& s) {
     Context context(device_of_backend(s.backend), s.threads);
     const train::RunConfig config = config_of(s);
-    const train::MemoryPlan plan = train::plan_memory(context, config);
+    const train::MemoryPlan plan = train::plan_memory(context, config, train::Distribution(config));
     train::require_fit(plan, context.device(), context.available_memory());
     const model::ParameterTable table(config.model);
     const model::FlopsPerToken flops = model::flops_per_token(config.model, table.num_parameters(), s.length);

@@ -29,6 +29,8 @@ void add_report_command(CLI::App& app);
 void add_watch_command(CLI::App& app);
 void add_sweep_command(CLI::App& app);
 void add_export_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
 void add_info_command(CLI::App& app);
+void add_moa_command(CLI::App& app);
 
 }  // namespace ballast

@@ -16,6 +16,7 @@
 #include "cli/text_options.h"
 #include "eval/cache_table.h"
 #include "eval/logits.h"
+#include "infer/span_plan.h"
 #include "kernels/backend.h"
 #include "train/load_model.h"
 
@@ -30,7 +31,7 @@ std::string perplexity_cell(double perplexity) {
 // ---- streaming ------------------------------------------------------------------------------------------------------
 
 struct StreamingCommand {
-    std::string model, policy = "sink", method = "masked", weights = "same";
+    std::string model, policy = "sink", method = "masked", plan, weights = "same";
     std::vector<int64_t> sinks, caches;
     int64_t chunk = 512, recompute_every = 1;
     std::string json;
@@ -42,7 +43,15 @@ struct StreamingCommand {
         base.chunk = chunk;
         base.recompute_every = recompute_every;
         std::vector<eval::StreamingOptions> out;
-        if (policy == "dense") return {base};
+        if ((policy == "moa") != !plan.empty()) throw UserError("--policy moa and --plan go together");
+        if (policy == "moa") {
+            base.policy = eval::Mixture{};
+            base.plan = eval::NamedPlan{std::filesystem::path(plan).stem().string(), infer::read_span_plan(plan)};
+        }
+        if (policy == "dense" || policy == "moa") {
+            eval::check_streaming(config, base);
+            return {base};
+        }
         const std::vector<int64_t> sizes =
             caches.empty() ? std::vector<int64_t>{config.max_position_embeddings / 2} : caches;
         const std::vector<int64_t> starts = policy == "window" ? std::vector<int64_t>{0}
@@ -58,7 +67,7 @@ struct StreamingCommand {
     }
 
     void run() const {
-        text.require_output(json, {&model, 1});
+        text.require_output(json, std::array{model, plan});
         Context context = text.make_context();
         const train::LoadedModel loaded =
             train::load_model(model, context, dtype_of_option(text.dtype), weights_of_option(weights));
@@ -98,9 +107,9 @@ void add_streaming(CLI::App* parent) {
     command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
     command
         ->add_option("--policy", o->policy,
-                     "dense: keep all; window: the last C; sink: the first s and the last C - s; recompute: run the "
-                     "last C again for every token")
-        ->check(CLI::IsMember({"dense", "window", "recompute", "sink"}))
+                     "dense: keep all; window: the last C; sink: the first s and the last C - s; moa: a span for every "
+                     "head (--plan); recompute: run the last C again for every token")
+        ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa"}))
         ->capture_default_str();
     command
         ->add_option("--sinks", o->sinks,
@@ -112,6 +121,7 @@ void add_streaming(CLI::App* parent) {
         ->delimiter(',')
         ->allow_extra_args(false)
         ->check(CLI::PositiveNumber);
+    command->add_option("--plan", o->plan, "moa: the plan, for a text of at most its longest length (--max-tokens)");
     command
         ->add_option("--method", o->method,
                      "masked: one pass in chunks; cache: the literal cache, token by token; they agree")
@@ -153,6 +163,7 @@ struct TableCommand {
         std::vector<eval::MeasuredModel> measured;
         for (size_t i = 0; i < models.size(); ++i) {
             const train::LoadedModel loaded = train::load_model(models[i], context, dtype_of_option(text.dtype));
+            table.sink_metrics.first_id = loaded.first_of_samples(texts[i]);
             rows.push_back(eval::evaluate_cache_table(context, names[i], *loaded.model, texts[i], table));
             measured.push_back(to_measured_model(rows.back(), models[i], loaded.step));
         }
@@ -234,7 +245,8 @@ void add_logits(CLI::App* parent) {
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
-    CLI::App* command = app.add_subcommand("eval", "Measure a model: streaming perplexity, attention sinks, outliers, logits");
+    CLI::App* command =
+        app.add_subcommand("eval", "Measure a model: streaming perplexity, attention sinks, outliers, logits");
     command->require_subcommand(1);
     add_streaming(command);
     add_table(command);

@@ -1,5 +1,6 @@
 // ballast eval sinks
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <fmt/format.h>
@@ -24,7 +25,7 @@ namespace {
 struct SinksCommand {
     std::string model, maps, ids;
     eval::SinkOptions options;
-    bool sentences = false;
+    bool sentences = false, begin_of_text = false;
     int64_t last_query = 0, last_query_sequences = 16;
     std::string json;
     TextOptions text;
@@ -73,6 +74,9 @@ struct SinksCommand {
     void of_decoder(Context& context) {
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const model::ModelConfig& config = loaded.model->config();
+        if (sentences && last_query > 0 && std::ranges::count(text.text, "-") > 0)
+            throw UserError(
+                "--sentences and --last-query each read the text, and standard input can be read once; name a file");
         const bool reads_tokens = ids.empty() && (!sentences || last_query > 0);
         const std::vector<uint32_t> tokens = reads_tokens ? text.read(loaded) : std::vector<uint32_t>{};
         if (last_query > 0) eval::check_last_query(config, static_cast<int64_t>(tokens.size()), last_query);
@@ -106,11 +110,19 @@ struct SinksCommand {
             for (const auto& row : rows_of(input)) out.all.emplace_back(row.begin(), row.end());
             return out;
         }
+        if (!sentences) {
+            options.first_id = begin_of_text ? begin_id(loaded) : loaded.first_of_samples(tokens);
+            return {eval::sink_sequences(config, tokens, options)};
+        }
         const int64_t words = options.length - config.num_sink_tokens;
-        eval::check_sinks(config, sentences ? words : static_cast<int64_t>(tokens.size()), options);
-        if (!sentences) return {eval::spread_pieces(tokens, words, options.sequences)};
+        eval::check_sinks(config, words, options);
         eval::SentenceSequences cut = text.sentences(loaded, words, options.sequences);
         return {std::move(cut.sequences), cut.whole};
+    }
+
+    int64_t begin_id(const train::LoadedModel& loaded) const {
+        if (const auto id = text.begin_of_text(loaded)) return *id;
+        throw UserError(fmt::format("--begin-of-text: texts of {} begin with no token of their own", loaded.source));
     }
 
     static std::vector<std::vector<int32_t>> rows_of(const eval::InputIds& input) {
@@ -201,6 +213,12 @@ void add_eval_sinks(CLI::App* parent) {
         "--sentences", o->sentences,
         "sequences begin with a sentence, encoded by itself, and go on to exactly --length tokens; those "
         "that end with a sentence are taken first");
+    command
+        ->add_flag(
+            "--begin-of-text", o->begin_of_text,
+            "pieces of the text begin with the tokenizer's begin-of-text token in the place of their first; pieces "
+            "for a run that was trained so always do")
+        ->excludes(of_sentences);
     command->add_option("--positions", o->options.positions, "first positions to report")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();

@@ -12,19 +12,25 @@
 namespace ballast {
 
 CLI::Option* TextOptions::add_to(CLI::App* command) {
-    CLI::Option* files = command->add_option("--text", text, "text files (UTF-8), read as one stream");
-    command->add_option("--tokenizer", tokenizer,
-                        "tokenizer.json or tokenizer.model; default: the one beside the model");
+    CLI::Option* files = command->add_option(
+        "--text", text,
+        "text files (UTF-8), read as one stream, after the begin-of-text token of models that have one");
     command->add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
+    add_model_options(command);
+    return files;
+}
+
+void TextOptions::add_model_options(CLI::App* command) {
+    command->add_option("--tokenizer", tokenizer,
+                        "tokenizer.json or tokenizer.model; default: the one beside the model");
     add_dtype_option(command, dtype, kComputeDtypeHelp);
     command->add_option("--gemm", gemm, "reference: our fixed-order matrix products, the same bits on every processor")
         ->check(CLI::IsMember({"auto", "reference"}))
         ->capture_default_str();
     add_backend_option(command, backend);
     command->add_option("--threads", threads, "0: every core")->check(CLI::NonNegativeNumber);
-    return files;
 }
 
 void TextOptions::add_newline_start(CLI::App* command) {
@@ -59,9 +65,10 @@ data::Tokenizer TextOptions::load_tokenizer(const train::ModelSource& model) con
         throw UserError(fmt::format("{} was trained with another tokenizer than {}; name its own with --tokenizer",
                                     model.source, path));
     if (encoding.vocab_size() > model.config.vocab_size)
-        throw UserError(fmt::format("{} has {} tokens, but {} has a vocabulary of {}; name the model's own tokenizer with "
-                                    "--tokenizer",
-                                    path, encoding.vocab_size(), model.source, model.config.vocab_size));
+        throw UserError(
+            fmt::format("{} has {} tokens, but {} has a vocabulary of {}; name the model's own tokenizer with "
+                        "--tokenizer",
+                        path, encoding.vocab_size(), model.source, model.config.vocab_size));
     return encoding;
 }
 
@@ -85,6 +92,13 @@ void TextOptions::for_each_piece(const data::Tokenizer& encoding, Take&& take) c
     if (count == 0) throw UserError(fmt::format("{} is empty; there is nothing to evaluate", fmt::join(text, ", ")));
 }
 
+std::optional<uint32_t> begin_of_text_of(const data::Tokenizer& encoding, const train::ModelSource& model) {
+    const bool is_run = model.step >= 0;
+    if (!is_run) return encoding.begin_of_text_id();
+    if (model.first_token == data::FirstToken::none) return std::nullopt;
+    return encoding.begin_of_text_id() ? encoding.begin_of_text_id() : encoding.end_of_text_id();  // as in its store
+}
+
 namespace {
 
 uint32_t line_break(const data::Tokenizer& encoding) {
@@ -95,14 +109,19 @@ uint32_t line_break(const data::Tokenizer& encoding) {
 
 }  // namespace
 
+std::optional<uint32_t> TextOptions::begin_of_text(const train::ModelSource& model) const {
+    return begin_of_text_of(load_tokenizer(model), model);
+}
+
 std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
     const data::Tokenizer encoding = load_tokenizer(model);
     std::vector<uint32_t> all;
     for_each_piece(encoding, [&](const data::TextPiece&, const std::vector<uint32_t>& tokens) {
         all.insert(all.end(), tokens.begin(), tokens.end());
     });
-    if (max_tokens > 0 && static_cast<int64_t>(all.size()) > max_tokens) all.resize(static_cast<size_t>(max_tokens));
     if (newline_start > 0) std::fill_n(all.begin(), std::min(newline_start, std::ssize(all)), line_break(encoding));
+    if (const auto begin = begin_of_text_of(encoding, model)) all.insert(all.begin(), *begin);
+    if (max_tokens > 0 && std::ssize(all) > max_tokens) all.resize(static_cast<size_t>(max_tokens));
     return all;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,21 +24,32 @@ struct TextOptions {
 
     /// Returns the option --text, for the command to require or not.
     CLI::Option* add_to(CLI::App* command);
+    /// Those that say how a model is run, without the text.
+    void add_model_options(CLI::App* command);
     void add_newline_start(CLI::App* command);
     Context make_context() const;
     /// UserError when `output` (empty: none) cannot be written, or is a file that is read: the text, the tokenizer or
     /// one of `models`.
     void require_output(const std::string& output, std::span<const std::string> models) const;
-    /// The tokens of the text. UserError when it is empty or the tokenizer is not the model's.
+    /// The tokens of the text, after the token that the model's texts begin with where there is one. UserError when the
+    /// text is empty or the tokenizer is not the model's.
     std::vector<uint32_t> read(const train::ModelSource& model) const;
+    /// What the model's texts begin with: the tokenizer's begin-of-text token for a Hugging Face folder (Llama's <s>), and
+    /// for a run that was trained with one (data.first_token). UserError as read().
+    std::optional<uint32_t> begin_of_text(const train::ModelSource& model) const;
     /// At most `count` sequences of `length` tokens that begin with sentences of the text, with what the tokenizer's
     /// template puts around a text (<s>, [CLS] … [SEP]) among them. UserError as read().
     eval::SentenceSequences sentences(const train::ModelSource& model, int64_t length, int64_t count) const;
 
-  private:
+    /// The model's tokenizer. UserError when it is not the model's, or there is none.
     data::Tokenizer load_tokenizer(const train::ModelSource& model) const;
+
+  private:
     template <class Take>
     void for_each_piece(const data::Tokenizer& encoding, Take&& take) const;
 };
+
+/// TextOptions::begin_of_text() with a tokenizer that was loaded before.
+std::optional<uint32_t> begin_of_text_of(const data::Tokenizer& encoding, const train::ModelSource& model);
 
 }  // namespace ballast

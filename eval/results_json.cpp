@@ -42,7 +42,9 @@ ordered_json to_json(const StreamingResult& r) {
                      {"loss", json_figure(r.loss)},
                      {"perplexity", json_figure(r.perplexity)},
                      {"seconds", r.seconds},
-                     {"curve", curve}};
+                     {"curve", curve},
+                     {"density", r.density},
+                     {"kv_bytes", r.kv_bytes}};
     if (!r.plan.empty()) out["plan"] = r.plan;
     return out;
 }
@@ -58,6 +60,8 @@ void from_json(const json& json, StreamingResult& r) {
     r.perplexity = read_figure(json.at("perplexity"));
     r.loss = json.contains("loss") ? read_figure(json["loss"]) : std::log(r.perplexity);
     r.seconds = json.value("seconds", 0.0);
+    r.density = json.value("density", 0.0);
+    r.kv_bytes = json.value("kv_bytes", int64_t{0});
     r.curve.clear();
     for (const auto& point : json.at("curve"))
         r.curve.push_back(

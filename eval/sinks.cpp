@@ -174,13 +174,18 @@ void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const Sin
         throw UserError(fmt::format("the text has {} tokens, fewer than one sequence of {}", num_tokens, words));
 }
 
+std::vector<std::vector<uint32_t>> sink_sequences(const model::ModelConfig& config, const std::vector<uint32_t>& text,
+                                                  const SinkOptions& options) {
+    check_sinks(config, static_cast<int64_t>(text.size()), options);
+    auto pieces = spread_pieces(text, options.length - config.num_sink_tokens, options.sequences);
+    if (options.first_id >= 0)
+        for (auto& piece : pieces) piece.front() = static_cast<uint32_t>(options.first_id);
+    return pieces;
+}
+
 SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
                           const SinkOptions& options) {
-    const auto size = static_cast<int64_t>(text.size());
-    check_sinks(model.config(), size, options);
-    const int64_t words = options.length - model.config().num_sink_tokens;
-    const auto pieces = spread_pieces(text, words, options.sequences);
-    return evaluate_sinks(context, model, pieces, options);
+    return evaluate_sinks(context, model, sink_sequences(model.config(), text, options), options);
 }
 
 SinkResult evaluate_sinks(Context& context, model::Transformer& model, std::span<const std::vector<uint32_t>> sequences,

@@ -24,7 +24,8 @@ struct SinkOptions {
     int64_t sequences = 100;  // spread evenly over the text
     int64_t positions = 4;    // k = 1 … positions
     double epsilon = 0.3;
-    bool maps = false;  // also the mean maps of every head
+    bool maps = false;      // also the mean maps of every head
+    int64_t first_id = -1;  // takes the place of each piece's first token; -1: pieces are as the text has them
 };
 
 struct SinkResult {
@@ -50,7 +51,11 @@ inline bool same_subject(const SinkResult&, const SinkResult&) { return true; }
 /// shorter.
 void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const SinkOptions& options);
 
-/// Sequences spread evenly over the text.
+/// Pieces of the text, spread evenly over it, that fill such sequences. UserError as check_sinks().
+std::vector<std::vector<uint32_t>> sink_sequences(const model::ModelConfig& config, const std::vector<uint32_t>& text,
+                                                  const SinkOptions& options);
+
+/// The same, measured.
 SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
                           const SinkOptions& options);
 

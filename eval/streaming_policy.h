@@ -17,13 +17,19 @@ struct Recompute {
     bool operator==(const Recompute&) const = default;
 };
 
-using StreamingPolicy = std::variant<infer::CachePolicy, Recompute>;
+/// Caches that differ between heads, as a plan says (infer/span_plan.h): the sinks of all, and what the largest holds.
+struct Mixture {
+    int64_t sinks = 0, positions = 0;
+    bool operator==(const Mixture&) const = default;
+};
 
-/// "4+60", "dense", "recompute": a column of a table.
+using StreamingPolicy = std::variant<infer::CachePolicy, Recompute, Mixture>;
+
+/// "4+60", "dense", "recompute", "moa": a column of a table.
 std::string name_of(const StreamingPolicy& policy);
-/// "dense", "window", "sink", "recompute".
+/// "dense", "window", "sink", "recompute", "moa".
 std::string kind_name(const StreamingPolicy& policy);
-/// Total positions; 0: unbounded.
+/// Total positions, of a mixture's largest cache; 0: unbounded.
 int64_t total_positions(const StreamingPolicy& policy);
 /// Positions kept at the start.
 int64_t sink_positions(const StreamingPolicy& policy);

@@ -1,7 +1,6 @@
 #include "infer/generate.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/philox.h"
 
@@ -15,18 +14,6 @@ CachePolicy policy_for(const model::ModelConfig& config) {
 }
 
 }  // namespace
-
-int32_t sample(std::span<const float> logits, double temperature, double uniform) {
-    const auto largest = std::max_element(logits.begin(), logits.end());
-    if (temperature <= 0) return static_cast<int32_t>(largest - logits.begin());
-    const auto weight = [&](float logit) { return std::exp((static_cast<double>(logit) - *largest) / temperature); };
-    double total = 0;
-    for (float logit : logits) total += weight(logit);
-    double left = uniform * total;
-    for (size_t i = 0; i < logits.size(); ++i)
-        if ((left -= weight(logits[i])) < 0) return static_cast<int32_t>(i);
-    return static_cast<int32_t>(logits.size()) - 1;
-}
 
 Generator::Generator(Context& context, model::Transformer& model)
     : config_(model.config()), decoder_(context, model, policy_for(model.config()), 0) {}

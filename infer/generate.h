@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "infer/decoder.h"
+#include "infer/sampling.h"
 
 namespace ballast::infer {
 
@@ -33,8 +34,5 @@ class Generator {
     const model::ModelConfig& config_;
     Decoder decoder_;
 };
-
-/// The index drawn from softmax(logits / temperature) by `uniform` in [0,1); the largest logit's when temperature is 0.
-int32_t sample(std::span<const float> logits, double temperature, double uniform);
 
 }  // namespace ballast::infer

@@ -225,6 +225,110 @@ void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_B
 /// too, and the same for every normaliser.
 void attention_logits(Context&, const Tensor& logits_BHTS, const AttentionInputs&, const AttentionParams&);
 
+// ---- Paged cache ----------------------------------------------------------------------------------------------------
+//
+// What decoding keeps of keys and values. Blocks of 64 rows of one key-value head of one layer and sequence; which block
+// stands where is a table's business, so no row is ever moved. Suffixes: P blocks, R = 64 rows of a block, W blocks of a
+// table's row.
+
+constexpr int64_t kCacheBlockRows = 64;
+
+/// Rows of keys and values in blocks that layers, key-value heads and sequences share. Keys are stored as attention reads
+/// them, rotated at their position in the text.
+struct PagedCache {
+    Tensor keys_PRD, values_PRD;  // [P,64,D], contiguous: x or, with x = f32, bf16 or fp16; loads are widened in registers
+    Tensor positions_PR;          // i32 [P,64]: where each row's token stands in its text; < 0: nothing is there
+};
+
+/// The rows that a call reads of sequence b and key-value head g: slots [0, length); slot i is row i % 64 of block
+/// table[b,g,i/64]. In any order: a row's place is what positions_PR says. A position occurs once.
+struct CacheRows {
+    Tensor table_BGW;  // i32 [B,G,W]
+    Tensor length_BG;  // i32 [B,G]
+};
+
+/// Row n of every key-value head goes to where slots says, block * 64 + row; < 0: that head does not keep the row. Its
+/// position is written beside it. k, v x [N,G,D], rounded to the cache's dtype, any strides with a contiguous last dim; slots i32
+/// [N,G], positions i32 [N]. No slot may occur twice. A slot beyond the cache is an InternalError on the CPU; a GPU passes
+/// it over.
+void cache_write(Context&, const PagedCache&, const Tensor& k_NGD, const Tensor& v_NGD, const Tensor& slots_NG,
+                 const Tensor& positions_N);
+
+/// The rows of one sequence (B = 1) as the matrices that attention_forward takes: position j stands in row j for j < s =
+/// num_sink_positions, else in row s + (j - key_start). Positions without a row in [0, S) are left out; rows that nothing
+/// is kept of are zero, and the mask must hide them. k, v x [S,G,D], any strides with a contiguous last dim; key_start >= s.
+void cache_read(Context&, const Tensor& k_SGD, const Tensor& v_SGD, const PagedCache&, const CacheRows&,
+                int64_t num_sink_positions, int64_t key_start);
+
+/// Slots of one piece of cached_attention_forward's work. Fixed, so that bits do not depend on what else is in a call.
+constexpr int64_t kCacheSplitSlots = 4 * kCacheBlockRows;
+
+/// The pieces that cached_attention_forward is cut into, on the device. Made by plan_cached_attention() from the lengths
+/// of one step; good for every step whose lengths need no more splits, so a recorded step goes on while sequences grow.
+struct CachedAttentionWork {
+    Tensor items_N3;   // i32 [N,3]: (b, g, split), those with the most slots first; b < 0: none
+    Tensor first_BG1;  // i32 [B G + 1]: where the partial results of each (b, g) begin; the last: how many there are in all
+};
+/// The same on the host, ready to be copied.
+struct CachedAttentionPlan {
+    std::vector<int32_t> items_N3, first_BG1;
+};
+/// For lengths [B,G] >= 0. `capacity` >= the number of items pads the list to that many; 0: no padding.
+CachedAttentionPlan plan_cached_attention(std::span<const int32_t> lengths_BG, int64_t num_kv_heads,
+                                          int64_t capacity = 0);
+/// Splits of a (b, g) with `length` slots, for capacities.
+constexpr int64_t cached_attention_splits(int64_t length) {
+    return (length + kCacheSplitSlots - 1) / kCacheSplitSlots;
+}
+
+/// One query of each of B sequences against the cached rows, its own among them (cache_write comes first): out =
+/// softmax'(scale q k^T + bias) v. A slot's position j is visible to the query at i = query_position[b] if 0 <= j <= i and
+/// (j < num_sink_positions or i - j <= span_h); i < 0 is a padding row, whose out is 0. Of params.mask only
+/// num_sink_positions and span_H are read. Keys j < s are read with sink_query (absent: q) and ALiBi's distance
+/// min(i, sink_query_position) - j there.
+///
+/// Each (b, g) is cut into splits of kCacheSplitSlots slots; a split gives every query head of the group its running maximum, sum
+/// and weighted values, which are merged in the order of splits, the sink logit taking part once, there (flash-decoding, Dao
+/// et al. 2023). So a sequence's bits depend neither on its mates nor on B, threads or the order of work.
+///
+/// out, q, sink_query x [B,H,D], any strides with a contiguous last dim; query_position i32 [B]. mass acc [P,64], where present: += P' of
+/// every visible slot, summed over the query heads of its key-value head (what H2O and InfLLM weigh tokens by); sequences
+/// of the call must not share blocks then. Work that covers too few splits and blocks beyond the cache are InternalErrors
+/// on the CPU; on a GPU they make out NaN. Rows that no query head sees are never read.
+void cached_attention_forward(Context&, const Tensor& out_BHD, const Tensor& q_BHD, const Tensor& sink_query_BHD,
+                              const PagedCache&, const CacheRows&, const Tensor& query_position_B,
+                              const CachedAttentionWork&, const AttentionParams&, const Tensor& mass_PR = {});
+/// Its scratch, for work of at most `items` items (padding counted).
+struct CachedAttentionShape {
+    int64_t sequences = 0, heads = 0, kv_heads = 0, head_dim = 0, items = 0;
+    bool with_mass = false;
+};
+size_t cached_attention_scratch_bytes(Dtype x, const CachedAttentionShape& shape);
+
+// ---- Measuring attention's gradient -----------------------------------------------------------------------------------
+
+/// Sums over blocks, acc [B,H,ceil(T/block),ceil(S/block)], +=; either may be absent.
+struct Influence {
+    Tensor absolute_BHIJ;    // of |E|
+    Tensor signed_sum_BHIJ;  // of E
+};
+/// E_ij, what a loss changes by when query i no longer sees key row j and the rest of the row is renormalised, to first order in
+/// the output (MoA, Fu et al. 2024, arXiv 2406.14909, equations 3 and 13), summed over blocks x block tiles of query and
+/// key rows, by query head. With P' = exp(s - LSE'), O = P' V, g_ij = dO_i . V_j and D_i = dO_i . O_i: without key j the row's
+/// denominator is e^LSE' (1 - P'_ij), whatever sink logit is in it, so
+///   O' = (O_i - P'_ij V_j) / (1 - P'_ij),   E_ij = dO_i . (O' - O_i) = P'_ij / (1 - P'_ij) (D_i - g_ij),
+/// exact for a loss that is linear in O. 1 - P' is taken as -expm1(s - LSE') and not below the accumulation's epsilon.
+/// Without a sink logit a row that sees one key alone (row 0) has nothing left to renormalise, its output becomes 0, and
+/// E = -g there. Hidden entries have none. In narrow x, D carries the rounding of out: E is good to 2^-9 |g| P' / (1 - P').
+/// d_out, out x [B,T,H,D]; lse acc [B,H,T] of the forward pass. No T x S buffer. Rows of a mask by row are fine.
+void attention_influence(Context&, const Influence&, int64_t block, const Tensor& d_out_BTHD, const Tensor& out_BTHD,
+                         const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+
+/// mass[b,h,c] += sum over queries of P'_ic: the accumulated scores of H2O (Zhang et al. 2023) and InfLLM (Xiao et al. 2024). mass acc [B,H,S];
+/// lse acc [B,H,T] of the forward pass. No T x S buffer; queries are added in one order.
+void attention_key_mass(Context&, const Tensor& mass_BHS, const Tensor& lse_BHT, const AttentionInputs&,
+                        const AttentionParams&);
+
 // ---- A gate for every head ------------------------------------------------------------------------------------------
 
 /// out = x sigmoid(gate), a number a head and token ("Gated Attention for Large Language Models", Qiu et al. 2025,

@@ -6,10 +6,14 @@ using ops::AttentionGradients;
 using ops::AttentionInputs;
 using ops::AttentionMask;
 using ops::AttentionParams;
+using ops::CachedAttentionWork;
+using ops::CacheRows;
 using ops::Gelu;
+using ops::Influence;
 using ops::LinearWeight;
 using ops::NormGradient;
 using ops::NormOutput;
+using ops::PagedCache;
 using ops::ParameterSet;
 using ops::ParameterSpan;
 using ops::Positions;
@@ -60,6 +64,18 @@ size_t attention_backward_scratch_bytes(const Context&, const AttentionInputs&);
 void attention_weights(Context&, const Tensor& weights_BHTS, const Tensor& lse_BHT, const AttentionInputs&,
                        const AttentionParams&);
 void attention_logits(Context&, const Tensor& logits_BHTS, const AttentionInputs&, const AttentionParams&);
+
+void cache_write(Context&, const PagedCache&, const Tensor& k_NGD, const Tensor& v_NGD, const Tensor& slots_NG,
+                 const Tensor& positions_N);
+void cache_read(Context&, const Tensor& k_SGD, const Tensor& v_SGD, const PagedCache&, const CacheRows&,
+                int64_t num_sink_positions, int64_t key_start);
+void cached_attention_forward(Context&, const Tensor& out_BHD, const Tensor& q_BHD, const Tensor& sink_query_BHD,
+                              const PagedCache&, const CacheRows&, const Tensor& query_position_B,
+                              const CachedAttentionWork&, const AttentionParams&, const Tensor& mass_PR);
+void attention_influence(Context&, const Influence&, int64_t block, const Tensor& d_out_BTHD, const Tensor& out_BTHD,
+                         const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+void attention_key_mass(Context&, const Tensor& mass_BHS, const Tensor& lse_BHT, const AttentionInputs&,
+                        const AttentionParams&);
 
 void head_gate_forward(Context&, const Tensor& out_BTHD, const Tensor& x_BTHD, const Tensor& gate_BTH);
 void head_gate_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_gate_BTH, const Tensor& d_out_BTHD,

@@ -103,16 +103,19 @@ void measure(Context& context, const std::string& run, Missing missing, const Me
     const train::LoadedModel loaded = train::load_model(run, context, options.dtype);
     const model::ModelConfig& config = loaded.model->config();
     const std::vector<uint32_t> tokens = read_text(loaded);
+    eval::SinkOptions attention = sink_options(config);
+    attention.first_id = loaded.first_of_samples(tokens);
     eval::SinkResult sinks;
     if (missing.cells) {
-        const eval::CacheTableOptions table = table_options(config, options);
+        eval::CacheTableOptions table = table_options(config, options);
+        table.sink_metrics = attention;
         const std::string name = "measure " + fs::path(run).lexically_normal().filename().string();
         eval::CacheTableRow row = eval::evaluate_cache_table(context, name, *loaded.model, tokens, table);
         sinks = row.sinks;
         eval::write_measurement_table(directory.file(kTableFile), table.cache,
                                       {to_measured_model(std::move(row), run, loaded.step)});
     } else {
-        sinks = eval::evaluate_sinks(context, *loaded.model, tokens, sink_options(config));
+        sinks = eval::evaluate_sinks(context, *loaded.model, tokens, attention);
     }
     eval::write_maps(directory.file(kMapsFile), sinks);
     eval::write_measurements(directory.file(kSinksFile), {run, loaded.step, {std::move(sinks)}});

@@ -44,7 +44,8 @@ std::string tokenizer_in(const fs::path& folder) {
 ModelSource checkpoint_source(const std::string& path, const fs::path& run) {
     const CheckpointInfo info = read_checkpoint_info(path);
     info.config.model.validate();
-    return {info.config.model, path, if_exists(run / "tokenizer.json"), info.tokenizer_hash, info.step};
+    return {info.config.model,   path,      if_exists(run / "tokenizer.json"),
+            info.tokenizer_hash, info.step, info.config.data.first_token};
 }
 
 }  // namespace
@@ -54,7 +55,10 @@ ModelSource find_model(const std::string& path) {
         throw UserError(fmt::format("no model at {}; give a run folder, a checkpoint or a Hugging Face folder", path));
     if (!fs::is_directory(path)) return checkpoint_source(path, fs::path(path).parent_path().parent_path());
     if (fs::exists(fs::path(path) / "config.json"))
-        return {model::read_hugging_face_config(path), path, tokenizer_in(path), "", -1};
+        return {.config = model::read_hugging_face_config(path),
+                .source = path,
+                .tokenizer_path = tokenizer_in(path),
+                .tokenizer_hash = ""};
     const RunDirectory run(path);
     if (const auto step = run.newest_valid_checkpoint([](const std::string& text) { log_warning(text); }))
         return checkpoint_source(run.checkpoint_path(*step), path);

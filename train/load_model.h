@@ -5,7 +5,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "data/sampler.h"
 #include "model/transformer.h"
 
 namespace ballast::train {
@@ -17,6 +19,14 @@ struct ModelSource {
     std::string tokenizer_path;  // tokenizer.json beside it; empty when there is none
     std::string tokenizer_hash;  // of the one a checkpoint was trained with; empty when unknown
     int64_t step = -1;           // of a checkpoint
+    /// Of a checkpoint: the beginnings it was trained on. A Hugging Face folder's tokenizer says how its texts begin.
+    data::FirstToken first_token = data::FirstToken::none;
+
+    /// The token that samples began with in the place of the text's: the first of `text`, which is the model's; -1:
+    /// none.
+    int64_t first_of_samples(const std::vector<uint32_t>& text) const {
+        return first_token == data::FirstToken::every_window ? int64_t{text.front()} : -1;
+    }
 };
 
 struct LoadedModel : ModelSource {

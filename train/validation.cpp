@@ -26,7 +26,7 @@ Validation::Validation(Context& context, model::Transformer& model, const data::
     : context_(context),
       config_(model.config()),
       document_mask_(config.data.document_mask),
-      windows_(at_least_a_pass(store, config), config.train.sequence_length),
+      windows_(at_least_a_pass(store, config), config.train.sequence_length, config.data.first_token),
       passes_(std::min(config.validation.batches, windows_.size() / config.samples_per_pass())),
       pass_(context, model, model::PassKind::forward, config.samples_per_pass(), config.train.sequence_length),
       sum_buffer_(context.allocate(sizeof(double))),

@@ -3,8 +3,6 @@
 namespace ballast::ops {
 namespace {
 
-constexpr int64_t kMaxHeadDim = 256;
-
 void check_attention(const AttentionInputs& in, const AttentionParams& params) {
     expect_compute(in.q.dtype);
     require(in.q.rank == 4 && in.k.rank == 4, "attention works on [B,T,H,D] and [B,S,G,D]");
@@ -16,10 +14,8 @@ void check_attention(const AttentionInputs& in, const AttentionParams& params) {
     expect_rows(in.k, "k", x, {B, S, G, D});
     expect_rows(in.v, "v", x, {B, S, G, D});
     if (!in.sink_query.empty()) expect_rows(in.sink_query, "sink_query", x, {B, T, H, D});
-    if (has_learned_sink_logit(params.normaliser)) expect_dense(params.sink_logit_H, "sink_logit", acc, {H});
-    if (!params.alibi_slope_H.empty()) expect_dense(params.alibi_slope_H, "alibi_slope", acc, {H});
+    check_heads(params, acc, H);
     const AttentionMask& mask = params.mask;
-    if (!mask.span_H.empty()) expect_dense(mask.span_H, "span", Dtype::i32, {H});
     if (!mask.query_position_BT.empty()) expect_dense(mask.query_position_BT, "query_position", Dtype::i32, {B, T});
     if (!mask.first_key_BT.empty()) expect_dense(mask.first_key_BT, "first_key", Dtype::i32, {B, T});
     constexpr int64_t kMaxPositions = int64_t{1} << 30;
@@ -83,6 +79,29 @@ void attention_logits(Context& context, const Tensor& logits, const AttentionInp
     check_attention(in, params);
     expect_scores(logits, "logits", in);
     run<cpu::attention_logits, cuda::attention_logits>(context, logits, in, params);
+}
+
+void attention_influence(Context& context, const Influence& influence, int64_t block, const Tensor& d_out,
+                         const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                         const AttentionParams& params) {
+    check_attention(in, params, lse);
+    const Dtype x = in.q.dtype;
+    const int64_t B = in.q.dim(0), T = in.q.dim(1), H = in.q.dim(2), D = in.q.dim(3), S = in.k.dim(1);
+    expect_rows(out, "out", x, {B, T, H, D});
+    expect_rows(d_out, "d_out", x, {B, T, H, D});
+    require(block >= 1, "influence is summed over blocks of at least one row");
+    for (const Tensor* sums : {&influence.absolute_BHIJ, &influence.signed_sum_BHIJ})
+        if (!sums->empty())
+            expect_dense(*sums, "influence", accumulation_dtype(x),
+                         {B, H, (T + block - 1) / block, (S + block - 1) / block});
+    run<cpu::attention_influence, cuda::attention_influence>(context, influence, block, d_out, out, lse, in, params);
+}
+
+void attention_key_mass(Context& context, const Tensor& mass, const Tensor& lse, const AttentionInputs& in,
+                        const AttentionParams& params) {
+    check_attention(in, params, lse);
+    expect_dense(mass, "mass", accumulation_dtype(in.q.dtype), {in.q.dim(0), in.q.dim(2), in.k.dim(1)});
+    run<cpu::attention_key_mass, cuda::attention_key_mass>(context, mass, lse, in, params);
 }
 
 }  // namespace ballast::ops

@@ -42,6 +42,18 @@ inline void expect_reachable(std::span<const NormGradient> norms) {
     for (const NormGradient& norm : norms)
         for (const Tensor* t : {&norm.d_out_NC, &norm.weight_C, &norm.d_weight_C, &norm.d_bias_C}) expect_reachable(*t);
 }
+inline void expect_reachable(const PagedCache& cache) {
+    for (const Tensor* t : {&cache.keys_PRD, &cache.values_PRD, &cache.positions_PR}) expect_reachable(*t);
+}
+inline void expect_reachable(const CacheRows& rows) {
+    for (const Tensor* t : {&rows.table_BGW, &rows.length_BG}) expect_reachable(*t);
+}
+inline void expect_reachable(const CachedAttentionWork& work) {
+    for (const Tensor* t : {&work.items_N3, &work.first_BG1}) expect_reachable(*t);
+}
+inline void expect_reachable(const Influence& influence) {
+    for (const Tensor* t : {&influence.absolute_BHIJ, &influence.signed_sum_BHIJ}) expect_reachable(*t);
+}
 inline void expect_reachable(const LinearWeight& w) {
     for (const Tensor* t : {&w.weight, &w.bias, &w.scale}) expect_reachable(*t);
 }
@@ -92,6 +104,15 @@ inline void expect_rows(const Tensor& tensor, const char* name, Dtype dtype, std
 
 inline void expect_compute(Dtype dtype) {
     require(dtype == Dtype::f32 || is_narrow(dtype) || dtype == Dtype::f64, "not a compute dtype");
+}
+
+inline constexpr int64_t kMaxHeadDim = 256;  // attention's
+
+/// What attention's parameters have for each of H heads.
+inline void check_heads(const AttentionParams& params, Dtype acc, int64_t heads) {
+    if (has_learned_sink_logit(params.normaliser)) expect_dense(params.sink_logit_H, "sink_logit", acc, {heads});
+    if (!params.alibi_slope_H.empty()) expect_dense(params.alibi_slope_H, "alibi_slope", acc, {heads});
+    if (!params.mask.span_H.empty()) expect_dense(params.mask.span_H, "span", Dtype::i32, {heads});
 }
 
 /// A weight that products with x operands read: x, or narrower; with the scales of 8-bit rows.

@@ -190,3 +190,51 @@ TEST_CASE("cli: paths that cannot be looked at are the user's mistake") {
             CHECK_THAT(outcome.err, !ContainsSubstring("a fault of Ballast"));
         }
 }
+
+TEST_CASE("cli: texts begin as the model's tokenizer, or its training, begins them") {
+    const TinyRun run;
+    write_file(run.file("begun.txt"), "<|endoftext|>" + read_file(run.file("text.txt")));
+    succeed(run.train("run", "--set train.steps=1"));
+    const auto measure = [&](const std::string& what, const std::string& model, const std::string& text) {
+        succeed(fmt::format("eval {} {} --text {} --max-tokens 200 --threads 1 --json {}", what, run.file(model),
+                            run.file(text), run.file("out.json")));
+        auto json = run.json("out.json");
+        for (const char* key : {"model", "seconds", "step", "curve"}) {
+            json.erase(key);
+            for (auto& part : json)
+                if (part.is_array())
+                    for (auto& row : part)
+                        if (row.is_object()) row.erase(key);
+        }
+        return json;
+    };
+    const std::string streaming = "streaming --sinks 1 --cache 16", sinks = "sinks --length 16";
+
+    // A folder whose tokenizer puts the token there, as Llama's do.
+    succeed(fmt::format("export {} {}", run.file("run"), run.file("folder")));
+    auto tokenizer = nlohmann::json::parse(read_file(run.file("folder/tokenizer.json")));
+    tokenizer["post_processor"] = nlohmann::json::parse(
+        R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}}], "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 1}}], "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>",
+            "ids": [0], "tokens": ["<|endoftext|>"]}}})");
+    CHECK(measure(streaming, "folder", "begun.txt") == measure(streaming, "run", "begun.txt"));
+    write_file(run.file("folder/tokenizer.json"), tokenizer.dump());
+    CHECK(measure(streaming, "folder", "text.txt") == measure(streaming, "run", "begun.txt"));
+    CHECK(measure(streaming, "run", "text.txt") != measure(streaming, "run", "begun.txt"));
+    // Pieces of the text begin with it when that is asked for; a run trained without has no such token.
+    CHECK(measure(sinks + " --begin-of-text", "folder", "text.txt") != measure(sinks, "folder", "text.txt"));
+    refuse_at_once("eval sinks " + run.file("run") + with_text(run) + "--length 16 --begin-of-text",
+                   {"--begin-of-text", "begin with no token"});
+    refuse_at_once("eval sinks " + run.file("run") + " --text - --sentences --last-query 16 < " + run.file("text.txt"),
+                   {"standard input can be read once"});
+
+    // A run that was trained with it: the same weights, as its rate was 0.
+    const std::string still =
+        "--set train.steps=1 --set optimizer.learning_rate=0 --set optimizer.min_learning_rate=0 ";
+    succeed(run.train("plain", still));
+    succeed(run.train("first", still + "--set data.first_token=every_window"));
+    CHECK(measure(streaming, "first", "text.txt") == measure(streaming, "plain", "begun.txt"));
+    CHECK(measure(sinks, "first", "text.txt") == measure(sinks + " --begin-of-text", "first", "text.txt"));
+    CHECK(measure(sinks, "first", "text.txt") != measure(sinks, "plain", "begun.txt"));
+}

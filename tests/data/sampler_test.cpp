@@ -10,24 +10,41 @@
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
+#include "tests/data/offsets_of.h"
 
 namespace ballast::data {
 namespace {
 
-/// A store whose token i is i modulo 60000, with the given document lengths.
-std::string make_store(const test::TemporaryFolder& folder, const std::vector<int64_t>& lengths) {
+/// A store of these documents, one after another.
+std::string write_store(const std::string& path, const TokenStoreInfo& info,
+                        const std::vector<std::vector<uint16_t>>& documents) {
     std::vector<int64_t> offsets = {0};
-    for (int64_t length : lengths) offsets.push_back(offsets.back() + length);
-    std::vector<uint16_t> tokens(static_cast<size_t>(offsets.back()));
-    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<uint16_t>(i % 60000);
-    const std::string path = folder.file("tokens.h5");
+    std::vector<uint16_t> tokens;
+    for (const auto& document : documents) {
+        tokens.insert(tokens.end(), document.begin(), document.end());
+        offsets.push_back(static_cast<int64_t>(tokens.size()));
+    }
     Hdf5Writer file(path);
-    write_info(file, {"hash", 60000, -1, ""});
+    write_info(file, info);
     const int64_t num_tokens[] = {offsets.back()}, num_offsets[] = {static_cast<int64_t>(offsets.size())};
     file.write(kTokensDataset, Dtype::u16, num_tokens, tokens.data());
     file.write(kOffsetsDataset, Dtype::i64, num_offsets, offsets.data());
     file.commit();
     return path;
+}
+
+/// Documents of these lengths, whose token i is i modulo 60000 counted over all of them.
+std::vector<std::vector<uint16_t>> counting_documents(const std::vector<int64_t>& lengths) {
+    std::vector<std::vector<uint16_t>> documents;
+    int64_t i = 0;
+    for (int64_t length : lengths)
+        for (auto& document = documents.emplace_back(); static_cast<int64_t>(document.size()) < length; ++i)
+            document.push_back(static_cast<uint16_t>(i % 60000));
+    return documents;
+}
+
+std::string make_store(const test::TemporaryFolder& folder, const std::vector<int64_t>& lengths) {
+    return write_store(folder.file("tokens.h5"), {"hash", 60000, -1, ""}, counting_documents(lengths));
 }
 
 std::vector<int64_t> random_lengths(uint32_t seed, size_t documents, uint32_t longest) {
@@ -244,7 +261,7 @@ TEST_CASE("sampler: where each token's document begins") {
     const test::TemporaryFolder folder;
     const std::vector<int64_t> lengths = random_lengths(5, 300, 40);
     const TokenStore store(make_store(folder, lengths));
-    const auto offsets = store.document_offsets();
+    const auto offsets = test::offsets_of(store);
     constexpr int64_t kLength = 31;
     std::vector<int32_t> window(kLength + 1), starts(kLength + 1), expected(kLength + 1);
     const auto check = [&](const auto& sampler, int64_t samples) {
@@ -263,6 +280,65 @@ TEST_CASE("sampler: where each token's document begins") {
     check(shuffled, shuffled.size());
     const SequentialSampler sequential(store, kLength);
     check(sequential, sequential.size());
+}
+
+TEST_CASE("sampler: a token before every document gives the samples of documents that begin with it") {
+    const test::TemporaryFolder folder;
+    constexpr uint16_t kBegin = 60001;
+    const std::vector<int64_t> lengths = random_lengths(9, 400, 30);  // some are empty
+    auto documents = counting_documents(lengths);
+    const TokenStore plain(write_store(folder.file("plain.h5"), {"hash", 60002, -1, "", kBegin}, documents));
+    for (auto& document : documents) document.insert(document.begin(), kBegin);
+    const TokenStore written(write_store(folder.file("written.h5"), {"hash", 60002, -1, "", kBegin}, documents));
+
+    constexpr int64_t kLength = 17;
+    std::vector<int32_t> window(kLength + 1), starts(kLength + 1), expected(kLength + 1), expected_starts(kLength + 1);
+    const auto check = [&](const auto& sampler, const auto& oracle) {
+        REQUIRE(sampler.size() == oracle.size());
+        for (int64_t s = 0; s < sampler.size(); ++s) {
+            INFO(s);
+            sampler.sample(s, window.data(), starts.data());
+            oracle.sample(s, expected.data(), expected_starts.data());
+            REQUIRE(window == expected);
+            REQUIRE(starts == expected_starts);
+        }
+    };
+    const SampleOrder order = order_for(plain, kLength, 3, 700, FirstToken::every_document);
+    CHECK(order.num_epochs == order_for(written, kLength, 3, 700).num_epochs);
+    check(Sampler(plain, order), Sampler(written, order_for(written, kLength, 3, 700)));
+    check(SequentialSampler(plain, kLength, FirstToken::every_document), SequentialSampler(written, kLength));
+}
+
+TEST_CASE("sampler: a token at the beginning of every window replaces the text's, and nothing else changes") {
+    const test::TemporaryFolder folder;
+    const TokenStore store(
+        write_store(folder.file("tokens.h5"), {"hash", 60002, 60001, "", 60001}, counting_documents({300, 1, 700})));
+    std::vector<int32_t> window(8), expected(8);
+    const auto check = [&](const auto& sampler, const auto& oracle) {
+        REQUIRE(sampler.size() == oracle.size());
+        for (int64_t s = 0; s < sampler.size(); ++s) {
+            sampler.sample(s, window.data());
+            oracle.sample(s, expected.data());
+            expected[0] = 60001;
+            REQUIRE(window == expected);
+        }
+    };
+    check(Sampler(store, order_for(store, 7, 3, 100, FirstToken::every_window)),
+          Sampler(store, order_for(store, 7, 3, 100)));
+    check(SequentialSampler(store, 7, FirstToken::every_window), SequentialSampler(store, 7));
+}
+
+TEST_CASE("sampler: a first token that the store has not, or has already, is refused") {
+    const test::TemporaryFolder folder;
+    const TokenStore without(make_store(folder, {30}));
+    const TokenStore ended(
+        write_store(folder.file("ended.h5"), {"hash", 60002, 60001, "", 60001}, counting_documents({30})));
+    CHECK_THAT(test::message_of([&] { order_for(without, 4, 1, 2, FirstToken::every_window); }),
+               Catch::Matchers::ContainsSubstring("knows no token that texts begin with"));
+    CHECK_THAT(test::message_of([&] { SequentialSampler(without, 4, FirstToken::every_document); }),
+               Catch::Matchers::ContainsSubstring("knows no token that texts begin with"));
+    CHECK_THAT(test::message_of([&] { order_for(ended, 4, 1, 2, FirstToken::every_document); }),
+               Catch::Matchers::ContainsSubstring("has token 60001 after each document"));
 }
 
 TEST_CASE("sampler: too little text") {

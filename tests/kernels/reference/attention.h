@@ -14,11 +14,15 @@ struct AttentionCase {
     Values alibi = {};               // [H] or none
     std::vector<int32_t> span = {};  // [H] or none
     std::vector<int32_t> query_position = {}, first_key = {};  // [B,T] or none
+    std::vector<int64_t> key_positions = {};  // [S] or none: key rows in any order
     int64_t sinks = 0, query_start = 0, key_start = 0, sink_query_position = INT64_MAX;
     bool has_sink_query = false;
     Values q = {}, k = {}, v = {}, sink_query = {}, d_out = {};
 
-    int64_t key_position(int64_t c) const { return c < sinks ? c : key_start + (c - sinks); }
+    int64_t key_position(int64_t c) const {
+        if (!key_positions.empty()) return key_positions[static_cast<size_t>(c)];
+        return c < sinks ? c : key_start + (c - sinks);
+    }
     int64_t position(int64_t b, int64_t t) const {
         return query_position.empty() ? query_start + t : query_position[static_cast<size_t>(b * T + t)];
     }

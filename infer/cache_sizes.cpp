@@ -1,0 +1,83 @@
+#include "infer/cache_sizes.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <limits>
+
+#include "base/error.h"
+#include "kernels/ops.h"
+
+namespace ballast::infer {
+namespace {
+
+bool is_endless(const CachePlan& plan) { return plan.bounded() && plan.rule() == PositionRule::in_cache; }
+
+CacheOptions completed(CacheOptions options, const model::ModelConfig& config, const CachePlan& plan,
+                       const BlockShape& shape) {
+    const int64_t trained = config.max_position_embeddings;
+    require(options.max_batch > 0 && options.prefill_chunk > 0, "a batch or a chunk of nothing");
+    if (options.max_positions == 0) options.max_positions = is_endless(plan) ? CacheSizes::kEndless : trained;
+    if (!is_endless(plan) && options.max_positions > trained)
+        throw UserError(
+            fmt::format("texts of {} positions are longer than the {} the model was trained on, and this cache "
+                        "keeps positions as they are in the text; choose at most {}, or the policy sink",
+                        options.max_positions, trained, trained));
+    if (is_endless(plan) && plan.capacity() > trained)
+        throw UserError(
+            fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at "
+                        "most {}",
+                        plan.capacity(), trained, trained));
+    if (is_endless(plan) && plan.capacity() + 1 > trained && model::rope_depends_on_length(config))
+        throw UserError(
+            fmt::format("a cache of {} positions and the token under way are more than the {} the model was "
+                        "trained on, and its rope_scaling dynamic would then turn keys that are cached "
+                        "anew; choose at most {}",
+                        plan.capacity(), trained, trained - 1));
+    if (options.blocks == 0) options.blocks = options.max_batch * shape.blocks(options.max_positions);
+    return options;
+}
+
+}  // namespace
+
+size_t total_bytes(const MemoryList& memory) {
+    size_t total = 0;
+    for (const auto& [name, bytes] : memory) total += bytes;
+    return total;
+}
+
+CacheSizes::CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, const CachePlan& plan,
+                       const CacheOptions& wanted)
+    : dtype(wanted.dtype.value_or(compute_dtype)),
+      endless(is_endless(plan)),
+      layers(kept_rows(plan, config)),
+      shape(layers, ops::kCacheBlockRows),
+      sink_query_position(endless ? plan.capacity() : std::numeric_limits<int64_t>::max()),
+      head_dim(config.head_dim()) {
+    options = completed(wanted, config, plan, shape);
+}
+
+int64_t CacheSizes::key_rows() const {
+    int64_t most = 0;
+    for (const LayerRows& layer : layers) {
+        const int64_t span = layer.longest_span();
+        if (span == HeadCache::kAll) return options.max_positions;
+        most = std::max(most, layer.sinks + span + 1 + options.prefill_chunk);
+    }
+    return std::min(most, options.max_positions);
+}
+
+size_t CacheSizes::block_bytes() const {
+    const auto row = 2 * static_cast<size_t>(head_dim) * size_of(dtype) + sizeof(int32_t);
+    return static_cast<size_t>(ops::kCacheBlockRows) * row;
+}
+
+size_t CacheSizes::cache_bytes(int64_t positions) const {
+    return static_cast<size_t>(shape.blocks(positions)) * block_bytes();
+}
+
+size_t CacheSizes::dense_bytes(int64_t positions) const {
+    const int64_t blocks = (positions + ops::kCacheBlockRows - 1) / ops::kCacheBlockRows;
+    return static_cast<size_t>(shape.layers() * shape.heads() * blocks) * block_bytes();
+}
+
+}  // namespace ballast::infer

@@ -1,0 +1,218 @@
+#include "infer/cached_model.h"
+
+#include <algorithm>
+
+#include "model/rope_rows.h"
+
+namespace ballast::infer {
+
+using model::PassKind;
+
+namespace {
+
+/// Whether the keys at the start are read with a query of their own.
+bool has_sink_query(const model::ModelConfig& config, const CacheSizes& sizes) {
+    return sizes.endless && config.rotary_dims() > 0 &&
+           std::any_of(sizes.layers.begin(), sizes.layers.end(), [](const LayerRows& rows) { return rows.sinks > 0; });
+}
+
+ops::PagedCache pool_layout(Arena& arena, const CacheSizes& sizes) {
+    const int64_t P = sizes.options.blocks, R = ops::kCacheBlockRows, D = sizes.head_dim;
+    const Tensor keys = arena.tensor(sizes.dtype, {P, R, D}), values = arena.tensor(sizes.dtype, {P, R, D});
+    return {keys, values, arena.tensor(Dtype::i32, {P, R})};
+}
+
+}  // namespace
+
+CachedModel::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, const CacheSizes& sizes) {
+    const Dtype acc = accumulation_dtype(dtype);
+    const int64_t L = config.num_layers, H = config.num_heads, G = config.key_value_heads(), D = config.head_dim();
+    const int64_t B = sizes.options.max_batch, N = sizes.step_rows(), R = config.rotary_dims(), W = sizes.table_width();
+    const auto integers = [&](std::initializer_list<int64_t> shape) { return arena.tensor(Dtype::i32, shape); };
+    keys = arena.tensor(dtype, {sizes.key_rows(), G, D});
+    values = arena.tensor(dtype, {sizes.key_rows(), G, D});
+    if (R > 0) rope = arena.tensor(acc, {N, R});
+    if (has_sink_query(config, sizes)) {
+        sink_query = arena.tensor(dtype, {N, H, D});
+        sink_rope = arena.tensor(acc, {N, R});
+    }
+    logits = arena.tensor(acc, {B, config.vocab_size});
+    spans = integers({L, H});
+    positions = integers({N});
+    slots = integers({L, N, G});
+    chunk_table = integers({L, 1, G, W});
+    chunk_lengths = integers({L, 1, G});
+    table = integers({L, B, G, W});
+    lengths = integers({L, B, G});
+    items = integers({L, most_items(sizes), 3});
+    firsts = integers({L, B * G + 1});
+}
+
+/// Pieces of attention's work in one layer of the largest step.
+int64_t CachedModel::most_items(const CacheSizes& sizes) {
+    const int64_t slots = sizes.table_width() * ops::kCacheBlockRows;
+    return sizes.options.max_batch * sizes.shape.heads() * ops::cached_attention_splits(slots);
+}
+
+size_t CachedModel::pool_bytes(const CacheSizes& sizes) {
+    Arena plan;
+    pool_layout(plan, sizes);
+    return plan.peak_bytes();
+}
+
+size_t CachedModel::layout_bytes(const model::ModelConfig& config, Dtype dtype, const CacheSizes& sizes) {
+    Arena plan;
+    Layout(plan, config, dtype, sizes);
+    return plan.peak_bytes();
+}
+
+size_t CachedModel::scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                  const CacheSizes& sizes) {
+    const int64_t B = sizes.options.max_batch;
+    const ops::CachedAttentionShape attention{.sequences = B,
+                                              .heads = config.num_heads,
+                                              .kv_heads = config.key_value_heads(),
+                                              .head_dim = config.head_dim(),
+                                              .items = most_items(sizes)};
+    return std::max({model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, sizes.step_rows()),
+                     ops::linear_scratch_bytes(context, dtype, B, config.vocab_size, config.hidden_size),
+                     ops::cached_attention_scratch_bytes(dtype, attention)});
+}
+
+MemoryList CachedModel::memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                               const CacheSizes& sizes) {
+    return {{"cache blocks", pool_bytes(sizes)},
+            {"activations of a step",
+             model::Pass::activation_bytes(config, dtype, PassKind::forward, 1, sizes.step_rows())},
+            {"a chunk's keys, tables, logits", layout_bytes(config, dtype, sizes)},
+            {"kernel scratch", scratch_bytes(context, config, dtype, sizes)}};
+}
+
+CachedModel::CachedModel(Context& context, model::Transformer& model, const CachePlan& plan,
+                         const CacheOptions& options)
+    : context_(context),
+      model_(model),
+      sizes_(model.config(), model.dtype(), plan, options),
+      frequencies_(model::rope_frequencies(model.config(), model.config().max_position_embeddings)),
+      free_(sizes_.options.blocks),
+      pool_buffer_(context.allocate(pool_bytes(sizes_))),
+      layout_buffer_(context.allocate(layout_bytes(model.config(), model.dtype(), sizes_))),
+      step_buffer_(context.allocate(
+          model::Pass::activation_bytes(model.config(), model.dtype(), PassKind::forward, 1, sizes_.step_rows()))),
+      pool_([&] {
+          Arena arena(pool_buffer_.data(), pool_buffer_.bytes());
+          return pool_layout(arena, sizes_);
+      }()),
+      layout_([&] {
+          Arena arena(layout_buffer_.data(), layout_buffer_.bytes());
+          return Layout(arena, model.config(), model.dtype(), sizes_);
+      }()) {
+    context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), sizes_));
+    upload_spans();
+}
+
+void CachedModel::upload_spans() {
+    std::vector<int32_t> spans;
+    for (const LayerRows& layer : sizes_.layers) spans.insert(spans.end(), layer.spans.begin(), layer.spans.end());
+    context_.copy_from_host(layout_.spans, spans.data());
+}
+
+CachedText CachedModel::open(int64_t positions) { return {BlockList(free_, sizes_.shape, positions), 0, ++opened_}; }
+
+int64_t CachedModel::next_chunk(const CachedText& text, int64_t count) const {
+    const int64_t chunk = sizes_.options.prefill_chunk;
+    return std::min(count, chunk - text.position % chunk);
+}
+
+void CachedModel::prefill(CachedText& text, std::span<const int32_t> tokens) {
+    const auto T = std::ssize(tokens);
+    const int64_t start = text.position;
+    require(T > 0 && next_chunk(text, T) == T, "a chunk ends where it may not");
+    std::vector<int32_t> positions;
+    for (int64_t t = 0; t < T; ++t) positions.push_back(static_cast<int32_t>(start + t));
+    begin_step(tokens, positions);
+    upload_chunk(text, T);
+    model_.forward_layers(context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) {
+        attend_chunk(l, start, qkv, a);
+    });
+    text.position += T;
+}
+
+void CachedModel::decode(std::span<CachedText* const> texts, std::span<const int32_t> tokens) {
+    require(!texts.empty() && texts.size() == tokens.size() && std::ssize(texts) <= sizes_.options.max_batch,
+            "a batch of another size");
+    std::vector<int32_t> positions;
+    for (const CachedText* text : texts) positions.push_back(static_cast<int32_t>(text->position));
+    begin_step(tokens, positions);
+    upload_batch(texts);
+    model_.forward_layers(
+        context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) { attend_batch(l, qkv, a); });
+    for (CachedText* text : texts) ++text->position;
+}
+
+Tensor CachedModel::logits(int64_t n) {
+    const int64_t rows = a_.final_out.dim(0);
+    const Tensor out = layout_.logits.slice(0, 0, n);
+    model_.head_logits(context_, out, a_.final_out.slice(0, rows - n, rows));
+    return out;
+}
+
+ops::AttentionParams CachedModel::attention(int64_t l) const {
+    const LayerRows& rows = sizes_.layers[static_cast<size_t>(l)];
+    ops::AttentionParams params = model_.attention(l);
+    params.mask.num_sink_positions = params.mask.key_start = rows.sinks;
+    params.mask.span_H = rows.limited() ? layout_.spans.slice(0, l, l + 1).view({model_.config().num_heads}) : Tensor{};
+    params.sink_query_position = sizes_.sink_query_position;
+    return params;
+}
+
+/// q and k as attention reads them, and the second query where there is one.
+void CachedModel::rotate(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv) const {
+    const bool second = !layout_.sink_query.empty();
+    ops::qkv_split_rope_forward(context_, q, k, v, qkv, second ? Tensor{} : step_.rope, {}, model_.qkv_layout());
+    if (!second) return;
+    const int64_t T = q.dim(1);
+    ops::rope_forward(context_, layout_.sink_query.slice(0, 0, T).view({1, T, q.dim(2), q.dim(3)}), q, step_.sink_rope,
+                      {});
+    ops::rope_forward(context_, q, q, step_.rope, {});
+    ops::rope_forward(context_, k, k, step_.rope, {});
+}
+
+void CachedModel::attend_chunk(int64_t l, int64_t start, const Tensor& qkv, const model::LayerActivations& a) const {
+    const LayerRows& rows = sizes_.layers[static_cast<size_t>(l)];
+    const int64_t T = a.q.dim(1), G = a.k.dim(2), D = a.k.dim(3);
+    const int64_t first = rows.first_kept(start);  // besides the sinks
+    const int64_t before = std::min(start, rows.sinks) + std::max<int64_t>(0, start - first), S = before + T;
+    const Tensor keys = layout_.keys.slice(0, 0, S), values = layout_.values.slice(0, 0, S);
+    const Tensor k = keys.slice(0, before, S), v = values.slice(0, before, S);
+    rotate(a.q, k.view({1, T, G, D}), v.view({1, T, G, D}), qkv);
+    if (before > 0) {
+        const int64_t W = step_.table.dim(3);
+        ops::cache_read(context_, keys.slice(0, 0, before), values.slice(0, 0, before), pool_,
+                        {step_.table.slice(0, l, l + 1).view({1, G, W}), step_.lengths.slice(0, l, l + 1).view({1, G})},
+                        rows.sinks, first);
+    }
+    ops::AttentionParams params = attention(l);
+    params.mask.query_start = start;
+    params.mask.key_start = first;
+    const Tensor sink_query =
+        layout_.sink_query.empty() ? Tensor{} : layout_.sink_query.slice(0, 0, T).view({1, T, a.q.dim(2), D});
+    ops::attention_forward(context_, a.attention_out, a.lse,
+                           {a.q, keys.view({1, S, G, D}), values.view({1, S, G, D}), sink_query}, params);
+    ops::cache_write(context_, pool_, k, v, step_.slots.slice(0, l, l + 1).view({T, G}), step_.positions);
+}
+
+void CachedModel::attend_batch(int64_t l, const Tensor& qkv, const model::LayerActivations& a) const {
+    const int64_t B = a.q.dim(1), H = a.q.dim(2), G = a.k.dim(2), D = a.k.dim(3), W = step_.table.dim(3);
+    const auto of_layer = [l](const Tensor& all) { return all.slice(0, l, l + 1); };
+    rotate(a.q, a.k, a.v, qkv);
+    ops::cache_write(context_, pool_, a.k.view({B, G, D}), a.v.view({B, G, D}), of_layer(step_.slots).view({B, G}),
+                     step_.positions);
+    const Tensor sink_query = layout_.sink_query.empty() ? Tensor{} : layout_.sink_query.slice(0, 0, B);
+    ops::cached_attention_forward(
+        context_, a.attention_out.view({B, H, D}), a.q.view({B, H, D}), sink_query, pool_,
+        {of_layer(step_.table).view({B, G, W}), of_layer(step_.lengths).view({B, G})}, step_.positions,
+        {of_layer(step_.items).view({step_.items.dim(1), 3}), of_layer(step_.firsts).view({B * G + 1})}, attention(l));
+}
+
+}  // namespace ballast::infer

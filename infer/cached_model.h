@@ -1,0 +1,108 @@
+// A model over a paged cache: chunks of prompts, and the next token of many texts at once. Which text is in a chunk or
+// a batch is the caller's business (infer/engine.h); this is how the layers read and write the cache.
+//
+// Keys are stored rotated at their place in the text, and no row is ever moved. The angles of a step's rows are
+// computed for just those rows (model/rope_rows.h), so a text may be of any length. Where the plan counts positions in
+// the cache (StreamingLLM), the keys at the start are read with a second query, which stands at min(i, C).
+//
+// Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts each
+// row's slots in the same way whatever else is in the call. What is left are the products, whose bits may depend on the
+// number of rows unless they are made in a fixed order (Gemm::reference).
+#pragma once
+
+#include <vector>
+
+#include "infer/cache_sizes.h"
+#include "model/transformer.h"
+
+namespace ballast::infer {
+
+/// One text: its place in the cache, and how much of it the model has read.
+struct CachedText {
+    BlockList blocks;
+    int64_t position = 0;  // of its next token
+    uint64_t serial = 0;   // its own among all that were opened
+};
+
+class CachedModel {
+  public:
+    /// UserErrors as CacheSizes.
+    CachedModel(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options);
+
+    /// Device memory of one and of its ops' scratch, known before it is made.
+    static MemoryList memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                             const CacheSizes& sizes);
+
+    const CacheSizes& sizes() const { return sizes_; }
+    int64_t free_blocks() const { return free_.free(); }
+    /// Takes the blocks of a text of at most so many positions (at least the most the plan keeps: of any number).
+    CachedText open(int64_t positions);
+    /// Tokens of the next chunk, of `count` that are to be read.
+    int64_t next_chunk(const CachedText& text, int64_t count) const;
+    /// Reads the next chunk of a text.
+    void prefill(CachedText& text, std::span<const int32_t> tokens);
+    /// Reads one more token of each text.
+    void decode(std::span<CachedText* const> texts, std::span<const int32_t> tokens);
+
+    /// What the model made of the tokens read last, [N,C].
+    const Tensor& final_out() const { return a_.final_out; }
+    /// Logits acc [n,V] of the last n of them, n <= max_batch.
+    Tensor logits(int64_t n);
+
+  private:
+    /// All of its memory beside the cache and the step's activations.
+    struct Layout {
+        Tensor keys, values;                // x [key_rows,G,D] that a chunk's attention reads
+        Tensor sink_query;                  // x [step_rows,H,D]; absent unless the plan needs one
+        Tensor rope, sink_rope;             // acc [step_rows,R]; absent without rotation, or without sink_query
+        Tensor logits;                      // acc [max_batch,V]
+        Tensor spans;                       // i32 [L,H]
+        Tensor positions;                   // i32 [step_rows]
+        Tensor slots;                       // i32 [L,step_rows,G]
+        Tensor chunk_table, chunk_lengths;  // i32 [L,1,G,W], [L,1,G]
+        Tensor table, lengths;              // i32 [L,max_batch,G,W], [L,max_batch,G]
+        Tensor items, firsts;               // i32 [L,most_items,3], [L,max_batch G + 1]: pieces of attention's work
+
+        Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, const CacheSizes& sizes);
+    };
+    /// Tensors of the step under way, as small as it is.
+    struct Step {
+        Tensor positions, slots, table, lengths, items, firsts, rope, sink_rope;
+    };
+
+    static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                const CacheSizes& sizes);
+    static int64_t most_items(const CacheSizes& sizes);
+    static size_t pool_bytes(const CacheSizes& sizes);
+    static size_t layout_bytes(const model::ModelConfig& config, Dtype dtype, const CacheSizes& sizes);
+
+    void upload_spans();
+    void begin_step(std::span<const int32_t> tokens, const std::vector<int32_t>& positions);
+    void upload_chunk(const CachedText& text, int64_t count);
+    void upload_batch(std::span<CachedText* const> texts);
+    void upload_table(std::span<CachedText* const> texts);
+    void upload_work(std::span<const int32_t> lengths_LBG, int64_t batch);
+    void upload(Tensor& to, const Tensor& memory, std::initializer_list<int64_t> shape,
+                const std::vector<int32_t>& values) const;
+
+    ops::AttentionParams attention(int64_t layer) const;
+    void rotate(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv) const;
+    void attend_chunk(int64_t layer, int64_t start, const Tensor& qkv, const model::LayerActivations& a) const;
+    void attend_batch(int64_t layer, const Tensor& qkv, const model::LayerActivations& a) const;
+
+    Context& context_;
+    model::Transformer& model_;
+    CacheSizes sizes_;
+    model::RopeFrequencies frequencies_;
+    FreeBlocks free_;
+    DeviceBuffer pool_buffer_, layout_buffer_, step_buffer_;
+    ops::PagedCache pool_;
+    Layout layout_;
+    model::Activations a_;  // of the step under way, in step_buffer_
+    Step step_;
+    std::vector<uint64_t> batch_;  // serials of the texts whose table is on the device
+    std::vector<int64_t> splits_;  // that the work on the device covers
+    uint64_t opened_ = 0;
+};
+
+}  // namespace ballast::infer

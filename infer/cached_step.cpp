@@ -1,0 +1,128 @@
+// What a step of CachedModel reads, computed on the host and handed over before its work is queued.
+#include <algorithm>
+
+#include "infer/cached_model.h"
+#include "model/rope_rows.h"
+
+namespace ballast::infer {
+
+/// Hands over integers of a shape that may be smaller than the memory planned for them.
+void CachedModel::upload(Tensor& to, const Tensor& memory, std::initializer_list<int64_t> shape,
+                         const std::vector<int32_t>& values) const {
+    to = Tensor(memory.data, Dtype::i32, shape);
+    require(to.numel() <= memory.numel() && to.numel() == std::ssize(values), "a step larger than its plan");
+    context_.copy_from_host(to, values.data());
+}
+
+void CachedModel::begin_step(std::span<const int32_t> tokens, const std::vector<int32_t>& positions) {
+    const auto N = std::ssize(tokens);
+    require(N <= sizes_.step_rows(), "a step larger than its plan");
+    Arena arena(step_buffer_.data(), step_buffer_.bytes());
+    a_ = model::Activations(arena, model_.config(), model_.dtype(), model::PassKind::forward, 1, N);
+    context_.copy_from_host(a_.ids, tokens.data());
+    upload(step_.positions, layout_.positions, {N}, positions);
+    if (layout_.rope.empty()) return;
+    step_.rope = layout_.rope.slice(0, 0, N);
+    model::fill_rope_rows(context_, step_.rope, frequencies_, positions);
+    if (layout_.sink_rope.empty()) return;
+    std::vector<int32_t> at_most(positions);
+    for (int32_t& position : at_most)
+        position = static_cast<int32_t>(std::min<int64_t>(position, sizes_.sink_query_position));
+    step_.sink_rope = layout_.sink_rope.slice(0, 0, N);
+    model::fill_rope_rows(context_, step_.sink_rope, frequencies_, at_most);
+}
+
+namespace {
+
+/// [L,B,G,W], padded with block 0, which no length reaches.
+std::vector<int32_t> block_tables(const BlockShape& shape, std::span<const CachedText* const> texts, int64_t width) {
+    std::vector<int32_t> out;
+    out.reserve(static_cast<size_t>(shape.layers() * shape.heads() * width) * texts.size());
+    for (int64_t l = 0; l < shape.layers(); ++l)
+        for (const CachedText* text : texts)
+            for (int64_t g = 0; g < shape.heads(); ++g) {
+                const auto blocks = text->blocks.of(l, g);
+                out.insert(out.end(), blocks.begin(), blocks.end());
+                out.insert(out.end(), static_cast<size_t>(width) - blocks.size(), 0);
+            }
+    return out;
+}
+
+}  // namespace
+
+void CachedModel::upload_chunk(const CachedText& text, int64_t count) {
+    const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads(), start = text.position, end = start + count;
+    std::vector<int32_t> slots, lengths;
+    for (int64_t l = 0; l < L; ++l) {
+        const std::vector<HeadCache>& rings = sizes_.layers[static_cast<size_t>(l)].rings;
+        for (int64_t position = start; position < end; ++position)
+            for (int64_t g = 0; g < G; ++g) {
+                const HeadCache& ring = rings[static_cast<size_t>(g)];
+                slots.push_back(!keeps(ring, position, end)
+                                    ? -1
+                                    : text.blocks.row(l, g, slot_of(ring, position), ops::kCacheBlockRows));
+            }
+        for (const HeadCache& ring : rings) lengths.push_back(static_cast<int32_t>(slots_in_use(ring, start)));
+    }
+    const CachedText* const one = &text;
+    const int64_t W = sizes_.table_width();
+    upload(step_.slots, layout_.slots, {L, count, G}, slots);
+    upload(step_.lengths, layout_.chunk_lengths, {L, 1, G}, lengths);
+    upload(step_.table, layout_.chunk_table, {L, 1, G, W}, block_tables(sizes_.shape, {&one, 1}, W));
+}
+
+void CachedModel::upload_batch(std::span<CachedText* const> texts) {
+    const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads(), B = std::ssize(texts);
+    std::vector<int32_t> slots, lengths;
+    for (int64_t l = 0; l < L; ++l)
+        for (const CachedText* text : texts)
+            for (int64_t g = 0; g < G; ++g) {
+                const HeadCache& ring = sizes_.layers[static_cast<size_t>(l)].rings[static_cast<size_t>(g)];
+                slots.push_back(text->blocks.row(l, g, slot_of(ring, text->position), ops::kCacheBlockRows));
+                lengths.push_back(static_cast<int32_t>(slots_in_use(ring, text->position + 1)));
+            }
+    upload(step_.slots, layout_.slots, {L, B, G}, slots);
+    upload(step_.lengths, layout_.lengths, {L, B, G}, lengths);
+    upload_table(texts);
+    upload_work(lengths, B);
+}
+
+/// Tables change only when texts join or leave: all blocks of a text are taken at its beginning.
+void CachedModel::upload_table(std::span<CachedText* const> texts) {
+    std::vector<uint64_t> serials;
+    for (const CachedText* text : texts) serials.push_back(text->serial);
+    const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads(), B = std::ssize(texts), W = sizes_.table_width();
+    if (serials == batch_) {
+        step_.table = Tensor(layout_.table.data, Dtype::i32, {L, B, G, W});
+        return;
+    }
+    const std::vector<const CachedText*> all(texts.begin(), texts.end());
+    upload(step_.table, layout_.table, {L, B, G, W}, block_tables(sizes_.shape, all, W));
+    batch_ = std::move(serials);
+}
+
+/// The pieces of attention's work change only when texts join or leave, or one has grown by a split.
+void CachedModel::upload_work(std::span<const int32_t> lengths, int64_t B) {
+    const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads();
+    std::vector<int64_t> splits;
+    for (const int32_t length : lengths) splits.push_back(ops::cached_attention_splits(length));
+    if (splits == splits_) return;
+    int64_t capacity = 0;
+    for (int64_t l = 0; l < L; ++l) {
+        int64_t items = 0;
+        for (int64_t i = l * B * G; i < (l + 1) * B * G; ++i) items += splits[static_cast<size_t>(i)];
+        capacity = std::max(capacity, items);
+    }
+    std::vector<int32_t> items, firsts;
+    for (int64_t l = 0; l < L; ++l) {
+        const auto plan = ops::plan_cached_attention(
+            lengths.subspan(static_cast<size_t>(l * B * G), static_cast<size_t>(B * G)), G, capacity);
+        items.insert(items.end(), plan.items_N3.begin(), plan.items_N3.end());
+        firsts.insert(firsts.end(), plan.first_BG1.begin(), plan.first_BG1.end());
+    }
+    upload(step_.items, layout_.items, {L, capacity, 3}, items);
+    upload(step_.firsts, layout_.firsts, {L, B * G + 1}, firsts);
+    splits_ = std::move(splits);
+}
+
+}  // namespace ballast::infer

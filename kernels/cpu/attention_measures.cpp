@@ -1,0 +1,289 @@
+// What attention's entries do to the loss, summed over tiles, and what keys weigh, summed over queries. Both walk over
+// the visible tiles of the score matrix as the forward pass does, and nothing of size T x S exists.
+//   influence   a task is a block of queries of a head: s = scale q k^T + bias and g = dO V^T of six queries against a
+//               tile of keys, then E = P' / (1 - P') (D - g), 1 - P' = -expm1(s - LSE'); tiles end where blocks end
+//   key mass    a task is a tile of keys of a head, which walks over the queries that see it, in their order
+// Sums of a tile are made in double. Tasks share nothing, so bits do not depend on the number of threads.
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention_measures.cpp"
+#include "kernels/cpu/targets.h"
+#include <hwy/foreach_target.h>
+
+#include "kernels/cpu/attention-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ballast::cpu::HWY_NAMESPACE {
+
+inline constexpr int64_t kKeys = 64, kQueries = 10 * kMicroRows;
+
+/// Products of up to kMicroRows query rows with the keys (or values) of a tile, kept as [D, kKeys].
+template <class A>
+HWY_INLINE void tile_products(A* to, const A* rows, int64_t stride, int64_t count, const A* tile, Range panels,
+                              int64_t dims) {
+    multiply_rows<A>(count, panels.end - panels.begin, dims, {rows, stride, 1},
+                     {tile + panels.begin, kKeys, kMicroColumns<A>}, to + panels.begin, kKeys, false);
+}
+
+/// Up to kQueries queries [t0, t1) of one head, all of one block of queries.
+template <class T>
+class InfluenceTile {
+  public:
+    using A = Accumulator<T>;
+
+    InfluenceTile(const AttentionInputs& in, const AttentionParams& params, const KeyParts& parts, int64_t b, int64_t h)
+        : in_(in),
+          rules_(params, b, h),
+          parts_(parts),
+          scale_(static_cast<A>(params.scale)),
+          has_sink_logit_(sink_logit_of<A>(params, h) != -std::numeric_limits<A>::infinity()),
+          b_(b),
+          h_(h),
+          g_(h / (in.q.dim(2) / in.k.dim(2))),
+          dims_(in.q.dim(3)),
+          stride_(tile_stride<A>(dims_)),
+          memory_(bytes(stride_)),
+          q_(memory_.template take<A>(kQueries * stride_)),
+          d_o_(memory_.template take<A>(kQueries * stride_)),
+          k_(memory_.template take<A>(kKeys * stride_)),
+          v_(memory_.template take<A>(kKeys * stride_)),
+          s_(memory_.template take<A>(kMicroRows * kKeys)),
+          grad_(memory_.template take<A>(kMicroRows * kKeys)) {}
+
+    /// add(key row, sum of |E|, sum of E) for pieces of `block` that hold the key row.
+    template <class Add>
+    void run(int64_t t0, int64_t t1, const Tensor& d_out, const Tensor& out, const A* lse, int64_t block,
+             const Add& add) {
+        t0_ = t0;
+        queries_ = t1 - t0;
+        lse_ = lse;
+        const hn::ScalableTag<A> d;
+        copy_rows(d_o_, stride_, head_row<const T>(d_out, b_, t0, h_), d_out.stride[1], queries_, dims_, dims_);
+        for (int64_t r = 0; r < queries_; ++r) {
+            const T* o = head_row<const T>(out, b_, t0 + r, h_);
+            delta_[r] = reduce_sum<A>(dims_, [&](int64_t i, auto lanes) HWY_ATTR {
+                return hn::Mul(load(d, d_o_ + r * stride_ + i, lanes), load(d, o + i, lanes));
+            });
+            int64_t keys = 0;
+            for (const KeyPart& part : parts_) {
+                const Range seen = rules_.visible(part, t0 + r);
+                keys += std::max<int64_t>(0, seen.end - seen.begin);
+            }
+            alone_[r] = keys == 1 && !has_sink_logit_;
+        }
+        for (const KeyPart& part : parts_) {
+            const Range first = rules_.visible(part, t0), last = rules_.visible(part, t1 - 1);
+            if (first.begin >= last.end) continue;
+            const Tensor& query = part.sinks && !in_.sink_query.empty() ? in_.sink_query : in_.q;
+            copy_rows(q_, stride_, head_row<const T>(query, b_, t0, h_), query.stride[1], queries_, dims_, dims_,
+                      scale_);
+            for (int64_t c = first.begin, end; c < last.end; c = end) {
+                const int64_t row = part.first_row + c;
+                end = std::min({c + kKeys, last.end, c + block - row % block});
+                absolute_ = signed_ = 0;
+                add_tile(part, {c, end});
+                add(row, absolute_, signed_);
+            }
+        }
+    }
+
+  private:
+    static size_t bytes(int64_t stride) {
+        return 2 * TileMemory::padded(static_cast<size_t>(kQueries * stride) * sizeof(A)) +
+               2 * TileMemory::padded(static_cast<size_t>(kKeys * stride) * sizeof(A)) +
+               2 * TileMemory::padded(static_cast<size_t>(kMicroRows * kKeys) * sizeof(A));
+    }
+
+    void add_tile(const KeyPart& part, Range columns) {
+        const int64_t count = columns.end - columns.begin, row = part.first_row + columns.begin;
+        const int64_t padded = round_up(count, kRunColumns<A>);
+        transpose_rows(k_, kKeys, head_row<const T>(in_.k, b_, row, g_), in_.k.stride[1], count, dims_, padded);
+        transpose_rows(v_, kKeys, head_row<const T>(in_.v, b_, row, g_), in_.v.stride[1], count, dims_, padded);
+        for (int64_t r0 = 0; r0 < queries_; r0 += kMicroRows) {
+            const int64_t rows = std::min(kMicroRows, queries_ - r0);
+            const Range seen{within(columns, rules_.visible(part, t0_ + r0)).begin,
+                             within(columns, rules_.visible(part, t0_ + r0 + rows - 1)).end};
+            if (seen.empty()) continue;
+            const Range panels = whole_runs<A>(seen);
+            tile_products(s_, q_ + r0 * stride_, stride_, rows, k_, panels, dims_);
+            tile_products(grad_, d_o_ + r0 * stride_, stride_, rows, v_, panels, dims_);
+            for (int64_t r = 0; r < rows; ++r)
+                add_row(part, columns, panels, r0 + r, s_ + r * kKeys, grad_ + r * kKeys);
+        }
+    }
+
+    void add_row(const KeyPart& part, Range columns, Range panels, int64_t r, A* s, const A* g) {
+        const Range seen = within(columns, rules_.visible(part, t0_ + r));
+        if (seen.empty()) return;
+        bias_and_mask(s, panels, seen, rules_, part.position + columns.begin - rules_.bias_position(part, t0_ + r));
+        using Sum = LaneSum<A>;
+        const typename Sum::D d;
+        constexpr A kLowest = sizeof(A) == sizeof(float) ? A(-87) : A(-708);  // there exp is 0
+        const auto lowest = hn::Set(d, kLowest), epsilon = hn::Set(d, std::numeric_limits<A>::epsilon());
+        const auto lse = hn::Set(d, lse_[r]), delta = hn::Set(d, alone_[r] ? A(0) : delta_[r]);
+        Sum sum, sum_of_absolute;
+        for (int64_t c = panels.begin; c < panels.end; c += Sum::kLanes)
+            for (int64_t part_of = 0; part_of < Sum::kParts; ++part_of) {
+                const int64_t at = c + part_of * Sum::kNative;
+                const auto x = hn::Sub(hn::LoadU(d, s + at), lse);
+                const auto rest = hn::Max(hn::Neg(hn::Expm1(d, hn::Max(x, lowest))), epsilon);
+                const auto ratio = alone_[r] ? hn::Set(d, A(1)) : hn::Div(exp(d, x), rest);
+                const auto e = hn::Mul(ratio, hn::Sub(delta, hn::LoadU(d, g + at)));
+                const auto shown = hn::IfThenZeroElse(hn::Lt(x, lowest), e);  // a NaN stays
+                sum.add(part_of, shown);
+                sum_of_absolute.add(part_of, hn::Abs(shown));
+            }
+        signed_ += static_cast<double>(sum.total());
+        absolute_ += static_cast<double>(sum_of_absolute.total());
+    }
+
+    const AttentionInputs& in_;
+    const HeadRules rules_;
+    const KeyParts& parts_;
+    const A scale_;
+    const bool has_sink_logit_;
+    const int64_t b_, h_, g_, dims_, stride_;
+    int64_t t0_ = 0, queries_ = 0;
+    const A* lse_ = nullptr;
+    double absolute_ = 0, signed_ = 0;
+    TileMemory memory_;
+    A *q_, *d_o_, *k_, *v_, *s_, *grad_;
+    A delta_[kQueries];
+    bool alone_[kQueries];  // nothing to renormalise by
+};
+
+void attention_influence(Context& context, const Influence& influence, int64_t block, const Tensor& d_out,
+                         const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                         const AttentionParams& params) {
+    const KeyParts parts(in, params);
+    with_compute_type(in.q.dtype, [&]<class T>(T) {
+        using A = Accumulator<T>;
+        const int64_t heads = in.q.dim(2), steps = in.q.dim(1);
+        const Blocks rows{steps, block}, columns{in.k.dim(1), block};
+        const auto sums_of = [](const Tensor& x) { return x.empty() ? nullptr : x.ptr<A>(); };
+        A *absolute = sums_of(influence.absolute_BHIJ), *signed_sum = sums_of(influence.signed_sum_BHIJ);
+        context.pool().parallel_for(in.q.dim(0) * heads * rows.size(), [&](int64_t task) HWY_ATTR {
+            const int64_t bh = task / rows.size(), end = rows.end(task % rows.size());
+            InfluenceTile<T> tile(in, params, parts, bh / heads, bh % heads);
+            for (int64_t t = rows.begin(task % rows.size()); t < end; t += kQueries)
+                tile.run(t, std::min(t + kQueries, end), d_out, out, lse.ptr<A>() + bh * steps + t, block,
+                         [&](int64_t key, double of_absolute, double of_signed) {
+                             const int64_t at = task * columns.size() + key / block;
+                             if (absolute) absolute[at] += static_cast<A>(of_absolute);
+                             if (signed_sum) signed_sum[at] += static_cast<A>(of_signed);
+                         });
+        });
+    });
+}
+
+/// Keys [columns) of a part, for one head.
+template <class T>
+class KeyMassTile {
+  public:
+    using A = Accumulator<T>;
+
+    KeyMassTile(const AttentionInputs& in, const AttentionParams& params, const KeyPart& part, Range columns, int64_t b,
+                int64_t h)
+        : in_(in),
+          part_(part),
+          columns_(columns),
+          rules_(params, b, h),
+          scale_(static_cast<A>(params.scale)),
+          b_(b),
+          h_(h),
+          dims_(in.q.dim(3)),
+          stride_(tile_stride<A>(dims_)),
+          memory_(bytes(stride_)),
+          q_(memory_.template take<A>(kMicroRows * stride_)),
+          k_(memory_.template take<A>(kKeys * stride_)),
+          s_(memory_.template take<A>(kMicroRows * kKeys)),
+          sum_(memory_.template take<A>(kKeys)) {
+        const int64_t count = columns.end - columns.begin;
+        const T* k = head_row<const T>(in.k, b, part.first_row + columns.begin, h / (in.q.dim(2) / in.k.dim(2)));
+        transpose_rows(k_, kKeys, k, in.k.stride[1], count, dims_, round_up(count, kRunColumns<A>));
+        std::fill_n(sum_, kKeys, A(0));
+    }
+
+    void run(A* mass, const A* lse) {
+        const Range queries = rules_.seeing(part_, columns_, in_.q.dim(1));
+        for (int64_t t = queries.begin; t < queries.end; t += kMicroRows)
+            add_queries(t, std::min(kMicroRows, queries.end - t), lse);
+        for (int64_t c = 0; c < columns_.end - columns_.begin; ++c)
+            mass[part_.first_row + columns_.begin + c] += sum_[c];
+    }
+
+  private:
+    static size_t bytes(int64_t stride) {
+        return TileMemory::padded(static_cast<size_t>(kMicroRows * stride) * sizeof(A)) +
+               TileMemory::padded(static_cast<size_t>(kKeys * stride) * sizeof(A)) +
+               TileMemory::padded(static_cast<size_t>(kMicroRows * kKeys) * sizeof(A)) +
+               TileMemory::padded(static_cast<size_t>(kKeys) * sizeof(A));
+    }
+
+    void add_queries(int64_t t, int64_t rows, const A* lse) {
+        const Tensor& query = part_.sinks && !in_.sink_query.empty() ? in_.sink_query : in_.q;
+        const Range panels = whole_runs<A>({0, columns_.end - columns_.begin});
+        copy_rows(q_, stride_, head_row<const T>(query, b_, t, h_), query.stride[1], rows, dims_, dims_, scale_);
+        tile_products(s_, q_, stride_, rows, k_, panels, dims_);
+        const hn::ScalableTag<A> d;
+        for (int64_t r = 0; r < rows; ++r) {
+            const Range seen = within(columns_, rules_.visible(part_, t + r));
+            if (seen.empty()) continue;
+            A* s = s_ + r * kKeys;
+            bias_and_mask(s, panels, seen, rules_,
+                          part_.position + columns_.begin - rules_.bias_position(part_, t + r));
+            const auto shift = hn::Set(d, lse[t + r]);
+            for (int64_t c = panels.begin; c < panels.end; c += static_cast<int64_t>(hn::Lanes(d)))
+                hn::StoreU(hn::Add(hn::LoadU(d, sum_ + c), exp(d, hn::Sub(hn::LoadU(d, s + c), shift))), d, sum_ + c);
+        }
+    }
+
+    const AttentionInputs& in_;
+    const KeyPart& part_;
+    const Range columns_;
+    const HeadRules rules_;
+    const A scale_;
+    const int64_t b_, h_, dims_, stride_;
+    TileMemory memory_;
+    A *q_, *k_, *s_, *sum_;
+};
+
+void attention_key_mass(Context& context, const Tensor& mass, const Tensor& lse, const AttentionInputs& in,
+                        const AttentionParams& params) {
+    const KeyParts parts(in, params);
+    with_compute_type(in.q.dtype, [&]<class T>(T) {
+        using A = Accumulator<T>;
+        const int64_t heads = in.q.dim(2), steps = in.q.dim(1), keys = in.k.dim(1);
+        for (const KeyPart& part : parts) {
+            const Blocks tiles{part.rows, kKeys};
+            context.pool().parallel_for(in.q.dim(0) * heads * tiles.size(), [&](int64_t task) HWY_ATTR {
+                const int64_t bh = task / tiles.size(), n = task % tiles.size();
+                KeyMassTile<T> tile(in, params, part, {tiles.begin(n), tiles.end(n)}, bh / heads, bh % heads);
+                tile.run(mass.ptr<A>() + bh * keys, lse.ptr<A>() + bh * steps);
+            });
+        }
+    });
+}
+
+}  // namespace ballast::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ballast::cpu {
+
+HWY_EXPORT(attention_influence);
+HWY_EXPORT(attention_key_mass);
+
+void attention_influence(Context& context, const Influence& influence, int64_t block, const Tensor& d_out,
+                         const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                         const AttentionParams& params) {
+    HWY_DYNAMIC_DISPATCH(attention_influence)(context, influence, block, d_out, out, lse, in, params);
+}
+
+void attention_key_mass(Context& context, const Tensor& mass, const Tensor& lse, const AttentionInputs& in,
+                        const AttentionParams& params) {
+    HWY_DYNAMIC_DISPATCH(attention_key_mass)(context, mass, lse, in, params);
+}
+
+}  // namespace ballast::cpu
+#endif
