@@ -62,6 +62,7 @@ void GenerateOptions::add_to(CLI::App* command) {
             "of the longest text, its answer included: moa's spans follow from it. Default: what the prompts need")
         ->check(CLI::PositiveNumber)
         ->group(group);
+    add_weights_option(command, weights);
     command->add_option("--cache-dtype", cache_dtype, "type of cached keys and values; default: --dtype")
         ->check(CLI::IsMember({"f32", "bf16", "fp16"}))
         ->group(group);

@@ -88,8 +88,10 @@ infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests
         options_.cache(plan, config, wanted > 0 ? wanted : infer::CacheSizes::kEndless, batch);
     const infer::CacheSizes sizes(config, dtype, plan, cache);
     for (const infer::Request& request : requests) infer::positions_for(request, config, sizes);
-    loaded_ = train::load_model(options_.model, context_, dtype);
-    show_memory(infer::CachedModel::memory(context_, config, loaded_.model->dtype(), sizes), context_);
+    loaded_ = train::load_model(options_.model, context_, dtype, weights_of_option(options_.weights));
+    show_memory(infer::CachedModel::memory(context_, config, loaded_.model->dtype(),
+                                           loaded_.model->weights().matrix_dtype(), sizes),
+                context_);
     engine_ = std::make_unique<infer::Engine>(context_, *loaded_.model, plan, cache, tokenizer_.vocab_size());
     started_ = std::chrono::steady_clock::now();
     return *engine_;

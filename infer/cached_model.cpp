@@ -66,7 +66,7 @@ size_t CachedModel::layout_bytes(const model::ModelConfig& config, Dtype dtype, 
     return plan.peak_bytes();
 }
 
-size_t CachedModel::scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
+size_t CachedModel::scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
                                   const CacheSizes& sizes) {
     const int64_t B = sizes.options.max_batch;
     const ops::CachedAttentionShape attention{.sequences = B,
@@ -74,18 +74,22 @@ size_t CachedModel::scratch_bytes(const Context& context, const model::ModelConf
                                               .kv_heads = config.key_value_heads(),
                                               .head_dim = config.head_dim(),
                                               .items = most_items(sizes)};
-    return std::max({model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, sizes.step_rows()),
-                     ops::linear_scratch_bytes(context, dtype, dtype, B, config.vocab_size, config.hidden_size),
+    const auto pass = [&](int64_t rows, ops::Products products) {
+        return model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, rows, weights, products);
+    };
+    return std::max({pass(sizes.step_rows(), ops::Products::gemm), pass(B, ops::Products::by_row),
+                     ops::linear_scratch_bytes(context, dtype, weights, B, config.vocab_size, config.hidden_size,
+                                               ops::Products::by_row),
                      ops::cached_attention_scratch_bytes(dtype, attention)});
 }
 
-MemoryList CachedModel::memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+MemoryList CachedModel::memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
                                const CacheSizes& sizes) {
     return {{"cache blocks", pool_bytes(sizes)},
             {"activations of a step",
              model::Pass::activation_bytes(config, dtype, PassKind::forward, 1, sizes.step_rows())},
             {"a chunk's keys, tables, logits", layout_bytes(config, dtype, sizes)},
-            {"kernel scratch", scratch_bytes(context, config, dtype, sizes)}};
+            {"kernel scratch", scratch_bytes(context, config, dtype, weights, sizes)}};
 }
 
 CachedModel::CachedModel(Context& context, model::Transformer& model, const CachePlan& plan,
@@ -107,7 +111,8 @@ CachedModel::CachedModel(Context& context, model::Transformer& model, const Cach
           Arena arena(layout_buffer_.data(), layout_buffer_.bytes());
           return Layout(arena, model.config(), model.dtype(), sizes_);
       }()) {
-    context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), sizes_));
+    context.scratch().reserve(
+        scratch_bytes(context, model.config(), model.dtype(), model.weights().matrix_dtype(), sizes_));
     upload_spans();
 }
 
@@ -144,6 +149,7 @@ void CachedModel::decode(std::span<CachedText* const> texts, std::span<const int
     std::vector<int32_t> positions;
     for (const CachedText* text : texts) positions.push_back(static_cast<int32_t>(text->position));
     begin_step(tokens, positions);
+    a_.temporaries.products = ops::Products::by_row;  // a text's row is computed as if it were alone
     upload_batch(texts);
     model_.forward_layers(
         context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) { attend_batch(l, qkv, a); });
@@ -153,7 +159,7 @@ void CachedModel::decode(std::span<CachedText* const> texts, std::span<const int
 Tensor CachedModel::logits(int64_t n) {
     const int64_t rows = a_.final_out.dim(0);
     const Tensor out = layout_.logits.slice(0, 0, n);
-    model_.head_logits(context_, out, a_.final_out.slice(0, rows - n, rows));
+    model_.head_logits(context_, out, a_.final_out.slice(0, rows - n, rows), ops::Products::by_row);
     return out;
 }
 

@@ -5,9 +5,9 @@
 // computed for just those rows (model/rope_rows.h), so a text may be of any length. Where the plan counts positions in
 // the cache (StreamingLLM), the keys at the start are read with a second query, which stands at min(i, C).
 //
-// Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts each
-// row's slots in the same way whatever else is in the call. What is left are the products, whose bits may depend on the
-// number of rows unless they are made in a fixed order (Gemm::reference).
+// Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts
+// each row's slots in the same way whatever else is in the call. What is left are the products, whose bits may depend
+// on the number of rows unless they are made in a fixed order (Gemm::reference).
 #pragma once
 
 #include <vector>
@@ -29,8 +29,9 @@ class CachedModel {
     /// UserErrors as CacheSizes.
     CachedModel(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options);
 
-    /// Device memory of one and of its ops' scratch, known before it is made.
-    static MemoryList memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+    /// Device memory of one and of its ops' scratch, for a model whose matrices are kept as `weights`; known before it
+    /// is made.
+    static MemoryList memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
                              const CacheSizes& sizes);
 
     const CacheSizes& sizes() const { return sizes_; }
@@ -70,7 +71,7 @@ class CachedModel {
         Tensor positions, slots, table, lengths, items, firsts, rope, sink_rope;
     };
 
-    static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
+    static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
                                 const CacheSizes& sizes);
     static int64_t most_items(const CacheSizes& sizes);
     static size_t pool_bytes(const CacheSizes& sizes);

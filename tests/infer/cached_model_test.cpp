@@ -142,8 +142,9 @@ TEST_CASE("paged cache: a narrower cache costs its rounding only, and its memory
     CHECK(sizes.block_bytes() == 64 * (2 * 8 * 2 + 4));
     CHECK(sizes.cache_bytes(1000) == 4 * sizes.block_bytes());
     CHECK(sizes.dense_bytes(1000) == 4 * 16 * sizes.block_bytes());
-    CHECK(CachedModel::memory(context, config, Dtype::f32, sizes).front().second == 12 * sizes.block_bytes());
-    CHECK(total_bytes(CachedModel::memory(context, config, Dtype::f32, sizes)) > 12 * sizes.block_bytes());
+    CHECK(CachedModel::memory(context, config, Dtype::f32, Dtype::f32, sizes).front().second ==
+          12 * sizes.block_bytes());
+    CHECK(total_bytes(CachedModel::memory(context, config, Dtype::f32, Dtype::f32, sizes)) > 12 * sizes.block_bytes());
 
     CachedModel narrow(context, model, plan, options);
     const size_t scratch = context.scratch().capacity();
