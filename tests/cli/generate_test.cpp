@@ -94,7 +94,7 @@ TEST_CASE("generate: a file of prompts is one batch, in order, and each what it 
     std::string lines;
     for (const std::string& prompt : prompts) lines += nlohmann::json{{"prompt", prompt}}.dump() + "\n\n";
     write_file(run.file("prompts"), lines);
-    for (const char* policy : {"--policy dense", "--policy sink --sinks 2 --cache 8", "--policy window --cache 7"}) {
+    for (const char* policy : {"--policy dense", "--policy sink --sinks 2 --cache 8"}) {
         INFO(policy);
         const std::string more =
             fmt::format("--max-tokens 10 --temperature 0 --prefill-chunk 4 --gemm reference {}", policy);
@@ -114,13 +114,13 @@ TEST_CASE("generate: a file of prompts is one batch, in order, and each what it 
 TEST_CASE("generate: standard input is read for as long as it lasts, in the cache of the policy") {
     const TrainedRun run;
     std::string text;
-    while (text.size() < 6000) text += read_file(run.file("text.txt")).substr(0, 1000);
+    while (text.size() < 3000) text += read_file(run.file("text.txt")).substr(0, 1000);
     write_file(run.file("long.txt"), text);
     const std::string more =
         "--policy sink --sinks 2 --cache 20 --max-tokens 8 --temperature 0 --prefill-chunk 16 --gemm reference";
     const auto whole = run.generate(fmt::format("\"$(cat {})\" {}", run.file("long.txt"), more));
     const auto stream = run.generate(fmt::format("- {} < {}", more, run.file("long.txt")));
-    CHECK(whole["prompt_ids"].size() > 1000);
+    CHECK(whole["prompt_ids"].size() > 500);
     CHECK(stream == whole);
     const auto through_pipe =
         ballast_with(fmt::format("generate {} - {} --json {}", run.file("run"), more, run.file("out.json")),
@@ -128,7 +128,10 @@ TEST_CASE("generate: standard input is read for as long as it lasts, in the cach
     CHECK(through_pipe.code == 0);
     CHECK(run.json("out.json") == whole);
     CHECK_THAT(through_pipe.err, Catch::Matchers::ContainsSubstring("tokens/s"));
-    refuse(fmt::format("generate {} - --policy dense < {}", run.file("run"), run.file("long.txt")), {"policy sink"});
+    const Outcome dense =
+        ballast_with(fmt::format("generate {} - --policy dense < {}", run.file("run"), run.file("long.txt")));
+    CHECK(dense.code == 2);  // found while it is read
+    CHECK_THAT(dense.err, Catch::Matchers::ContainsSubstring("choose the policy sink"));
 }
 
 TEST_CASE("generate: what cannot be is refused before any work") {
@@ -141,7 +144,7 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("a --prompts b", {"not both"});
     refused("a --max-tokens 40", {"the answer up to 40", "at most 31"});
     refused("\"$(head -c 400 " + run.file("text.txt") + ")\"", {"the prompt has", "for texts of 32"});
-    refused("a --cache-blocks 1", {"blocks of the cache, which has 1"});
+    refused("a --max-tokens 4 --cache-blocks 1", {"blocks of the cache, which has 1"});
     refused("a --policy sink --cache 33", {"a cache of 33 positions", "at most 32"});
     refused("a --policy sink --cache 4", {"keeps no recent key"});
     refused("a --policy dense --cache 8", {"the policy dense has no setting cache"});
@@ -156,9 +159,8 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("--prompts " + run.file("bad"), {"bad:2", "no \"prompt\""});
     write_file(run.file("empty"), "\n");
     refused("--prompts " + run.file("empty"), {"holds no prompt"});
-    // Eight rules a layer for a model of two.
     write_file(run.file("plan.json"), R"({"alphas": [[0,0,0,0]], "betas": [[1,1,1,1]]})");
-    refused("a --plan " + run.file("plan.json"), {"plan.json"});
+    refused("a --plan " + run.file("plan.json"), {"the plan is for 1 layers of 4 heads"});
 }
 
 TEST_CASE("generate --chat: a line is a message, and other templates than ChatML are refused by name") {
@@ -179,7 +181,9 @@ TEST_CASE("generate --chat: a line is a message, and other templates than ChatML
         ballast_with(fmt::format("generate {} hello --chat --system \"Be rude.\" {} < /dev/null", folder, more));
     CHECK(other.code == 0);
     CHECK(other.out != one.out);
-    refuse(fmt::format("generate {} hello --chat --policy dense --max-tokens 30", folder), {"for texts of 32"});
+    const Outcome too_long = ballast_with(fmt::format("generate {} hello --chat --policy dense < /dev/null", folder));
+    CHECK(too_long.code == 2);
+    CHECK_THAT(too_long.err, Catch::Matchers::ContainsSubstring("for texts of 32"));
 
     nlohmann::json settings = run.json("chat/tokenizer_config.json");
     settings["chat_template"] = "{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}";
@@ -190,16 +194,20 @@ TEST_CASE("generate --chat: a line is a message, and other templates than ChatML
 TEST_CASE("generate --chat: Ctrl-C ends the answer, not the chat") {
     const TrainedRun run;
     const std::string folder = chat_folder(run, kChatMl);
-    Terminal terminal(
-        {"generate", folder, "--chat", "--policy", "sink", "--cache", "20", "--max-tokens", "1000000000"});
+    const std::string more = "--temperature 0 --policy sink --cache 20";
+    const std::string answer =
+        ballast_with(fmt::format("generate {} hi --chat {} --max-tokens 30 < /dev/null", folder, more)).out;
+    const auto letter = std::find_if(answer.begin(), answer.end(), [](unsigned char c) { return std::isgraph(c); });
+    REQUIRE(letter != answer.end());
+    Terminal terminal({"generate", folder, "--chat", "--temperature", "0", "--policy", "sink", "--cache", "20",
+                       "--max-tokens", "1000000000"});
     REQUIRE(terminal.shows("> "));
-    for (int message = 0; message < 2; ++message) {
-        for (const char key : std::string("hi\n")) terminal.type(key);
-        REQUIRE(terminal.shows("hi"));
-        REQUIRE(terminal.shows("e"));  // of the answer
-        terminal.type('\x03');
-        REQUIRE(terminal.shows("> "));
-    }
+    for (const char key : std::string("hi\n")) terminal.type(key);
+    REQUIRE(terminal.shows("hi"));
+    REQUIRE(terminal.shows(std::string(1, *letter)));  // the answer is under way
+    terminal.type('\x03');
+    REQUIRE(terminal.shows("again to stop at once"));
+    REQUIRE(terminal.shows("> "));
     terminal.type('\x04');
     CHECK(terminal.wait() == 0);
 }
