@@ -103,7 +103,7 @@ void CalibrateStage::run(MoaModel& model, const TextOptions& text, const std::st
                                              moa::kItemKindNames.begin());
     if (!instruction_file.empty()) chosen.instruction = read_file(instruction_file);
     const auto documents = read_documents(text, model.tokenizer);
-    Progress progress("calibrate", std::ssize(chosen.lengths) * chosen.count, "items");
+    Progress progress("calibrate", std::ssize(chosen.lengths) * chosen.count * chosen.answer_tokens, "tokens");
     const auto items = moa::calibrate(model.context, *model.loaded.model, model.tokenizer, model.begin_of_text,
                                       documents, chosen, [&](int64_t done) { progress.update(done); });
     progress.finish();

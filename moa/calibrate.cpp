@@ -34,7 +34,7 @@ class Calibration {
             const size_t first = items_.size();
             for (int64_t i = 0; i < options_.count; ++i) items_.push_back(unanswered(length, i));
             if (options_.kind == ItemKind::model) answer(first, length);
-            done_(std::ssize(items_));
+            done_(answered_ += options_.count * options_.answer_tokens);
         }
         return std::move(items_);
     }
@@ -102,12 +102,9 @@ class Calibration {
             std::min(config.vocab_size, tokenizer_.vocab_size()));
         std::vector<int64_t> texts;
         for (size_t i = first; i < items_.size(); ++i) texts.push_back(engine.submit(request(items_[i], length)));
-        const auto base = static_cast<int64_t>(first);
         while (engine.step()) {
             if (interrupted()) throw RunError("interrupted before the end; no items were written");
-            done_(base + std::count_if(texts.begin(), texts.end(), [&](int64_t text) {
-                      return engine.answer(text).finish != infer::Finish::not_yet;
-                  }));
+            done_(answered_ + engine.decoded_tokens());
         }
         for (size_t i = 0; i < texts.size(); ++i) {
             std::vector<uint32_t> ids;
@@ -142,6 +139,7 @@ class Calibration {
     const CalibrateOptions& options_;
     const std::function<void(int64_t)>& done_;
     std::vector<Item> items_;
+    int64_t answered_ = 0;  // tokens of lengths that are done, those that answers did not need among them
 };
 
 }  // namespace

@@ -30,8 +30,8 @@ struct CalibrateOptions {
 
 /// `documents`: tokens of each. Passages are drawn from documents that are long enough, in turn, at random places.
 /// Items of a human have the text that follows the passage as their answer, without an instruction. `done` is called
-/// with the number of items so far. UserError when no document is long enough or a length has no room for a passage;
-/// RunError on Ctrl-C.
+/// with the number of answer tokens so far, of count * answer_tokens for each length. UserError when no document is
+/// long enough or a length has no room for a passage; RunError on Ctrl-C.
 std::vector<Item> calibrate(Context& context, model::Transformer& model, const data::Tokenizer& tokenizer,
                             std::optional<uint32_t> begin_of_text, const std::vector<std::vector<uint32_t>>& documents,
                             const CalibrateOptions& options, const std::function<void(int64_t)>& done);

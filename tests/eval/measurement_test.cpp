@@ -41,7 +41,7 @@ SinkResult sinks() {
     out.length = 16, out.sequences = 3, out.positions = 2, out.layers = 2, out.heads = 3;
     out.epsilon = 0.3;
     out.sink_rate = {0.5, std::nan("")};
-    for (int i = 0; i < 15; ++i) out.alpha.push_back(0.01 * i);
+    for (int i = 0; i < 12; ++i) out.alpha.push_back(0.01 * i);
     out.share = {0.1, 0.2, 0.3, 0.4};
     out.share_std = {0.01, 0.02, 0.03, std::numeric_limits<double>::infinity()};
     out.logit_first = {1, 2, 3, 4, 5, 6};
@@ -240,7 +240,7 @@ TEST_CASE("measurements: what is none is refused by its file's name, with a reas
     };
     write_file(folder / "good.json", with_cell("\"sink\"", "4", "64"));
     CHECK_NOTHROW(read_measurements(folder / "good.json"));
-    CHECK_THAT(refusal(with_cell("\"moa\"", "4", "64")), ContainsSubstring("moa"));
+    CHECK_THAT(refusal(with_cell("\"lru\"", "4", "64")), ContainsSubstring("lru"));
     CHECK_THAT(refusal(with_cell("\"sink\"", "64", "64")), ContainsSubstring("keeps no recent key"));
     for (const char* number : {"-1", "-9223372036854775808", "65", "1e30", "\"4\"", "null"}) {
         CAPTURE(number);

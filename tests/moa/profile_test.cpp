@@ -88,6 +88,15 @@ TEST_CASE("moa optimise: heads that reach far keep most, within the density") {
             CHECK(figure.density <= 0.5);
         }
         CHECK(plan.figures[0].loss == candidate.losses[0]);
+        for (size_t k = 0; k < 2; ++k) {  // of both query heads of an entry
+            const LengthProfile& at = profile.lengths[k];
+            double loss = 0;
+            for (int64_t l = 0; l < 2; ++l)
+                for (int64_t h = 0; h < 4; ++h)
+                    loss += masked_influence(profile, at, at.absolute, l, h, kBlock,
+                                             infer::cache_size(plan.rule(l, h / 2), kBlock, kBlock, at.length));
+            CHECK(candidate.losses[k] == Approx(loss).epsilon(1e-12));
+        }
         CHECK_FALSE(plan.figures[2].loss);  // 128 was not profiled
     }
     const infer::SpanPlan& plan = plans[most_even(plans)].plan;
