@@ -2,9 +2,9 @@
 # nvcc_without_spills.sh NVCC ARGUMENTS…: the compiler launcher of CUDA sources (cmake/Cuda.cmake).
 # Compiles, and fails when an attention kernel costs what nobody would notice: when one for heads of 64 or 128 keeps registers in
 # memory on any architecture, or when ptxas lets the products of one (wgmma) wait for each other. The plain kernels of
-# attention_fma.cuh and attention_measures.cuh may spill: they are the path to check others against, and some spill a hundred bytes. mma.sync's with masks by row
-# may keep up to 64 bytes in memory: two blocks of them a multiprocessor have all the registers there are, and sm_100 and sm_120 want
-# a few more. Other sources are passed on as they are.
+# attention_fma.cuh and attention_measures.cuh may spill: they are the path to check others against, and some spill a hundred bytes.
+# mma.sync's with masks by row may keep up to 64 bytes in memory: two blocks of them a multiprocessor have all the registers there are,
+# and sm_100 and sm_120 want a few more. Other sources are passed on as they are.
 set -euo pipefail
 
 case " $* " in
