@@ -67,15 +67,19 @@ size_t CachedModel::layout_bytes(const model::ModelConfig& config, Dtype dtype, 
 }
 
 size_t CachedModel::scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
-                                  const CacheSizes& sizes) {
+                                  const CacheSizes& sizes, std::optional<Dtype> matrices) {
+    constexpr auto kForward = PassKind::forward;
+    constexpr auto kByRow = ops::Products::by_row;
     const int64_t B = sizes.options.max_batch;
     const ops::CachedAttentionShape attention{.sequences = B,
                                               .heads = config.num_heads,
                                               .kv_heads = config.key_value_heads(),
                                               .head_dim = config.head_dim(),
                                               .items = most_items(sizes)};
-    return std::max({model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, sizes.step_rows()),
-                     ops::linear_scratch_bytes(context, dtype, dtype, B, config.vocab_size, config.hidden_size),
+    return std::max({model::Pass::scratch_bytes(context, config, dtype, kForward, 1, sizes.step_rows(), matrices),
+                     model::Pass::scratch_bytes(context, config, dtype, kForward, 1, B, matrices, kByRow),
+                     ops::linear_scratch_bytes(context, dtype, matrices.value_or(dtype), B, config.vocab_size,
+                                               config.hidden_size, kByRow),
                      ops::cached_attention_scratch_bytes(dtype, attention)});
 }
 
@@ -107,7 +111,8 @@ CachedModel::CachedModel(Context& context, model::Transformer& model, const Cach
           Arena arena(layout_buffer_.data(), layout_buffer_.bytes());
           return Layout(arena, model.config(), model.dtype(), sizes_);
       }()) {
-    context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), sizes_));
+    context.scratch().reserve(
+        scratch_bytes(context, model.config(), model.dtype(), sizes_, model.weights().matrix_dtype()));
     upload_spans();
 }
 
@@ -144,6 +149,7 @@ void CachedModel::decode(std::span<CachedText* const> texts, std::span<const int
     std::vector<int32_t> positions;
     for (const CachedText* text : texts) positions.push_back(static_cast<int32_t>(text->position));
     begin_step(tokens, positions);
+    a_.temporaries.products = ops::Products::by_row;
     upload_batch(texts);
     model_.forward_layers(
         context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) { attend_batch(l, qkv, a); });
@@ -153,7 +159,7 @@ void CachedModel::decode(std::span<CachedText* const> texts, std::span<const int
 Tensor CachedModel::logits(int64_t n) {
     const int64_t rows = a_.final_out.dim(0);
     const Tensor out = layout_.logits.slice(0, 0, n);
-    model_.head_logits(context_, out, a_.final_out.slice(0, rows - n, rows));
+    model_.head_logits(context_, out, a_.final_out.slice(0, rows - n, rows), ops::Products::by_row);
     return out;
 }
 

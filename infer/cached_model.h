@@ -5,11 +5,12 @@
 // computed for just those rows (model/rope_rows.h), so a text may be of any length. Where the plan counts positions in
 // the cache (StreamingLLM), the keys at the start are read with a second query, which stands at min(i, C).
 //
-// Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts each
-// row's slots in the same way whatever else is in the call. What is left are the products, whose bits may depend on the
-// number of rows unless they are made in a fixed order (Gemm::reference).
+// Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts
+// each row's slots in the same way whatever else is in the call. The products of a batch, and of the logits, are made
+// by row of the weight (ops::Products), which adds in one order for any number of rows.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "infer/cache_sizes.h"
@@ -71,7 +72,7 @@ class CachedModel {
     };
 
     static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
-                                const CacheSizes& sizes);
+                                const CacheSizes& sizes, std::optional<Dtype> matrices = std::nullopt);
     static int64_t most_items(const CacheSizes& sizes);
     static size_t pool_bytes(const CacheSizes& sizes);
     static size_t layout_bytes(const model::ModelConfig& config, Dtype dtype, const CacheSizes& sizes);
