@@ -1,9 +1,8 @@
 // Answers to many prompts at once (continuous batching): texts join and leave between steps, prompts are read a chunk
 // at a time between the others' tokens, and a fixed cache decides how many run together.
 //
-// Where products are made in a fixed order of additions (Gemm::reference), a text's tokens and every bit of its
-// log-probabilities are the same alone and among others, whenever it joins, for any number of threads: chunks end at fixed
-// positions, a row of a batch is computed as if it were alone (infer/cached_model.h), and a draw depends on the text's own
+// A text's tokens and every bit of its log-probabilities are the same alone and among others, whenever it joins, for any
+// number of threads: chunks end at fixed positions, a row of a batch is computed as if it were alone (infer/cached_model.h), and a draw depends on the text's own
 // seed, number and index (infer/sampling.h).
 #pragma once
 
