@@ -16,6 +16,7 @@
 #include "cli/text_options.h"
 #include "eval/cache_table.h"
 #include "eval/logits.h"
+#include "infer/span_plan.h"
 #include "kernels/backend.h"
 #include "train/load_model.h"
 
@@ -30,7 +31,7 @@ std::string perplexity_cell(double perplexity) {
 // ---- streaming ------------------------------------------------------------------------------------------------------
 
 struct StreamingCommand {
-    std::string model, policy = "sink", method = "masked", plan;
+    std::string model, policy = "sink", method = "masked", plan, weights = "same";
     std::vector<int64_t> sinks, caches;
     int64_t chunk = 512, recompute_every = 1;
     std::string json;
@@ -68,7 +69,8 @@ struct StreamingCommand {
     void run() const {
         text.require_output(json, std::array{model, plan});
         Context context = text.make_context();
-        const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
+        const train::LoadedModel loaded =
+            train::load_model(model, context, dtype_of_option(text.dtype), weights_of_option(weights));
         const auto& config = loaded.model->config();
         const std::vector<eval::StreamingOptions> all = cells(config);
         const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
@@ -132,6 +134,7 @@ void add_streaming(CLI::App* parent) {
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     add_text_options(command, *o)->required();
+    add_weights_option(command, o->weights);
     o->text.add_newline_start(command);
     command->footer(
         "Example:\n  ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024 --json "

@@ -5,8 +5,9 @@
 // computed for just those rows (model/rope_rows.h), so a text may be of any length. Where the plan counts positions in
 // the cache (StreamingLLM), the keys at the start are read with a second query, which stands at min(i, C).
 //
-// Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts
-// each row's slots in the same way whatever else is in the call.
+// Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts each
+// row's slots in the same way whatever else is in the call. What is left are the products, whose bits may depend on the
+// number of rows unless they are made in a fixed order (Gemm::reference).
 #pragma once
 
 #include <vector>

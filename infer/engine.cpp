@@ -7,29 +7,21 @@
 #include "base/error.h"
 
 namespace ballast::infer {
+namespace {
 
-Engine::Engine(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options,
-               int64_t num_ids)
-    : context_(context), config_(model.config()), num_ids_(num_ids), cache_(context, model, plan, options) {
-    if (num_ids_ == 0) num_ids_ = config_.num_sink_tokens > 0 ? config_.sink_token_id : config_.vocab_size;
-}
-
-const Engine::Text& Engine::at(int64_t text) const {
-    const auto found = texts_.find(text);
-    require(found != texts_.end(), "a text that the engine does not have");
-    return found->second;
-}
-
-void Engine::check_ids(std::span<const int32_t> ids) const {
+void check_ids(std::span<const int32_t> ids, const model::ModelConfig& config) {
     for (const int32_t id : ids)
-        if (id < 0 || id >= config_.vocab_size)
-            throw UserError(fmt::format("the model has no token {}; its ids are 0 to {}", id, config_.vocab_size - 1));
+        if (id < 0 || id >= config.vocab_size)
+            throw UserError(fmt::format("the model has no token {}; its ids are 0 to {}", id, config.vocab_size - 1));
 }
 
-/// The positions of a request at its longest. UserError when there is no room for them even in an empty cache.
-int64_t Engine::reserved_for(const Request& request) const {
-    const CacheSizes& sizes = cache_.sizes();
-    const int64_t prompt = config_.num_sink_tokens + std::ssize(request.prompt), most = sizes.options.max_positions;
+}  // namespace
+
+int64_t positions_for(const Request& request, const model::ModelConfig& config, const CacheSizes& sizes) {
+    check_ids(request.prompt, config);
+    check_ids(request.stop_ids, config);
+    request.sampling.validate();
+    const int64_t prompt = config.num_sink_tokens + std::ssize(request.prompt), most = sizes.options.max_positions;
     if (prompt == 0) throw UserError("the prompt has no token; give at least one");
     if (request.max_tokens < 0) throw UserError(fmt::format("{} tokens cannot be written", request.max_tokens));
     const char* advice = "shorten it, or choose the policy sink, which reads texts of any length";
@@ -51,10 +43,21 @@ int64_t Engine::reserved_for(const Request& request) const {
     return longest;
 }
 
+Engine::Engine(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options,
+               int64_t num_ids)
+    : context_(context), config_(model.config()), num_ids_(num_ids), cache_(context, model, plan, options) {
+    if (num_ids_ == 0) num_ids_ = config_.vocab_size;
+    if (config_.num_sink_tokens > 0) num_ids_ = std::min(num_ids_, config_.sink_token_id);
+}
+
+const Engine::Text& Engine::at(int64_t text) const {
+    const auto found = texts_.find(text);
+    require(found != texts_.end(), "a text that the engine does not have");
+    return found->second;
+}
+
 int64_t Engine::submit(Request request) {
-    check_ids(request.prompt);
-    check_ids(request.stop_ids);
-    const int64_t positions = reserved_for(request);
+    const int64_t positions = positions_for(request, config_, cache_.sizes());
     Sampler sampler(request.sampling, num_ids_);
     sampler.add_prompt(request.prompt);
     std::vector<int32_t> unread;
@@ -72,7 +75,7 @@ void Engine::extend(int64_t number, std::span<const int32_t> tokens, int64_t max
     Text& text = at(number);
     require(text.answer.finish != Finish::not_yet && text.request.keep_positions > 0,
             "a text that is not finished, or was not kept");
-    check_ids(tokens);
+    check_ids(tokens, config_);
     const int64_t read = text.cached.position + std::ssize(text.unread) + std::ssize(tokens);
     if (read == text.cached.position) throw UserError("there is no token to go on with; give at least one");
     if (read > text.positions || max_tokens > text.positions - read)

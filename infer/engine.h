@@ -1,9 +1,10 @@
 // Answers to many prompts at once (continuous batching): texts join and leave between steps, prompts are read a chunk
 // at a time between the others' tokens, and a fixed cache decides how many run together.
 //
-// A text's tokens and every bit of its log-probabilities are the same alone and among others, whenever it joins, for
-// any number of threads: chunks end at fixed positions, a row of a batch is computed as if it were alone
-// (infer/cached_model.h), and a draw depends on the text's own seed, number and index (infer/sampling.h).
+// Where products are made in a fixed order of additions (Gemm::reference), a text's tokens and every bit of its
+// log-probabilities are the same alone and among others, whenever it joins, for any number of threads: chunks end at fixed
+// positions, a row of a batch is computed as if it were alone (infer/cached_model.h), and a draw depends on the text's own
+// seed, number and index (infer/sampling.h).
 #pragma once
 
 #include <cstdint>
@@ -41,16 +42,19 @@ struct Answer {
     Finish finish = Finish::not_yet;
 };
 
+/// The positions that a request takes at its longest. UserError for what cannot be answered: no token at all, ids that
+/// the model does not have, settings of sampling that mean nothing, a prompt or an answer that do not fit the model's
+/// positions or the whole cache.
+int64_t positions_for(const Request& request, const model::ModelConfig& config, const CacheSizes& sizes);
+
 class Engine {
   public:
-    /// All memory is taken here: CachedModel::memory(). Only ids below `num_ids` are drawn; 0: all but the model's sink
-    /// tokens and what comes after them. UserErrors as CacheSizes.
+    /// All memory is taken here: CachedModel::memory(). Only ids below `num_ids` (0: the vocabulary's) and below the
+    /// model's sink tokens are drawn. UserErrors as CacheSizes.
     Engine(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options,
            int64_t num_ids = 0);
 
-    /// Queues a request and returns its number. UserError before any work for what cannot be answered: no token at all,
-    /// ids that the model does not have, settings of sampling that mean nothing, a prompt or an answer that do not fit
-    /// the model's positions or the whole cache.
+    /// Queues a request and returns its number. UserErrors as positions_for().
     int64_t submit(Request request);
     /// Goes on with a text that was answered and kept: reads the last token and `tokens`, and answers anew. UserError
     /// as submit(), where it gets longer than what was kept for it.
@@ -86,8 +90,6 @@ class Engine {
 
     const Text& at(int64_t text) const;
     Text& at(int64_t text) { return const_cast<Text&>(std::as_const(*this).at(text)); }
-    int64_t reserved_for(const Request& request) const;
-    void check_ids(std::span<const int32_t> ids) const;
     void admit();
     void read_chunk(Text& text);
     void write_tokens();

@@ -41,7 +41,12 @@ size_t StopStrings::held_back() const {
 std::string StopStrings::finish() { return std::exchange(pending_, {}); }
 
 TextAnswer::TextAnswer(const data::Tokenizer& tokenizer, std::vector<std::string> stop_strings)
-    : decoder_(tokenizer, true), stop_(std::move(stop_strings)) {}
+    : tokenizer_(tokenizer), decoder_(tokenizer, true), stop_(std::move(stop_strings)) {}
+
+std::string TextAnswer::push(int32_t id) {
+    if (!tokenizer_.token_bytes(static_cast<uint32_t>(id))) return {};
+    return stop_.push(decoder_.push(static_cast<uint32_t>(id)));
+}
 
 std::string TextAnswer::finish() {
     std::string out = stop_.push(decoder_.finish());

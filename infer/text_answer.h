@@ -35,15 +35,17 @@ class StopStrings {
 /// The same for tokens.
 class TextAnswer {
   public:
-    /// Special tokens are not shown. The tokenizer must outlive it.
+    /// Special tokens are not shown, nor are ids that stand for no token, which a vocabulary may have. The tokenizer
+    /// must outlive it.
     TextAnswer(const data::Tokenizer& tokenizer, std::vector<std::string> stop_strings);
 
     /// What can be shown now.
-    std::string push(int32_t id) { return stop_.push(decoder_.push(static_cast<uint32_t>(id))); }
+    std::string push(int32_t id);
     std::string finish();
     bool stopped() const { return stop_.stopped(); }
 
   private:
+    const data::Tokenizer& tokenizer_;
     data::StreamDecoder decoder_;
     StopStrings stop_;
 };

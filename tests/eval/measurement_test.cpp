@@ -291,10 +291,12 @@ TEST_CASE("measurements: of two for one thing the later checkpoint's holds, or e
     CHECK(have.size() == 13);
 }
 
-TEST_CASE("measurements: a plan's name goes through a file") {
+TEST_CASE("measurements: a mixture, its plan and its memory go through a file") {
     const TemporaryFolder folder;
-    StreamingResult plan = cell(CachePolicy::sink(4, 60));
+    StreamingResult plan = cell(Mixture{4, 64});
     plan.plan = "moa-4k";
+    plan.density = 0.375;
+    plan.kv_bytes = 12345;
     write_measurements(folder / "plan.json", {"m", 1, {plan}});
     check_same(streaming(read_measurements(folder / "plan.json")[0].metrics[0]), plan);
 }

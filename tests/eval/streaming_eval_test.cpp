@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include "eval/cache_table.h"
 #include "eval/streaming.h"
+#include "base/error.h"
 #include "tests/catch.h"
 #include "tests/model/model_fixture.h"
 
@@ -228,4 +231,39 @@ TEST_CASE("the table has every column for every model and marks subsets") {
         INFO(text << "\nlacks " << part);
         CHECK(text.find(part) != std::string::npos);
     }
+}
+
+TEST_CASE("a mixture's cell: the plan's losses, name and memory") {
+    Setup setup(0);
+    const auto mixture = [&](int64_t wide) {
+        eval::StreamingOptions options;
+        options.chunk = 13;
+        options.policy = eval::Mixture{};
+        const infer::SpanRule narrow{10, 0};  // a span and the query's own position
+        options.plan = eval::NamedPlan{fmt::format("wide {}", wide),
+                                       {.layers = 2,
+                                        .entries = 2,
+                                        .rules = {narrow, {static_cast<double>(wide + 1), 0}, narrow, narrow},
+                                        .block = 1,
+                                        .sinks = 0}};
+        return options;
+    };
+    const auto window = setup.run(bounded(0, 9)), same = setup.run(mixture(9)), wide = setup.run(mixture(29));
+    CHECK(same.loss == Approx(window.loss).epsilon(1e-6));  // without sinks the rules of positions are one
+    CHECK(std::abs(wide.loss - window.loss) > 1e-4);
+    CHECK(wide.plan == "wide 29");
+    CHECK(eval::kind_name(wide.policy) == "moa");
+    CHECK(eval::total_positions(wide.policy) == 30);
+    CHECK_FALSE(same_subject(same, wide));
+    CHECK_FALSE(same_subject(same, window));
+    // 90 positions: 10 slots in three heads and 30 in one, of 8 dims.
+    CHECK(wide.density == Approx(60.0 / 360));
+    CHECK(wide.kv_bytes == 60 * 2 * 8 * 4);
+    CHECK(setup.run({}).density == 1.0);
+    CHECK_THROWS_AS(setup.run([&] {
+        auto options = mixture(9);
+        options.method = StreamingMethod::cache;
+        return options;
+    }()),
+                    UserError);
 }

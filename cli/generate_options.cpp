@@ -1,0 +1,119 @@
+#include "cli/generate_options.h"
+
+#include <algorithm>
+#include <array>
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+
+namespace ballast {
+namespace {
+
+void add_sampling_options(CLI::App* command, infer::SamplingParams& s) {
+    const char* group = "Sampling, in this order";
+    const auto number = [&](const char* name, auto& value, const char* help) {
+        command->add_option(name, value, help)->capture_default_str()->group(group);
+    };
+    number("--repetition-penalty", s.repetition_penalty, "divides positive logits of ids that were there; 1: not");
+    number("--frequency-penalty", s.frequency_penalty, "subtracted for every time an id is in the answer");
+    number("--presence-penalty", s.presence_penalty, "subtracted once for ids in the answer");
+    number("--temperature", s.temperature, "0: always the most likely token");
+    number("--top-k", s.top_k, "only the k most likely; 0: all");
+    number("--top-p", s.top_p, "only the most likely that together reach p");
+    number("--min-p", s.min_p, "only those at least min_p times as likely as the most likely");
+    number("--seed", s.seed, "the same seed, model and prompt give the same text");
+}
+
+}  // namespace
+
+void GenerateOptions::add_to(CLI::App* command) {
+    command->add_option("model", model, "run folder, checkpoint file or Hugging Face folder")->required();
+    command->add_option("prompt", prompt, "text to go on with; -: standard input, as long as it lasts");
+    command->add_option("--prompts", prompts, "file with one JSON object {\"prompt\": text} a line: all as one batch");
+    command->add_flag("--chat", chat, "a conversation: a line is a message (models with a ChatML template)");
+    command->add_option("--system", system, "--chat: what the conversation begins with; default: the model's own");
+    command->add_option("--max-tokens", max_tokens, "the most that an answer has")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command->add_option("--stop", stop, "text that ends an answer, and is left out; may be given again")
+        ->allow_extra_args(false);
+    add_sampling_options(command, sampling);
+
+    const char* group = "Cache";
+    command
+        ->add_option("--policy", policy.policy,
+                     "dense: keep all; window: the last C; sink: the first s and the last C - s, for ever; moa: what a "
+                     "plan says. Default: "
+                     "dense, and sink for standard input")
+        ->check(CLI::IsMember(infer::policy_names()))
+        ->group(group);
+    command
+        ->add_option("--sinks", policy.sinks,
+                     "sink: positions kept at the start; default: 4, or the model's sink tokens")
+        ->check(CLI::NonNegativeNumber)
+        ->group(group);
+    command->add_option("--cache", policy.cache, "window, sink: positions C in all; default: half the trained context")
+        ->check(CLI::PositiveNumber)
+        ->group(group);
+    command->add_option("--plan", policy.plan, "moa: spans for every layer and head, a JSON file")->group(group);
+    command
+        ->add_option(
+            "--max-positions", max_positions,
+            "of the longest text, its answer included: moa's spans follow from it. Default: what the prompts need")
+        ->check(CLI::PositiveNumber)
+        ->group(group);
+    command->add_option("--cache-dtype", cache_dtype, "type of cached keys and values; default: --dtype")
+        ->check(CLI::IsMember({"f32", "bf16", "fp16"}))
+        ->group(group);
+    command->add_option("--max-batch", max_batch, "texts that are written at once")
+        ->check(CLI::Range(1, 4096))
+        ->capture_default_str()
+        ->group(group);
+    command
+        ->add_option("--cache-blocks", cache_blocks,
+                     "64 rows of one key-value head each, all texts together; 0: enough")
+        ->check(CLI::NonNegativeNumber)
+        ->group(group);
+    command->add_option("--prefill-chunk", prefill_chunk, "tokens of a prompt that are read at once")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str()
+        ->group(group);
+    command->add_option("--json", json,
+                        "file to write: prompt_ids, ids, text and logprobs, a list of them for --prompts");
+    command
+        ->add_option("--logprobs", alternatives, "--json: also so many most likely tokens for every one (top_logprobs)")
+        ->check(CLI::Range(0, 1000))
+        ->capture_default_str();
+    run.add_model_options(command);
+}
+
+void GenerateOptions::check() const {
+    if (chat && (!prompts.empty() || !json.empty() || is_stream()))
+        throw UserError(
+            "--chat reads messages from standard input and writes no file; leave out --prompts, --json and -");
+    if (!chat && !system.empty()) throw UserError("--system is for --chat");
+    if (!prompts.empty() && !prompt.empty())
+        throw UserError("give a prompt, or a file of them with --prompts, not both");
+    if (!chat && prompts.empty() && prompt.empty())
+        throw UserError("there is no prompt; give one, a file of them with --prompts, or --chat");
+    run.require_output(json, std::array{model, prompts, policy.plan});
+    sampling.validate();
+}
+
+infer::CachePlan GenerateOptions::plan(const model::ModelConfig& config, int64_t longest) const {
+    infer::PolicyChoice choice = policy;
+    if (choice.policy.empty()) choice.policy = !choice.plan.empty() ? "moa" : is_stream() ? "sink" : "dense";
+    return infer::make_plan(choice, config, longest);
+}
+
+infer::CacheOptions GenerateOptions::cache(const infer::CachePlan& chosen, const model::ModelConfig& config,
+                                           int64_t longest, int64_t batch) const {
+    const bool endless = chosen.bounded() && chosen.rule() == infer::PositionRule::in_cache;
+    infer::CacheOptions out{.max_batch = std::min(max_batch, batch), .prefill_chunk = prefill_chunk};
+    out.max_positions = std::min(longest, endless ? infer::CacheSizes::kEndless : config.max_position_embeddings);
+    out.blocks = cache_blocks;
+    if (!cache_dtype.empty()) out.dtype = dtype_of_option(cache_dtype);
+    return out;
+}
+
+}  // namespace ballast

@@ -1,0 +1,119 @@
+#include "cli/writing_session.h"
+
+#include <filesystem>
+#include <fmt/format.h>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/json_file.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "train/memory_plan.h"
+
+namespace ballast {
+namespace {
+
+/// What ends an answer: the tokenizer's end of text, and what the model's generation_config.json names.
+std::vector<int32_t> stop_ids_of(const data::Tokenizer& tokenizer, const train::ModelSource& source) {
+    std::vector<int32_t> ids;
+    if (const auto end = tokenizer.end_of_text_id()) ids.push_back(static_cast<int32_t>(*end));
+    const auto path = std::filesystem::path(source.tokenizer_path).parent_path() / "generation_config.json";
+    if (source.step >= 0 || source.tokenizer_path.empty() || !std::filesystem::exists(path)) return ids;
+    const nlohmann::json file = read_json_file(path.string());
+    const nlohmann::json ends = file.is_object() ? file.value("eos_token_id", nlohmann::json{}) : nlohmann::json{};
+    for (const nlohmann::json& end : ends.is_array() ? ends : nlohmann::json::array({ends}))
+        if (end.is_number_integer() && end >= 0 && end < source.config.vocab_size) ids.push_back(end.get<int32_t>());
+    return ids;
+}
+
+/// Says what memory an engine takes. UserError when the device has less.
+void show_memory(const infer::MemoryList& memory, const Context& context) {
+    std::vector<std::string> parts;
+    for (const auto& [name, bytes] : memory) parts.push_back(fmt::format("{} {}", name, train::format_bytes(bytes)));
+    const size_t total = infer::total_bytes(memory), available = context.available_memory();
+    log_info(
+        fmt::format("memory beside the weights: {}; {} in all", fmt::join(parts, ", "), train::format_bytes(total)));
+    if (total > available)
+        throw UserError(
+            fmt::format("{} are needed beside the model's weights and {} are there; lower --max-batch, "
+                        "--max-tokens or --cache",
+                        train::format_bytes(total), train::format_bytes(available)));
+}
+
+}  // namespace
+
+void Reply::show(const std::string& piece) {
+    text_ += piece;
+    if (streams_) std::cout << piece << std::flush;
+}
+
+bool Reply::take(const infer::SampledToken& token) {
+    show(answer_.push(token.id));
+    return !answer_.stopped();
+}
+
+void Reply::finish() { show(answer_.finish()); }
+
+WritingSession::WritingSession(const GenerateOptions& options)
+    : options_(options),
+      context_(options.run.make_context()),
+      source_(train::find_model(options.model)),
+      tokenizer_(options.run.load_tokenizer(source_)),
+      stop_ids_(stop_ids_of(tokenizer_, source_)) {}
+
+std::vector<int32_t> WritingSession::begin_of_text() const {
+    const auto id = begin_of_text_of(tokenizer_, source_);
+    return id ? std::vector{static_cast<int32_t>(*id)} : std::vector<int32_t>{};
+}
+
+void WritingSession::encode(std::string_view text, std::vector<int32_t>& out) const {
+    const std::vector<uint32_t> ids = tokenizer_.encode(text);
+    out.insert(out.end(), ids.begin(), ids.end());
+}
+
+infer::Request WritingSession::request(std::vector<int32_t> prompt, uint64_t stream) const {
+    infer::Request out{.prompt = std::move(prompt), .max_tokens = options_.max_tokens, .sampling = options_.sampling};
+    out.sampling.stream = stream;
+    out.sampling.alternatives = options_.json.empty() ? -1 : options_.alternatives;
+    out.stop_ids = stop_ids_;
+    return out;
+}
+
+infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests, int64_t longest, int64_t batch) {
+    const Dtype dtype = dtype_of_option(options_.run.dtype);
+    const model::ModelConfig& config = source_.config;
+    const int64_t wanted = options_.max_positions > 0 ? options_.max_positions : longest;
+    const infer::CachePlan plan = options_.plan(config, wanted > 0 ? wanted : config.max_position_embeddings);
+    const infer::CacheOptions cache =
+        options_.cache(plan, config, wanted > 0 ? wanted : infer::CacheSizes::kEndless, batch);
+    const infer::CacheSizes sizes(config, dtype, plan, cache);
+    for (const infer::Request& request : requests) infer::positions_for(request, config, sizes);
+    loaded_ = train::load_model(options_.model, context_, dtype);
+    show_memory(infer::CachedModel::memory(context_, config, loaded_.model->dtype(), sizes), context_);
+    engine_ = std::make_unique<infer::Engine>(context_, *loaded_.model, plan, cache, tokenizer_.vocab_size());
+    started_ = std::chrono::steady_clock::now();
+    return *engine_;
+}
+
+void WritingSession::count(int64_t text) {
+    const int64_t position = engine_->position(text), tokens = std::ssize(engine_->answer(text).tokens);
+    const auto [place, is_new] = positions_.try_emplace(text, -1);  // the last token of an answer is read by the next
+    read_ += position - place->second - tokens;
+    written_ += tokens;
+    place->second = position;
+}
+
+void WritingSession::show_summary() const {
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+    size_t bytes = 0, dense = 0;
+    for (const auto& [text, position] : positions_) {
+        bytes += engine_->cache().sizes().cache_bytes(position);
+        dense += engine_->cache().sizes().dense_bytes(position);
+    }
+    log_info(fmt::format(
+        "{} tokens read and {} written in {:.2f} s, {:.1f} tokens/s written; cache {}, {:.2f} of a dense one", read_,
+        written_, seconds, static_cast<double>(written_) / seconds, train::format_bytes(bytes),
+        static_cast<double>(bytes) / static_cast<double>(std::max<size_t>(1, dense))));
+}
+
+}  // namespace ballast

@@ -1,0 +1,205 @@
+// ballast generate, as a user runs it: one prompt, many, a stream, a conversation.
+#include <fmt/format.h>
+
+#include "base/json_file.h"
+#include "tests/cli/program.h"
+#include "tests/cli/terminal.h"
+
+using namespace ballast;
+using namespace ballast::test;
+
+namespace {
+
+/// A run of 12 steps, whose model was trained on 32 positions.
+struct TrainedRun : TinyRun {
+    TrainedRun() { succeed(train("run")); }
+
+    /// `generate RUN MORE --json` and what it wrote.
+    nlohmann::json generate(const std::string& more) const {
+        succeed(fmt::format("generate {} {} --json {} --threads 2", file("run"), more, file("out.json")));
+        return json("out.json");
+    }
+};
+
+/// The run as a Hugging Face folder with a tokenizer that has ChatML's tokens.
+std::string chat_folder(const TrainedRun& run, const std::string& chat_template) {
+    const std::string folder = run.file("chat");
+    succeed(fmt::format("export {} {}", run.file("run"), folder));
+    nlohmann::json tokenizer = run.json("chat/tokenizer.json");
+    int id = 300;
+    for (const char* token : {"<|im_start|>", "<|im_end|>"})
+        tokenizer["added_tokens"].push_back({{"id", id++},
+                                             {"content", token},
+                                             {"special", true},
+                                             {"single_word", false},
+                                             {"lstrip", false},
+                                             {"rstrip", false},
+                                             {"normalized", false}});
+    write_json_file(folder + "/tokenizer.json", tokenizer);
+    nlohmann::json settings = run.json("chat/tokenizer_config.json");
+    settings["chat_template"] = chat_template;
+    write_json_file(folder + "/tokenizer_config.json", settings);
+    return folder;
+}
+
+constexpr const char* kChatMl =
+    "{% for m in messages %}{% if loop.first %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}";
+
+}  // namespace
+
+TEST_CASE("generate: a text goes on, and its file says how") {
+    const TrainedRun run;
+    const auto greedy = run.generate("\"Permission is hereby\" --max-tokens 9 --temperature 0 --logprobs 3");
+    CHECK(greedy["ids"].size() == 9);
+    CHECK(greedy["logprobs"].size() == 9);
+    CHECK(greedy["finish"] == "length");
+    CHECK(greedy["prompt_ids"].size() >= 3);
+    for (size_t i = 0; i < 9; ++i) {
+        CHECK(greedy["logprobs"][i] < 0.0);
+        CHECK(greedy["top_logprobs"][i].size() == 3);
+        CHECK(greedy["top_logprobs"][i][0]["id"] == greedy["ids"][i]);  // greedy takes the most likely
+        CHECK(greedy["top_logprobs"][i][0]["logprob"] == greedy["logprobs"][i]);
+    }
+    // What it prints is the text of the file.
+    const std::string shown =
+        succeed(fmt::format("generate {} \"Permission is hereby\" --max-tokens 9 --temperature 0", run.file("run")));
+    CHECK(shown == greedy["text"].get<std::string>() + "\n");
+
+    const auto draw = [&](int seed) {
+        return run.generate(fmt::format("\"Permission\" --max-tokens 12 --top-p 0.9 --seed {}", seed))["ids"];
+    };
+    CHECK(draw(1) == draw(1));
+    CHECK(draw(1) != draw(2));
+
+    // Two letters of it end it before the place where they first stand.
+    const std::string text = greedy["text"];
+    const auto letters = [&](size_t at) { return std::isalpha(text[at]) && std::isalpha(text[at + 1]); };
+    size_t at = text.size() / 2;
+    while (at + 1 < text.size() && !letters(at)) ++at;
+    if (at + 1 >= text.size())
+        for (at = 0; at + 1 < text.size() && !letters(at); ++at) {
+        }
+    REQUIRE(at + 1 < text.size());
+    const std::string stop = text.substr(at, 2);
+    const auto stopped =
+        run.generate(fmt::format("\"Permission is hereby\" --max-tokens 9 --temperature 0 --stop {}", stop));
+    CHECK(stopped["text"] == text.substr(0, text.find(stop)));
+    CHECK(stopped["finish"] == "stop");
+}
+
+TEST_CASE("generate: a file of prompts is one batch, in order, and each what it is alone") {
+    const TrainedRun run;
+    const std::vector<std::string> prompts{"Permission", "of this software and associated", "THE", "a copy of"};
+    std::string lines;
+    for (const std::string& prompt : prompts) lines += nlohmann::json{{"prompt", prompt}}.dump() + "\n\n";
+    write_file(run.file("prompts"), lines);
+    for (const char* policy : {"--policy dense", "--policy sink --sinks 2 --cache 8", "--policy window --cache 7"}) {
+        INFO(policy);
+        const std::string more =
+            fmt::format("--max-tokens 10 --temperature 0 --prefill-chunk 4 --gemm reference {}", policy);
+        const auto batch = run.generate(fmt::format("--prompts {} --max-batch 3 {}", run.file("prompts"), more));
+        REQUIRE(batch.size() == prompts.size());
+        for (size_t i = 0; i < prompts.size(); ++i) {
+            const auto alone = run.generate(fmt::format("\"{}\" {}", prompts[i], more));
+            CHECK(batch[i] == alone);
+        }
+    }
+    const std::string shown =
+        succeed(fmt::format("generate {} --prompts {} --max-tokens 3", run.file("run"), run.file("prompts")));
+    CHECK(lines_of(shown) == 4);
+    CHECK(nlohmann::json::parse(shown.substr(0, shown.find('\n')))["prompt"] == "Permission");
+}
+
+TEST_CASE("generate: standard input is read for as long as it lasts, in the cache of the policy") {
+    const TrainedRun run;
+    std::string text;
+    while (text.size() < 6000) text += read_file(run.file("text.txt")).substr(0, 1000);
+    write_file(run.file("long.txt"), text);
+    const std::string more =
+        "--policy sink --sinks 2 --cache 20 --max-tokens 8 --temperature 0 --prefill-chunk 16 --gemm reference";
+    const auto whole = run.generate(fmt::format("\"$(cat {})\" {}", run.file("long.txt"), more));
+    const auto stream = run.generate(fmt::format("- {} < {}", more, run.file("long.txt")));
+    CHECK(whole["prompt_ids"].size() > 1000);
+    CHECK(stream == whole);
+    const auto through_pipe =
+        ballast_with(fmt::format("generate {} - {} --json {}", run.file("run"), more, run.file("out.json")),
+                     fmt::format("(head -c 10; sleep 0.1; cat) < {} |", run.file("long.txt")));
+    CHECK(through_pipe.code == 0);
+    CHECK(run.json("out.json") == whole);
+    CHECK_THAT(through_pipe.err, Catch::Matchers::ContainsSubstring("tokens/s"));
+    refuse(fmt::format("generate {} - --policy dense < {}", run.file("run"), run.file("long.txt")), {"policy sink"});
+}
+
+TEST_CASE("generate: what cannot be is refused before any work") {
+    const TrainedRun run;
+    const std::string model = run.file("run");
+    const auto refused = [&](const std::string& more, const std::vector<std::string>& parts) {
+        refuse(fmt::format("generate {} {}", model, more), parts);
+    };
+    refused("", {"no prompt", "--prompts"});
+    refused("a --prompts b", {"not both"});
+    refused("a --max-tokens 40", {"the answer up to 40", "at most 31"});
+    refused("\"$(head -c 400 " + run.file("text.txt") + ")\"", {"the prompt has", "for texts of 32"});
+    refused("a --cache-blocks 1", {"blocks of the cache, which has 1"});
+    refused("a --policy sink --cache 33", {"a cache of 33 positions", "at most 32"});
+    refused("a --policy sink --cache 4", {"keeps no recent key"});
+    refused("a --policy dense --cache 8", {"the policy dense has no setting cache"});
+    refused("a --policy moa", {"needs a plan"});
+    refused("a --plan nowhere.json", {"nowhere.json"});
+    refused("a --temperature -1", {"temperature"});
+    refused("a --stop \"\"", {"stop string is empty"});
+    refused("a --json " + run.file("no/where.json"), {"no/where.json"});
+    refused("--chat", {"no chat template"});
+    refused("a --chat --json x.json", {"--chat"});
+    write_file(run.file("bad"), "{\"prompt\": \"a\"}\n{\"text\": \"b\"}\n");
+    refused("--prompts " + run.file("bad"), {"bad:2", "no \"prompt\""});
+    write_file(run.file("empty"), "\n");
+    refused("--prompts " + run.file("empty"), {"holds no prompt"});
+    // Eight rules a layer for a model of two.
+    write_file(run.file("plan.json"), R"({"alphas": [[0,0,0,0]], "betas": [[1,1,1,1]]})");
+    refused("a --plan " + run.file("plan.json"), {"plan.json"});
+}
+
+TEST_CASE("generate --chat: a line is a message, and other templates than ChatML are refused by name") {
+    const TrainedRun run;
+    const std::string folder = chat_folder(run, kChatMl);
+    const std::string more = "--max-tokens 6 --seed 3 --policy sink --sinks 2 --cache 30";
+    const auto talk = [&](const std::string& messages) {
+        write_file(run.file("messages"), messages);
+        return ballast_with(fmt::format("generate {} --chat {} < {}", folder, more, run.file("messages")));
+    };
+    const Outcome one = talk("hello\n"), two = talk("hello\n\nand again\n");
+    CHECK(one.code == 0);
+    CHECK(two.code == 0);
+    CHECK(two.out.starts_with(one.out));
+    CHECK(two.out.size() > one.out.size());
+    // Without its system message the conversation is another.
+    const Outcome other =
+        ballast_with(fmt::format("generate {} hello --chat --system \"Be rude.\" {} < /dev/null", folder, more));
+    CHECK(other.code == 0);
+    CHECK(other.out != one.out);
+    refuse(fmt::format("generate {} hello --chat --policy dense --max-tokens 30", folder), {"for texts of 32"});
+
+    nlohmann::json settings = run.json("chat/tokenizer_config.json");
+    settings["chat_template"] = "{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}";
+    write_json_file(folder + "/tokenizer_config.json", settings);
+    refuse(fmt::format("generate {} --chat", folder), {"Llama 2's or Mistral's", "ChatML"});
+}
+
+TEST_CASE("generate --chat: Ctrl-C ends the answer, not the chat") {
+    const TrainedRun run;
+    const std::string folder = chat_folder(run, kChatMl);
+    Terminal terminal(
+        {"generate", folder, "--chat", "--policy", "sink", "--cache", "20", "--max-tokens", "1000000000"});
+    REQUIRE(terminal.shows("> "));
+    for (int message = 0; message < 2; ++message) {
+        for (const char key : std::string("hi\n")) terminal.type(key);
+        REQUIRE(terminal.shows("hi"));
+        REQUIRE(terminal.shows("e"));  // of the answer
+        terminal.type('\x03');
+        REQUIRE(terminal.shows("> "));
+    }
+    terminal.type('\x04');
+    CHECK(terminal.wait() == 0);
+}
