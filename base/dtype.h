@@ -56,7 +56,7 @@ struct f16 {
     }
 };
 
-enum class Dtype : uint8_t { f32, bf16, f16, f64, i32, i64, u8, u16, u32 };
+enum class Dtype : uint8_t { f32, bf16, f16, f64, i32, i64, i8, u8, u16, u32 };
 
 constexpr size_t size_of(Dtype dtype) {
     switch (dtype) {
@@ -68,6 +68,7 @@ constexpr size_t size_of(Dtype dtype) {
         case Dtype::bf16:
         case Dtype::f16:
         case Dtype::u16: return 2;
+        case Dtype::i8:
         case Dtype::u8: return 1;
     }
     return 0;
@@ -82,6 +83,7 @@ constexpr std::string_view name_of(Dtype dtype) {
         case Dtype::f64: return "f64";
         case Dtype::i32: return "i32";
         case Dtype::i64: return "i64";
+        case Dtype::i8: return "int8";
         case Dtype::u8: return "u8";
         case Dtype::u16: return "u16";
         case Dtype::u32: return "u32";
@@ -105,6 +107,7 @@ template <> struct DtypeOf<bf16> { static constexpr Dtype value = Dtype::bf16; }
 template <> struct DtypeOf<f16> { static constexpr Dtype value = Dtype::f16; };
 template <> struct DtypeOf<int32_t> { static constexpr Dtype value = Dtype::i32; };
 template <> struct DtypeOf<int64_t> { static constexpr Dtype value = Dtype::i64; };
+template <> struct DtypeOf<int8_t> { static constexpr Dtype value = Dtype::i8; };
 template <> struct DtypeOf<uint8_t> { static constexpr Dtype value = Dtype::u8; };
 template <> struct DtypeOf<uint16_t> { static constexpr Dtype value = Dtype::u16; };
 template <> struct DtypeOf<uint32_t> { static constexpr Dtype value = Dtype::u32; };

@@ -34,6 +34,7 @@ hid_t file_type(Dtype dtype) {
         case Dtype::f64: return H5T_IEEE_F64LE;
         case Dtype::i32: return H5T_STD_I32LE;
         case Dtype::i64: return H5T_STD_I64LE;
+        case Dtype::i8: return H5T_STD_I8LE;
         case Dtype::u8: return H5T_STD_U8LE;
         case Dtype::u32: return H5T_STD_U32LE;
         case Dtype::bf16:
@@ -47,7 +48,7 @@ std::optional<Dtype> dtype_of(hid_t type, std::string_view named) {
     for (Dtype narrow : {Dtype::bf16, Dtype::f16})
         if (named == name_of(narrow))
             return H5Tequal(type, file_type(narrow)) > 0 ? std::optional(narrow) : std::nullopt;
-    for (Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::i32, Dtype::i64, Dtype::u8, Dtype::u16, Dtype::u32}) {
+    for (Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::i32, Dtype::i64, Dtype::i8, Dtype::u8, Dtype::u16, Dtype::u32}) {
         if (H5Tequal(type, file_type(dtype)) > 0) return dtype;
     }
     return std::nullopt;

@@ -125,6 +125,7 @@ bool same_bytes(std::string_view stored, Dtype dtype) {
         case Dtype::f64: return stored == "F64";
         case Dtype::i32: return stored == "I32";
         case Dtype::i64: return stored == "I64";
+        case Dtype::i8: return stored == "I8";
         case Dtype::u8: return stored == "U8" || stored == "BOOL";
         case Dtype::u16: return stored == "U16";
         case Dtype::u32: return stored == "U32";
@@ -265,6 +266,7 @@ void SafetensorsReader::read_as(const std::string& name, Dtype dtype, void* out)
         case Dtype::f64: converted = convert_from<double>(stored, from, count, out, what); break;
         case Dtype::i32: converted = convert_from<int32_t>(stored, from, count, out, what); break;
         case Dtype::i64: converted = convert_from<int64_t>(stored, from, count, out, what); break;
+        case Dtype::i8: converted = convert_from<int8_t>(stored, from, count, out, what); break;
         case Dtype::u8: converted = convert_from<uint8_t>(stored, from, count, out, what); break;
         case Dtype::u16: converted = convert_from<uint16_t>(stored, from, count, out, what); break;
         case Dtype::u32: converted = convert_from<uint32_t>(stored, from, count, out, what); break;

@@ -22,6 +22,7 @@ std::string_view stored_name(Dtype dtype) {
         case Dtype::f64: return "F64";
         case Dtype::i32: return "I32";
         case Dtype::i64: return "I64";
+        case Dtype::i8: return "I8";
         case Dtype::u8: return "U8";
         case Dtype::u16: return "U16";
         case Dtype::u32: return "U32";

@@ -139,6 +139,24 @@ double MemoryLimit::measure(int64_t floats) const {
     return 2 * static_cast<double>(from.bytes()) / seconds;
 }
 
+double read_limit(Context& context, bool smoke) {
+    if (context.device() != Device::cpu) return MemoryLimit(context, smoke).bytes_per_second();
+    constexpr size_t kBlock = 1 << 13;
+    const size_t blocks = smoke ? 1 : size_t{1} << 13;  // 512 MiB
+    const std::vector<uint64_t> memory(blocks * kBlock, 1);
+    std::vector<uint64_t> sums(blocks);
+    const Timing time = Timer(context, smoke ? 0.0 : 1.0)([&] {
+        context.pool().parallel_for(static_cast<int64_t>(blocks), [&](int64_t block) {
+            const uint64_t* x = memory.data() + static_cast<size_t>(block) * kBlock;
+            uint64_t sum = 0;
+            for (size_t i = 0; i < kBlock; ++i) sum += x[i];
+            sums[static_cast<size_t>(block)] = sum;
+        });
+    });
+    for (const uint64_t sum : sums) require(sum == kBlock, "memory was read wrongly");
+    return static_cast<double>(memory.size() * sizeof(uint64_t)) / time.least;
+}
+
 double gemm_limit(Context& context, Dtype dtype, bool smoke) {
     Timer timer(context, smoke ? 0.0 : 0.5);
     Tensors tensors(context);

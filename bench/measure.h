@@ -70,6 +70,9 @@ class MemoryLimit {
     std::map<int64_t, double> measured_;
 };
 
+/// How fast all threads read memory that no cache holds, in bytes a second; on a GPU the rate of copying.
+double read_limit(Context& context, bool smoke);
+
 /// Operations a second of a large square product in `dtype`.
 double gemm_limit(Context& context, Dtype dtype, bool smoke);
 

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "base/atomic_file.h"
 #include "base/ending.h"
@@ -55,8 +56,10 @@ class Bench {
                    memory * 1e-9, name_of(x_), gemm_flops_per_second_ * 1e-9);
         report_["ops"] = nlohmann::ordered_json::array();
         report_["attention"] = nlohmann::ordered_json::array();
-        if (settings_.only != "attention") all_ops();
-        if (settings_.only != "ops") all_attention();
+        const auto wanted = [&](const char* part) { return settings_.only.empty() || settings_.only == part; };
+        if (wanted("ops")) all_ops();
+        if (wanted("attention")) all_attention();
+        if (wanted("attention") || wanted("cached")) all_cached_attention();
         save();
     }
 
@@ -72,6 +75,16 @@ class Bench {
             ops_of({.rows = 8 * 2048, .C = 768, .H = 12, .V = 50304, .parameters = 162'322'944});
         }
         decode(2048, 12, 64);
+    }
+
+    /// SmolLM2-135M's heads and Pythia-160M's.
+    void all_cached_attention() {
+        if (settings_.smoke) return cached_attention({"smoke", 2, 1, 16}, 100);
+        std::vector<int64_t> lengths{1024, 4096, 16384};
+        if (on_gpu()) lengths = {4096, 16384, 131072};
+        for (const int64_t length : lengths)
+            for (const CachedShape& shape : {CachedShape{"smollm2-135m", 9, 3, 64}, {"pythia-160m", 12, 12, 64}})
+                cached_attention(shape, length);
     }
 
     void all_attention() {
@@ -302,6 +315,49 @@ class Bench {
            });
     }
 
+    struct CachedShape {
+        const char* model;
+        int64_t H, G, D;
+    };
+    /// One query of one sequence, all of a bf16 cache visible. A run goes over the caches of so many layers that a
+    /// CPU's own cache cannot hold them, as decoding does.
+    void cached_attention(const CachedShape& s, int64_t length) {
+        constexpr int64_t kTooMuchForCaches = int64_t{1} << 27;
+        const int64_t width = (length + ops::kCacheBlockRows - 1) / ops::kCacheBlockRows;
+        const int64_t bytes = 2 * s.G * length * s.D * static_cast<int64_t>(size_of(Dtype::bf16));
+        const int64_t layers = settings_.smoke || on_gpu() ? 1 : (kTooMuchForCaches + bytes - 1) / bytes;
+        const int64_t blocks = layers * s.G * width;
+        Tensors t(context_);
+        const auto block_rows = [&] { return t.make(Dtype::bf16, {blocks, ops::kCacheBlockRows, s.D}, 2.0); };
+        const auto numbers = [&](std::initializer_list<int64_t> shape, const std::vector<int32_t>& values) {
+            const Tensor x = t.zeros(Dtype::i32, shape);
+            context_.copy_from_host(x, values.data());
+            return x;
+        };
+        std::vector<int32_t> places(static_cast<size_t>(blocks * ops::kCacheBlockRows)),
+            order(static_cast<size_t>(blocks));
+        for (size_t i = 0; i < places.size(); ++i)
+            places[i] = static_cast<int32_t>(i % static_cast<size_t>(width * ops::kCacheBlockRows));
+        std::iota(order.begin(), order.end(), 0);
+        const std::vector<int32_t> lengths(static_cast<size_t>(s.G), static_cast<int32_t>(length));
+        const auto plan = ops::plan_cached_attention(lengths, s.G);
+        const Tensor q = t.make(x_, {1, s.H, s.D}), out = t.zeros(x_, {1, s.H, s.D});
+        const ops::PagedCache cache{block_rows(), block_rows(), numbers({blocks, ops::kCacheBlockRows}, places)};
+        const Tensor table = numbers({layers, s.G, width}, order), length_BG = numbers({1, s.G}, lengths);
+        const ops::CachedAttentionWork work{numbers({static_cast<int64_t>(plan.items_N3.size() / 3), 3}, plan.items_N3),
+                                            numbers({s.G + 1}, plan.first_BG1)};
+        const Tensor position = numbers({1}, {static_cast<int32_t>(length - 1)});
+        ops::AttentionParams params;
+        params.scale = 1 / std::sqrt(static_cast<double>(s.D));
+        op("cached attention, bf16 cache",
+           fmt::format("{}: {} x S {} H {} G {} D {}", s.model, layers, length, s.H, s.G, s.D),
+           {static_cast<double>(layers * bytes), 0}, [&] {
+               for (int64_t layer = 0; layer < layers; ++layer)
+                   ops::cached_attention_forward(context_, out, q, {}, cache,
+                                                 {table.slice(0, layer, layer + 1), length_BG}, position, work, params);
+           });
+    }
+
     void attention(const AttentionShape& s, Normaliser normaliser) {
         const std::string shape = fmt::format("{}: B {} T {} H {} D {}", s.model, s.B, s.T, s.H, s.D);
         const std::string sink(kNormaliserNames[static_cast<size_t>(normaliser)]);
@@ -347,7 +403,8 @@ int main(int argc, char** argv) {
     app.add_option("--backend", s.backend, "cpu, cuda, simt or auto")->check(CLI::IsMember(kBackendNames));
     app.add_option("--dtype", s.dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
     app.add_option("--threads", s.threads, "0: all");
-    app.add_option("--only", s.only, "ops or attention")->check(CLI::IsMember({"ops", "attention"}));
+    app.add_option("--only", s.only, "ops, attention or, a part of that, cached")
+        ->check(CLI::IsMember({"ops", "attention", "cached"}));
     app.add_option("--seconds", s.seconds, "for each measurement");
     app.add_option("--budget", s.budget, "seconds in all; what does not fit is named in left_out");
     app.add_option("--json", s.json, "write the figures there");

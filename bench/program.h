@@ -3,23 +3,34 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
+#include "model/transformer.h"
 #include "train/run_config.h"
 
 namespace ballast::bench {
 
 /// What a benchmark of a model is told on the command line.
 struct ModelSettings {
-    std::string shape = "pythia-160m", dtype = "bf16", backend = "auto", json, configs = "configs";
+    std::string shape = "pythia-160m", model, dtype = "bf16", backend = "auto", json, configs = "configs";
     int threads = 0;
 
     void add_to(CLI::App& app);
+    /// What the figures are of: the model, or the shape.
+    const std::string& name() const { return model.empty() ? shape : model; }
 };
 
-/// "pythia-160m" is `configs`/pythia/160m.toml. UserError when there is none.
-train::RunConfig config_of_shape(const std::string& configs, const std::string& shape);
+/// That of the model, or of the shape: "pythia-160m" is `configs`/pythia/160m.toml. UserError when there is none.
+train::RunConfig config_of(const ModelSettings& settings);
+
+/// A model to read with the model's weights, or with random ones of `config`; `matrices` as train::load_model() takes
+/// them.
+std::unique_ptr<model::Transformer> make_model(Context& context, const ModelSettings& settings,
+                                               const model::ModelConfig& config,
+                                               std::optional<Dtype> matrices = std::nullopt);
 
 /// f32, bf16 or fp16.
 Dtype dtype_of_option(const std::string& name);

@@ -90,19 +90,19 @@ double literal_rate(Context& context, model::Transformer& model, const std::vect
 
 nlohmann::ordered_json measure(const Settings& s) {
     Context context(device_of_backend(s.backend), s.threads);
-    train::RunConfig config = bench::config_of_shape(s.configs, s.shape);
+    train::RunConfig config = bench::config_of(s);
     const infer::CachePolicy policy = infer::CachePolicy::sink(s.sinks, s.window);
     const int64_t length = policy.capacity();
     config.model.max_position_embeddings = std::max(config.model.max_position_embeddings, length);
-    model::Transformer model(context, config.model, bench::dtype_of_option(s.dtype));
-    model.weights().initialise(context, 1234);
+    const auto loaded = bench::make_model(context, s, config.model);
+    model::Transformer& model = *loaded;
     const auto tokens = random_tokens(std::max(s.tokens, 4 * length) + 1, config.model.vocab_size);
 
     const size_t beginning = std::min(tokens.size(), static_cast<size_t>(8 * length) + 1);
     const double prefill = prefill_rate(context, model, std::span(tokens).first(beginning), length);
     const auto [masked, stream_bytes] = masked_run(context, model, tokens, policy, length);
     const double literal = literal_rate(context, model, tokens, policy, s.literal_tokens);
-    return {{"shape", s.shape},
+    return {{"shape", s.name()},
             {"dtype", s.dtype},
             {"device", bench::device_description(context)},
             {"threads", context.pool().num_threads()},

@@ -31,7 +31,7 @@ struct Settings : bench::ModelSettings {
 };
 
 train::RunConfig config_of(const Settings& s) {
-    auto config = bench::config_of_shape(s.configs, s.shape);
+    auto config = bench::config_of(s);
     if (s.smoke) {
         config.model.num_layers = 2;
         config.model.hidden_size = 32;
@@ -149,7 +149,7 @@ nlohmann::ordered_json products_json(const std::vector<bench::MeasuredProduct>& 
 nlohmann::ordered_json measure(const Settings& s) {
     Context context(device_of_backend(s.backend), s.threads);
     const train::RunConfig config = config_of(s);
-    const train::MemoryPlan plan = train::plan_memory(context, config);
+    const train::MemoryPlan plan = train::plan_memory(context, config, train::Distribution(config));
     train::require_fit(plan, context.device(), context.available_memory());
     const model::ParameterTable table(config.model);
     const model::FlopsPerToken flops = model::flops_per_token(config.model, table.num_parameters(), s.length);
@@ -180,7 +180,7 @@ nlohmann::ordered_json measure(const Settings& s) {
         gpu ? bench::gemm_limit(context, config.train.dtype, s.smoke) : bench::weighted_rate(products);
     // A CPU's share counts the attention that a causal kernel computes; MFU, as everybody's, the whole square.
     const double model_rate = (gpu ? flops.palm : flops.causal) * tokens / seconds;
-    nlohmann::ordered_json json{{"shape", s.shape},
+    nlohmann::ordered_json json{{"shape", s.name()},
                                 {"backend", name_of(context.device())},
                                 {"device", bench::device_description(context)},
                                 {"threads", context.pool().num_threads()},

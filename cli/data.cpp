@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
@@ -29,7 +30,7 @@ struct PrepareArguments {
 };
 
 struct InfoArguments {
-    std::string path;
+    std::string path, tokenizer;
     bool verify = false;
 };
 
@@ -37,6 +38,7 @@ struct ShowArguments {
     std::string path, tokenizer, config;
     int64_t step = 1, steps = 0, batch = 8, seq_length = 2048, seed = 1234, num_sinks = 0, count = 4;
     data::FirstToken first_token = data::FirstToken::none;
+    bool preshuffled = false;
 
     bool config_is_run() const { return std::filesystem::is_directory(config); }
     std::string file_of_run(const char* name) const { return (std::filesystem::path(config) / name).string(); }
@@ -50,6 +52,7 @@ struct ShowArguments {
         seed = run.train.data_seed;
         num_sinks = run.model.num_sink_tokens;
         first_token = run.data.first_token;
+        preshuffled = run.data.order == data::OrderKind::preshuffled;
         if (tokenizer.empty()) tokenizer = run.data.tokenizer;
     }
 };
@@ -64,10 +67,14 @@ struct ShownStep {
 ShownStep find_step(const ShowArguments& arguments, const data::TokenStore& store) {
     const std::string path = arguments.config_is_run() ? arguments.file_of_run("data_order.json") : "";
     if (path.empty() || !std::filesystem::exists(path)) {
-        const int64_t samples = data::count_samples(arguments.steps, arguments.batch, arguments.seq_length);
+        const int64_t samples = data::count_samples(arguments.steps, arguments.batch, arguments.seq_length),
+                      first = (arguments.step - 1) * arguments.batch;
+        if (arguments.preshuffled)
+            return {data::preshuffled_order(store, arguments.seq_length, samples, arguments.first_token), first,
+                    arguments.batch};
         return {data::order_for(store, arguments.seq_length, static_cast<uint32_t>(arguments.seed), samples,
                                 arguments.first_token),
-                (arguments.step - 1) * arguments.batch, arguments.batch};
+                first, arguments.batch};
     }
     const train::DataOrder run = train::DataOrder::parse(read_file(path), path);
     const train::DataStretch& stretch = run.stretch_of(arguments.step);
@@ -105,10 +112,46 @@ void prepare(const PrepareArguments& arguments) {
                seconds, static_cast<double>(result.text_bytes) * 1e-6 / seconds);
 }
 
+/// The tokenizer at `path`, if the store was made with it, or does not say.
+data::Tokenizer open_tokenizer(const std::string& path, data::TokenStore& store) {
+    auto tokenizer = data::Tokenizer::load(path);
+    if (store.tokenizer_hash().empty())
+        store.assume_tokenizer(tokenizer);
+    else if (tokenizer.hash() != store.tokenizer_hash())
+        throw UserError(fmt::format("{} was made with another tokenizer than {} (hashes {} and {})", store.path(), path,
+                                    store.tokenizer_hash(), tokenizer.hash()));
+    return tokenizer;
+}
+
+/// Published sets are said to have end-of-text tokens and do not all (EleutherAI/pythia #123, #175).
+void print_end_of_text(const data::TokenStore& store, const data::Tokenizer& tokenizer) {
+    const auto id = tokenizer.end_of_text_id();
+    if (!id) return;
+    constexpr int64_t kBlock = 1 << 16;
+    std::vector<int32_t> block(kBlock);
+    int64_t found = 0;
+    for (int64_t first = 0; first < store.num_tokens(); first += kBlock) {
+        const int64_t count = std::min(kBlock, store.num_tokens() - first);
+        store.read(first, count, block.data());
+        found += std::count(block.begin(), block.begin() + count, static_cast<int32_t>(*id));
+    }
+    fmt::print("end of text     id {} occurs {} times\n", *id, found);
+    if (found == 0)
+        log_warning(
+            fmt::format("{} has no end-of-text token, so nothing tells a model where documents end", store.path()));
+}
+
 void info(const InfoArguments& arguments) {
-    const data::TokenStore store(arguments.path);
+    data::TokenStore store(arguments.path);
+    const bool is_megatron = store.tokenizer_hash().empty();  // which does not say what made it
     fmt::print("tokens          {} ({})\n", store.num_tokens(), name_of(store.dtype()));
     fmt::print("documents       {}\n", store.num_documents());
+    if (!arguments.tokenizer.empty()) print_end_of_text(store, open_tokenizer(arguments.tokenizer, store));
+    if (is_megatron) {
+        if (arguments.verify) store.verify();
+        if (arguments.verify) fmt::print("verified        every token is below {}\n", store.vocab_size());
+        return;
+    }
     fmt::print("vocabulary      {} ids\n", store.vocab_size());
     fmt::print("tokenizer hash  {}\n", store.tokenizer_hash());
     const int64_t end_of_text = store.info().end_of_text_id;
@@ -137,7 +180,7 @@ std::string describe_inputs(const data::Tokenizer& tokenizer, std::span<const in
 }
 
 void show(ShowArguments arguments) {
-    const data::TokenStore store(arguments.path);
+    data::TokenStore store(arguments.path);
     if (!arguments.config.empty()) arguments.read_config();
     if (arguments.tokenizer.empty())
         arguments.tokenizer = (std::filesystem::path(arguments.path).parent_path() / "tokenizer.json").string();
@@ -145,11 +188,10 @@ void show(ShowArguments arguments) {
         const int64_t tokens_a_step =
             data::count_samples(1, arguments.batch, arguments.seq_length) * arguments.seq_length;
         arguments.steps = std::max<int64_t>(1, (store.num_tokens() - 1) / tokens_a_step * 200 / 202);
+        if (arguments.preshuffled)
+            arguments.steps = std::max<int64_t>(1, store.num_tokens() / (arguments.seq_length + 1) / arguments.batch);
     }
-    const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
-    if (tokenizer.hash() != store.tokenizer_hash())
-        throw UserError(fmt::format("{} was made with another tokenizer than {} (hashes {} and {})", arguments.path,
-                                    arguments.tokenizer, store.tokenizer_hash(), tokenizer.hash()));
+    const data::Tokenizer tokenizer = open_tokenizer(arguments.tokenizer, store);
     if (arguments.step > arguments.steps)
         throw UserError(fmt::format("--step {} is past the last of {} steps", arguments.step, arguments.steps));
     const ShownStep shown = find_step(arguments, store);
@@ -193,7 +235,8 @@ void add_prepare_command(CLI::App& parent) {
 void add_store_info_command(CLI::App& parent) {
     auto arguments = std::make_shared<InfoArguments>();
     CLI::App* command = parent.add_subcommand("info", "Say what is in a token store");
-    command->add_option("file", arguments->path, "Token store")->required();
+    command->add_option("file", arguments->path, "Token store: .h5, or Megatron's and GPT-NeoX's .idx")->required();
+    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json: also counts its end-of-text tokens");
     command->add_flag("--verify", arguments->verify, "Read everything and check it");
     command->footer("Example: ballast data info train.h5 --verify");
     command->callback([arguments] { info(*arguments); });
@@ -211,13 +254,17 @@ void add_show_command(CLI::App& parent) {
     command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json; default: the run's, or beside FILE");
     command->add_option("--config", arguments->config,
                         "Run folder or TOML file that gives steps, batch, length, seed, sinks");
-    add_size("--step", arguments->step, "The step, numbered as in training: from 1", 1);
+    add_size(
+        "--step", arguments->step,
+        "The step, numbered as in training: from 1 (Pythia's batch viewer counts from 0: its step k is k + 1 here)", 1);
     add_size("--steps", arguments->steps, "Steps of the whole run, on which the order depends; 0: one epoch", 0);
     add_size("--batch", arguments->batch, "Samples a step (global batch), on which the order depends", 1);
     add_size("--seq", arguments->seq_length, "Sequence length", 1);
     command->add_option("--seed", arguments->seed, "Seed of the order")
         ->check(CLI::Range(int64_t{0}, int64_t{0xFFFFFFFF}))
         ->capture_default_str();
+    command->add_flag("--preshuffled", arguments->preshuffled,
+                      "The file holds samples in training order (data.order = \"preshuffled\")");
     add_size("--sinks", arguments->num_sinks, "Sink tokens before each sample", 0);
     add_size("--count", arguments->count, "Samples to print", 1);
     command->footer("Example: ballast data show train.h5 --config runs/160m --step 7");

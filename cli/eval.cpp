@@ -31,25 +31,24 @@ std::string perplexity_cell(double perplexity) {
 // ---- streaming ------------------------------------------------------------------------------------------------------
 
 struct StreamingCommand {
-    std::string model, policy = "sink", method = "masked", plan;
+    std::string model, policy = "sink", method = "masked", plan, weights = "same";
     std::vector<int64_t> sinks, caches;
     int64_t chunk = 512, recompute_every = 1;
     std::string json;
     TextOptions text;
 
-    /// Of a text of so many positions.
-    std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config, int64_t length) const {
+    std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config) const {
         eval::StreamingOptions base;
         base.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
         base.chunk = chunk;
         base.recompute_every = recompute_every;
         std::vector<eval::StreamingOptions> out;
-        if (plan.empty() == (policy == "moa"))
-            throw UserError("--policy moa and --plan go together; give both or neither");
-        if (policy == "dense") return {base};
+        if ((policy == "moa") != !plan.empty()) throw UserError("--policy moa and --plan go together");
         if (policy == "moa") {
-            infer::CachePlan made = infer::cache_plan(infer::read_span_plan(plan), config, length);
-            base = eval::mixture_options(base, std::move(made), std::filesystem::path(plan).stem().string());
+            base.policy = eval::Mixture{};
+            base.plan = eval::NamedPlan{std::filesystem::path(plan).stem().string(), infer::read_span_plan(plan)};
+        }
+        if (policy == "dense" || policy == "moa") {
             eval::check_streaming(config, base);
             return {base};
         }
@@ -70,11 +69,12 @@ struct StreamingCommand {
     void run() const {
         text.require_output(json, std::array{model, plan});
         Context context = text.make_context();
-        const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
+        const train::LoadedModel loaded =
+            train::load_model(model, context, dtype_of_option(text.dtype), weights_of_option(weights));
         const auto& config = loaded.model->config();
+        const std::vector<eval::StreamingOptions> all = cells(config);
         const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
         const auto length = static_cast<int64_t>(stream.tokens.size());
-        const std::vector<eval::StreamingOptions> all = cells(config, length);
         if (policy == "dense" && length > config.max_position_embeddings)
             log_warning(fmt::format(
                 "dense: the text has {} positions, the model was trained on {}; expect the perplexity to drift", length,
@@ -107,11 +107,10 @@ void add_streaming(CLI::App* parent) {
     command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
     command
         ->add_option("--policy", o->policy,
-                     "dense: keep all; window: the last C; sink: the first s and the last C - s; recompute: run the "
-                     "last C again for every token; moa: what --plan says for each head")
+                     "dense: keep all; window: the last C; sink: the first s and the last C - s; moa: a span for every "
+                     "head (--plan); recompute: run the last C again for every token")
         ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa"}))
         ->capture_default_str();
-    command->add_option("--plan", o->plan, "moa: a plan of spans (docs/moa.md)");
     command
         ->add_option("--sinks", o->sinks,
                      "positions kept at the start, e.g. 0,1,2,4 (the model's sink tokens come first)")
@@ -122,6 +121,7 @@ void add_streaming(CLI::App* parent) {
         ->delimiter(',')
         ->allow_extra_args(false)
         ->check(CLI::PositiveNumber);
+    command->add_option("--plan", o->plan, "moa: the plan, for a text of at most its longest length (--max-tokens)");
     command
         ->add_option("--method", o->method,
                      "masked: one pass in chunks; cache: the literal cache, token by token; they agree")
@@ -134,6 +134,7 @@ void add_streaming(CLI::App* parent) {
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     add_text_options(command, *o)->required();
+    add_weights_option(command, o->weights);
     o->text.add_newline_start(command);
     command->footer(
         "Example:\n  ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024 --json "

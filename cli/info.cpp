@@ -58,6 +58,19 @@ Dtype dtype_of_option(const std::string& name) {
     return static_cast<Dtype>(found - kComputeDtypeNames.begin());
 }
 
+void add_weights_option(CLI::App* command, std::string& name) {
+    command
+        ->add_option("--weights", name,
+                     "what the model's matrices are held in, the head's among them; int8: a scale a row. same: --dtype")
+        ->check(CLI::IsMember({"same", "f32", "bf16", "int8"}))
+        ->capture_default_str();
+}
+
+std::optional<Dtype> weights_of_option(const std::string& name) {
+    if (name == "same") return std::nullopt;
+    return name == name_of(Dtype::i8) ? Dtype::i8 : dtype_of_option(name);
+}
+
 void add_info_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("info", "Version, processor, memory: what a report of a fault should carry");
     auto out = std::make_shared<std::string>();

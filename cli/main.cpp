@@ -62,6 +62,7 @@ void add_commands(CLI::App& app) {
     add_sweep_command(app);
     add_export_command(app);
     add_generate_command(app);
+    add_moa_command(app);
     add_info_command(app);
 }
 

@@ -147,7 +147,7 @@ class SweepCommand {
         for (size_t i = 0; i < cells_.size(); ++i) {
             if (!to_train(statuses_[i])) continue;
             try {
-                train::require_fit(train::plan_memory(context, cells_[i].config), context.device(),
+                train::require_fit(train::plan_memory(context, cells_[i].config, train::Distribution(cells_[i].config)), context.device(),
                                    context.available_memory());
             } catch (const UserError& error) {
                 throw UserError(fmt::format("cell {}: {}", cells_[i].name, error.what()));

@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "base/child_process.h"
+#include "base/communicator.h"
 #include "base/config_toml.h"
 #include "base/ending.h"
 #include "base/interrupt.h"
@@ -41,8 +42,27 @@ struct Options {
     }
 };
 
+/// How the work is shared out, and what that costs a rank in an update.
+std::string describe(const Distribution& distribution, const model::ParameterTable& table, const MemoryPlan& plan,
+                     Dtype compute) {
+    Communicator& ranks = distribution.ranks();
+    const double share = static_cast<double>(ranks.size() - 1) / ranks.size(),
+                 flat = static_cast<double>(table.flat_size());
+    const size_t gathered = distribution.shards_optimizer() ? size_of(compute) : size_of(accumulation_dtype(compute));
+    return fmt::format(
+        "ranks        {} ({} on this machine), gradients added up in {} lanes, {} of them rank 0's ({}); {}; rank 0 "
+        "gets "
+        "{} of gradients and {} of {} an update",
+        ranks.size(), ranks.local_size(), distribution.lanes(), distribution.own_lanes().size(),
+        format_bytes(plan.gradients),
+        distribution.shards_optimizer() ? "moments shared out (ZeRO 1)" : "moments on every rank (ZeRO 0)",
+        format_bytes(plan.received_gradients), format_bytes(static_cast<size_t>(share * flat) * gathered),
+        distribution.shards_optimizer() ? "weights" : "summed gradients");
+}
+
 /// Lines go through print_line(), which a closed or full standard output does not stop: the run is worth more.
-void print_startup(const RunConfig& config, Context& context, const RunData& data, const MemoryPlan& plan) {
+void print_startup(const RunConfig& config, Context& context, const RunData& data, const MemoryPlan& plan,
+                   const Distribution& distribution) {
     const model::ParameterTable table(config.model);
     const auto flops = model::flops_per_token(config.model, table.num_parameters(), config.train.sequence_length);
     print_line(to_table(config));
@@ -70,6 +90,7 @@ void print_startup(const RunConfig& config, Context& context, const RunData& dat
         if (bytes > 0) memory += fmt::format(" {} {} |", name, format_bytes(bytes));
     print_line(fmt::format("{} total {}{}", memory, format_bytes(plan.total(context.device())),
                            context.device() == Device::cuda ? " on the GPU; the sample order is the host's" : ""));
+    if (!distribution.is_trivial()) print_line(describe(distribution, table, plan, config.train.dtype));
     print_line(fmt::format("backend      {}, {} threads", name_of(context.device()), context.pool().num_threads()));
 }
 
@@ -102,6 +123,53 @@ TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& 
     return observer;
 }
 
+/// The first rank's settings: others use as many threads, not the whole machine.
+Context make_context(const Options& options, const RunConfig& config, const Communicator& ranks) {
+    const Device device = device_of_backend(options.backend);
+    if (ranks.size() > 1 && device != Device::cpu)
+        throw UserError(fmt::format("{} ranks on {}: several ranks train on the CPU so far; pass --backend cpu",
+                                    ranks.size(), name_of(device)));
+    const bool chosen = config.train.threads > 0 || ranks.size() == 1;
+    return Context(device, chosen ? static_cast<int>(config.train.threads) : threads_of_rank(ranks), config.train.gemm);
+}
+
+int train_as_rank(const Options& options, Communicator& ranks) {
+    RunConfig config = RunConfig::load(options.config, options.settings);
+    config.validate();
+    RunData data = RunData::open(config.data);
+    resolve_vocabulary(config.model, data.tokenizer.vocab_size());
+    config.validate();
+
+    Context context = make_context(options, config, ranks);
+    const Distribution distribution(config, ranks);
+    MemoryPlan plan = plan_memory(context, config, distribution);
+    plan.sample_order = data::Sampler::bytes(data.train, DataOrder(config, data.train).last_stretch().order);
+    if (ranks.is_first()) print_startup(config, context, data, plan, distribution);
+    require_fit(plan, context.device(), context.available_memory());
+
+    RunDirectory directory(options.run_folder());
+    const InterruptGuard guard;
+    std::unique_ptr<Progress> bar;
+    TrainObserver observer;
+    if (ranks.is_first()) {
+        observer = make_observer(config, bar);
+        observer.started = [&, show = observer.started](int64_t first) {
+            write_run_environment(directory.file("environment.json"), context, plan);
+            show(first);
+        };
+    }
+    Trainer trainer(context, config, data, directory, observer, distribution);
+    const StartMode mode = options.resume      ? StartMode::resume
+                           : options.overwrite ? StartMode::overwrite
+                                               : StartMode::fresh;
+    const RunStatus status = trainer.run(mode, options.allow_data_change ? DataChange::allowed : DataChange::refused);
+    if (!ranks.is_first()) return exit_code::kDone;
+    if (bar) bar->finish();
+    print_line(status == RunStatus::interrupted ? "interrupted; continue with: " + options.resume_command()
+                                                : "done: " + options.run_folder());
+    return exit_code::kDone;
+}
+
 void train_command(const Options& options) {
     if (options.show_keys) {
         std::cout << to_help(RunConfig{});
@@ -110,34 +178,8 @@ void train_command(const Options& options) {
     if (options.config.empty())
         throw UserError("which run? give a config, e.g. ballast train configs/pythia/160m.toml");
     let_output_be_lost();
-    RunConfig config = RunConfig::load(options.config, options.settings);
-    config.validate();
-    RunData data = RunData::open(config.data);
-    resolve_vocabulary(config.model, data.tokenizer.vocab_size());
-    config.validate();
-
-    Context context(device_of_backend(options.backend), static_cast<int>(config.train.threads), config.train.gemm);
-    MemoryPlan plan = plan_memory(context, config);
-    plan.sample_order = data::Sampler::bytes(data.train, DataOrder(config, data.train).last_stretch().order);
-    print_startup(config, context, data, plan);
-    require_fit(plan, context.device(), context.available_memory());
-
-    RunDirectory directory(options.run_folder());
-    const InterruptGuard guard;
-    std::unique_ptr<Progress> bar;
-    TrainObserver observer = make_observer(config, bar);
-    observer.started = [&, show = observer.started](int64_t first) {
-        write_run_environment(directory.file("environment.json"), context, plan);
-        show(first);
-    };
-    Trainer trainer(context, config, data, directory, observer);
-    const StartMode mode = options.resume      ? StartMode::resume
-                           : options.overwrite ? StartMode::overwrite
-                                               : StartMode::fresh;
-    const RunStatus status = trainer.run(mode, options.allow_data_change ? DataChange::allowed : DataChange::refused);
-    if (bar) bar->finish();
-    print_line(status == RunStatus::interrupted ? "interrupted; continue with: " + options.resume_command()
-                                                : "done: " + options.run_folder());
+    const std::unique_ptr<Communicator> ranks = make_communicator();
+    run_ranks(*ranks, "ballast", [&] { return train_as_rank(options, *ranks); });
 }
 
 }  // namespace

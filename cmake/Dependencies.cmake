@@ -1,9 +1,11 @@
 # Every library Ballast builds on, found once; a missing one is a single message with the command that installs it.
 # (Versions and pitfalls: docs/architecture.md, "Dependencies".)
 
+# coinor-cbc is a program that `ballast moa optimise` runs where it is there; CMake does not look for it.
 set(BALLAST_APT_PACKAGES
   libdnnl-dev ocl-icd-opencl-dev libhwy-dev libhdf5-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
-  libutf8proc-dev libpcre2-dev libzstd-dev libfmt-dev libspdlog-dev libxxhash-dev catch2 pkg-config)
+  libutf8proc-dev libpcre2-dev libzstd-dev libfmt-dev libspdlog-dev libxxhash-dev catch2 pkg-config
+  coinor-cbc)
 list(JOIN BALLAST_APT_PACKAGES " " BALLAST_APT_LINE)
 
 function(ballast_missing what)

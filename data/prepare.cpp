@@ -103,43 +103,75 @@ void append_piece(TokenSpill& spill, const TextPiece& piece, std::span<const uin
     spill.end_document();
 }
 
-void copy_tokens(const TokenSpill& spill, int64_t begin, int64_t end, Hdf5Writer& file) {
-    const int64_t shape[] = {end - begin};
-    file.create(kTokensDataset, spill.dtype(), shape);
+/// Calls append(tokens, count) with tokens [begin, end), in pieces.
+template <class Append>
+void copy_tokens(const TokenSpill& spill, int64_t begin, int64_t end, Append&& append) {
     std::vector<std::byte> block(static_cast<size_t>(kCopyElements) * size_of(spill.dtype()));
     for (int64_t first = begin; first < end; first += kCopyElements) {
         const int64_t count = std::min(kCopyElements, end - first);
         spill.read_tokens(first, count, block.data());
-        file.append(kTokensDataset, block.data(), count);
+        append(block.data(), count);
     }
 }
 
-/// Offsets of the documents, or parts of documents, in tokens [begin, end), counted from `begin`.
-void copy_offsets(const TokenSpill& spill, int64_t begin, int64_t end, Hdf5Writer& file) {
-    int64_t num_inside = 0;  // ends strictly inside
-    const auto for_each_inside = [&](auto&& visit) {
-        for (int64_t first = 0; first < spill.num_documents(); first += kCopyElements) {
-            std::vector<int64_t> ends = spill.ends(first, std::min(kCopyElements, spill.num_documents() - first));
-            std::erase_if(ends, [&](int64_t at) { return at <= begin || at >= end; });
-            for (int64_t& at : ends) at -= begin;
+/// The ends of the documents, or parts of documents, in tokens [begin, end), counted from `begin`.
+class DocumentEnds {
+  public:
+    DocumentEnds(const TokenSpill& spill, int64_t begin, int64_t end) : spill_(spill), begin_(begin), end_(end) {
+        for_each([&](std::span<const int64_t> ends) { count_ += std::ssize(ends); });
+    }
+
+    int64_t count() const { return count_; }
+    /// Calls visit(ends) with some of them after others.
+    void for_each(const MegatronWriter::VisitEnds& visit) const {
+        for (int64_t first = 0; first < spill_.num_documents(); first += kCopyElements) {
+            std::vector<int64_t> ends = spill_.ends(first, std::min(kCopyElements, spill_.num_documents() - first));
+            std::erase_if(ends, [&](int64_t at) { return at <= begin_ || at >= end_; });
+            for (int64_t& at : ends) at -= begin_;
             if (!ends.empty()) visit(ends);
         }
-    };
-    for_each_inside([&](const std::vector<int64_t>& ends) { num_inside += static_cast<int64_t>(ends.size()); });
-    const int64_t shape[] = {num_inside + 2}, zero = 0, total = end - begin;
-    file.create(kOffsetsDataset, Dtype::i64, shape);
-    file.append(kOffsetsDataset, &zero, 1);
-    for_each_inside([&](const std::vector<int64_t>& ends) {
-        file.append(kOffsetsDataset, ends.data(), static_cast<int64_t>(ends.size()));
-    });
-    file.append(kOffsetsDataset, &total, 1);
-}
+        const int64_t last = end_ - begin_;
+        visit({&last, 1});
+    }
 
-void fill_store(Hdf5Writer& file, const TokenStoreInfo& info, const TokenSpill& spill, int64_t begin, int64_t end) {
-    write_info(file, info);
-    copy_tokens(spill, begin, end, file);
-    copy_offsets(spill, begin, end, file);
-}
+  private:
+    const TokenSpill& spill_;
+    int64_t begin_, end_, count_ = 0;
+};
+
+/// A store of a part of the tokens, which appears with commit().
+class StoreWriter {
+  public:
+    StoreWriter(const std::string& path, const TokenStoreInfo& info, const TokenSpill& spill, int64_t begin,
+                int64_t end)
+        : ends_(spill, begin, end) {
+        if (MegatronFiles::is_name(path)) {
+            megatron_.emplace(path, spill.dtype());
+            copy_tokens(spill, begin, end, [&](const void* tokens, int64_t n) { megatron_->append_tokens(tokens, n); });
+            return;
+        }
+        hdf5_.emplace(path);
+        write_info(*hdf5_, info);
+        const int64_t tokens_shape[] = {end - begin}, offsets_shape[] = {ends_.count() + 1}, zero = 0;
+        hdf5_->create(kTokensDataset, spill.dtype(), tokens_shape);
+        copy_tokens(spill, begin, end,
+                    [&](const void* tokens, int64_t n) { hdf5_->append(kTokensDataset, tokens, n); });
+        hdf5_->create(kOffsetsDataset, Dtype::i64, offsets_shape);
+        hdf5_->append(kOffsetsDataset, &zero, 1);
+        ends_.for_each(
+            [&](std::span<const int64_t> ends) { hdf5_->append(kOffsetsDataset, ends.data(), std::ssize(ends)); });
+    }
+
+    void commit() {
+        if (hdf5_) return hdf5_->commit();
+        megatron_->commit(ends_.count(), [this](const MegatronWriter::VisitEnds& visit) { ends_.for_each(visit); });
+    }
+
+  private:
+    DocumentEnds ends_;
+    std::optional<Hdf5Writer> hdf5_;
+    std::optional<MegatronWriter> megatron_;
+};
 
 std::string join_lines(const std::vector<std::string>& lines) {
     constexpr size_t kMaxBytes = 50000;  // an attribute holds no more
@@ -154,7 +186,9 @@ std::string join_lines(const std::vector<std::string>& lines) {
 std::optional<uint32_t> end_of_text_to_append(const Tokenizer& tokenizer, const PrepareOptions& options) {
     if (!options.append_end_of_text) return std::nullopt;
     if (!tokenizer.end_of_text_id())
-        throw UserError("this tokenizer has no <|endoftext|>, <|end_of_text|> or </s> to put after documents; pass --no-append-eod");
+        throw UserError(
+            "this tokenizer has no <|endoftext|>, <|end_of_text|> or </s> to put after documents; pass "
+            "--no-append-eod");
     return tokenizer.end_of_text_id();
 }
 
@@ -218,16 +252,11 @@ PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options,
     const int64_t border = result.num_tokens - result.num_validation_tokens;
     if (border == 0) throw UserError("--validation-fraction leaves no tokens to train on");
 
-    const auto begin = tokenizer.begin_of_text_id() ? tokenizer.begin_of_text_id() : tokenizer.end_of_text_id();
     const TokenStoreInfo info{tokenizer.hash(), tokenizer.vocab_size(), end_of_text ? int64_t{*end_of_text} : -1,
-                              join_lines(options.inputs), begin ? int64_t{*begin} : -1};
-    Hdf5Writer store(options.output);
-    fill_store(store, info, spill, 0, border);
-    if (!options.validation_output.empty()) {
-        Hdf5Writer validation(options.validation_output);
-        fill_store(validation, info, spill, border, result.num_tokens);
-        validation.commit();
-    }
+                              join_lines(options.inputs), first_id_of_texts(tokenizer)};
+    StoreWriter store(options.output, info, spill, 0, border);
+    if (!options.validation_output.empty())
+        StoreWriter(options.validation_output, info, spill, border, result.num_tokens).commit();
     store.commit();
     return result;
 }

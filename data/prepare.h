@@ -18,7 +18,7 @@ namespace ballast::data {
 
 struct PrepareOptions {
     std::vector<std::string> inputs;  ///< files and folders, see Corpus
-    std::string output;               ///< the token store to write
+    std::string output;               ///< the token store to write: HDF5, or NAME.idx for Megatron's NAME.idx and NAME.bin
     std::string validation_output;    ///< another one for held-out tokens; empty: hold nothing out
     double validation_fraction = 0;   ///< share of the tokens held out, taken from the end; in (0, 1)
     bool append_end_of_text = true;   ///< Tokenizer::end_of_text_id() after each document

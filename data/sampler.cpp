@@ -54,8 +54,7 @@ int64_t count_tokens(const TokenStore& store, FirstToken first_token) {
 
 /// Of one document, with what is put before it.
 int64_t document_length(const TokenStore& store, int64_t document, FirstToken first_token) {
-    const auto offsets = store.document_offsets().subspan(static_cast<size_t>(document), 2);
-    return offsets[1] - offsets[0] + added_tokens(first_token);
+    return store.document_offset(document + 1) - store.document_offset(document) + added_tokens(first_token);
 }
 
 /// Copies `count` tokens of one window out of documents that follow each other, from the `skip`-th of the first one;
@@ -70,8 +69,7 @@ void read_window(const TokenStore& store, FirstToken first_token, int64_t skip, 
                       take = std::min(count - at, document_length(store, document, first_token) - skip);
         const int64_t own = skip < added && take > 0 ? 1 : 0;
         if (own > 0) out[at] = begin_id;
-        store.read(store.document_offsets()[static_cast<size_t>(document)] + skip + own - added, take - own,
-                   out + at + own);
+        store.read(store.document_offset(document) + skip + own - added, take - own, out + at + own);
         if (document_starts != nullptr) std::fill_n(document_starts + at, take, static_cast<int32_t>(at));
         at += take;
     }
@@ -108,11 +106,34 @@ SampleOrder order_for(const TokenStore& store, int64_t seq_length, uint32_t seed
     return {seq_length, seed, epochs, first_token};
 }
 
+SampleOrder preshuffled_order(const TokenStore& store, int64_t seq_length, int64_t samples, FirstToken first_token) {
+    check_first_token(store, first_token);
+    const SampleOrder order{seq_length, 0, 1, first_token, OrderKind::preshuffled};
+    if (first_token == FirstToken::every_document)
+        throw UserError(
+            "data.first_token = \"every_document\" needs documents, and a preshuffled store has samples; choose "
+            "\"every_window\" or \"none\"");
+    if (store.num_tokens() % (seq_length + 1) != 0 ||
+        (store.num_documents() > 0 && store.document_offset(1) != seq_length + 1))
+        throw UserError(
+            fmt::format("{} does not hold samples of {} + 1 tokens (its first sequence has {}), so it is not "
+                        "preshuffled for this length; "
+                        "set train.sequence_length, or data.order = \"neox\"",
+                        store.path(), seq_length, store.num_documents() > 0 ? store.document_offset(1) : 0));
+    if (const int64_t size = Sampler::size(store, order); samples > size)
+        throw UserError(
+            fmt::format("{} holds {} samples, and train.steps and train.global_batch ask for {}; use fewer steps",
+                        store.path(), size, samples));
+    return order;
+}
+
 int64_t Sampler::size(const TokenStore& store, const SampleOrder& order) {
+    if (order.kind == OrderKind::preshuffled) return store.num_tokens() / (order.seq_length + 1);
     return (order.num_epochs * count_tokens(store, order.first_token) - 1) / order.seq_length;
 }
 
 size_t Sampler::bytes(const TokenStore& store, const SampleOrder& order) {
+    if (order.kind == OrderKind::preshuffled) return 0;
     const int64_t visits = order.num_epochs * store.num_documents(), samples = size(store, order);
     const size_t sample_bytes = samples <= kMostNarrowSamples ? sizeof(uint32_t) : sizeof(int64_t);
     return static_cast<size_t>(visits) * sizeof(int32_t) +
@@ -123,6 +144,7 @@ size_t Sampler::bytes(const TokenStore& store, const SampleOrder& order) {
 Sampler::Sampler(const TokenStore& store, const SampleOrder& order)
     : store_(store), order_(order), num_samples_(size(store, order)) {
     require(order.seq_length > 0 && order.num_epochs > 0, "an order of samples needs positive sizes");
+    if (order.kind == OrderKind::preshuffled) return;
     const size_t needed = bytes(store, order);
     if (const int64_t available = memory_size().available; available > 0 && needed > static_cast<size_t>(available))
         throw UserError(
@@ -173,6 +195,7 @@ int64_t Sampler::window_of(int64_t index) const {
 /// w · seq_length of the documents laid end to end in their order.
 void Sampler::sample(int64_t index, int32_t* out, int32_t* document_starts) const {
     require(index >= 0 && index < num_samples_, "sample index out of range");
+    if (order_.kind == OrderKind::preshuffled) return preshuffled_sample(index, out, document_starts);
     int64_t skip = window_of(index) * order_.seq_length;
     const auto after = std::upper_bound(positions_.begin(), positions_.end(), skip);
     const auto block = after - positions_.begin() - 1;
@@ -183,6 +206,13 @@ void Sampler::sample(int64_t index, int32_t* out, int32_t* document_starts) cons
     read_window(
         store_, order_.first_token, skip, order_.seq_length + 1, [&] { return document_of(visit++); }, out,
         document_starts);
+}
+
+void Sampler::preshuffled_sample(int64_t index, int32_t* out, int32_t* document_starts) const {
+    const int64_t count = order_.seq_length + 1;
+    store_.read(index * count, count, out);
+    if (document_starts != nullptr) std::fill_n(document_starts, count, 0);
+    if (order_.first_token == FirstToken::every_window) out[0] = static_cast<int32_t>(store_.info().begin_of_text_id);
 }
 
 SequentialSampler::SequentialSampler(const TokenStore& store, int64_t seq_length, FirstToken first_token)
@@ -200,7 +230,7 @@ void SequentialSampler::sample(int64_t index, int32_t* out, int32_t* document_st
     require(index >= 0 && index < size(), "sample index out of range");
     const int64_t first = index * seq_length_;
     const auto start_of = [this](int64_t document) {
-        return store_.document_offsets()[static_cast<size_t>(document)] + added_tokens(first_token_) * document;
+        return store_.document_offset(document) + added_tokens(first_token_) * document;
     };
     int64_t document = 0;  // the last that starts at `first` or before: empty ones stand before the one with its token
     for (int64_t end = store_.num_documents(); end - document > 1;) {

@@ -23,12 +23,23 @@ enum class FirstToken { none, every_window, every_document };
 /// As in config files, in the order of the enumerators.
 inline constexpr std::array<std::string_view, 3> kFirstTokenNames{"none", "every_window", "every_document"};
 
+/// Where samples come from.
+///   neox         windows of the documents, both shuffled, as GPT-NeoX v1.0 does it
+///   preshuffled  the store holds the samples themselves, seq_length + 1 tokens each, in the order they are to be read:
+///   Pythia's
+///                published sets (EleutherAI/pile-…-preshuffled)
+enum class OrderKind { neox, preshuffled };
+
+/// As in config files, in the order of the enumerators.
+inline constexpr std::array<std::string_view, 2> kOrderNames{"neox", "preshuffled"};
+
 /// What decides an order of samples, beside the corpus.
 struct SampleOrder {
     int64_t seq_length = 0;
     uint32_t seed = 0;
     int64_t num_epochs = 0;  // times that the corpus is read
     FirstToken first_token = FirstToken::none;
+    OrderKind kind = OrderKind::neox;
 
     bool operator==(const SampleOrder&) const = default;
 };
@@ -42,6 +53,8 @@ int64_t count_samples(int64_t steps, int64_t global_batch, int64_t seq_length);
 /// before its documents already.
 SampleOrder order_for(const TokenStore& store, int64_t seq_length, uint32_t seed, int64_t samples,
                       FirstToken first_token = FirstToken::none);
+/// The order of a preshuffled store. UserError when it holds too few samples, or is none.
+SampleOrder preshuffled_order(const TokenStore& store, int64_t seq_length, int64_t samples, FirstToken first_token);
 
 /// The order of GPT-NeoX v1.0, which is Pythia's (its data/gpt2_dataset.py and helpers.cpp): a pure function of
 /// (corpus, seq_length, seed, epochs), and the epochs one of steps · global_batch.
@@ -66,10 +79,12 @@ class Sampler {
     int64_t size() const { return num_samples_; }
 
     /// Copies sample `index` in [0, size()): seq_length + 1 ids to `out`, and, where it is wanted, for each of them
-    /// where in the sample its document begins (0: there or before) to `document_starts`. Any thread may call this.
+    /// where in the sample its document begins (0: there or before; of a preshuffled store always 0) to
+    /// `document_starts`. Any thread may call this.
     void sample(int64_t index, int32_t* out, int32_t* document_starts = nullptr) const;
 
   private:
+    void preshuffled_sample(int64_t index, int32_t* out, int32_t* document_starts) const;
     void order_documents(NumpyRandomState& random);
     void order_samples(NumpyRandomState& random);
     void index_positions();

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "data/tokenizer.h"
 #include "data/tokenizer_spec.h"
 
 namespace ballast::data {
@@ -29,9 +30,10 @@ TokenStoreInfo read_info(const Hdf5Reader& file, const std::string& path) {
     const auto is_id = [&info](int64_t id) { return id >= -1 && id < info.vocab_size; };
     if (info.vocab_size < 1 || info.vocab_size > int64_t{kMaxTokenId} + 1 || !is_id(info.end_of_text_id) ||
         !is_id(info.begin_of_text_id))
-        throw UserError(fmt::format("{}: vocab_size = {} with end_of_text_id = {} and begin_of_text_id = {} makes no "
-                                    "sense; the file is damaged",
-                                    path, info.vocab_size, info.end_of_text_id, info.begin_of_text_id));
+        throw UserError(
+            fmt::format("{}: vocab_size = {} with end_of_text_id = {} and begin_of_text_id = {} makes no "
+                        "sense; the file is damaged",
+                        path, info.vocab_size, info.end_of_text_id, info.begin_of_text_id));
     return info;
 }
 
@@ -56,7 +58,8 @@ void check_offsets(std::span<const int64_t> offsets, int64_t num_tokens, const s
 }
 
 /// Widens, and returns the largest.
-template <class Stored> uint32_t widen(const Stored* from, int64_t count, int32_t* out) {
+template <class Stored>
+uint32_t widen(const Stored* from, int64_t count, int32_t* out) {
     uint32_t largest = 0;
     for (int64_t i = 0; i < count; ++i) {
         const uint32_t id = from[i];
@@ -67,6 +70,11 @@ template <class Stored> uint32_t widen(const Stored* from, int64_t count, int32_
 }
 
 }  // namespace
+
+int64_t first_id_of_texts(const Tokenizer& tokenizer) {
+    const auto begin = tokenizer.begin_of_text_id() ? tokenizer.begin_of_text_id() : tokenizer.end_of_text_id();
+    return begin ? int64_t{*begin} : -1;
+}
 
 Dtype token_dtype(int64_t vocab_size) { return vocab_size <= 65536 ? Dtype::u16 : Dtype::u32; }
 
@@ -80,37 +88,62 @@ void write_info(Hdf5Writer& file, const TokenStoreInfo& info) {
     file.set_attribute("sources", info.sources);
 }
 
-TokenStore::TokenStore(const std::string& path)
-    : path_(path), file_(std::make_unique<Hdf5Reader>(path)), info_(read_info(*file_, path)),
-      dtype_(token_dtype(info_.vocab_size)) {
-    const int64_t num_tokens = length_of(*file_, path, kTokensDataset, dtype_);
-    const int64_t num_offsets = length_of(*file_, path, kOffsetsDataset, Dtype::i64);
+TokenStore::TokenStore(const std::string& path) : path_(path) {
+    if (!MegatronFiles::is_name(path)) {
+        open_hdf5();
+        return;
+    }
+    megatron_.emplace(path);
+    dtype_ = megatron_->dtype();
+    info_.vocab_size = dtype_ == Dtype::u16 ? 65536 : int64_t{kMaxTokenId} + 1;
+}
+
+void TokenStore::open_hdf5() {
+    file_ = std::make_unique<Hdf5Reader>(path_);
+    info_ = read_info(*file_, path_);
+    dtype_ = token_dtype(info_.vocab_size);
+    const int64_t num_tokens = length_of(*file_, path_, kTokensDataset, dtype_);
+    const int64_t num_offsets = length_of(*file_, path_, kOffsetsDataset, Dtype::i64);
     tokens_ = file_->map(kTokensDataset);
     offsets_ = {static_cast<const int64_t*>(file_->map(kOffsetsDataset)), static_cast<size_t>(num_offsets)};
-    check_offsets(offsets_, num_tokens, path);
+    check_offsets(offsets_, num_tokens, path_);
+}
+
+void TokenStore::assume_tokenizer(const Tokenizer& tokenizer) {
+    require(info_.tokenizer_hash.empty(), "a store that says which tokenizer made it");
+    info_.vocab_size = tokenizer.vocab_size();
+    info_.begin_of_text_id = first_id_of_texts(tokenizer);
 }
 
 std::string TokenStore::fingerprint() const {
-    const auto tokens = file_->checksum(kTokensDataset), offsets = file_->checksum(kOffsetsDataset);
     const std::string sizes = fmt::format("{} tokens in {} documents", num_tokens(), num_documents());
+    if (megatron_) return sizes;
+    const auto tokens = file_->checksum(kTokensDataset), offsets = file_->checksum(kOffsetsDataset);
     return tokens && offsets ? fmt::format("{}, xxh3_64 {} {}", sizes, *tokens, *offsets) : sizes;
 }
 
 void TokenStore::read(int64_t first, int64_t count, int32_t* out) const {
     require(first >= 0 && count >= 0 && first <= num_tokens() - count, "tokens past the end of the store");
-    const uint32_t largest = dtype_ == Dtype::u16
-                                 ? widen(static_cast<const uint16_t*>(tokens_) + first, count, out)
-                                 : widen(static_cast<const uint32_t*>(tokens_) + first, count, out);
+    uint32_t largest = 0;  // an id below zero is a large one
+    if (megatron_) {
+        megatron_->read(first, count, out);
+        for (int64_t i = 0; i < count; ++i) largest = std::max(largest, static_cast<uint32_t>(out[i]));
+    } else {
+        largest = dtype_ == Dtype::u16 ? widen(static_cast<const uint16_t*>(tokens_) + first, count, out)
+                                       : widen(static_cast<const uint32_t*>(tokens_) + first, count, out);
+    }
     if (count > 0 && largest >= info_.vocab_size)
-        throw UserError(
-            fmt::format("{}: token {} between {} and {}, but the vocabulary ends at {}; the file is damaged, "
-                        "prepare it again",
-                        path_, largest, first, first + count, info_.vocab_size - 1));
+        throw UserError(fmt::format("{}: token {} between {} and {}, but the vocabulary ends at {}; {}", path_, largest,
+                                    first, first + count, info_.vocab_size - 1,
+                                    megatron_ ? "the file was made with another tokenizer, or is damaged"
+                                              : "the file is damaged, prepare it again"));
 }
 
 void TokenStore::verify() const {
-    file_->verify(kOffsetsDataset);
-    file_->verify(kTokensDataset);
+    if (file_) {
+        file_->verify(kOffsetsDataset);
+        file_->verify(kTokensDataset);
+    }
     constexpr int64_t kBlock = 1 << 16;
     std::vector<int32_t> block(kBlock);
     for (int64_t first = 0; first < num_tokens(); first += kBlock)

@@ -42,9 +42,9 @@ ordered_json to_json(const StreamingResult& r) {
                      {"loss", json_figure(r.loss)},
                      {"perplexity", json_figure(r.perplexity)},
                      {"seconds", r.seconds},
+                     {"curve", curve},
                      {"density", r.density},
-                     {"kv_bytes", r.kv_bytes},
-                     {"curve", curve}};
+                     {"kv_bytes", r.kv_bytes}};
     if (!r.plan.empty()) out["plan"] = r.plan;
     return out;
 }

@@ -8,7 +8,6 @@
 #include "eval/recompute.h"
 #include "eval/stop.h"
 #include "eval/unsigned_nan.h"
-#include "infer/block_list.h"
 #include "infer/decoder.h"
 #include "infer/masked_stream.h"
 
@@ -17,16 +16,15 @@ namespace {
 
 /// Losses of every position of the stream, sinks included.
 std::vector<float> masked_losses(Context& context, model::Transformer& model, const TextStream& text,
-                                 const infer::CachePlan& plan, const StreamingOptions& options,
-                                 const StreamingProgress& progress) {
-    infer::MaskedStream stream(context, model, plan, options.chunk);
+                                 const infer::CachePlan& plan, int64_t chunk, const StreamingProgress& progress) {
+    infer::MaskedStream stream(context, model, plan, chunk);
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
     const std::span tokens(text.tokens);
     std::vector<int32_t> targets;
-    for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(options.chunk)) {
+    for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(chunk)) {
         stop_if_interrupted();
-        const size_t count = std::min(static_cast<size_t>(options.chunk), tokens.size() - at);
+        const size_t count = std::min(static_cast<size_t>(chunk), tokens.size() - at);
         targets.clear();
         for (size_t i = at; i < at + count; ++i) targets.push_back(text.target(i));
         stream.feed(tokens.subspan(at, count), targets, losses);
@@ -48,22 +46,6 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
         progress(static_cast<int64_t>(i) + 1);
     }
     return losses;
-}
-
-/// What each head keeps, of any policy but recompute.
-infer::CachePlan plan_of(const StreamingOptions& options, const model::ModelConfig& config) {
-    if (options.plan) return *options.plan;
-    return infer::CachePlan::uniform(std::get<infer::CachePolicy>(options.policy), config.num_layers, config.num_heads);
-}
-
-/// density and kv_bytes of a text of so many positions.
-void add_memory(StreamingResult& result, const infer::CachePlan& plan, const model::Transformer& model,
-                int64_t positions) {
-    const auto layers = infer::kept_rows(plan, model.config());
-    const infer::BlockShape shape(layers, 1);
-    const int64_t rows = shape.rows(positions), dense = shape.layers() * shape.heads() * positions;
-    result.density = static_cast<double>(rows) / static_cast<double>(dense);
-    result.kv_bytes = rows * 2 * model.config().head_dim() * static_cast<int64_t>(size_of(model.dtype()));
 }
 
 /// The part of a stream's losses that belongs to targets, all of them scored.
@@ -110,15 +92,8 @@ std::string non_finite_text(const StreamingResult& result) {
                                                 result.non_finite, result.tokens);
 }
 
-StreamingOptions mixture_options(StreamingOptions base, infer::CachePlan plan, std::string name) {
-    base.policy = Mixture{plan.sinks(), plan.bounded() ? plan.capacity() + 1 : 0};
-    base.plan = std::move(plan);
-    base.plan_name = std::move(name);
-    return base;
-}
-
 bool same_subject(const StreamingResult& a, const StreamingResult& b) {
-    return a.policy == b.policy && a.plan == b.plan;
+    return a.policy == b.policy && a.plan == b.plan && (a.plan.empty() || a.density == b.density);
 }
 
 void check_streaming(const model::ModelConfig& config, const StreamingOptions& options) {
@@ -127,36 +102,95 @@ void check_streaming(const model::ModelConfig& config, const StreamingOptions& o
         throw UserError(
             fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at most {}",
                         size, positions, positions));
+    const bool mixed = std::holds_alternative<Mixture>(options.policy);
+    require(mixed == options.plan.has_value(), "a mixture is of a plan, and nothing else is");
+    if (mixed && options.method == StreamingMethod::cache)
+        throw UserError("the literal cache has one policy for all heads; evaluate a plan with the method masked");
     if (std::holds_alternative<Recompute>(options.policy) && size <= config.num_sink_tokens)
         throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
                                     config.num_sink_tokens));
-    if (options.plan && options.method == StreamingMethod::cache)
-        throw UserError("the literal cache keeps the same in every head; measure a plan with the masked method");
 }
+
+namespace {
+
+class Evaluation {
+  public:
+    Evaluation(Context& context, model::Transformer& model, const TextStream& text, const StreamingOptions& options,
+               const StreamingProgress& progress)
+        : context_(context), model_(model), text_(text), options_(options), progress_(progress) {}
+
+    StreamingResult run() {
+        result_.of_tokens = text_.num_targets();
+        std::visit([&](const auto& policy) { measure(policy); }, options_.policy);
+        summarise(result_, options_.curve_points);
+        return std::move(result_);
+    }
+
+  private:
+    int64_t positions() const { return static_cast<int64_t>(text_.tokens.size()); }
+
+    void measure(const Recompute& recompute) {
+        result_.policy = Recompute{recompute.length, text_.num_sink_tokens};
+        result_.method = kind_name(options_.policy);
+        result_.losses =
+            recompute_losses(context_, model_, text_, recompute.length, options_.recompute_every, progress_);
+    }
+
+    void measure(const infer::CachePolicy& policy) {
+        const bool masked = options_.method == StreamingMethod::masked;
+        result_.policy = policy;
+        result_.method = masked ? "masked" : "cache";
+        const auto& config = model_.config();
+        const int64_t rows = policy.bounded() ? std::min(policy.capacity(), positions()) : positions();
+        add_memory(rows * config.num_layers * config.key_value_heads());
+        const auto plan = infer::CachePlan::uniform(policy, config.num_layers, config.num_heads);
+        score(masked ? masked_losses(context_, model_, text_, plan, options_.chunk, progress_)
+                     : cache_losses(context_, model_, text_, policy, progress_));
+    }
+
+    void measure(const Mixture&) {
+        const infer::SpanPlan& plan = options_.plan->plan;
+        const infer::CachePlan caches = infer::cache_plan(plan, model_.config(), positions());
+        const int64_t kv_heads = model_.config().key_value_heads();
+        int64_t total = 0, largest = 0;
+        for (int64_t l = 0; l < plan.layers; ++l)
+            for (int64_t g = 0; g < kv_heads; ++g) {
+                const int64_t rows = infer::kept_rows(plan, l, g, kv_heads, positions());
+                total += rows;
+                largest = std::max(largest, rows);
+            }
+        result_.policy = Mixture{plan.sinks, largest};
+        result_.plan = options_.plan->name;
+        result_.method = "masked";
+        add_memory(total);
+        score(masked_losses(context_, model_, text_, caches, options_.chunk, progress_));
+    }
+
+    /// `rows`: of all layers and key-value heads, at the end of the text.
+    void add_memory(int64_t rows) {
+        const auto& config = model_.config();
+        result_.kv_bytes = 2 * rows * config.head_dim() * static_cast<int64_t>(size_of(model_.dtype()));
+        result_.density =
+            static_cast<double>(rows) / static_cast<double>(config.num_layers * config.key_value_heads() * positions());
+    }
+
+    void score(std::vector<float> losses) { result_.losses = all_scored(std::move(losses), text_); }
+
+    Context& context_;
+    model::Transformer& model_;
+    const TextStream& text_;
+    const StreamingOptions& options_;
+    const StreamingProgress& progress_;
+    StreamingResult result_;
+};
+
+}  // namespace
 
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress) {
     check_streaming(model.config(), options);
     const auto start = std::chrono::steady_clock::now();
-    StreamingResult result;
-    result.of_tokens = text.num_targets();
-    if (const auto* recompute = std::get_if<Recompute>(&options.policy)) {
-        result.policy = Recompute{recompute->length, text.num_sink_tokens};
-        result.method = kind_name(options.policy);
-        result.losses = recompute_losses(context, model, text, recompute->length, options.recompute_every, progress);
-    } else {
-        const bool masked = options.method == StreamingMethod::masked;
-        const infer::CachePlan plan = plan_of(options, model.config());
-        result.policy = options.policy;
-        result.plan = options.plan_name;
-        result.method = masked ? "masked" : "cache";
-        result.losses = all_scored(
-            masked ? masked_losses(context, model, text, plan, options, progress)
-                   : cache_losses(context, model, text, std::get<infer::CachePolicy>(options.policy), progress),
-            text);
-        add_memory(result, plan, model, std::ssize(text.tokens));
-    }
-    summarise(result, options.curve_points);
+    StreamingResult result = Evaluation(context, model, text, options, progress).run();
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
 }

@@ -10,7 +10,7 @@
 
 #include "eval/streaming_policy.h"
 #include "eval/text_stream.h"
-#include "infer/cache_plan.h"
+#include "infer/span_plan.h"
 #include "model/transformer.h"
 
 namespace ballast::eval {
@@ -20,10 +20,15 @@ enum class StreamingMethod {
     cache,   // the literal cache, token by token
 };
 
+/// A plan and what it is called in results.
+struct NamedPlan {
+    std::string name;
+    infer::SpanPlan plan;
+};
+
 struct StreamingOptions {
     StreamingPolicy policy;
-    std::optional<infer::CachePlan> plan;              // of a mixture, which `policy` must then be
-    std::string plan_name;                             // what results call it
+    std::optional<NamedPlan> plan = {};  // of a Mixture, whose numbers follow from it and the text's length
     StreamingMethod method = StreamingMethod::masked;  // of a cache
     int64_t chunk = 512;                               // positions a masked pass takes at once
     int64_t recompute_every = 1;                       // recompute: score every k-th token (each costs a whole window)
@@ -54,14 +59,12 @@ struct StreamingResult {
     double loss = 0;  // mean -log p, natural
     double perplexity = 0;
     double seconds = 0;
-    double density = 0;    // of a cache: rows kept at the end of the text over its positions, mean over key-value heads
-    int64_t kv_bytes = 0;  // of a cache: keys and values kept at the end of the text
+    double density =
+        0;  // keys and values held at the end of the text, as a share of a dense cache's; 0: none, or unknown
+    int64_t kv_bytes = 0;  // their bytes
     std::vector<CurvePoint> curve;
     TokenLosses losses;  // not kept in files
 };
-
-/// A mixture's cell: the plan as it is, under a name for tables.
-StreamingOptions mixture_options(StreamingOptions base, infer::CachePlan plan, std::string name);
 
 /// Two results for one cell of a table.
 bool same_subject(const StreamingResult& a, const StreamingResult& b);
@@ -76,8 +79,8 @@ inline constexpr const char* kNonFiniteAdvice = "look for NaN in the weights, or
 using StreamingProgress = std::function<void(int64_t done)>;
 
 /// What evaluate_streaming() refuses, for those who have more to do before: UserError when a bounded cache exceeds the
-/// model's positions, or leaves no room beside its sink tokens, and for a mixture through the literal cache. A dense
-/// stream longer than the trained context is legitimate (its perplexity drifts); the caller may warn.
+/// model's positions, leaves no room beside its sink tokens, or is a plan's but token by token. A dense stream longer
+/// than the trained context is legitimate (its perplexity drifts); the caller may warn.
 void check_streaming(const model::ModelConfig& config, const StreamingOptions& options);
 
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,

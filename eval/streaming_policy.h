@@ -17,10 +17,9 @@ struct Recompute {
     bool operator==(const Recompute&) const = default;
 };
 
-/// A cache whose heads keep different spans (infer::CachePlan), as MoA finds them.
+/// Caches that differ between heads, as a plan says (infer/span_plan.h): the sinks of all, and what the largest holds.
 struct Mixture {
-    int64_t sinks = 0;
-    int64_t cache = 0;  // positions of the largest head's cache; 0: a head keeps everything
+    int64_t sinks = 0, positions = 0;
     bool operator==(const Mixture&) const = default;
 };
 
@@ -30,7 +29,7 @@ using StreamingPolicy = std::variant<infer::CachePolicy, Recompute, Mixture>;
 std::string name_of(const StreamingPolicy& policy);
 /// "dense", "window", "sink", "recompute", "moa".
 std::string kind_name(const StreamingPolicy& policy);
-/// Total positions; 0: unbounded.
+/// Total positions, of a mixture's largest cache; 0: unbounded.
 int64_t total_positions(const StreamingPolicy& policy);
 /// Positions kept at the start.
 int64_t sink_positions(const StreamingPolicy& policy);

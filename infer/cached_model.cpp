@@ -75,7 +75,7 @@ size_t CachedModel::scratch_bytes(const Context& context, const model::ModelConf
                                               .head_dim = config.head_dim(),
                                               .items = most_items(sizes)};
     return std::max({model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, sizes.step_rows()),
-                     ops::linear_scratch_bytes(context, dtype, B, config.vocab_size, config.hidden_size),
+                     ops::linear_scratch_bytes(context, dtype, dtype, B, config.vocab_size, config.hidden_size),
                      ops::cached_attention_scratch_bytes(dtype, attention)});
 }
 

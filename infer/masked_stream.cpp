@@ -21,7 +21,8 @@ MaskedStream::MaskedStream(Context& context, model::Transformer& model, CachePla
     const auto& config = model.config();
     buffer_ = context.allocate(model::Pass::activation_bytes(config, model.dtype(), PassKind::forward, 1, chunk));
     sink_query_buffer_ = context.allocate(static_cast<size_t>(chunk * config.attention_dim()) * size_of(model.dtype()));
-    context.scratch().reserve(model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1, chunk));
+    context.scratch().reserve(model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1,
+                                                             chunk, model.weights().matrix_dtype()));
     layers_.resize(static_cast<size_t>(config.num_layers));
     upload_spans();
     reserve_rows(plan_.bounded() ? plan_.capacity() + chunk : 2 * chunk);

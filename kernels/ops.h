@@ -29,9 +29,11 @@ namespace ballast::ops {
 
 // ---- Embedding ------------------------------------------------------------------------------------------------------
 
-/// out[n] = weight[ids[n]]. out x [N,C], weight x [V,C], ids i32 [N] in [0,V).
+/// out[n] = weight[ids[n]]. out x [N,C], ids i32 [N] in [0,V); weight [V,C] is x, or narrower with its scale [V], as in
+/// LinearWeight.
 /// Another id is an InternalError on the CPU; a GPU fills its row with NaN, which stops training at the loss.
-void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N);
+void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N,
+                       const Tensor& scale_V = {});
 /// d_weight[ids[n]] += d_out[n], in one order of additions. d_weight acc [V,C]. Another id is an InternalError on the
 /// CPU; a GPU passes its row over.
 void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
@@ -63,21 +65,32 @@ void norm_backward(Context&, const Tensor& d_y_NC, std::span<const NormGradient>
 
 // ---- Linear ---------------------------------------------------------------------------------------------------------
 
-/// What a linear layer multiplies by: weight x [O,I]; bias x [O] or absent.
+/// What a linear layer multiplies by: weight [O,I]; bias x [O] or absent. Forward, the weight may be narrower than x: bf16
+/// beside f32, or i8 beside f32, bf16 and fp16, whose row o stands for scale[o] weight[o].
 struct LinearWeight {
     Tensor weight, bias;
+    Tensor scale = {};  // f32 [O]; present exactly when the weight is i8
 };
 
+/// How a product of x with a weight is made.
+///   gemm    the device's library, on x's operands: the order of additions may depend on the number of rows
+///   by_row  each row of the weight is read once, as it is stored, for all rows of x, and multiplied in acc. The order of
+///           additions depends on I and the weight's dtype alone: a row of x gives the same bits whatever is beside it. At
+///           the speed of memory for few rows; slower than gemm for many
+enum class Products { gemm, by_row };
+
 /// out = x weight^T + bias. x x [N,I], out x or acc [N,O].
-void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const LinearWeight& weight);
+void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const LinearWeight& weight,
+                    Products products = Products::gemm);
 /// d_x = d_out weight; d_weight += d_out^T x; d_bias += column sums of d_out; each is skipped where it is absent.
 /// d_out x or acc [N,O]; d_x x [N,I]; d_weight acc [O,I]; d_bias acc [O].
 void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,
                      const Tensor& d_out_NO, const Tensor& x_NI, const Tensor& weight_OI);
 /// What products of x operands are multiplied in: x, or f32 where bf16 has to be widened. Wider operands are rounded to it.
 Dtype product_dtype(const Context&, Dtype x);
-/// Scratch of one forward or backward call on these shapes.
-size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs);
+/// Scratch of one forward or backward call on these shapes, the weight being in dtype `weight`.
+size_t linear_scratch_bytes(const Context&, Dtype x, Dtype weight, int64_t rows, int64_t outputs, int64_t inputs,
+                            Products products = Products::gemm);
 
 // ---- Linear + GELU ---------------------------------------------------------------------------------------------------
 
@@ -88,7 +101,7 @@ enum class Gelu { tanh, erf };
 /// pre = u = x weight^T + bias, out = gelu(u). x x [N,I]; the layer has O = F outputs; out, pre x [N,F]. Narrow x: pre is
 /// u rounded, and out comes from u before or after its rounding, as suits the device.
 void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, const Tensor& x_NI,
-                         const LinearWeight& weight, Gelu kind);
+                         const LinearWeight& weight, Gelu kind, Products products = Products::gemm);
 /// Back through out = hidden weight^T + bias and hidden = gelu(pre): d_pre = (d_out weight) gelu'(pre); d_weight +=
 /// d_out^T hidden; d_bias += column sums of d_out; both are skipped where they are absent. d_out x [N,O]; hidden, pre,
 /// d_pre x [N,F]; weight x [O,F]; d_weight acc [O,F]; d_bias acc [O]. Scratch of both: linear_scratch_bytes() of the layer.
@@ -312,7 +325,7 @@ void attention_influence(Context&, const Influence&, int64_t block, const Tensor
                          const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
 
 /// mass[b,h,c] += sum over queries of P'_ic: the accumulated scores of H2O (Zhang et al. 2023) and InfLLM (Xiao et al. 2024). mass acc [B,H,S];
-/// lse acc [B,H,T] of the forward pass. No T x S buffer; queries are added in their order.
+/// lse acc [B,H,T] of the forward pass. No T x S buffer; queries are added in one order.
 void attention_key_mass(Context&, const Tensor& mass_BHS, const Tensor& lse_BHT, const AttentionInputs&,
                         const AttentionParams&);
 
@@ -351,7 +364,8 @@ using StepScalarsTensor = Tensor;
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
                           const Tensor& x_NC, const LinearWeight& weight, const Tensor& targets_N, double loss_factor,
                           const StepScalarsTensor& scalars = {});
-size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels);
+size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, Dtype weight, int64_t rows, int64_t vocabulary,
+                                          int64_t channels);
 
 // ---- Element-wise ---------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,12 @@ using ops::PagedCache;
 using ops::ParameterSet;
 using ops::ParameterSpan;
 using ops::Positions;
+using ops::Products;
 using ops::QkvLayout;
 using ops::StepScalars;
 
-void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N);
+void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N,
+                       const Tensor& scale_V);
 void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
 size_t embedding_backward_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t channels);
 
@@ -29,14 +31,15 @@ void residual_norm_forward(Context&, const Tensor& y_NC, std::span<const NormOut
 void norm_backward(Context&, const Tensor& d_y_NC, std::span<const NormGradient> norms, const Tensor& y_NC,
                    const Tensor& mean_N, const Tensor& rstd_N);
 
-void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const LinearWeight& weight);
+void linear_forward(Context&, const Tensor& out_NO, const Tensor& x_NI, const LinearWeight& weight, Products products);
 void linear_backward(Context&, const Tensor& d_x_NI, const Tensor& d_weight_OI, const Tensor& d_bias_O,
                      const Tensor& d_out_NO, const Tensor& x_NI, const Tensor& weight_OI);
 Dtype product_dtype(const Context&, Dtype x);
-size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t inputs);
+size_t linear_scratch_bytes(const Context&, Dtype x, Dtype weight, int64_t rows, int64_t outputs, int64_t inputs,
+                            Products products);
 
 void linear_gelu_forward(Context&, const Tensor& out_NF, const Tensor& pre_NF, const Tensor& x_NI,
-                         const LinearWeight& weight, Gelu kind);
+                         const LinearWeight& weight, Gelu kind, Products products);
 void gelu_linear_backward(Context&, const Tensor& d_pre_NF, const Tensor& d_weight_OF, const Tensor& d_bias_O,
                           const Tensor& d_out_NO, const Tensor& hidden_NF, const Tensor& pre_NF,
                           const Tensor& weight_OF, Gelu kind);
@@ -81,7 +84,8 @@ void head_gate_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_gate_B
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,
                           const Tensor& x_NC, const LinearWeight& weight, const Tensor& targets_N, double loss_factor,
                           const Tensor& scalars);
-size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t vocabulary, int64_t channels);
+size_t linear_cross_entropy_scratch_bytes(const Context&, Dtype x, Dtype weight, int64_t rows, int64_t vocabulary,
+                                          int64_t channels);
 
 void add(Context&, const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& c);
 void cast(Context&, const Tensor& out, const Tensor& in);

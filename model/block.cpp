@@ -7,15 +7,20 @@
 namespace ballast::model {
 namespace {
 
-/// Collects one layer's parameters; `get` says which of its arrays. What the model lacks stays absent.
+/// Collects one layer's parameters; `get` gives a row with its scales, if any. What the model lacks stays absent.
 template <class Get>
 LayerParameters collect(const ParameterTable& table, int64_t layer, Get&& get) {
     using Roles = std::initializer_list<Role>;
-    const auto at = [&](Roles roles) {
+    const auto matrix = [&](Roles roles) {
         const auto row = table.joined(roles, layer);
-        return row ? get(*row) : Tensor{};
+        return row ? get(*row) : ops::LinearWeight{};
     };
-    const auto linear = [&](Roles weights, Roles biases) { return ops::LinearWeight{at(weights), at(biases)}; };
+    const auto at = [&](Roles roles) { return matrix(roles).weight; };
+    const auto linear = [&](Roles weights, Roles biases) {
+        ops::LinearWeight out = matrix(weights);
+        out.bias = at(biases);
+        return out;
+    };
     using enum Role;
     LayerParameters p;
     p.norm1_weight = at({norm1_weight});
@@ -50,7 +55,7 @@ Tensor projection_input(Context& ctx, const LayerActivations& a, const BlockTemp
 void attention_projection(Context& ctx, const LayerParameters& p, const LayerActivations& a,
                           const BlockTemporaries& t) {
     ops::linear_forward(ctx, t.attention_proj, t.before(LinearInput::out, projection_input(ctx, a, t)),
-                        p.attention_dense);
+                        p.attention_dense, t.products);
 }
 
 /// d_attention_out, and with gates d_norm1_of_gate, from the gradient of the attention branch.
@@ -71,10 +76,11 @@ void mlp_up_forward(Context& ctx, const ModelConfig& config, const LayerParamete
                     const BlockTemporaries& t) {
     const Tensor x = t.before(LinearInput::up, a.norm2_out);
     if (config.gated()) {
-        ops::linear_forward(ctx, a.mlp_pre, x, p.mlp_up);
+        ops::linear_forward(ctx, a.mlp_pre, x, p.mlp_up, t.products);
         ops::swiglu_forward(ctx, a.mlp_hidden, a.mlp_pre);
     } else {
-        ops::linear_gelu_forward(ctx, a.mlp_hidden, a.mlp_pre, x, p.mlp_up, gelu_of(config.hidden_act));
+        ops::linear_gelu_forward(ctx, a.mlp_hidden, a.mlp_pre, x, p.mlp_up, gelu_of(config.hidden_act),
+                                 t.products);
     }
 }
 
@@ -96,12 +102,12 @@ void mlp_backward(Context& ctx, const ModelConfig& config, const LayerParameters
 
 LayerParameters layer_weights(const Weights& weights, int64_t layer) {
     return collect(weights.table(), layer, [&](const ParameterRow& row) {
-        return row.role == Role::attention_sinks ? weights.accumulated(row) : weights.compute(row);
+        return row.role == Role::attention_sinks ? ops::LinearWeight{weights.accumulated(row), {}} : weights.stored(row);
     });
 }
 
 LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gradients, int64_t layer) {
-    return collect(table, layer, [&](const ParameterRow& row) { return gradients.of(row); });
+    return collect(table, layer, [&](const ParameterRow& row) { return ops::LinearWeight{gradients.of(row), {}}; });
 }
 
 LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t B, int64_t T,
@@ -171,12 +177,12 @@ void attention_branch_forward(Context& ctx, const ModelConfig& config, const Lay
                               const LayerActivations& a, const BlockTemporaries& t, const AttendForward& attend) {
     const int64_t B = a.attention_out.dim(0), T = a.attention_out.dim(1);
     const Tensor& product = config.clip_qkv > 0 ? a.unclipped_qkv : t.qkv;
-    ops::linear_forward(ctx, product, t.before(LinearInput::qkv, a.norm1_out), p.query_key_value);
+    ops::linear_forward(ctx, product, t.before(LinearInput::qkv, a.norm1_out), p.query_key_value, t.products);
     if (config.clip_qkv > 0) ops::clamp_forward(ctx, t.qkv, product, config.clip_qkv);
     attend(t.qkv.view({B, T, t.qkv.dim(1)}), a);
     if (a.gate.empty()) return;
     const Tensor gate = a.gate.view({B * T, a.gate.dim(2)});
-    ops::linear_forward(ctx, gate, a.norm1_out, p.attention_gate);
+    ops::linear_forward(ctx, gate, a.norm1_out, p.attention_gate, t.products);
 }
 
 void block_activations_forward(Context& ctx, const ModelConfig& config, const LayerParameters& p,
@@ -197,7 +203,7 @@ void block_forward(Context& ctx, const ModelConfig& config, const LayerParameter
                    const AttendForward& attend) {
     block_activations_forward(ctx, config, p, a, t, x, attend);
     if (config.parallel_residual) attention_projection(ctx, p, a, t);
-    ops::linear_forward(ctx, t.mlp_proj, t.before(LinearInput::down, a.mlp_hidden), p.mlp_down);
+    ops::linear_forward(ctx, t.mlp_proj, t.before(LinearInput::down, a.mlp_hidden), p.mlp_down, t.products);
 
     if (config.parallel_residual)
         ops::residual_norm_forward(ctx, y, next.outputs, next.mean, next.rstd, x, t.attention_proj, t.mlp_proj,

@@ -72,6 +72,7 @@ struct BlockTemporaries {
     Tensor attention_proj;         // [N,C]
     Tensor mlp_proj;               // [N,C]
     LinearInputHook linear_input;  // measurements hook in here; empty while training
+    ops::Products products = ops::Products::gemm;  // of forward
 
     BlockTemporaries() = default;
     BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length);

@@ -9,7 +9,12 @@
 namespace ballast::model {
 namespace {
 
-constexpr int64_t kAlignment = 16;  // 64 bytes of f32
+/// Which matrices weights for reading may hold in fewer bits (Weights): those that products read in full for every token,
+/// the head among them, where it is tied the embeddings, too. Of an untied embedding a token reads one row, and a gate's
+/// few outputs decide over whole heads.
+bool may_be_narrow(Role role, const std::vector<int64_t>& shape, bool tied) {
+    return shape.size() > 1 && role != Role::attention_gate_weight && (role != Role::embed_in || tied);
+}
 
 std::string spelt(std::span<const Spelling> spellings, Role role, int64_t layer) {
     const auto found = std::find_if(spellings.begin(), spellings.end(), [&](auto& s) { return s.role == role; });
@@ -26,7 +31,8 @@ bool has_name(std::span<const Spelling> spellings, Role role) {
 ParameterTable::ParameterTable(const ModelConfig& config)
     : spellings_(family_of(config).spellings(config)),
       hidden_size_(config.hidden_size),
-      num_layers_(config.num_layers) {
+      num_layers_(config.num_layers),
+      tied_(config.tie_word_embeddings) {
     const int64_t C = config.hidden_size, V = config.vocab_size;
     add(true, Role::embed_in, {V, C}, Init::small);
     for (int64_t l = 0; l < config.num_layers; ++l) add_layer(config, l);
@@ -72,9 +78,10 @@ void ParameterTable::add_layer(const ModelConfig& config, int64_t l) {
 void ParameterTable::add(bool has, Role role, std::vector<int64_t> shape, Init init, int64_t layer) {
     if (!has) return;
     const bool decay = shape.size() > 1;
-    ParameterRow row{spelt(spellings_, role, layer), std::move(shape), init, decay, layer, role, flat_size_, 1};
+    const bool may_narrow = may_be_narrow(role, shape, tied_);
+    ParameterRow row{spelt(spellings_, role, layer), std::move(shape), init, decay, layer, role, flat_size_, 1, may_narrow};
     for (int64_t extent : row.shape) row.count *= extent;
-    flat_size_ += (row.count + kAlignment - 1) / kAlignment * kAlignment;
+    flat_size_ += padded(row.count);
     rows_.push_back(std::move(row));
 }
 

@@ -62,6 +62,7 @@ struct ParameterRow {
     Role role = Role::embed_in;
     int64_t offset = 0;  // in the flat arrays, in elements
     int64_t count = 0;
+    bool may_narrow = false;  // a matrix that products read: for reading alone it may be held in fewer bits
 };
 
 struct Spelling;
@@ -74,6 +75,8 @@ class ParameterTable {
     /// Elements of the flat arrays: every parameter starts on a 64-byte boundary of f32, so this is a little more than
     /// num_parameters.
     int64_t flat_size() const { return flat_size_; }
+    /// `count` elements with what follows them up to such a boundary.
+    static int64_t padded(int64_t count) { return (count + kAlignment - 1) / kAlignment * kAlignment; }
     /// Parameters of the model, without padding.
     int64_t num_parameters() const;
     int64_t num_parameters(Role role) const;
@@ -93,6 +96,7 @@ class ParameterTable {
     std::vector<ops::ParameterSpan> spans() const;
 
   private:
+    static constexpr int64_t kAlignment = 16;
     /// The next row, of a parameter that the model `has`.
     void add(bool has, Role role, std::vector<int64_t> shape, Init init, int64_t layer = -1);
     void add_layer(const ModelConfig& config, int64_t layer);
@@ -100,6 +104,7 @@ class ParameterTable {
     std::span<const Spelling> spellings_;
     int64_t hidden_size_;
     int64_t num_layers_;
+    bool tied_;
     int64_t flat_size_ = 0;
     std::vector<ParameterRow> rows_;
 };

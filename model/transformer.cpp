@@ -32,9 +32,10 @@ Activations::Activations(Arena& arena, const ModelConfig& config, Dtype dtype, P
     gradients = BlockGradients(arena, config, dtype, B, T);
 }
 
-Transformer::Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype, WeightUse use)
+Transformer::Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype, WeightUse use,
+                         std::optional<Dtype> matrices)
     : config_(config),
-      weights_(context, config, computable_on(context.device(), compute_dtype), use),
+      weights_(context, config, computable_on(context.device(), compute_dtype), use, matrices),
       positions_(context, config, compute_dtype, config.max_position_embeddings + 1) {
     for (int64_t l = 0; l < config.num_layers; ++l) layers_.push_back(layer_weights(weights_, l));
 }
@@ -73,7 +74,8 @@ void Transformer::normalise_input(Context& context, int64_t l, const Activations
 
 void Transformer::forward_layers(Context& context, const Activations& a, const Attend& attend,
                                  const LayerObserver& observer) const {
-    ops::embedding_forward(context, a.residual_of(0), weights_.compute(weights_.table().row(Role::embed_in)), a.ids);
+    const ops::LinearWeight embeddings = weights_.stored(weights_.table().row(Role::embed_in));
+    ops::embedding_forward(context, a.residual_of(0), embeddings.weight, a.ids, embeddings.scale);
     normalise_input(context, 0, a);
     for (int64_t l = 0; l < config_.num_layers; ++l) {
         block_forward(context, config_, layer(l), a.layer(l), a.temporaries, a.residual_of(l + 1), norms_of(l + 1, a),
@@ -83,8 +85,9 @@ void Transformer::forward_layers(Context& context, const Activations& a, const A
     }
 }
 
-void Transformer::head_logits(Context& context, const Tensor& logits, const Tensor& final_out) const {
-    ops::linear_forward(context, logits, final_out, head());
+void Transformer::head_logits(Context& context, const Tensor& logits, const Tensor& final_out,
+                              ops::Products products) const {
+    ops::linear_forward(context, logits, final_out, head(), products);
 }
 
 void Transformer::head_losses(Context& context, const Tensor& losses, const Tensor& final_out,
@@ -103,7 +106,8 @@ Pass::Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, i
     Arena arena(buffer_.data(), buffer_.bytes());
     a_ = Activations(arena, model.config(), model.dtype(), kind, batch, length, recompute);
     model.positions().ensure(context, length);
-    context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), kind, batch, length));
+    context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), kind, batch, length,
+                                            model.weights().matrix_dtype()));
 }
 
 size_t Pass::activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length,
@@ -114,15 +118,16 @@ size_t Pass::activation_bytes(const ModelConfig& config, Dtype dtype, PassKind k
 }
 
 size_t Pass::scratch_bytes(const Context& context, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch,
-                           int64_t length) {
+                           int64_t length, std::optional<Dtype> matrices, ops::Products products) {
     const int64_t N = batch * length, C = config.hidden_size;
-    size_t bytes = ops::linear_cross_entropy_scratch_bytes(context, dtype, N, config.vocab_size, C);
+    const Dtype weights = matrices.value_or(dtype);
+    size_t bytes = ops::linear_cross_entropy_scratch_bytes(context, dtype, weights, N, config.vocab_size, C);
     for (const auto& [outputs, inputs] : {std::pair{config.qkv_dim(), C},
                                           {C, config.attention_dim()},
                                           {config.mlp_up_dim(), C},
                                           {C, config.feed_forward_dim()},
                                           {config.num_heads, C}})
-        bytes = std::max(bytes, ops::linear_scratch_bytes(context, dtype, N, outputs, inputs));
+        bytes = std::max(bytes, ops::linear_scratch_bytes(context, dtype, weights, N, outputs, inputs, products));
     if (kind == PassKind::forward_backward) {
         bytes = std::max(bytes, ops::embedding_backward_scratch_bytes(context, dtype, N, C));
         Arena plan;
@@ -209,6 +214,7 @@ void Pass::backward_activations(double loss_factor, const GradientObserver& obse
 void Pass::run_backward(const FlatArray* gradients, double loss_factor, const ops::StepScalarsTensor& scalars,
                         const GradientObserver& observer) {
     require(kind_ == PassKind::forward_backward, "this pass keeps no activations for a backward pass");
+    require(model_.weights().matrix_dtype() == model_.dtype(), "gradients through matrices that are narrower than they");
     forward_layers();
     head_and_loss(gradients, loss_factor, scalars);
     backward_layers(gradients, observer);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -41,9 +42,10 @@ struct Activations {
 
 class Transformer {
   public:
-    /// Allocates the weights (zero); initialise or load them before use. `config` must have been validated. UserError
-    /// when the device cannot compute in the dtype.
-    Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype, WeightUse use = WeightUse::training);
+    /// Allocates the weights (zero), matrices as Weights says; initialise or load them before use. `config` must have been
+    /// validated. UserError when the device cannot compute in the dtype.
+    Transformer(Context& context, const ModelConfig& config, Dtype compute_dtype, WeightUse use = WeightUse::training,
+                std::optional<Dtype> matrices = std::nullopt);
 
     const ModelConfig& config() const { return config_; }
     Dtype dtype() const { return weights_.compute_dtype(); }
@@ -51,6 +53,8 @@ class Transformer {
     const Weights& weights() const { return weights_; }
     PositionTables& positions() { return positions_; }
     const LayerParameters& layer(int64_t l) const { return layers_[static_cast<size_t>(l)]; }
+    /// What the head multiplies by, [V,C].
+    ops::LinearWeight head() const { return weights_.stored(head_row()); }
     ops::QkvLayout qkv_layout() const { return family_of(config_).qkv_layout; }
     /// The scaled logit's factor, normaliser, sinks and ALiBi of a layer, and its window, which leaves the sink tokens
     /// visible; the rest of the mask is the caller's to set.
@@ -67,7 +71,8 @@ class Transformer {
     /// The norms of layer l's input by themselves, where it was computed earlier and they were overwritten.
     void normalise_input(Context& context, int64_t l, const Activations& a) const;
     /// logits acc [N,V] of rows of final_out [N,C].
-    void head_logits(Context& context, const Tensor& logits, const Tensor& final_out) const;
+    void head_logits(Context& context, const Tensor& logits, const Tensor& final_out,
+                     ops::Products products = ops::Products::gemm) const;
     /// losses acc [N] of rows of final_out against targets.
     void head_losses(Context& context, const Tensor& losses, const Tensor& final_out, const Tensor& targets) const;
 
@@ -76,7 +81,7 @@ class Transformer {
     /// What is taken of the residual stream after layer l - 1: by layer l, or by the head.
     ResidualNorms norms_of(int64_t l, const Activations& a) const;
     const ParameterRow& head_row() const;
-    ops::LinearWeight head() const { return {weights_.compute(head_row()), Tensor{}}; }
+
 
     ModelConfig config_;
     Weights weights_;
@@ -90,11 +95,13 @@ class Pass {
     Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, int64_t length,
          Recompute recompute = Recompute::none);
 
-    /// Bytes of activations such a pass takes, and of ops' scratch memory; known before anything is allocated.
+    /// Bytes of activations such a pass takes, and of ops' scratch memory, where `matrices` are held in a dtype of their
+    /// own and `products` are made in that way; known before anything is allocated.
     static size_t activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length,
                                    Recompute recompute = Recompute::none);
     static size_t scratch_bytes(const Context& context, const ModelConfig& config, Dtype dtype, PassKind kind,
-                                int64_t batch, int64_t length);
+                                int64_t batch, int64_t length, std::optional<Dtype> matrices = std::nullopt,
+                                ops::Products products = ops::Products::gemm);
 
     int64_t batch() const { return batch_; }
     int64_t length() const { return length_; }

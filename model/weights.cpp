@@ -11,14 +11,25 @@ FlatArray::FlatArray(const Context& context, const ParameterTable& table, Dtype 
     : buffer_(context.allocate(static_cast<size_t>(table.flat_size()) * size_of(dtype))),
       flat_(buffer_.data(), dtype, {table.flat_size()}) {}
 
+FlatArray::FlatArray(const Context& context, RowPlaces places, Dtype dtype)
+    : places_(std::move(places)),
+      buffer_(context.allocate(static_cast<size_t>(places_->size()) * size_of(dtype))),
+      flat_(buffer_.data(), dtype, {places_->size()}) {}
+
 Tensor FlatArray::of(const ParameterRow& row) const {
-    const Tensor range = flat_.slice(0, row.offset, row.offset + row.count);
+    const int64_t begin = places_ ? places_->of(row) : row.offset;
+    const Tensor range = flat_.slice(0, begin, begin + row.count);
     return row.shape.size() == 1 ? range : range.view({row.shape[0], row.shape[1]});
 }
 
 namespace {
 
 int64_t num_sink_logits(const ParameterTable& table) { return table.num_parameters(Role::attention_sinks); }
+
+/// Of weights whose matrices are elsewhere.
+RowPlaces places_of_others(const ParameterTable& table) {
+    return {table, [](const ParameterRow& row) { return row.may_narrow ? 0 : ParameterTable::padded(row.count); }};
+}
 
 template <class T>
 std::vector<T> converted(const float* values, int64_t count) {
@@ -41,18 +52,29 @@ void copy_rounded(const Context& context, const Tensor& to, const float* values)
 
 }  // namespace
 
-size_t Weights::bytes(const ParameterTable& table, Dtype compute_dtype, WeightUse use) {
+size_t Weights::bytes(const ParameterTable& table, Dtype compute_dtype, WeightUse use, std::optional<Dtype> matrices) {
     const Dtype acc = accumulation_dtype(compute_dtype);
+    if (matrices.value_or(compute_dtype) != compute_dtype)
+        return NarrowMatrices::bytes(table, *matrices) +
+               static_cast<size_t>(places_of_others(table).size()) * size_of(compute_dtype) +
+               static_cast<size_t>(num_sink_logits(table)) * size_of(acc);
     const auto flat = static_cast<size_t>(table.flat_size());
     if (compute_dtype == acc) return flat * size_of(acc);
     const size_t wide = use == WeightUse::training ? flat : static_cast<size_t>(num_sink_logits(table));
     return flat * size_of(compute_dtype) + wide * size_of(acc);
 }
 
-Weights::Weights(const Context& context, const ModelConfig& config, Dtype compute_dtype, WeightUse use)
+Weights::Weights(const Context& context, const ModelConfig& config, Dtype compute_dtype, WeightUse use,
+                 std::optional<Dtype> matrices)
     : table_(config), compute_dtype_(compute_dtype), use_(use) {
+    if (matrices.value_or(compute_dtype) != compute_dtype) {
+        require(use == WeightUse::inference, "narrow matrices are for reading");
+        matrices_.emplace(context, table_, *matrices);
+        compute_ = FlatArray(context, places_of_others(table_), compute_dtype);
+    } else if (is_narrow()) {
+        compute_ = FlatArray(context, table_, compute_dtype);
+    }
     if (has_master()) master_ = FlatArray(context, table_, master_dtype());
-    if (is_narrow()) compute_ = FlatArray(context, table_, compute_dtype);
     const int64_t logits = num_sink_logits(table_);
     if (has_master() || logits == 0) return;
     sink_buffer_ = context.allocate(static_cast<size_t>(logits) * size_of(master_dtype()));
@@ -66,6 +88,7 @@ Tensor Weights::accumulated(const ParameterRow& row) const {
 }
 
 std::vector<float> Weights::read(const Context& context, const ParameterRow& row) const {
+    if (is_matrix(row)) return matrices_->read(context, row);
     return context.read_floats(has_master() || row.role == Role::attention_sinks ? accumulated(row) : compute(row));
 }
 
@@ -92,6 +115,7 @@ void Weights::refresh_compute(Context& context) {
 
 void Weights::write(const Context& context, const ParameterRow& row, const float* values) {
     if (has_master()) return copy_rounded(context, master(row), values);
+    if (is_matrix(row)) return matrices_->write(context, row, values);
     copy_rounded(context, compute(row), values);
     if (row.role == Role::attention_sinks) copy_rounded(context, accumulated(row), values);
 }

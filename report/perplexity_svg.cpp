@@ -19,8 +19,9 @@ using eval::StreamingResult;
 constexpr double kWidth = 920, kHeight = 440, kLeft = 64, kRight = 130, kTop = 62, kBottom = 52, kLabelHeight = 15;
 
 bool is_recompute(const StreamingResult& cell) { return std::holds_alternative<eval::Recompute>(cell.policy); }
-bool is_dense(const StreamingResult& cell) { return eval::name_of(cell.policy) == "dense" && cell.plan.empty(); }
-bool is_cache(const StreamingResult& cell) { return !is_recompute(cell) && !is_dense(cell); }
+bool is_dense(const StreamingResult& cell) { return !is_recompute(cell) && eval::total_positions(cell.policy) == 0; }
+bool is_plan(const StreamingResult& cell) { return !cell.plan.empty(); }
+bool is_cache(const StreamingResult& cell) { return !is_recompute(cell) && !is_dense(cell) && !is_plan(cell); }
 
 struct Point {
     double position = 0, perplexity = 0;
@@ -228,8 +229,7 @@ std::string perplexity_svg(const std::vector<StreamingResult>& cells, const Perp
 std::string perplexity_markdown(const std::vector<StreamingResult>& cells) {
     std::set<int64_t> sizes, sinks;
     for (const StreamingResult& cell : cells) {
-        if (!cell.plan.empty()) continue;  // its heads have sizes of their own
-        if (!is_dense(cell)) sizes.insert(eval::total_positions(cell.policy));
+        if (!is_dense(cell) && !is_plan(cell)) sizes.insert(eval::total_positions(cell.policy));
         if (is_cache(cell)) sinks.insert(eval::sink_positions(cell.policy));
     }
     if (sizes.empty()) sizes.insert(0);  // dense alone
@@ -240,7 +240,7 @@ std::string perplexity_markdown(const std::vector<StreamingResult>& cells) {
         auto& line = lines.emplace_back(1, size > 0 ? fmt::format("{}", size) : "–");
         for (const int64_t kept : sinks)
             line.push_back(text_of(cells, [&](const StreamingResult& cell) {
-                return is_cache(cell) && cell.plan.empty() && eval::total_positions(cell.policy) == size &&
+                return is_cache(cell) && eval::total_positions(cell.policy) == size &&
                        eval::sink_positions(cell.policy) == kept;
             }));
         line.push_back(text_of(cells, [&](const StreamingResult& cell) {
@@ -249,6 +249,10 @@ std::string perplexity_markdown(const std::vector<StreamingResult>& cells) {
         line.push_back(text_of(cells, [](const StreamingResult& cell) { return is_dense(cell); }));
     }
     std::string out = markdown_table(lines);
+    for (const StreamingResult& cell : cells)
+        if (is_plan(cell))
+            out += fmt::format("\n{}: {} with {:.4f} of the dense cache's memory", cell_label(cell), cell_text(cell),
+                               cell.density);
     for (const StreamingResult& cell : cells)
         if (is_subset(cell))
             out += fmt::format("\n\\* {}: scored on {} of {} tokens", cell_label(cell), cell.tokens, cell.of_tokens);

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs what building needs and is missing, with apt alone (Debian 12, Ubuntu 24.04). Says nothing when all is there.
+# Installs what building needs and is missing, and the packages named as arguments, with apt alone (Debian 12, Ubuntu 24.04).
+# Says nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The libraries are those that CMake looks for.
 libraries=$(sed -n '/^set(BALLAST_APT_PACKAGES/,/)/p' cmake/Dependencies.cmake | sed 's/^set(BALLAST_APT_PACKAGES//; s/)//' | xargs)
-packages="g++ cmake ninja-build ccache $libraries"
+packages="g++ cmake ninja-build ccache $libraries $*"
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
   if command -v cmake >/dev/null && command -v ninja >/dev/null && command -v c++ >/dev/null; then

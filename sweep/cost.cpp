@@ -72,7 +72,7 @@ CellCost cost_of(const Context& context, const Cell& cell, const CellStatus& sta
     const int64_t left = std::max<int64_t>(config.train.steps - status.step, 0) * tokens_a_step;
     out.flops = static_cast<double>(left) *
                 model::flops_per_token(config.model, out.parameters, config.train.sequence_length).causal;
-    out.memory = train::plan_memory(context, config).total(context.device());
+    out.memory = train::plan_memory(context, config, train::Distribution(config)).total(context.device());
     out.disk_peak = checkpoint_bytes(out.parameters);
     out.disk = out.disk_peak * static_cast<size_t>(checkpoints_kept(config.checkpoint, config.train.steps));
     return out;

@@ -23,7 +23,8 @@ std::vector<double> time_updates(Context& context, const train::RunConfig& confi
     using Clock = std::chrono::steady_clock;
     model::Transformer model(context, config.model, config.train.dtype);
     model.weights().initialise(context, static_cast<uint64_t>(config.train.seed));
-    train::Optimizer optimizer(context, model.weights(), {}, config.optimizer.clip_norm);
+    const train::Distribution distribution(config);
+    train::Optimizer optimizer(context, model.weights(), {}, config.optimizer.clip_norm, distribution);
     train::TrainStep step(context, model, optimizer, config);
     const std::vector<int32_t> windows(
         static_cast<size_t>(config.train.global_batch * (config.train.sequence_length + 1)), 0);

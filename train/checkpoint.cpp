@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <exception>
 #include <span>
 
 #include "base/build_info.h"
@@ -22,14 +23,6 @@ bool multiple_of(int64_t step, int64_t every) { return step > 0 && every > 0 && 
 
 std::string moment_name(const char* which, const std::string& parameter) {
     return fmt::format("optimizer/{}/{}", which, parameter);
-}
-
-std::vector<char> write_tensor(Hdf5Writer& file, const std::string& name, const model::ParameterRow& row,
-                               const Context& context, const Tensor& tensor) {
-    std::vector<char> host(tensor.bytes());
-    context.copy_to_host(host.data(), tensor);
-    file.write(name, tensor.dtype, row.shape, host.data());
-    return host;
 }
 
 template <class T>
@@ -112,9 +105,9 @@ void require_format(const Hdf5Reader& file, const std::string& path) {
 
 }  // namespace
 
-void save_checkpoint(const std::string& path, const CheckpointInfo& info, const Context& context,
-                     const model::Weights& weights, const Optimizer& optimizer) {
-    Hdf5Writer file(path);
+namespace {
+
+void write_info(Hdf5Writer& file, const CheckpointInfo& info) {
     file.set_attribute("format", std::string(kFormat));
     file.set_attribute("ballast_version", std::string(build_info().version));
     file.set_attribute("step", info.step);
@@ -125,13 +118,58 @@ void save_checkpoint(const std::string& path, const CheckpointInfo& info, const 
     write_text(file, "config", to_toml(info.config));
     write_text(file, kDataOrder, info.data_order.to_json());
     if (info.loss_scaler) write_loss_scaler(file, *info.loss_scaler);
-    for (const auto& row : weights.table().rows()) {
-        const Tensor master = weights.master(row);
-        require_finite(write_tensor(file, "model/" + row.name, row, context, master), master.dtype, row.name);
-        write_tensor(file, moment_name("m", row.name), row, context, optimizer.first_moments().of(row));
-        write_tensor(file, moment_name("v", row.name), row, context, optimizer.second_moments().of(row));
+}
+
+/// What rank 0 does while the others hand over their parts. After a failure it goes on receiving, so that they are not
+/// left waiting.
+class FirstRank {
+  public:
+    explicit FirstRank(Communicator& ranks) : ranks_(ranks) {}
+    template <class Part>
+    void run(Part&& part) {
+        if (!ranks_.is_first() || failure_) return;
+        try {
+            part();
+        } catch (...) {
+            failure_ = std::current_exception();
+        }
     }
-    file.commit();
+    /// Throws on every rank when a part failed.
+    void finish() {
+        const bool failed = ranks_.any(failure_ != nullptr);
+        if (failure_) std::rethrow_exception(failure_);
+        if (failed) throw UserError("rank 0 could not save");
+    }
+
+  private:
+    Communicator& ranks_;
+    std::exception_ptr failure_;
+};
+
+}  // namespace
+
+void save_checkpoint(const std::string& path, const CheckpointInfo& info, const model::Weights& weights,
+                     const Optimizer& optimizer) {
+    FirstRank first(optimizer.distribution().ranks());
+    std::optional<Hdf5Writer> file;
+    first.run([&] {
+        file.emplace(path);
+        write_info(*file, info);
+    });
+    const Dtype dtype = weights.master_dtype();
+    using State = Optimizer::State;
+    for (const auto& row : weights.table().rows())
+        for (const auto& [state, name] : {std::pair{State::weights, "model/" + row.name},
+                                          {State::first_moment, moment_name("m", row.name)},
+                                          {State::second_moment, moment_name("v", row.name)}}) {
+            const std::vector<char> values = optimizer.gather(state, row, weights);
+            first.run([&, state = state, name = name] {
+                if (state == State::weights) require_finite(values, dtype, row.name);
+                file->write(name, dtype, row.shape, values.data());
+            });
+        }
+    first.run([&] { file->commit(); });
+    first.finish();
 }
 
 CheckpointInfo read_checkpoint_info(const std::string& path) {
@@ -157,8 +195,13 @@ void load_checkpoint(const std::string& path, Context& context, model::Weights& 
     for (const auto& row : weights.table().rows()) {
         read_weights(file, row, context, weights);
         if (optimizer == nullptr) continue;
-        read_tensor(file, moment_name("m", row.name), row, context, optimizer->first_moments().of(row));
-        read_tensor(file, moment_name("v", row.name), row, context, optimizer->second_moments().of(row));
+        const Dtype dtype = weights.master_dtype();
+        std::vector<char> values(static_cast<size_t>(row.count) * size_of(dtype));
+        for (const auto& [state, which] :
+             {std::pair{Optimizer::State::first_moment, "m"}, {Optimizer::State::second_moment, "v"}}) {
+            file.read_all(moment_name(which, row.name), dtype, row.shape, values.data());
+            optimizer->load(state, row, values);
+        }
     }
     weights.refresh_compute(context);
 }

@@ -26,10 +26,11 @@ struct CheckpointInfo {
     std::optional<LossScalerState> loss_scaler;  // of an fp16 run
 };
 
-/// Writes `path` atomically. UserError when the disk refuses, RunError naming the parameter when a weight is not
-/// finite; an older file at `path` then survives.
-void save_checkpoint(const std::string& path, const CheckpointInfo& info, const Context& context,
-                     const model::Weights& weights, const Optimizer& optimizer);
+/// Rank 0 writes `path` atomically, in the same bytes whatever the number of ranks; all ranks call it. UserError when
+/// the disk refuses, RunError naming the parameter when a weight is not finite; an older file at `path` then survives.
+/// Other ranks get a UserError then.
+void save_checkpoint(const std::string& path, const CheckpointInfo& info, const model::Weights& weights,
+                     const Optimizer& optimizer);
 
 /// Reads what is not a tensor. `data_order` is empty in files from before it was kept. UserError when the file is
 /// missing, damaged or foreign.

@@ -17,13 +17,22 @@ uint32_t seed_of(const RunConfig& config) { return static_cast<uint32_t>(config.
 std::string_view name_of(data::FirstToken first_token) {
     return data::kFirstTokenNames[static_cast<size_t>(first_token)];
 }
+std::string_view name_of(data::OrderKind kind) { return data::kOrderNames[static_cast<size_t>(kind)]; }
 
-/// Stretches of runs from before there was a choice have none.
-data::FirstToken first_token_from(const ordered_json& json) {
-    const auto& names = data::kFirstTokenNames;
-    const auto found = std::find(names.begin(), names.end(), json.value("first_token", std::string(names.front())));
-    if (found == names.end()) throw UserError("an unknown first_token");
-    return static_cast<data::FirstToken>(found - names.begin());
+/// The order in which `samples` of the store are to be read.
+data::SampleOrder order_of(const RunConfig& config, const data::TokenStore& store, int64_t samples) {
+    const int64_t length = config.train.sequence_length;
+    if (config.data.order == data::OrderKind::preshuffled)
+        return data::preshuffled_order(store, length, samples, config.data.first_token);
+    return data::order_for(store, length, seed_of(config), samples, config.data.first_token);
+}
+
+/// One of `names`; the first where a run was made before there was a choice.
+template <class Enum, size_t N>
+Enum choice_from(const ordered_json& json, const char* key, const std::array<std::string_view, N>& names) {
+    const auto found = std::find(names.begin(), names.end(), json.value(key, std::string(names.front())));
+    if (found == names.end()) throw UserError(fmt::format("an unknown {}", key));
+    return static_cast<Enum>(found - names.begin());
 }
 
 /// Samples that are left to read after `step`.
@@ -44,7 +53,9 @@ std::vector<std::string> reasons_for_another(const DataStretch& was, int64_t nex
     if (was.order.first_token != now.data.first_token)
         reasons.push_back(fmt::format("data.first_token was {} and is {}", name_of(was.order.first_token),
                                       name_of(now.data.first_token)));
-    if (was.order.seed != seed_of(now))
+    if (was.order.kind != now.data.order)
+        reasons.push_back(fmt::format("data.order was {} and is {}", name_of(was.order.kind), name_of(now.data.order)));
+    if (was.order.kind == data::OrderKind::neox && was.order.seed != seed_of(now))
         reasons.push_back(fmt::format("train.data_seed was {} and is {}", was.order.seed, now.train.data_seed));
     if (!reasons.empty()) return reasons;
     if (const int64_t size = data::Sampler::size(store, was.order); left > size - next_sample)
@@ -70,7 +81,8 @@ DataStretch stretch_from(const ordered_json& json) {
     out.order.seq_length = number(json, "sequence_length", 1, kMostInABatch);
     out.order.seed = static_cast<uint32_t>(number(json, "data_seed", 0, std::numeric_limits<uint32_t>::max()));
     out.order.num_epochs = number(json, "epochs", 1, std::numeric_limits<int32_t>::max());
-    out.order.first_token = first_token_from(json);
+    out.order.first_token = choice_from<data::FirstToken>(json, "first_token", data::kFirstTokenNames);
+    out.order.kind = choice_from<data::OrderKind>(json, "order", data::kOrderNames);
     out.corpus = json.at("corpus").get<std::string>();
     return out;
 }
@@ -78,8 +90,7 @@ DataStretch stretch_from(const ordered_json& json) {
 }  // namespace
 
 DataOrder::DataOrder(const RunConfig& config, const data::TokenStore& store) {
-    const data::SampleOrder order = data::order_for(store, config.train.sequence_length, seed_of(config),
-                                                    samples_left(config, 0), config.data.first_token);
+    const data::SampleOrder order = order_of(config, store, samples_left(config, 0));
     stretches_.push_back({1, 0, config.train.global_batch, order, store.fingerprint()});
 }
 
@@ -111,6 +122,7 @@ std::string DataOrder::to_json() const {
                         {"data_seed", s.order.seed},
                         {"epochs", s.order.num_epochs},
                         {"first_token", name_of(s.order.first_token)},
+                        {"order", name_of(s.order.kind)},
                         {"corpus", s.corpus}});
     return ordered_json{{"stretches", rows}}.dump(2) + "\n";
 }
@@ -133,8 +145,7 @@ void DataOrder::resume(int64_t step, const RunConfig& config, const data::TokenS
     DataStretch now{step + 1, next, config.train.global_batch, was.order, was.corpus};
     if (!reasons.empty()) {
         now.first_sample = 0;
-        now.order =
-            data::order_for(store, config.train.sequence_length, seed_of(config), left, config.data.first_token);
+        now.order = order_of(config, store, left);
         now.corpus = store.fingerprint();
     }
     if (was.first_step == now.first_step) stretches_.pop_back();  // not a step was taken in it

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,9 @@ struct LoadedModel : ModelSource {
 /// UserError when `path` is none of the three, is damaged, or holds no valid checkpoint.
 ModelSource find_model(const std::string& path);
 
-/// The same with the weights, for reading only: no gradients' update can follow.
-LoadedModel load_model(const std::string& path, Context& context, Dtype dtype);
+/// The same with the weights, for reading only: no gradients' update can follow. `matrices`: the dtype they are held in
+/// (model::Weights); none: `dtype`. UserError where that is wider, or not to be combined with `dtype`.
+LoadedModel load_model(const std::string& path, Context& context, Dtype dtype,
+                       std::optional<Dtype> matrices = std::nullopt);
 
 }  // namespace ballast::train

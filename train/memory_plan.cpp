@@ -19,6 +19,7 @@ std::vector<std::pair<std::string, size_t>> MemoryPlan::parts() const {
     return {{"master weights", master_weights},
             {"compute weights", compute_weights},
             {"gradients", gradients},
+            {"other ranks' gradients", received_gradients},
             {"AdamW moments", moments},
             {"activations", activations},
             {"validation activations", validation},
@@ -28,7 +29,7 @@ std::vector<std::pair<std::string, size_t>> MemoryPlan::parts() const {
             {"sample order", sample_order}};
 }
 
-MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
+MemoryPlan plan_memory(const Context& context, const RunConfig& config, const Distribution& distribution) {
     const model::ParameterTable table(config.model);
     const auto flat = static_cast<size_t>(table.flat_size());
     const Dtype dtype = computable_on(context.device(), config.train.dtype), acc = accumulation_dtype(dtype);
@@ -38,12 +39,14 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config) {
     MemoryPlan plan;
     plan.master_weights = flat * size_of(acc);
     plan.compute_weights = dtype == acc ? 0 : flat * size_of(dtype);
-    plan.gradients = flat * size_of(acc);
-    plan.moments = Optimizer::bytes(table, dtype) - plan.gradients;
+    plan.gradients = GradientSum::array_bytes(table, acc, distribution);
+    plan.received_gradients = GradientSum::received_bytes(table, acc, distribution);
+    plan.moments = Optimizer::moment_bytes(table, dtype, distribution);
     plan.activations =
         Pass::activation_bytes(config.model, dtype, PassKind::forward_backward, batch, length, config.train.recompute);
     plan.scratch = Pass::scratch_bytes(context, config.model, dtype, PassKind::forward_backward, batch, length);
-    plan.tokens = TrainStep::bytes(config);
+    plan.tokens = TrainStep::bytes(config, distribution);
+    if (!distribution.ranks().is_first()) return plan;  // the rest is rank 0's
     if (!config.data.validation.empty()) {
         plan.validation = Pass::activation_bytes(config.model, dtype, PassKind::forward, batch, length);
         if (config.data.document_mask) plan.validation += static_cast<size_t>(batch * length) * sizeof(int32_t);
@@ -67,7 +70,8 @@ void require_fit(const MemoryPlan& plan, Device device, size_t available) {
         "this run needs {} of {} and {} is available (weights {}, optimiser {}, activations {}, sampling {}, sample "
         "order {}); {}",
         format_bytes(total), device == Device::cuda ? "GPU memory" : "memory", format_bytes(available),
-        format_bytes(plan.master_weights + plan.compute_weights), format_bytes(plan.gradients + plan.moments),
+        format_bytes(plan.master_weights + plan.compute_weights),
+        format_bytes(plan.gradients + plan.received_gradients + plan.moments),
         format_bytes(plan.activations + plan.validation), format_bytes(plan.sampling), format_bytes(order), advice));
 }
 

@@ -5,28 +5,30 @@
 #include <vector>
 
 #include "model/transformer.h"
-#include "train/run_config.h"
+#include "train/distribution.h"
 
 namespace ballast::train {
 
 struct MemoryPlan {
     size_t master_weights = 0, compute_weights = 0, gradients = 0, moments = 0, activations = 0, scratch = 0;
-    size_t tokens = 0;        // of a whole step
-    size_t validation = 0;    // activations of the validation pass
-    size_t sampling = 0;      // the cache and activations that sample texts are written with
+    size_t received_gradients = 0;  // what other ranks send of their gradients
+    size_t tokens = 0;              // of a step's samples
+    size_t validation = 0;          // activations of the validation pass
+    size_t sampling = 0;            // the cache and activations that sample texts are written with
     size_t sample_order = 0;  // of the training data, in the host's memory whatever the device; data::Sampler::bytes()
 
     /// On the device.
     size_t total(Device device) const {
-        return master_weights + compute_weights + gradients + moments + activations + scratch + tokens + validation +
-               sampling + (device == Device::cuda ? 0 : sample_order);
+        return master_weights + compute_weights + gradients + received_gradients + moments + activations + scratch +
+               tokens + validation + sampling + (device == Device::cuda ? 0 : sample_order);
     }
     /// Name and bytes of each part, for tables.
     std::vector<std::pair<std::string, size_t>> parts() const;
 };
 
-/// All but the sample order, which depends on the corpus. UserError when the device cannot compute in train.dtype.
-MemoryPlan plan_memory(const Context& context, const RunConfig& config);
+/// Of one rank, all but the sample order, which depends on the corpus. UserError when the device cannot compute in
+/// train.dtype.
+MemoryPlan plan_memory(const Context& context, const RunConfig& config, const Distribution& distribution);
 
 /// UserError with the plan's numbers and what to lower when it exceeds the device's `available` bytes.
 void require_fit(const MemoryPlan& plan, Device device, size_t available);

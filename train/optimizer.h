@@ -1,4 +1,4 @@
-// AdamW's state and one optimiser step over the flat parameter arrays.
+// AdamW's state and one optimiser step over the flat parameter arrays, for all parameters or a rank's share of them.
 #pragma once
 
 #include <optional>
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/weights.h"
+#include "train/gradient_sum.h"
 
 namespace ballast::train {
 
@@ -18,19 +19,22 @@ struct StepResult {
 
 class Optimizer {
   public:
-    Optimizer(Context& context, const model::Weights& weights, const ops::AdamW& options, double clip_norm);
+    Optimizer(Context& context, const model::Weights& weights, const ops::AdamW& options, double clip_norm,
+              const Distribution& distribution = Distribution::single());
 
-    /// Bytes of gradients and moments for such a model.
-    static size_t bytes(const model::ParameterTable& table, Dtype compute_dtype);
+    /// Bytes of the moments that a rank keeps.
+    static size_t moment_bytes(const model::ParameterTable& table, Dtype compute_dtype,
+                               const Distribution& distribution);
 
-    const model::FlatArray& gradients() const { return gradients_; }
-    const model::FlatArray& first_moments() const { return m_; }
-    const model::FlatArray& second_moments() const { return v_; }
+    const Distribution& distribution() const { return distribution_; }
+    /// Of one of the rank's lanes.
+    const model::FlatArray& gradients(int64_t lane = 0) const { return gradients_.of_lane(lane); }
 
     /// What update number `update` (1-based) runs with, on the host; queue_begin() sends it.
     void set_scalars(int64_t update, double learning_rate, double loss_scale = 1);
-    /// Queued work of an update, before the passes and after them: gradients become zero; norm and AdamW, unless one of
-    /// `losses` f64 [K] or of the gradients is not finite.
+    /// Queued work of an update, before the passes and after them: gradients become zero; their sum over lanes and
+    /// ranks, norm and AdamW, unless one of `losses` f64 [K], of the passes of all ranks, or of the gradients is not
+    /// finite.
     void queue_begin();
     void queue_update(model::Weights& weights, const Tensor& losses);
     /// How the update went, once it has been waited for.
@@ -42,18 +46,35 @@ class Optimizer {
     /// For the passes that add to the gradients.
     const ops::StepScalarsTensor& scalars() const { return scalars_; }
 
+    /// The state of a parameter that checkpoints keep.
+    enum class State { weights, first_moment, second_moment };
+    /// A parameter's values in the accumulation dtype, as rank 0 gets them; other ranks get nothing. Collective.
+    std::vector<char> gather(State state, const model::ParameterRow& row, const model::Weights& weights) const;
+    /// Takes what this rank keeps of a parameter's moment out of all its values.
+    void load(State state, const model::ParameterRow& row, const std::vector<char>& values);
+
   private:
     std::string first_non_finite(const model::ParameterTable& table) const;
+    Range own_elements() const { return shards_.elements_of(distribution_.ranks().rank()); }
+    /// The elements that this rank keeps moments of and updates.
+    Range updated() const;
+    const Tensor& moment(State state) const { return state == State::first_moment ? m_ : v_; }
+    /// Whether other ranks' parts of it are out of date here.
+    bool is_sharded(State state, const model::Weights& weights) const;
 
     Context& context_;
     ops::AdamW options_;
     double clip_norm_;
-    ops::ParameterSet parameters_;
-    model::FlatArray gradients_, m_, v_;
+    const Distribution& distribution_;
+    Shards shards_;
+    GradientSum gradients_;
+    ops::ParameterSet own_blocks_, updated_blocks_;  // offsets from the first element of either
+    DeviceBuffer moment_buffer_;
+    Tensor m_, v_;             // of updated()
     HostBuffer host_scalars_;  // sent by queue_begin(), brought back by queue_update()
     DeviceBuffer scalars_buffer_, norms_buffer_;
     Tensor scalars_;         // ops::StepScalars
-    Tensor sum_of_squares_;  // f64, one a parameter
+    Tensor sum_of_squares_;  // f64, one a block
 };
 
 }  // namespace ballast::train

@@ -41,14 +41,20 @@ void RunConfig::visit(FieldVisitor& v) {
     model.visit(v);
 
     v.section("data", "Where the text is");
-    v.field("train", data.train, "token store to train on (ballast data prepare)");
+    v.field("train", data.train,
+            "token store to train on (ballast data prepare, or Megatron's and GPT-NeoX's .bin/.idx)");
     v.field("validation", data.validation, "token store held out from training; empty: no validation");
     v.field("tokenizer", data.tokenizer, "tokenizer.json the stores were made with");
     v.field("document_mask", data.document_mask,
             "attention never reaches from one document into an earlier one of the same sample");
-    v.field("first_token", data.first_token, data::kFirstTokenNames,
-            "where the tokenizer's begin-of-text token is put: as first input of every_window, before every_document, or "
-            "none (the text as it is)");
+    v.field("order", data.order, data::kOrderNames,
+            "of the samples: neox shuffles documents and windows as GPT-NeoX; preshuffled reads a store of samples in "
+            "its own "
+            "order (EleutherAI's pile-*-preshuffled)");
+    v.field(
+        "first_token", data.first_token, data::kFirstTokenNames,
+        "where the tokenizer's begin-of-text token is put: as first input of every_window, before every_document, or "
+        "none (the text as it is)");
 
     v.section("train", "The loop");
     v.field("sequence_length", train.sequence_length, "positions of a sample, sink tokens included",
@@ -62,10 +68,19 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("data_seed", train.data_seed, "of the sample order", {.min = 0, .max = 4294967295.0});
     v.field("dtype", train.dtype, kComputeDtypeNames,
             "compute type; master weights, moments and gradients are f32; fp16 on a GPU only, see [fp16]");
-    v.field("gemm", train.gemm, kGemmNames, "reference: the same bits on every processor, f32 15 % slower, bf16 in f32");
-    v.field("recompute", train.recompute, kRecomputeNames,
-            "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter of a "
-            "layer's for an eighth more work, full all but its input for a sixth");
+    v.field("gemm", train.gemm, kGemmNames,
+            "reference: the same bits on every processor, f32 15 % slower, bf16 in f32");
+    v.field(
+        "recompute", train.recompute, kRecomputeNames,
+        "activations computed again in the backward pass instead of kept, same bits: attention saves a quarter of a "
+        "layer's for an eighth more work, full all but its input for a sixth");
+    v.field("reduction_lanes", train.reduction_lanes,
+            "gradients are added up in so many lanes, and these in a fixed tree: the same bits for any number of ranks "
+            "up to "
+            "that; 1: one lane a rank",
+            {.min = 1, .max = 4096});
+    v.field("zero", train.zero, "1: each rank keeps its share of AdamW's moments; same bits (ZeRO stage 1)",
+            {.min = 0, .max = 1});
     v.field("cuda_graph", train.cuda_graph, "on a GPU, launch an update as one graph; same bits without, slower");
     v.field("threads", train.threads, "0: every core available", {.min = 0, .max = 4096});
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
@@ -137,9 +152,14 @@ void RunConfig::validate() const {
     if (model.num_sink_tokens >= train.sequence_length)
         throw UserError(fmt::format("model.num_sink_tokens = {} leaves no room in train.sequence_length = {}",
                                     model.num_sink_tokens, train.sequence_length));
+    if (data.document_mask && data.order == data::OrderKind::preshuffled)
+        throw UserError(
+            "data.document_mask needs to know where documents begin, and a preshuffled store does not say; set it "
+            "to false");
     if (model.num_sink_tokens > 0 && data.first_token == data::FirstToken::every_window)
         throw UserError(
-            "data.first_token = \"every_window\" and model.num_sink_tokens > 0 both put a token before every sample; choose "
+            "data.first_token = \"every_window\" and model.num_sink_tokens > 0 both put a token before every sample; "
+            "choose "
             "one of them");
     if (optimizer.min_learning_rate > optimizer.learning_rate)
         throw UserError(fmt::format("optimizer.min_learning_rate = {} is above optimizer.learning_rate = {}",
@@ -163,7 +183,7 @@ int64_t RunConfig::samples_per_pass() const {
     constexpr int64_t kPositions = 8192;
     if (train.micro_batch > 0) return train.micro_batch;
     int64_t best = 1;
-    for (int64_t b = 1; b <= train.global_batch && b * train.sequence_length <= kPositions; ++b)
+    for (int64_t b = 1; b * train.reduction_lanes <= train.global_batch && b * train.sequence_length <= kPositions; ++b)
         if (train.global_batch % b == 0) best = b;
     return best;
 }

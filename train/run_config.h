@@ -19,6 +19,7 @@ struct DataConfig {
     std::string tokenizer;       // tokenizer.json
     bool document_mask = false;  // a query sees its own document alone, and the sink tokens
     data::FirstToken first_token = data::FirstToken::none;
+    data::OrderKind order = data::OrderKind::neox;
 };
 
 struct TrainConfig {
@@ -31,6 +32,8 @@ struct TrainConfig {
     Dtype dtype = Dtype::bf16;
     Gemm gemm = Gemm::automatic;
     model::Recompute recompute = model::Recompute::none;
+    int64_t reduction_lanes = 1;  // train/lanes.h
+    int64_t zero = 0;             // 1: ranks share the optimiser's state out (ZeRO, Rajbhandari et al. 2020)
     bool cuda_graph = true;
     int64_t threads = 0;
     int64_t log_every = 1;
@@ -79,8 +82,8 @@ struct RunConfig {
     /// Throws UserError naming the first field that makes no sense, and what would.
     void validate() const;
     Schedule schedule() const;
-    /// train.micro_batch, or the largest divisor of the global batch with at most 8192 positions a pass. Never chosen
-    /// from the machine: it decides the order of additions, and runs are to repeat to the bit.
+    /// train.micro_batch, or the largest divisor of the global batch with at most 8192 positions a pass that leaves a pass
+    /// for each of train.reduction_lanes. Never chosen from the machine: it decides the order of additions, and runs are to repeat to the bit.
     int64_t samples_per_pass() const;
 
     /// Loads a TOML file with `extends`, then applies `a.b=value` settings. Paths in [data] are relative to the current

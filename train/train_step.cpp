@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "base/arena.h"
+#include "kernels/collectives.h"
 #include "kernels/phase.h"
 #include "model/sink_tokens.h"
 
@@ -15,19 +16,24 @@ int64_t numbers_of_position(const RunConfig& config) { return config.data.docume
 struct StepMemory {
     Tensor tokens, losses;
 
-    StepMemory(Arena& arena, const RunConfig& config) {
-        const int64_t passes = config.train.global_batch / config.samples_per_pass();
-        losses = arena.tensor(Dtype::f64, {passes});
-        tokens = arena.tensor(Dtype::i32, {numbers_of_position(config), passes,
+    StepMemory(Arena& arena, const RunConfig& config, int64_t own_passes) {
+        losses = arena.tensor(Dtype::f64, {config.train.global_batch / config.samples_per_pass()});
+        tokens = arena.tensor(Dtype::i32, {numbers_of_position(config), own_passes,
                                            config.samples_per_pass() * config.train.sequence_length});
     }
 };
 
+/// All passes of a step, or those of the rank where there are several.
+Range passes_of(const RunConfig& config, const Distribution& distribution) {
+    if (distribution.is_trivial()) return {0, config.train.global_batch / config.samples_per_pass()};
+    return distribution.own_passes();
+}
+
 }  // namespace
 
-size_t TrainStep::bytes(const RunConfig& config) {
+size_t TrainStep::bytes(const RunConfig& config, const Distribution& distribution) {
     Arena plan;
-    StepMemory(plan, config);
+    StepMemory(plan, config, passes_of(config, distribution).size());
     return plan.peak_bytes();
 }
 
@@ -37,25 +43,26 @@ TrainStep::TrainStep(Context& context, model::Transformer& model, Optimizer& opt
       optimizer_(optimizer),
       document_mask_(config.data.document_mask),
       length_(config.train.sequence_length),
-      samples_(config.train.global_batch),
-      passes_(samples_ / config.samples_per_pass()),
-      num_targets_(static_cast<double>(samples_ * model::targets_per_sample(config.model, length_))),
+      passes_(passes_of(config, optimizer.distribution())),
+      samples_{passes_.begin * config.samples_per_pass(), passes_.end * config.samples_per_pass()},
+      num_targets_(static_cast<double>(config.train.global_batch * model::targets_per_sample(config.model, length_))),
       pass_(context, model, model::PassKind::forward_backward, config.samples_per_pass(), length_,
             config.train.recompute),
-      buffer_(context.allocate(bytes(config))),
+      buffer_(context.allocate(bytes(config, optimizer.distribution()))),
       host_tokens_(context.device(),
-                   static_cast<size_t>(numbers_of_position(config) * samples_ * length_) * sizeof(int32_t)),
-      host_losses_(context.device(), static_cast<size_t>(passes_) * sizeof(double)),
+                   static_cast<size_t>(numbers_of_position(config) * samples_.size() * length_) * sizeof(int32_t)),
+      host_losses_(context.device(),
+                   static_cast<size_t>(config.train.global_batch / config.samples_per_pass()) * sizeof(double)),
       recording_(
           context, [this] { queue_work(); }, config.train.cuda_graph) {
     Arena arena(buffer_.data(), buffer_.bytes());
-    const StepMemory memory(arena, config);
+    const StepMemory memory(arena, config, passes_.size());
     tokens_ = memory.tokens;
     losses_ = memory.losses;
 }
 
 void TrainStep::load(std::span<const int32_t> windows, std::span<const int32_t> document_starts) {
-    const auto T = static_cast<size_t>(length_), count = static_cast<size_t>(samples_);
+    const auto T = static_cast<size_t>(length_), count = static_cast<size_t>(samples_.size());
     require(windows.size() == count * (T + 1), "a batch of another shape");
     require(document_starts.size() == (document_mask_ ? windows.size() : 0), "document starts of another batch");
     const std::span<int32_t> host = host_tokens_.as<int32_t>();
@@ -71,15 +78,28 @@ void TrainStep::load(std::span<const int32_t> windows, std::span<const int32_t> 
 
 void TrainStep::run() { recording_.run(); }
 
+void TrainStep::queue_pass(int64_t pass, int64_t lane) {
+    const int64_t own = pass - passes_.begin;
+    const auto of_pass = [&](int64_t which) {
+        return tokens_.slice(0, which, which + 1).slice(1, own, own + 1).view({tokens_.dim(2)});
+    };
+    pass_.use_tokens(of_pass(0), of_pass(1), document_mask_ ? of_pass(2) : Tensor{});
+    pass_.forward_backward(optimizer_.gradients(lane), 1.0 / num_targets_, optimizer_.scalars());
+    ops::sum(context_, losses_.slice(0, pass, pass + 1), pass_.losses());
+}
+
 void TrainStep::queue_work() {
+    const Distribution& distribution = optimizer_.distribution();
     optimizer_.queue_begin();
-    for (int64_t p = 0; p < passes_; ++p) {
-        const auto of_pass = [&](int64_t which) {
-            return tokens_.slice(0, which, which + 1).slice(1, p, p + 1).view({tokens_.dim(2)});
-        };
-        pass_.use_tokens(of_pass(0), of_pass(1), document_mask_ ? of_pass(2) : Tensor{});
-        pass_.forward_backward(optimizer_.gradients(), 1.0 / num_targets_, optimizer_.scalars());
-        ops::sum(context_, losses_.slice(0, p, p + 1), pass_.losses());
+    if (distribution.is_trivial()) {
+        for (int64_t pass = passes_.begin; pass < passes_.end; ++pass) queue_pass(pass, 0);
+    } else {
+        const Range lanes = distribution.own_lanes();
+        for (int64_t lane = lanes.begin; lane < lanes.end; ++lane) {
+            const Range passes = distribution.passes_of_lane(lane);
+            for (int64_t pass = passes.begin; pass < passes.end; ++pass) queue_pass(pass, lane - lanes.begin);
+        }
+        all_gather(context_, distribution.ranks(), losses_, distribution.pass_bounds());
     }
     const Phase phase(context_, "optimiser");
     optimizer_.queue_update(model_.weights(), losses_);

@@ -19,8 +19,10 @@ class TrainStep {
     TrainStep(Context& context, model::Transformer& model, Optimizer& optimizer, const RunConfig& config);
 
     /// Device memory for a step's tokens and losses.
-    static size_t bytes(const RunConfig& config);
+    static size_t bytes(const RunConfig& config, const Distribution& distribution = Distribution::single());
 
+    /// The samples of an update that this rank computes, counted from the update's first.
+    Range samples() const { return samples_; }
     /// Queues the copy of the next update's samples: windows of T + 1 tokens, one after another, and with
     /// data.document_mask where each token's document begins (data/sampler.h), else nothing. What was loaded before
     /// must have reached the device.
@@ -32,17 +34,19 @@ class TrainStep {
 
   private:
     void queue_work();
+    void queue_pass(int64_t pass, int64_t lane);
 
     Context& context_;
     model::Transformer& model_;
     Optimizer& optimizer_;
     bool document_mask_;
-    int64_t length_, samples_, passes_;
-    double num_targets_;  // of all samples
+    int64_t length_;
+    Range passes_, samples_;  // this rank's
+    double num_targets_;      // of all samples
     model::Pass pass_;
     DeviceBuffer buffer_;
-    Tensor tokens_;           // i32 [2 or 3][passes][B*T]: ids, targets, and with data.document_mask first keys
-    Tensor losses_;           // f64 [passes], the sum over each pass's targets
+    Tensor tokens_;  // i32 [2 or 3][this rank's passes][B*T]: ids, targets, and with data.document_mask first keys
+    Tensor losses_;  // f64 [passes of all ranks], the sum over each pass's targets
     HostBuffer host_tokens_;  // as tokens_
     HostBuffer host_losses_;
     Recording recording_;

@@ -16,7 +16,15 @@ namespace {
 
 bool multiple_of(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-void require_same_tokenizer(const data::TokenStore& store, const data::Tokenizer& tokenizer, const DataConfig& config) {
+/// A configuration as checkpoints keep it: how the optimiser's state is shared out changes no bit of it.
+RunConfig as_saved(RunConfig config) {
+    config.train.zero = 0;
+    return config;
+}
+
+/// Stores that do not say which tokenizer made them are taken to be this one's.
+void require_same_tokenizer(data::TokenStore& store, const data::Tokenizer& tokenizer, const DataConfig& config) {
+    if (store.tokenizer_hash().empty()) return store.assume_tokenizer(tokenizer);
     if (store.tokenizer_hash() != tokenizer.hash())
         throw UserError(fmt::format("{} was made with another tokenizer than {}; prepare it again with this one",
                                     store.path(), config.tokenizer));
@@ -50,46 +58,64 @@ RunData RunData::open(const DataConfig& config) {
 }
 
 Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDirectory& directory,
-                 TrainObserver observer)
+                 TrainObserver observer, const Distribution& distribution)
     : context_(context),
       config_(config),
       data_(data),
       directory_(directory),
+      distribution_(distribution),
       observer_(std::move(observer)),
       schedule_(config.schedule()),
       model_(context, config.model, config.train.dtype),
       optimizer_(context, model_.weights(),
                  {config.optimizer.beta1, config.optimizer.beta2, config.optimizer.eps, config.optimizer.weight_decay},
-                 config.optimizer.clip_norm),
+                 config.optimizer.clip_norm, distribution),
       step_(context, model_, optimizer_, config) {
     if (config.train.dtype == Dtype::f16) scaler_.emplace(config.fp16);
+    if (!ranks().is_first()) return;
     if (data.validation) validation_.emplace(context, model_, *data.validation, config);
     if (config.sample.every > 0) generator_.emplace(context, model_);
 }
 
 int64_t Trainer::start(StartMode mode, DataChange change) {
-    directory_.create_and_lock();
-    if (mode != StartMode::resume) return start_anew(mode);
-    if (const auto step = directory_.newest_valid_checkpoint(observer_.warning)) return resume(*step, change);
+    int64_t step = -1;
+    if (ranks().is_first()) {
+        directory_.create_and_lock();
+        step = step_to_resume(mode);
+    }
+    ranks().broadcast(std::as_writable_bytes(std::span(&step, 1)));
+    return step < 0 ? start_anew(mode) : resume(step, change);
+}
+
+int64_t Trainer::step_to_resume(StartMode mode) {
+    if (mode != StartMode::resume) return -1;
+    if (const auto step = directory_.newest_valid_checkpoint(observer_.warning)) return *step;
     if (!directory_.checkpoint_steps().empty())
         throw UserError(fmt::format("every checkpoint in {} is damaged; restore one, or start again with --overwrite",
                                     directory_.path()));
-    return start_anew(mode);
+    return -1;
+}
+
+void Trainer::write_run_files() {
+    open_logs();
+    write_file(directory_.file("config.toml"), to_toml(config_));
+    write_file(directory_.file("data_order.json"), order_.to_json());
 }
 
 int64_t Trainer::start_anew(StartMode mode) {
-    if (directory_.has_run() && mode == StartMode::fresh)
+    const bool writes = ranks().is_first();
+    if (writes && directory_.has_run() && mode == StartMode::fresh)
         throw UserError(fmt::format(
             "{} already holds a run; continue it with --resume, replace it with --overwrite, or choose another --out",
             directory_.path()));
     order_ = DataOrder(config_, data_.train);
     order_samples();
-    if (directory_.has_run()) directory_.clear();
+    if (writes && directory_.has_run()) directory_.clear();
     model_.weights().initialise(context_, static_cast<uint64_t>(config_.train.seed));
-    open_logs();
-    write_file(directory_.file("config.toml"), to_toml(config_));
-    write_file(directory_.file("data_order.json"), order_.to_json());
-    data_.tokenizer.save(directory_.file("tokenizer.json"));
+    if (writes) {
+        write_run_files();
+        data_.tokenizer.save(directory_.file("tokenizer.json"));
+    }
     if (checkpoint_due(config_.checkpoint, 0, config_.train.steps)) save(0);
     return 0;
 }
@@ -111,11 +137,12 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
     load_checkpoint(path, context_, model_.weights(), &optimizer_);
     steps_skipped_ = saved.steps_skipped;
     if (scaler_ && saved.loss_scaler) scaler_->restore(*saved.loss_scaler);
-    directory_.cut_back("metrics.jsonl", step);
-    directory_.cut_back("samples.jsonl", step);
-    open_logs();
-    write_file(directory_.file("config.toml"), to_toml(config_));
-    write_file(directory_.file("data_order.json"), order_.to_json());
+    ranks().barrier();  // nobody reads the file any more
+    if (ranks().is_first()) {
+        directory_.cut_back("metrics.jsonl", step);
+        directory_.cut_back("samples.jsonl", step);
+        write_run_files();
+    }
     last_saved_ = step;
     return step;
 }
@@ -129,7 +156,7 @@ void Trainer::order_samples() {
 }
 
 void Trainer::warn_of_changes(const RunConfig& saved) const {
-    std::istringstream then(to_toml(saved)), now(to_toml(config_));
+    std::istringstream then(to_toml(as_saved(saved))), now(to_toml(as_saved(config_)));
     std::string section, was, is;
     while (std::getline(then, was) && std::getline(now, is)) {
         if (is.starts_with('[')) section = is;
@@ -150,11 +177,15 @@ RunStatus Trainer::run(StartMode mode, DataChange change) {
         return run_steps();
     } catch (...) {
         try {
-            directory_.set_status(RunStatus::failed, steps_done_);
+            set_status(RunStatus::failed, steps_done_);
         } catch (const UserError&) {  // the disk may be what failed
         }
         throw;
     }
+}
+
+void Trainer::set_status(RunStatus status, int64_t step) {
+    if (ranks().is_first()) directory_.set_status(status, step);
 }
 
 bool Trainer::validation_due(int64_t step) const {
@@ -165,27 +196,28 @@ bool Trainer::sample_due(int64_t step) const { return multiple_of(step, config_.
 
 RunStatus Trainer::run_steps() {
     const int64_t last = config_.train.steps;
-    directory_.set_status(RunStatus::running, steps_done_);
+    const bool is_first = ranks().is_first();
+    set_status(RunStatus::running, steps_done_);
     observer_.started(steps_done_);
-    catch_up(steps_done_);
+    if (is_first) catch_up(steps_done_);
     while (steps_done_ < last) {
         const StepMetrics metrics = train_step(steps_done_ + 1);
         const int64_t step = ++steps_done_;
-        note_down([&] { metrics_->append(metrics); });
+        if (is_first) note_down([&] { metrics_->append(metrics); });
         observer_.step(metrics);
-        const bool stop = interrupted() && step < last;
+        const bool stop = ranks().any(interrupted()) && step < last;
         if (stop || step == last)
             save(step);
         else if (checkpoint_due(config_.checkpoint, step, last))
             try_to_save(step);
         if (stop) {
-            directory_.set_status(RunStatus::interrupted, step);
+            set_status(RunStatus::interrupted, step);
             return RunStatus::interrupted;
         }
-        if (validation_due(step)) validate(step);
-        if (sample_due(step)) sample(step);
+        if (is_first && validation_due(step)) validate(step);
+        if (is_first && sample_due(step)) sample(step);
     }
-    directory_.set_status(RunStatus::finished, last);
+    set_status(RunStatus::finished, last);
     return RunStatus::finished;
 }
 
@@ -207,12 +239,12 @@ void Trainer::note_down(const std::function<void()>& append) {
 }
 
 void Trainer::load_tokens(int64_t step) {
-    const int64_t T = config_.train.sequence_length, batch = config_.train.global_batch;
-    const int64_t first = order_.first_sample(step);
-    std::vector<int32_t> windows(static_cast<size_t>(batch * (T + 1)));
+    const int64_t T = config_.train.sequence_length, first = order_.first_sample(step);
+    const Range own = step_.samples();
+    std::vector<int32_t> windows(static_cast<size_t>(own.size() * (T + 1)));
     std::vector<int32_t> document_starts(config_.data.document_mask ? windows.size() : 0);
-    for (int64_t i = 0; i < batch; ++i)
-        sampler_->sample(first + i, windows.data() + i * (T + 1),
+    for (int64_t i = 0; i < own.size(); ++i)
+        sampler_->sample(first + own.begin + i, windows.data() + i * (T + 1),
                          document_starts.empty() ? nullptr : document_starts.data() + i * (T + 1));
     step_.load(windows, document_starts);
     loaded_step_ = step;
@@ -296,13 +328,14 @@ void Trainer::save(int64_t step) {
     const std::string path = directory_.checkpoint_path(step);
     try {
         save_checkpoint(path,
-                        {step, steps_skipped_, order_, config_, data_.tokenizer.hash(),
+                        {step, steps_skipped_, order_, as_saved(config_), data_.tokenizer.hash(),
                          scaler_ ? std::optional(scaler_->state()) : std::nullopt},
-                        context_, model_.weights(), optimizer_);
+                        model_.weights(), optimizer_);
     } catch (const RunError& error) {
         throw RunError(fmt::format("step {}: {}, so it was not saved. {}", step, error.what(), way_back()));
     }
     last_saved_ = step;
+    if (!ranks().is_first()) return;
     for (int64_t old : checkpoints_to_remove(config_.checkpoint, directory_.checkpoint_steps()))
         std::filesystem::remove(directory_.checkpoint_path(old));
     observer_.checkpoint(path);

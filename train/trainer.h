@@ -60,8 +60,9 @@ struct RunData {
 class Trainer {
   public:
     /// `config` has been resolved and validated. Nothing is written yet. UserError when the validation text can never
-    /// give a loss.
-    Trainer(Context& context, const RunConfig& config, RunData& data, RunDirectory& directory, TrainObserver observer);
+    /// give a loss. Of several ranks only the first writes, validates and samples.
+    Trainer(Context& context, const RunConfig& config, RunData& data, RunDirectory& directory, TrainObserver observer,
+            const Distribution& distribution);
 
     /// Trains to the last step, or until interrupted(): then saves, marks the run interrupted and returns. RunError
     /// naming the tensor when a loss or gradient is not finite (in fp16: at the smallest loss scale still); no
@@ -71,11 +72,16 @@ class Trainer {
     const model::Transformer& model() const { return model_; }
 
   private:
+    Communicator& ranks() const { return distribution_.ranks(); }
     int64_t start(StartMode mode, DataChange change);
+    /// The newest valid checkpoint of a run that is resumed; -1: there is none, and it begins anew.
+    int64_t step_to_resume(StartMode mode);
+    void write_run_files();
     int64_t start_anew(StartMode mode);
     int64_t resume(int64_t step, DataChange change);
     void order_samples();
     RunStatus run_steps();
+    void set_status(RunStatus status, int64_t step);
     /// A resumed run may go on under other settings (more steps, another rate), but not unnoticed.
     void warn_of_changes(const RunConfig& saved) const;
     void open_logs();
@@ -99,6 +105,7 @@ class Trainer {
     RunConfig config_;
     RunData& data_;
     RunDirectory& directory_;
+    const Distribution& distribution_;
     TrainObserver observer_;
     Schedule schedule_;
     DataOrder order_;

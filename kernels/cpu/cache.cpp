@@ -21,16 +21,18 @@ void cache_write(Context& context, const PagedCache& cache, const Tensor& k, con
     const int64_t rows = k.dim(0), heads = k.dim(1), dims = k.dim(2), size = cache.positions_PR.numel();
     const int32_t *slot_of = slots.ptr<int32_t>(), *position_of = positions.ptr<int32_t>();
     const Blocks blocks = row_blocks(rows, heads * dims);
+    int32_t* cached_position = cache.positions_PR.ptr<int32_t>();
     with_cache_types(k.dtype, cache.keys_PRD.dtype, [&]<class T, class C>(T, C) {
+        C *keys = cache.keys_PRD.ptr<C>(), *values = cache.values_PRD.ptr<C>();
         context.pool().parallel_for(blocks.size(), [&](int64_t block) HWY_ATTR {
             for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n)
                 for (int64_t g = 0; g < heads; ++g) {
                     const int64_t slot = slot_of[n * heads + g];
                     if (slot < 0) continue;
                     require(slot < size, "a slot is beyond the cache");
-                    cache.positions_PR.ptr<int32_t>()[slot] = position_of[n];
-                    convert_row(cache.keys_PRD.ptr<C>() + slot * dims, matrix_row<T>(k, n, g), dims);
-                    convert_row(cache.values_PRD.ptr<C>() + slot * dims, matrix_row<T>(v, n, g), dims);
+                    cached_position[slot] = position_of[n];
+                    convert_row(keys + slot * dims, matrix_row<T>(k, n, g), dims);
+                    convert_row(values + slot * dims, matrix_row<T>(v, n, g), dims);
                 }
         });
     });
@@ -49,13 +51,15 @@ void cache_read(Context& context, const Tensor& k, const Tensor& v, const PagedC
         context.pool().parallel_for(heads * width, [&](int64_t task) HWY_ATTR {
             const int64_t g = task / width;
             const CacheBlock cached(cache, rows, g, task % width);
+            if (cached.rows == 0) return;
+            const C *from_k = cached.in<C>(cache.keys_PRD), *from_v = cached.in<C>(cache.values_PRD);
             for (int64_t r = 0; r < cached.rows; ++r) {
                 const int64_t position = cached.positions[r];
                 if (position < 0 || (position >= num_sink_positions && position < key_start)) continue;
                 const int64_t n = position < num_sink_positions ? position : num_sink_positions + position - key_start;
                 if (n >= count) continue;
-                convert_row(matrix_row<T>(k, n, g), cached.row<C>(cache.keys_PRD, r), dims);
-                convert_row(matrix_row<T>(v, n, g), cached.row<C>(cache.values_PRD, r), dims);
+                convert_row(matrix_row<T>(k, n, g), from_k + r * dims, dims);
+                convert_row(matrix_row<T>(v, n, g), from_v + r * dims, dims);
             }
         });
     });

@@ -51,30 +51,27 @@ class CachedSplit {
           heads_(call.heads_per_group),
           split_(split),
           dims_(call.q.dim(2)),
-          stride_(tile_stride<A>(dims_)),
+          stride_(round_up(dims_, kCacheChunk<A>)),
           position_(call.query_position[b]),
-          sinks_(call.params.mask.num_sink_positions),
+          sinks_(static_cast<int32_t>(std::min<int64_t>(call.params.mask.num_sink_positions, INT32_MAX))),
           memory_(bytes(heads_, stride_)),
           q_(memory_.template take<A>(heads_ * stride_)),
           sink_q_(memory_.template take<A>(heads_ * stride_)),
           o_(memory_.template take<A>(heads_ * stride_)),
           p_(memory_.template take<A>(heads_ * kCacheBlockRows)),
+          sink_p_(memory_.template take<A>(heads_ * kCacheBlockRows)),
           maximum_(memory_.template take<A>(heads_)),
           sum_(memory_.template take<A>(heads_)),
-          span_(memory_.template take<int64_t>(heads_)) {
-        const A scale = static_cast<A>(call.params.scale);
-        copy_rows(q_, stride_, matrix_row<const T>(call.q, b, first_head_), call.q.stride[1], heads_, dims_, stride_,
-                  scale);
-        if (!call.sink_query.empty())
-            copy_rows(sink_q_, stride_, matrix_row<const T>(call.sink_query, b, first_head_), call.sink_query.stride[1],
-                      heads_, dims_, stride_, scale);
+          span_(memory_.template take<int32_t>(heads_)) {
+        take_query(q_, call.q);
+        if (!call.sink_query.empty()) take_query(sink_q_, call.sink_query);
         std::fill_n(o_, heads_ * stride_, A(0));
         std::fill_n(maximum_, heads_, -std::numeric_limits<A>::infinity());
         std::fill_n(sum_, heads_, A(0));
         const Tensor& spans = call.params.mask.span_H;
         for (int64_t r = 0; r < heads_; ++r) {
-            const int64_t span = spans.empty() ? -1 : spans.ptr<int32_t>()[first_head_ + r];
-            span_[r] = span < 0 ? INT64_MAX : span;
+            const int32_t span = spans.empty() ? -1 : spans.ptr<int32_t>()[first_head_ + r];
+            span_[r] = span < 0 ? INT32_MAX : span;
             widest_ = std::max(widest_, span_[r]);
         }
     }
@@ -85,67 +82,87 @@ class CachedSplit {
             const CacheBlock block(call_.cache, call_.rows, bg_, w);
             if (block.rows == 0) break;
             find_seen(block);
-            if (keys_ > 0) add_block(w % kBlocks);
+            if (keys_ > 0) add_block(block, w % kBlocks);
         }
         for (int64_t r = 0; r < heads_; ++r) {
             const int64_t place = call_.place(bg_, split_, r);
             call_.partials.maximum[place] = maximum_[r];
             call_.partials.sum[place] = sum_[r];
-            std::copy_n(o_ + r * stride_, dims_, call_.partials.values + place * dims_);
+            A* values = call_.partials.values + place * dims_;
+            for (int64_t i = 0; i < dims_; ++i) values[i] = o_[r * stride_ + place_of<C, A>(i)];
         }
     }
 
   private:
     static size_t bytes(int64_t heads, int64_t stride) {
         const size_t of_heads = TileMemory::padded(static_cast<size_t>(heads) * sizeof(int64_t));
-        return 3 * of_heads + TileMemory::padded(static_cast<size_t>(heads * kCacheBlockRows) * sizeof(A)) +
+        return 3 * of_heads + 2 * TileMemory::padded(static_cast<size_t>(heads * kCacheBlockRows) * sizeof(A)) +
                3 * TileMemory::padded(static_cast<size_t>(heads * stride) * sizeof(A));
+    }
+
+    /// The group's queries times the scale, in the order of place_of().
+    void take_query(A* to, const Tensor& q) {
+        std::fill_n(to, heads_ * stride_, A(0));
+        for (int64_t r = 0; r < heads_; ++r) {
+            const T* from = matrix_row<const T>(q, b_, first_head_ + r);
+            for (int64_t i = 0; i < dims_; ++i)
+                to[r * stride_ + place_of<C, A>(i)] = static_cast<A>(from[i]) * static_cast<A>(call_.params.scale);
+        }
     }
 
     /// Lists the rows of a block that some head of the group sees; others may hold anything and are not read.
     void find_seen(const CacheBlock& block) {
+        const hn::ScalableTag<int32_t> d;
+        const auto query = hn::Set(d, position_), sinks = hn::Set(d, sinks_), span = hn::Set(d, widest_);
+        const auto rows = hn::Set(d, static_cast<int32_t>(block.rows));
         keys_ = 0;
-        for (int64_t r = 0; r < block.rows; ++r) {
-            const int64_t j = block.positions[r];
-            if (j < 0 || !sees(j, widest_)) continue;
-            row_[keys_] = r;
-            key_position_[keys_] = j;
-            k_[keys_] = block.row<C>(call_.cache.keys_PRD, r);
-            v_[keys_++] = block.row<C>(call_.cache.values_PRD, r);
+        for (int64_t r = 0; r < block.rows; r += static_cast<int64_t>(hn::Lanes(d))) {
+            const auto row = hn::Iota(d, static_cast<int32_t>(r)), j = hn::LoadU(d, block.positions + r);
+            const auto there = hn::And(hn::Lt(row, rows), hn::Gt(j, hn::Set(d, -1)));
+            const auto far = hn::AndNot(hn::Lt(j, sinks), hn::Gt(hn::Sub(query, j), span));
+            const auto seen = hn::AndNot(hn::Or(hn::Gt(j, query), far), there);
+            hn::StoreU(hn::Compress(row, seen), d, row_ + keys_);  // CompressStore is slow on Zen 4
+            keys_ += static_cast<int64_t>(hn::CountTrue(d, seen));
         }
+        for (int64_t n = keys_; keys_ > 0 && n % kFoldedKeys<A> != 0; ++n) row_[n] = row_[n - 1];
     }
-    bool sees(int64_t j, int64_t span) const { return j <= position_ && (j < sinks_ || position_ - j <= span); }
+    /// Whether a head with this span sees a listed row that stands at j.
+    bool sees(int32_t j, int32_t span) const { return j < sinks_ || position_ - j <= span; }
 
     /// Takes in the rows that find_seen() listed; `w` is the block's place in the split.
-    void add_block(int64_t w) {
-        block_logits(p_, q_, stride_, heads_, k_, keys_, dims_);
-        if (!call_.sink_query.empty()) read_sinks_apart();
-        for (int64_t r = 0; r < heads_; ++r) softmax_row(r, p_ + r * kCacheBlockRows, w);
-        block_values(o_, stride_, p_, heads_, v_, keys_, dims_);
+    void add_block(const CacheBlock& block, int64_t w) {
+        const SeenRows<C> k{block.in<C>(call_.cache.keys_PRD), row_, keys_, dims_};
+        block_logits(p_, q_, stride_, heads_, k);
+        if (!call_.sink_query.empty()) read_sinks_apart(block, k);
+        for (int64_t r = 0; r < heads_; ++r) softmax_row(block, r, p_ + r * kCacheBlockRows, w);
+        block_values(o_, stride_, p_, heads_, SeenRows<C>{block.in<C>(call_.cache.values_PRD), row_, keys_, dims_});
     }
 
     /// Logits of sinks, with the query that is for them.
-    void read_sinks_apart() {
-        for (int64_t n = 0; n < keys_; ++n)
-            if (key_position_[n] < sinks_) block_logits(p_ + n, sink_q_, stride_, heads_, k_ + n, 1, dims_);
+    void read_sinks_apart(const CacheBlock& block, const SeenRows<C>& k) {
+        for (int64_t n = 0; n < keys_; ++n) {
+            if (block.positions[row_[n]] >= sinks_) continue;
+            int32_t row[kFoldedKeys<A>];
+            std::fill_n(row, kFoldedKeys<A>, row_[n]);
+            block_logits(sink_p_, sink_q_, stride_, heads_, SeenRows<C>{k.first, row, 1, dims_});
+            for (int64_t r = 0; r < heads_; ++r) p_[r * kCacheBlockRows + n] = sink_p_[r * kCacheBlockRows];
+        }
     }
 
     /// Turns head r's logits into p and brings m, l and o up to date; p is 0 where the head sees nothing.
-    void softmax_row(int64_t r, A* p, int64_t w) {
+    void softmax_row(const CacheBlock& block, int64_t r, A* p, int64_t w) {
         constexpr A kHidden = -std::numeric_limits<A>::infinity();
         const HeadRules rules(call_.params, b_, first_head_ + r);
-        int64_t seen = 0;
-        for (int64_t n = 0; n < keys_; ++n) {
-            const int64_t j = key_position_[n];
-            if (!sees(j, span_[r])) {
-                p[n] = kHidden;
-                continue;
+        int64_t seen = keys_;
+        if (span_[r] != widest_)
+            for (int64_t n = 0; n < keys_; ++n)
+                if (!sees(block.positions[row_[n]], span_[r])) p[n] = kHidden, --seen;
+        if (rules.has_alibi)
+            for (int64_t n = 0; n < keys_; ++n) {
+                const int64_t j = block.positions[row_[n]];
+                const int64_t i = j < sinks_ ? std::min<int64_t>(position_, rules.sink_query_position) : position_;
+                p[n] += static_cast<A>(rules.alibi_slope) * static_cast<A>(j - i);
             }
-            ++seen;
-            if (!rules.has_alibi) continue;
-            const int64_t i = j < sinks_ ? std::min(position_, rules.sink_query_position) : position_;
-            p[n] += static_cast<A>(rules.alibi_slope) * static_cast<A>(j - i);
-        }
         if (call_.partials.logits != nullptr) keep_logits(r, p, w);
         if (seen == 0) return void(std::fill_n(p, keys_, A(0)));
         const Range whole = whole_runs<A>({0, keys_});
@@ -161,13 +178,14 @@ class CachedSplit {
     }
 
     const CachedCall<A>& call_;
-    const int64_t b_, bg_, first_head_, heads_, split_, dims_, stride_, position_, sinks_;
-    int64_t widest_ = 0, keys_ = 0;
-    int64_t row_[kCacheBlockRows], key_position_[kCacheBlockRows];
-    const C *k_[kCacheBlockRows], *v_[kCacheBlockRows];
+    const int64_t b_, bg_, first_head_, heads_, split_, dims_, stride_;
+    const int32_t position_, sinks_;
+    int32_t widest_ = 0;
+    int64_t keys_ = 0;
+    int32_t row_[2 * kCacheBlockRows];  // the list; it is written in whole vectors
     TileMemory memory_;
-    A *q_, *sink_q_, *o_, *p_, *maximum_, *sum_;
-    int64_t* span_;
+    A *q_, *sink_q_, *o_, *p_, *sink_p_, *maximum_, *sum_;
+    int32_t* span_;
 };
 
 /// Head h of sequence b from its splits, in their order.
@@ -201,15 +219,15 @@ template <class A>
 void add_mass(const CachedCall<A>& call, A* mass, int64_t b, int64_t g, int64_t split) {
     const int64_t bg = b * call.groups + g;
     constexpr int64_t kBlocks = kCacheSplitSlots / kCacheBlockRows;
+    const A* logits = call.partials.logits + call.place(bg, split, 0) * kCacheSplitSlots;
+    const A* lse = call.partials.lse + b * call.heads + g * call.heads_per_group;
     for (int64_t w = 0; w < kBlocks; ++w) {
         const CacheBlock block(call.cache, call.rows, bg, split * kBlocks + w);
         for (int64_t row = 0; row < block.rows; ++row) {
             A sum = 0;
             for (int64_t r = 0; r < call.heads_per_group; ++r) {
-                const A logit =
-                    call.partials.logits[call.place(bg, split, r) * kCacheSplitSlots + w * kCacheBlockRows + row];
-                if (logit != -std::numeric_limits<A>::infinity())
-                    sum += exp_of(logit - call.partials.lse[b * call.heads + g * call.heads_per_group + r]);
+                const A logit = logits[r * kCacheSplitSlots + w * kCacheBlockRows + row];
+                if (logit != -std::numeric_limits<A>::infinity()) sum += exp_of(logit - lse[r]);
             }
             mass[block.block * kCacheBlockRows + row] += sum;
         }

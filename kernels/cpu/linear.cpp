@@ -3,6 +3,7 @@
 #include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>
 
+#include "kernels/cpu/by_row.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
@@ -44,6 +45,15 @@ Dtype product_dtype(const Context& context, Dtype x) {
     return x == Dtype::bf16 && native_bf16(context) ? Dtype::bf16 : accumulation_dtype(x);
 }
 
+namespace {
+
+/// What the products of x are multiplied in.
+Dtype product_of(const Context& context, Dtype x, Products products) {
+    return products == Products::by_row ? accumulation_dtype(x) : product_dtype(context, x);
+}
+
+}  // namespace
+
 Tensor converted(Context& context, const Tensor& x, Dtype dtype, ScratchCarver& scratch) {
     if (x.empty() || x.dtype == dtype) return x;
     Tensor other = x;
@@ -53,13 +63,25 @@ Tensor converted(Context& context, const Tensor& x, Dtype dtype, ScratchCarver& 
     return other;
 }
 
+Tensor converted_weight(Context& context, const LinearWeight& weight, Dtype dtype, ScratchCarver& scratch) {
+    if (weight.scale.empty()) return converted(context, weight.weight, dtype, scratch);
+    Tensor numbers = weight.weight;
+    numbers.dtype = dtype;
+    numbers.data = scratch.take(numbers.bytes());
+    dequantise(context, numbers, weight);
+    return numbers;
+}
+
 size_t converted_bytes(Dtype from, Dtype to, int64_t count) {
     return from == to ? 0 : ScratchCarver::padded(static_cast<size_t>(count) * size_of(to));
 }
 
-size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t outputs, int64_t inputs) {
-    const Dtype product = product_dtype(context, x);
-    const size_t x_bytes = converted_bytes(x, product, rows * inputs), weight_bytes = converted_bytes(x, product, outputs * inputs);
+size_t linear_scratch_bytes(const Context& context, Dtype x, Dtype weight, int64_t rows, int64_t outputs,
+                            int64_t inputs, Products products) {
+    const Dtype product = product_of(context, x, products);
+    const size_t x_bytes = converted_bytes(x, product, rows * inputs);
+    const size_t weight_bytes =
+        products == Products::by_row ? 0 : converted_bytes(weight, product, outputs * inputs);
     const size_t bias_bytes = converted_bytes(x, product, outputs);
     // out and d_out may be in x or in the accumulation dtype
     const size_t out_bytes = std::max(converted_bytes(x, product, rows * outputs),
@@ -94,25 +116,32 @@ class ProductOutput {
 }  // namespace
 
 void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight,
-                       Epilogue epilogue, const Tensor& aux) {
+                       Products products, Epilogue epilogue, const Tensor& aux) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = out.dim(1);
-    const Dtype product = product_dtype(context, x.dtype);
-    const size_t bytes = linear_scratch_bytes(context, x.dtype, rows, outputs, inputs);
+    const Dtype product = product_of(context, x.dtype, products);
+    const size_t bytes =
+        cpu::linear_scratch_bytes(context, x.dtype, weight.weight.dtype, rows, outputs, inputs, products);
     const Scratch::Block block(context.scratch(), bytes);
     ScratchCarver scratch(block.data(), bytes);
     const ProductOutput c(out, product, scratch);
-    gemm(context, {.dtype = product,
-                   .m = rows,
-                   .n = outputs,
-                   .k = inputs,
-                   .a = {converted(context, x, product, scratch).data, inputs, 1},
-                   .b = {converted(context, weight.weight, product, scratch).data, 1, inputs},
-                   .c = c.data(),
-                   .bias = converted(context, weight.bias, product, scratch).data,
-                   .narrow_c = c.narrow(),
-                   .epilogue = epilogue,
-                   .aux = aux.data,
-                   .aux_dtype = aux.dtype});
+    GemmArguments arguments{.dtype = product,
+                            .m = rows,
+                            .n = outputs,
+                            .k = inputs,
+                            .a = {converted(context, x, product, scratch).data, inputs, 1},
+                            .b = {},
+                            .c = c.data(),
+                            .bias = converted(context, weight.bias, product, scratch).data,
+                            .narrow_c = c.narrow(),
+                            .epilogue = epilogue,
+                            .aux = aux.data,
+                            .aux_dtype = aux.dtype};
+    if (products == Products::by_row) {
+        product_by_row(context, arguments, weight);
+    } else {
+        arguments.b = {converted_weight(context, weight, product, scratch).data, 1, inputs};
+        gemm(context, arguments);
+    }
     c.finish(context);
 }
 
@@ -121,7 +150,8 @@ void linear_backward_to(Context& context, const Tensor& d_x, const Tensor& d_wei
                         const Tensor& aux) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);
     const Dtype product = product_dtype(context, x.dtype);
-    const size_t bytes = linear_scratch_bytes(context, x.dtype, rows, outputs, inputs);
+    const size_t bytes =
+        cpu::linear_scratch_bytes(context, x.dtype, x.dtype, rows, outputs, inputs, Products::gemm);
     const Scratch::Block block(context.scratch(), bytes);
     ScratchCarver scratch(block.data(), bytes);
     const Tensor gradient = converted(context, d_out, product, scratch);
@@ -154,8 +184,9 @@ void linear_backward_to(Context& context, const Tensor& d_x, const Tensor& d_wei
     HWY_DYNAMIC_DISPATCH(add_column_sums)(context, d_bias, d_out, sums);
 }
 
-void linear_forward(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight) {
-    linear_forward_to(context, out, x, weight, Epilogue::none, Tensor{});
+void linear_forward(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight,
+                    Products products) {
+    linear_forward_to(context, out, x, weight, products, Epilogue::none, Tensor{});
 }
 
 void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,

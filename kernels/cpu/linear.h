@@ -27,9 +27,12 @@ Tensor converted(Context&, const Tensor& x, Dtype dtype, ScratchCarver& scratch)
 /// What converted() takes from the scratch memory for `count` elements.
 size_t converted_bytes(Dtype from, Dtype to, int64_t count);
 
+/// The weight in `dtype` in the same way: itself, or converted, or times its scales.
+Tensor converted_weight(Context&, const LinearWeight& weight, Dtype dtype, ScratchCarver& scratch);
+
 /// linear_forward, its product ending in `epilogue` with its aux [N,O].
-void linear_forward_to(Context&, const Tensor& out, const Tensor& x, const LinearWeight& weight, Epilogue epilogue,
-                       const Tensor& aux);
+void linear_forward_to(Context&, const Tensor& out, const Tensor& x, const LinearWeight& weight, Products products,
+                       Epilogue epilogue, const Tensor& aux);
 /// linear_backward, d_x's product ending in `epilogue` with its aux [N,I].
 void linear_backward_to(Context&, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
                         const Tensor& x, const Tensor& weight, Epilogue epilogue, const Tensor& aux);

@@ -249,7 +249,7 @@ struct Plan {
     Dtype product;
     size_t weight, x, exponentials, statistics, targets, d_x;
 
-    Plan(const Context& context, Dtype dtype, int64_t rows, int64_t vocabulary, int64_t channels)
+    Plan(const Context& context, Dtype dtype, Dtype weight_dtype, int64_t rows, int64_t vocabulary, int64_t channels)
         : product(product_dtype(context, dtype)) {
         const Dtype acc = accumulation_dtype(dtype);
         chunk = chunk_rows(rows, vocabulary, product);
@@ -258,7 +258,7 @@ struct Plan {
         const auto bytes = [](int64_t count, Dtype type) {
             return ScratchCarver::padded(static_cast<size_t>(count) * size_of(type));
         };
-        weight = converted_bytes(dtype, product, vocabulary * channels);
+        weight = converted_bytes(weight_dtype, product, vocabulary * channels);
         x = converted_bytes(dtype, product, chunk * channels);
         exponentials = bytes(blocks * chunk * kBlockStride, product);
         statistics = bytes(blocks * chunk, acc);
@@ -270,19 +270,19 @@ struct Plan {
 
 }  // namespace
 
-size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary,
-                                          int64_t channels) {
-    return Plan(context, x, rows, vocabulary, channels).total();
+size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, Dtype weight, int64_t rows,
+                                          int64_t vocabulary, int64_t channels) {
+    return Plan(context, x, weight, rows, vocabulary, channels).total();
 }
 
 void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
                           const Tensor& x, const LinearWeight& weight, const Tensor& targets, double loss_factor,
                           const Tensor& scalars) {
     const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.weight.dim(0);
-    const Plan plan(context, x.dtype, rows, vocabulary, channels);
+    const Plan plan(context, x.dtype, weight.weight.dtype, rows, vocabulary, channels);
     const Scratch::Block block(context.scratch(), plan.total());
     ScratchCarver whole(block.data(), plan.total());
-    const Tensor w = converted(context, weight.weight, plan.product, whole);
+    const Tensor w = converted_weight(context, weight, plan.product, whole);
     const double scale =
         loss_factor * (scalars.empty() ? 1.0 : static_cast<const StepScalars*>(scalars.data)->loss_scale);
 

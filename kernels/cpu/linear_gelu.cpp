@@ -5,8 +5,8 @@
 namespace ballast::cpu {
 
 void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre, const Tensor& x,
-                         const LinearWeight& weight, Gelu kind) {
-    linear_forward_to(context, out, x, weight, kind == Gelu::tanh ? Epilogue::gelu_tanh : Epilogue::gelu_erf, pre);
+                         const LinearWeight& weight, Gelu kind, Products products) {
+    linear_forward_to(context, out, x, weight, products, kind == Gelu::tanh ? Epilogue::gelu_tanh : Epilogue::gelu_erf, pre);
 }
 
 void gelu_linear_backward(Context& context, const Tensor& d_pre, const Tensor& d_weight, const Tensor& d_bias,

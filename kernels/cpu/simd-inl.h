@@ -26,7 +26,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 /// "All lanes" where a number of active lanes could stand.
 struct All {};
 
-// ---- Loads and stores: A* or bf16*, the whole vector or its first n lanes (the others are zero, or left alone) ----------
+// ---- Loads and stores: A* or bf16* (loads: int8_t*), the whole vector or its first n lanes (the others are zero, or left alone) ----------
 
 template <class D, class A> HWY_INLINE hn::Vec<D> load(D d, const A* p, All) { return hn::LoadU(d, p); }
 
@@ -34,6 +34,12 @@ template <class D> HWY_INLINE hn::Vec<D> load(D d, const bf16* p, All) {
     const hn::Rebind<uint16_t, D> d16;
     const hn::Rebind<uint32_t, D> d32;
     return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, &p->bits))));
+}
+
+template <class D> HWY_INLINE hn::Vec<D> load(D d, const int8_t* p, All) {
+    const hn::Rebind<int8_t, D> d8;
+    const hn::Rebind<int32_t, D> d32;
+    return hn::ConvertTo(d, hn::PromoteTo(d32, hn::LoadU(d8, p)));
 }
 
 template <class D, class T> HWY_INLINE hn::Vec<D> load(D d, const T* p, int64_t n) {
@@ -98,6 +104,24 @@ template <class D, class Body> HWY_INLINE void for_vectors(D d, int64_t count, B
 /// Bytes of accumulator lanes every sum runs over, on every target.
 inline constexpr size_t kVirtualBytes = 64;
 
+/// v's lanes folded in halves: lane i gets lane i + half.
+template <class D> HWY_INLINE hn::TFromD<D> sum_in_halves(D, hn::Vec<D> v) {
+    if constexpr (hn::MaxLanes(D()) == 1) {
+        return hn::GetLane(v);
+    } else {
+        const hn::Half<D> half;
+        return sum_in_halves(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+    }
+}
+/// The first of these foldings, of vectors that stand side by side.
+template <class D, size_t kParts> HWY_INLINE hn::Vec<D> sum_of_parts(D, const hn::Vec<D> (&parts)[kParts]) {
+    hn::Vec<D> v[kParts];
+    for (size_t p = 0; p < kParts; ++p) v[p] = parts[p];
+    for (size_t half = kParts / 2; half > 0; half /= 2)
+        for (size_t p = 0; p < half; ++p) v[p] = hn::Add(v[p], v[p + half]);
+    return v[0];
+}
+
 /// Element i of what is summed goes to lane i % kLanes; the lanes are folded in halves at the end.
 template <class A> class LaneSum {
   public:
@@ -111,24 +135,21 @@ template <class A> class LaneSum {
     }
     HWY_INLINE void add(int64_t part, hn::Vec<D> v) { parts_[part] = hn::Add(parts_[part], v); }
     HWY_INLINE A total() const {
-        alignas(64) A lanes[kLanes];
-        for (int64_t p = 0; p < kParts; ++p) hn::Store(parts_[p], D(), lanes + p * kNative);
-        for (int64_t half = kLanes / 2; half > 0; half /= 2)
-            for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-        return lanes[0];
+        return sum_in_halves(D(), sum_of_parts(D(), parts_));
     }
 
   private:
     hn::Vec<D> parts_[kParts];
 };
 
-/// body(part, i, lanes) for every native vector of [0, count), in steps of the virtual lanes.
-template <class A, class Body> HWY_INLINE void for_virtual_vectors(int64_t count, Body body) {
+/// body(part, i, lanes) for every native vector of [0, count), in steps of the virtual lanes, or of kTimes as many.
+template <class A, int64_t kTimes = 1, class Body> HWY_INLINE void for_virtual_vectors(int64_t count, Body body) {
     using Sum = LaneSum<A>;
+    constexpr int64_t kLanes = kTimes * Sum::kLanes, kParts = kTimes * Sum::kParts;
     int64_t i = 0;
-    for (; i + Sum::kLanes <= count; i += Sum::kLanes)
-        for (int64_t p = 0; p < Sum::kParts; ++p) body(p, i + p * Sum::kNative, All{});
-    for (int64_t p = 0; p < Sum::kParts; ++p, i += Sum::kNative) {
+    for (; i + kLanes <= count; i += kLanes)
+        for (int64_t p = 0; p < kParts; ++p) body(p, i + p * Sum::kNative, All{});
+    for (int64_t p = 0; p < kParts; ++p, i += Sum::kNative) {
         if (i + Sum::kNative <= count)
             body(p, i, All{});
         else if (i < count)

@@ -18,13 +18,6 @@ bool wants_wgmma(const Context& context) {
     }
 }
 
-/// Calls f.template operator()<kByRow>().
-template <class F>
-void with_mask(const AttentionMask& mask, F&& f) {
-    if (mask.is_by_row()) return f.template operator()<true>();
-    f.template operator()<false>();
-}
-
 /// Scratch memory of the backward pass: D, and partial sums of the sink logit's gradient.
 struct BackwardMemory {
     explicit BackwardMemory(const AttentionInputs& in)

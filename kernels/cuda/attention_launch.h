@@ -8,6 +8,13 @@ namespace ballast::cuda {
 
 inline bool has_queries(const AttentionInputs& in) { return in.q.dim(0) > 0 && in.q.dim(1) > 0 && in.q.dim(2) > 0; }
 
+/// Calls f.template operator()<kByRow>().
+template <class F>
+void with_mask(const AttentionMask& mask, F&& f) {
+    if (mask.is_by_row()) return f.template operator()<true>();
+    f.template operator()<false>();
+}
+
 /// There are queries.
 template <bool kByRow>
 void launch_attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,

@@ -1,29 +1,46 @@
-// The paged cache on a GPU: not yet.
-#include "kernels/cuda/ops.h"
+#include "kernels/cuda/cache.cuh"
 
 namespace ballast::cuda {
+namespace {
 
-void cache_write(Context&, const PagedCache&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
-    require(false, "cache_write has no kernel for a GPU yet");
+/// Whether rows of the cache and of a matrix can be moved in packs of kCachePack.
+template <class T, class C>
+bool can_move_packs(const PagedCache& cache, const MatrixRows<T>& k, const MatrixRows<T>& v, int64_t dims) {
+    const auto aligned = [](const Tensor& x) {
+        return reinterpret_cast<uintptr_t>(x.data) % (kCachePack * sizeof(C)) == 0;
+    };
+    return k.packed && v.packed && dims % kCachePack == 0 && aligned(cache.keys_PRD) && aligned(cache.values_PRD);
 }
 
-void cache_read(Context&, const Tensor&, const Tensor&, const PagedCache&, const CacheRows&, int64_t, int64_t) {
-    require(false, "cache_read has no kernel for a GPU yet");
+}  // namespace
+
+void cache_write(Context& context, const PagedCache& cache, const Tensor& k, const Tensor& v, const Tensor& slots,
+                 const Tensor& positions) {
+    const int64_t rows = k.dim(0), groups = k.dim(1), dims = k.dim(2);
+    if (k.numel() == 0) return;
+    with_cache_types(k.dtype, cache.keys_PRD.dtype, [&]<class T, class C>(T, C) {
+        const MatrixRows<const T> from_k(k), from_v(v);
+        launch(cache_write_kernel<T, C>, grid_of(rows * groups * ceil_div(dims, kCachePack), kCacheThreads),
+               kCacheThreads, {}, context.stream(), CacheMemory<C>(cache), from_k, from_v,
+               data_of<const int32_t>(slots), data_of<const int32_t>(positions), rows, groups, static_cast<int>(dims),
+               can_move_packs<const T, C>(cache, from_k, from_v, dims));
+    });
 }
 
-void cached_attention_forward(Context&, const Tensor&, const Tensor&, const Tensor&, const PagedCache&,
-                              const CacheRows&, const Tensor&, const CachedAttentionWork&, const AttentionParams&,
-                              const Tensor&) {
-    require(false, "cached_attention_forward has no kernel for a GPU yet");
-}
-
-void attention_influence(Context&, const Influence&, int64_t, const Tensor&, const Tensor&, const Tensor&,
-                         const AttentionInputs&, const AttentionParams&) {
-    require(false, "attention_influence has no kernel for a GPU yet");
-}
-
-void attention_key_mass(Context&, const Tensor&, const Tensor&, const AttentionInputs&, const AttentionParams&) {
-    require(false, "attention_key_mass has no kernel for a GPU yet");
+void cache_read(Context& context, const Tensor& k, const Tensor& v, const PagedCache& cache, const CacheRows& rows,
+                int64_t num_sink_positions, int64_t key_start) {
+    const int64_t count = k.dim(0), groups = k.dim(1), dims = k.dim(2), width = rows.table_BGW.dim(2);
+    if (k.numel() == 0) return;
+    with_cache_types(k.dtype, cache.keys_PRD.dtype, [&]<class T, class C>(T, C) {
+        const MatrixRows<T> to_k(k), to_v(v);
+        launch(cache_zero_kernel<T>, grid_of(k.numel(), kCacheThreads), kCacheThreads, {}, context.stream(), to_k, to_v,
+               count, groups, static_cast<int>(dims));
+        if (width == 0) return;
+        launch(cache_read_kernel<T, C>,
+               grid_of(groups * width * ops::kCacheBlockRows * ceil_div(dims, kCachePack), kCacheThreads),
+               kCacheThreads, {}, context.stream(), to_k, to_v, CacheMemory<C>(cache), CacheTable(rows), count,
+               num_sink_positions, key_start, static_cast<int>(dims), can_move_packs<T, C>(cache, to_k, to_v, dims));
+    });
 }
 
 }  // namespace ballast::cuda

@@ -18,6 +18,21 @@ void gather_rows(Context& context, const Tensor& out, const Tensor& weight, cons
            data_of<Unit>(out), data_of<const Unit>(weight), data_of<const int32_t>(ids), rows, width, weight.dim(0));
 }
 
+void widen_rows(Context& context, const Tensor& out, const Tensor& weight, const Tensor& ids, const Tensor& scale) {
+    with_compute_type(out.dtype, [&]<class T>(T) {
+        const auto run = [&]<class W>(const W* rows) {
+            launch(embedding_widen_kernel<T, W>, grid_of(out.numel(), kThreads), kThreads, {}, context.stream(),
+                   data_of<T>(out), rows, data_of<const float>(scale), data_of<const int32_t>(ids), out.dim(0),
+                   out.dim(1), weight.dim(0));
+        };
+        if constexpr (!std::is_same_v<T, double>) {
+            if (weight.dtype == Dtype::i8) return run(data_of<const int8_t>(weight));
+            if constexpr (std::is_same_v<T, float>) return run(data_of<const __nv_bfloat16>(weight));
+        }
+        require(false, "a weight that no embedding reads");
+    });
+}
+
 /// Memory of a sort of `count` tokens, two arrays to go to and fro between and the counts of digits, and of the partial
 /// sums at the edges of blocks.
 struct SortMemory {
@@ -57,8 +72,10 @@ const TokenRow* sort_by_id(Context& context, char* memory, const SortMemory& pla
 
 }  // namespace
 
-void embedding_forward(Context& context, const Tensor& out, const Tensor& weight, const Tensor& ids) {
+void embedding_forward(Context& context, const Tensor& out, const Tensor& weight, const Tensor& ids,
+                       const Tensor& scale) {
     if (out.numel() == 0) return;
+    if (weight.dtype != out.dtype) return widen_rows(context, out, weight, ids, scale);
     if (out.dim(1) * static_cast<int64_t>(size_of(out.dtype)) % 16 == 0 && can_pack<uint8_t>(out.data, 16) &&
         can_pack<uint8_t>(weight.data, 16))
         return gather_rows<uint4>(context, out, weight, ids);

@@ -27,6 +27,19 @@ __global__ void embedding_forward_kernel(Unit* out, const Unit* weight, const in
         memset(&out[i], 0xff, sizeof(Unit));
 }
 
+/// The same from a weight that is narrower than out, times the scales of its rows (null: 1); a thread an element.
+template <class T, class W>
+__global__ void embedding_widen_kernel(T* out, const W* weight, const float* scale, const int32_t* ids, int64_t rows,
+                                       int64_t channels, int64_t vocabulary) {
+    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (i >= rows * channels) return;
+    const int64_t row = i / channels, c = i % channels, id = ids[row];
+    if (0 <= id && id < vocabulary)
+        out[i] = narrow<T>(widen(weight[id * channels + c]) * (scale == nullptr ? 1.0f : scale[id]));
+    else
+        memset(&out[i], 0xff, sizeof(T));
+}
+
 // ---- a stable radix sort of (id, row)
 // ----------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 // Linear layers: products by gemm.h, the bias gradient by column_sums.cuh.
 #include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/linear.h"
+
 #include "kernels/cuda/gemm.h"
-#include "kernels/cuda/ops.h"
 
 namespace ballast::cuda {
 namespace {
@@ -17,20 +18,42 @@ bool is_narrow(const Tensor& c) { return c.dtype != accumulation_dtype(c.dtype);
 
 Dtype product_dtype(const Context&, Dtype x) { return x; }
 
-size_t linear_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t outputs, int64_t) {
+size_t weight_bytes(Dtype x, Dtype weight, int64_t elements) {
+    return x == weight ? 0 : padded(static_cast<size_t>(elements) * size_of(x));
+}
+
+Tensor weight_in(Context& context, const LinearWeight& w, Dtype x, void* memory) {
+    if (w.weight.dtype == x) return w.weight;
+    Tensor numbers = w.weight;
+    numbers.dtype = x;
+    numbers.data = memory;
+    if (w.scale.empty())
+        cast(context, numbers, w.weight);
+    else
+        dequantise(context, numbers, w);
+    return numbers;
+}
+
+size_t linear_scratch_bytes(const Context&, Dtype x, Dtype weight, int64_t rows, int64_t outputs, int64_t inputs,
+                            Products products) {
+    if (products == Products::by_row) return 0;
+    if (x != weight) return weight_bytes(x, weight, outputs * inputs);  // forward only
     const size_t sums =
         x == Dtype::f64 ? column_sums_bytes<double>(rows, outputs) : column_sums_bytes<float>(rows, outputs);
     return narrowed_bytes(x, rows, outputs) + padded(sums);
 }
 
-void linear_forward(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight) {
+void linear_forward(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight,
+                    Products products) {
+    if (products == Products::by_row) return linear_by_row(context, out, x, weight);
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = out.dim(1);
+    const Scratch::Block scratch(context.scratch(), weight_bytes(x.dtype, weight.weight.dtype, outputs * inputs));
     gemm(context, {.dtype = x.dtype,
                    .m = rows,
                    .n = outputs,
                    .k = inputs,
                    .a = {x.data, inputs, 1},
-                   .b = {weight.weight.data, 1, inputs},
+                   .b = {weight_in(context, weight, x.dtype, scratch.data()).data, 1, inputs},
                    .c = out.data,
                    .bias = weight.bias.data,
                    .narrow_c = is_narrow(out)});
@@ -39,7 +62,8 @@ void linear_forward(Context& context, const Tensor& out, const Tensor& x, const 
 void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
                      const Tensor& d_out, const Tensor& x, const Tensor& weight) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);
-    const Scratch::Block scratch(context.scratch(), linear_scratch_bytes(context, x.dtype, rows, outputs, inputs));
+    const Scratch::Block scratch(context.scratch(), cuda::linear_scratch_bytes(context, x.dtype, x.dtype, rows, outputs,
+                                                                       inputs, Products::gemm));
     Tensor gradient = d_out;
     if (d_out.dtype != x.dtype) {
         gradient.dtype = x.dtype;

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/gemm.h"
-#include "kernels/cuda/ops.h"
+#include "kernels/cuda/linear.h"
 
 namespace ballast::cuda {
 namespace {
@@ -29,19 +29,22 @@ struct ChunkMemory {
 
 }  // namespace
 
-size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary, int64_t) {
+size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, Dtype weight, int64_t rows,
+                                          int64_t vocabulary, int64_t channels) {
     const ChunkMemory memory(x, chunk_rows(context, rows, vocabulary) * vocabulary);
-    return memory.logits_bytes + memory.gradient_bytes;
+    return memory.logits_bytes + memory.gradient_bytes + weight_bytes(x, weight, vocabulary * channels);
 }
 
 void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& d_x, const Tensor& d_weight,
                           const Tensor& x, const LinearWeight& head, const Tensor& targets, double loss_factor,
                           const Tensor& scalars) {
-    const Tensor& weight = head.weight;
-    const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = weight.dim(0);
+    const int64_t rows = x.dim(0), channels = x.dim(1), vocabulary = head.weight.dim(0);
     const int64_t chunk = chunk_rows(context, rows, vocabulary);
     const ChunkMemory memory(x.dtype, chunk * vocabulary);
-    const Scratch::Block scratch(context.scratch(), memory.logits_bytes + memory.gradient_bytes);
+    const size_t bytes = memory.logits_bytes + memory.gradient_bytes;
+    const Scratch::Block scratch(context.scratch(),
+                                 bytes + weight_bytes(x.dtype, head.weight.dtype, vocabulary * channels));
+    const Tensor weight = weight_in(context, head, x.dtype, static_cast<char*>(scratch.data()) + bytes);
     void* logits = scratch.data();
     void* gradient = memory.gradient_bytes == 0 ? logits : static_cast<char*>(logits) + memory.logits_bytes;
 

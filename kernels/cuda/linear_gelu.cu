@@ -4,7 +4,7 @@
 #include "kernels/cuda/gelu.cuh"
 
 #include "kernels/cuda/gemm.h"
-#include "kernels/cuda/ops.h"
+#include "kernels/cuda/linear.h"
 
 namespace ballast::cuda {
 namespace {
@@ -47,8 +47,14 @@ void gelu_backward(Context& context, const Tensor& gradient, const Tensor& u, Ge
 }  // namespace
 
 void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre, const Tensor& x,
-                         const LinearWeight& weight, Gelu kind) {
+                         const LinearWeight& stored, Gelu kind, Products products) {
+    if (products == Products::by_row) {
+        linear_by_row(context, pre, x, stored);
+        return gelu_forward(context, out, pre, kind);
+    }
     const int64_t rows = x.dim(0), inputs = x.dim(1), features = out.dim(1);
+    const Scratch::Block scratch(context.scratch(), weight_bytes(x.dtype, stored.weight.dtype, features * inputs));
+    const LinearWeight weight{weight_in(context, stored, x.dtype, scratch.data()), stored.bias};
     const GemmArguments product{.dtype = x.dtype,
                                 .m = rows,
                                 .n = features,
@@ -62,7 +68,7 @@ void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre,
                                 .aux = pre.data,
                                 .aux_dtype = x.dtype};
     if (gemm_with_epilogue(context, product)) return;
-    cuda::linear_forward(context, pre, x, weight);
+    cuda::linear_forward(context, pre, x, weight, Products::gemm);
     gelu_forward(context, out, pre, kind);
 }
 

@@ -55,7 +55,7 @@ inline void expect_reachable(const Influence& influence) {
     for (const Tensor* t : {&influence.absolute_BHIJ, &influence.signed_sum_BHIJ}) expect_reachable(*t);
 }
 inline void expect_reachable(const LinearWeight& w) {
-    for (const Tensor* t : {&w.weight, &w.bias}) expect_reachable(*t);
+    for (const Tensor* t : {&w.weight, &w.bias, &w.scale}) expect_reachable(*t);
 }
 inline void expect_reachable(const Positions& positions) { expect_reachable(positions.rows); }
 template <class NoTensor>
@@ -113,6 +113,15 @@ inline void check_heads(const AttentionParams& params, Dtype acc, int64_t heads)
     if (has_learned_sink_logit(params.normaliser)) expect_dense(params.sink_logit_H, "sink_logit", acc, {heads});
     if (!params.alibi_slope_H.empty()) expect_dense(params.alibi_slope_H, "alibi_slope", acc, {heads});
     if (!params.mask.span_H.empty()) expect_dense(params.mask.span_H, "span", Dtype::i32, {heads});
+}
+
+/// A weight that products with x operands read: x, or narrower; with the scales of 8-bit rows.
+inline void expect_readable_weight(const Tensor& weight, const Tensor& scale, Dtype x, int64_t O, int64_t I) {
+    const Dtype stored = weight.dtype;
+    const bool narrower = (stored == Dtype::i8 && x != Dtype::f64) || (stored == Dtype::bf16 && x == Dtype::f32);
+    expect_dense(weight, "weight", narrower ? stored : x, {O, I});
+    require(scale.empty() == (stored != Dtype::i8), "scales come exactly with weights of 8 bits");
+    if (!scale.empty()) expect_dense(scale, "scale", Dtype::f32, {O});
 }
 
 inline void expect_scalars(const StepScalarsTensor& scalars) {

@@ -2,12 +2,13 @@
 
 namespace ballast::ops {
 
-void embedding_forward(Context& context, const Tensor& out, const Tensor& weight, const Tensor& ids) {
-    expect_compute(weight.dtype);
+void embedding_forward(Context& context, const Tensor& out, const Tensor& weight, const Tensor& ids,
+                       const Tensor& scale) {
+    expect_compute(out.dtype);
     expect_dense(ids, "ids", Dtype::i32, {ids.dim(0)});
-    expect_dense(out, "out", weight.dtype, {ids.dim(0), weight.dim(1)});
-    expect_dense(weight, "weight", weight.dtype, {weight.dim(0), weight.dim(1)});
-    run<cpu::embedding_forward, cuda::embedding_forward>(context, out, weight, ids);
+    expect_dense(out, "out", out.dtype, {ids.dim(0), weight.dim(1)});
+    expect_readable_weight(weight, scale, out.dtype, weight.dim(0), weight.dim(1));
+    run<cpu::embedding_forward, cuda::embedding_forward>(context, out, weight, ids, scale);
 }
 
 void embedding_backward(Context& context, const Tensor& d_weight, const Tensor& d_out, const Tensor& ids) {

@@ -8,19 +8,20 @@ Dtype output_dtype(const Tensor& tensor, Dtype x) { return tensor.dtype == accum
 
 /// w [O,I] of a product with x operands.
 void expect_weight(const LinearWeight& w, Dtype x, int64_t O, int64_t I) {
-    expect_dense(w.weight, "weight", x, {O, I});
+    expect_readable_weight(w.weight, w.scale, x, O, I);
     if (!w.bias.empty()) expect_dense(w.bias, "bias", x, {O});
 }
 
 }  // namespace
 
-void linear_forward(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight) {
+void linear_forward(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight,
+                    Products products) {
     expect_compute(x.dtype);
     const int64_t N = x.dim(0), I = x.dim(1), O = out.dim(1);
     expect_dense(x, "x", x.dtype, {N, I});
     expect_weight(weight, x.dtype, O, I);
     expect_dense(out, "out", output_dtype(out, x.dtype), {N, O});
-    run<cpu::linear_forward, cuda::linear_forward>(context, out, x, weight);
+    run<cpu::linear_forward, cuda::linear_forward>(context, out, x, weight, products);
 }
 
 void linear_backward(Context& context, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias,
@@ -41,19 +42,21 @@ Dtype product_dtype(const Context& context, Dtype x) {
     return run<cpu::product_dtype, cuda::product_dtype>(context, x);
 }
 
-size_t linear_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t outputs, int64_t inputs) {
-    return run<cpu::linear_scratch_bytes, cuda::linear_scratch_bytes>(context, x, rows, outputs, inputs);
+size_t linear_scratch_bytes(const Context& context, Dtype x, Dtype weight, int64_t rows, int64_t outputs,
+                            int64_t inputs, Products products) {
+    return run<cpu::linear_scratch_bytes, cuda::linear_scratch_bytes>(context, x, weight, rows, outputs, inputs,
+                                                                      products);
 }
 
 void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre, const Tensor& x,
-                         const LinearWeight& weight, Gelu kind) {
+                         const LinearWeight& weight, Gelu kind, Products products) {
     expect_compute(x.dtype);
     const int64_t N = x.dim(0), I = x.dim(1), F = out.dim(1);
     expect_dense(x, "x", x.dtype, {N, I});
     expect_weight(weight, x.dtype, F, I);
     expect_dense(pre, "pre", x.dtype, {N, F});
     expect_dense(out, "out", x.dtype, {N, F});
-    run<cpu::linear_gelu_forward, cuda::linear_gelu_forward>(context, out, pre, x, weight, kind);
+    run<cpu::linear_gelu_forward, cuda::linear_gelu_forward>(context, out, pre, x, weight, kind, products);
 }
 
 void gelu_linear_backward(Context& context, const Tensor& d_pre, const Tensor& d_weight, const Tensor& d_bias,
@@ -101,6 +104,7 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
     expect_dense(targets, "targets", Dtype::i32, {N});
     expect_dense(losses, "losses", acc, {N});
     require(!d_x.empty() || d_weight.empty(), "d_weight comes with d_x");
+    require(d_x.empty() || weight.weight.dtype == x.dtype, "gradients through weights that are for reading alone");
     if (!d_x.empty()) expect_dense(d_x, "d_x", x.dtype, {N, C});
     if (!d_weight.empty()) expect_dense(d_weight, "d_weight", acc, {V, C});
     if (!scalars.empty()) expect_scalars(scalars);
@@ -108,10 +112,10 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
                                                                loss_factor, scalars);
 }
 
-size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, int64_t rows, int64_t vocabulary,
-                                          int64_t channels) {
-    return run<cpu::linear_cross_entropy_scratch_bytes, cuda::linear_cross_entropy_scratch_bytes>(context, x, rows,
-                                                                                                  vocabulary, channels);
+size_t linear_cross_entropy_scratch_bytes(const Context& context, Dtype x, Dtype weight, int64_t rows,
+                                          int64_t vocabulary, int64_t channels) {
+    return run<cpu::linear_cross_entropy_scratch_bytes, cuda::linear_cross_entropy_scratch_bytes>(
+        context, x, weight, rows, vocabulary, channels);
 }
 
 }  // namespace ballast::ops

@@ -13,7 +13,7 @@ function cellColumns(runs) {
   const order = cell => [cell.policy === "recompute" ? 2 : cell.policy === "dense" ? 1 : 0, cell.cache, cell.sinks];
   return [...all.values()].sort((a, b) => { const p = order(a), q = order(b); return p[0] - q[0] || p[1] - q[1] || p[2] - q[2]; });
 }
-const columnKey = cell => [cell.policy, cell.policy === "recompute" ? "" : cell.sinks, cell.cache, cell.plan ?? ""].join("/");
+const columnKey = cell => [cell.policy, cell.policy === "recompute" ? "" : cell.sinks, cell.cache, cell.plan ? `${cell.plan}/${cell.density ?? ""}` : ""].join("/");
 const cellOf = (run, column) => run.cells.find(cell => columnKey(cell) === columnKey(column));
 
 function perplexityText({perplexity, non_finite, tokens}) {
@@ -25,6 +25,7 @@ function perplexityText({perplexity, non_finite, tokens}) {
 function columnTitle(cell) {
   if (cell.policy === "dense") return "keeps everything";
   if (cell.policy === "recompute") return `runs the last ${cell.cache} tokens afresh for every token`;
+  if (cell.plan) return `a span for every head, ${((cell.density ?? 0) * 100).toFixed(1)} % of a dense cache's memory`;
   return cell.sinks ? `keeps the first ${cell.sinks} positions and the last ${cell.cache - cell.sinks}` : `keeps the last ${cell.cache} positions`;
 }
 

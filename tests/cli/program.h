@@ -74,13 +74,18 @@ inline void refuse(const std::string& arguments, const std::vector<std::string>&
 /// `ballast ARGUMENTS` in the background, for signals. Killed at the end of its life.
 class Process {
   public:
-    explicit Process(const std::string& arguments, const std::string& before = "") : pid_(::fork()) {
+    explicit Process(const std::string& arguments, const std::string& before = "")
+        : Process(ShellCommand{before + " exec '" BALLAST_BINARY "' " + arguments}) {}
+    /// Any command for the shell.
+    struct ShellCommand {
+        std::string text;
+    };
+    explicit Process(const ShellCommand& command) : pid_(::fork()) {
         if (pid_ != 0) return;
         const int null = ::open("/dev/null", O_WRONLY);
         ::dup2(null, STDOUT_FILENO);
         ::dup2(null, STDERR_FILENO);
-        const std::string command = before + " exec '" BALLAST_BINARY "' " + arguments;
-        ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+        ::execl("/bin/sh", "sh", "-c", command.text.c_str(), nullptr);
         ::_exit(127);
     }
     ~Process() {

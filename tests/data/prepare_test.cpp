@@ -9,6 +9,7 @@
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
+#include "tests/data/offsets_of.h"
 #include "tests/data/fixtures.h"
 
 namespace ballast::data {
@@ -77,7 +78,7 @@ TEST_CASE("prepare: documents become the tokens of their whole texts") {
         const TokenStore store(place.options.output);
         store.verify();
         CHECK(all_tokens(store) == expected);
-        CHECK(std::vector<int64_t>(store.document_offsets().begin(), store.document_offsets().end()) == offsets);
+        CHECK(test::offsets_of(store) == offsets);
         CHECK(store.info().end_of_text_id == (append ? 0 : -1));
         CHECK(store.tokenizer_hash() == tokenizer.hash());
         CHECK(store.vocab_size() == tokenizer.vocab_size());
@@ -92,8 +93,7 @@ TEST_CASE("prepare: the content is the same for any number of threads") {
     const auto content = [&](int threads) {
         place.prepare(threads);
         const TokenStore store(place.options.output);
-        const auto offsets = store.document_offsets();
-        return std::pair(all_tokens(store), std::vector<int64_t>(offsets.begin(), offsets.end()));
+        return std::pair(all_tokens(store), test::offsets_of(store));
     };
     const auto one = content(1);
     CHECK(content(2) == one);
@@ -107,7 +107,7 @@ TEST_CASE("prepare: the end of the text is held out") {
     const auto all = all_tokens(whole);
     place.options.output = place.output.file("part.h5");
     place.options.validation_output = place.output.file("val.h5");
-    const auto borders = whole.document_offsets();
+    const auto borders = test::offsets_of(whole);
     const auto last_document = static_cast<double>(borders.back() - borders[borders.size() - 2]);
     const double between_documents = (last_document - 0.5) / static_cast<double>(all.size());
     for (const double fraction : {0.05, 0.5, 0.0001, 0.97, between_documents}) {

@@ -10,6 +10,7 @@
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
+#include "tests/data/offsets_of.h"
 
 namespace ballast::data {
 namespace {
@@ -260,7 +261,7 @@ TEST_CASE("sampler: where each token's document begins") {
     const test::TemporaryFolder folder;
     const std::vector<int64_t> lengths = random_lengths(5, 300, 40);
     const TokenStore store(make_store(folder, lengths));
-    const auto offsets = store.document_offsets();
+    const auto offsets = test::offsets_of(store);
     constexpr int64_t kLength = 31;
     std::vector<int32_t> window(kLength + 1), starts(kLength + 1), expected(kLength + 1);
     const auto check = [&](const auto& sampler, int64_t samples) {

@@ -29,6 +29,9 @@ StreamingResult cell(const StreamingPolicy& policy, double perplexity = 2.5) {
     out.loss = std::log(perplexity);
     out.perplexity = perplexity;
     out.seconds = 1.5;
+    out.density = 0.375;
+    out.kv_bytes = 4096;
+    if (std::holds_alternative<Mixture>(policy)) out.plan = "plan";
     out.curve = {{0, 4, out.loss}, {4, 4, 1.25}};
     return out;
 }
@@ -38,7 +41,7 @@ SinkResult sinks() {
     out.length = 16, out.sequences = 3, out.positions = 2, out.layers = 2, out.heads = 3;
     out.epsilon = 0.3;
     out.sink_rate = {0.5, std::nan("")};
-    for (int i = 0; i < 12; ++i) out.alpha.push_back(0.01 * i);
+    for (int i = 0; i < 15; ++i) out.alpha.push_back(0.01 * i);
     out.share = {0.1, 0.2, 0.3, 0.4};
     out.share_std = {0.01, 0.02, 0.03, std::numeric_limits<double>::infinity()};
     out.logit_first = {1, 2, 3, 4, 5, 6};
@@ -123,7 +126,8 @@ TEST_CASE("measurements: what is written is read, finite or not, of every policy
     for (const double perplexity : {2.5, inf, std::nan("")})
         for (const StreamingPolicy& policy :
              {StreamingPolicy(CachePolicy::dense()), StreamingPolicy(CachePolicy::sink(0, 64)),
-              StreamingPolicy(CachePolicy::sink(4, 60)), StreamingPolicy(Recompute{64, 2})})
+              StreamingPolicy(CachePolicy::sink(4, 60)), StreamingPolicy(Recompute{64, 2}),
+              StreamingPolicy(Mixture{4, 32})})
             model.metrics.emplace_back(cell(policy, perplexity));
     model.metrics.insert(model.metrics.end(),
                          {sinks(), last_query(4096), last_query(1024), outliers(), encoder_sinks()});
@@ -136,8 +140,8 @@ TEST_CASE("measurements: what is written is read, finite or not, of every policy
         CHECK(read.model == "runs/a");
         CHECK(read.step == 14);
         REQUIRE(read.metrics.size() == model.metrics.size());
-        for (size_t i = 0; i < 12; ++i) check_same(streaming(read.metrics[i]), streaming(model.metrics[i]));
-        const auto& back = std::get<SinkResult>(read.metrics[12]);
+        for (size_t i = 0; i < 15; ++i) check_same(streaming(read.metrics[i]), streaming(model.metrics[i]));
+        const auto& back = std::get<SinkResult>(read.metrics[15]);
         CHECK(back.heads == 3);
         CHECK(back.layers == 2);
         CHECK(back.alpha == sinks().alpha);
@@ -148,14 +152,14 @@ TEST_CASE("measurements: what is written is read, finite or not, of every policy
         CHECK(back.logit_rest[4] == -5);
         CHECK(std::isnan(back.logit_rest[5]));
         CHECK(back.whole_sentences == 2);
-        CHECK(std::get<LastQueryResult>(read.metrics[13]).length == 4096);
-        const auto& query = std::get<LastQueryResult>(read.metrics[14]);
+        CHECK(std::get<LastQueryResult>(read.metrics[16]).length == 4096);
+        const auto& query = std::get<LastQueryResult>(read.metrics[17]);
         CHECK(query.length == 1024);
         CHECK(query.sequences == 5);
         CHECK(query.layers == 2);
         CHECK(query.weight == last_query().weight);
-        check_same(std::get<OutlierResult>(read.metrics[15]), outliers());
-        const auto& encoder = std::get<EncoderSinkResult>(read.metrics[16]);
+        check_same(std::get<OutlierResult>(read.metrics[18]), outliers());
+        const auto& encoder = std::get<EncoderSinkResult>(read.metrics[19]);
         CHECK(encoder.share == encoder_sinks().share);
         CHECK(std::array{encoder.length, encoder.sequences, encoder.layers, encoder.heads} ==
               std::array<int64_t, 4>{16, 3, 2, 2});
@@ -169,7 +173,7 @@ TEST_CASE("measurements: the keys of their files") {
     std::vector<std::string> keys;
     for (const auto& [key, value] : json["metrics"].items()) keys.push_back(key);
     CHECK(keys == std::vector<std::string>{"policy", "sinks", "cache", "method", "tokens", "of_tokens", "non_finite",
-                                           "loss", "perplexity", "seconds", "curve"});
+                                           "loss", "perplexity", "seconds", "curve", "density", "kv_bytes"});
     CHECK(json["metrics"]["policy"] == "sink");
     CHECK(json["metrics"]["sinks"] == 4);
     CHECK(json["metrics"]["cache"] == 64);
@@ -185,6 +189,24 @@ TEST_CASE("measurements: the keys of their files") {
     CHECK(out["metrics"]["rounded_perplexity"] == "Infinity");
     CHECK(out["metrics"]["layers"][1]["down"]["largest"] == 104);
     CHECK(out["metrics"]["layers"][1]["value_norm"]["first"] == 1.25);
+}
+
+TEST_CASE("measurements: plans of one name and other densities are two cells") {
+    const auto of_plan = [](const std::string& name, double density) {
+        StreamingResult out = cell(Mixture{4, 32});
+        out.plan = name;
+        out.density = density;
+        return Measurement{out, 7, ""};
+    };
+    std::vector<Measurement> all;
+    for (const auto& measurement :
+         {of_plan("plan", 0.5), of_plan("plan", 0.25), of_plan("other", 0.5), of_plan("plan", 0.5)})
+        put(all, measurement);
+    CHECK(all.size() == 3);
+    const auto json = to_json(all[1]);
+    CHECK(json["metrics"]["policy"] == "moa");
+    CHECK(json["metrics"]["plan"] == "plan");
+    CHECK(json["metrics"]["density"] == 0.25);
 }
 
 TEST_CASE("measurements: files of older versions are read") {

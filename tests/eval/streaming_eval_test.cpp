@@ -236,10 +236,17 @@ TEST_CASE("the table has every column for every model and marks subsets") {
 TEST_CASE("a mixture's cell: the plan's losses, name and memory") {
     Setup setup(0);
     const auto mixture = [&](int64_t wide) {
-        infer::CachePlan plan(2, 2, {{0, 9}, {0, wide}, {0, 9}, {0, 9}}, infer::PositionRule::absolute);
-        eval::StreamingOptions base;
-        base.chunk = 13;
-        return eval::mixture_options(base, plan, fmt::format("wide {}", wide));
+        eval::StreamingOptions options;
+        options.chunk = 13;
+        options.policy = eval::Mixture{};
+        const infer::SpanRule narrow{10, 0};  // a span and the query's own position
+        options.plan = eval::NamedPlan{fmt::format("wide {}", wide),
+                                       {.layers = 2,
+                                        .entries = 2,
+                                        .rules = {narrow, {static_cast<double>(wide + 1), 0}, narrow, narrow},
+                                        .block = 1,
+                                        .sinks = 0}};
+        return options;
     };
     const auto window = setup.run(bounded(0, 9)), same = setup.run(mixture(9)), wide = setup.run(mixture(29));
     CHECK(same.loss == Approx(window.loss).epsilon(1e-6));  // without sinks the rules of positions are one

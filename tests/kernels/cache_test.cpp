@@ -14,7 +14,7 @@ int64_t ring_slot(int64_t p, int64_t sinks, int64_t span) { return p < sinks ? p
 
 }  // namespace
 
-TEST_CASE("cache: rows are written where slots say, and nothing else is touched", "[cpu]") {
+TEST_CASE("cache: rows are written where slots say, and nothing else is touched") {
     const int64_t N = 70, G = 2, D = 33, P = 4, slots = P * ops::kCacheBlockRows;
     for (const CacheDtypes& dtypes : cache_dtypes()) {
         const Values k = rounded(dtypes.x, normal(N * G * D, "k")), v = rounded(dtypes.x, normal(N * G * D, "v"));
@@ -56,7 +56,7 @@ TEST_CASE("cache: rows are written where slots say, and nothing else is touched"
     }
 }
 
-TEST_CASE("cache: rows are read in the order of their positions, and what is not kept is zero", "[cpu]") {
+TEST_CASE("cache: rows are read in the order of their positions, and what is not kept is zero") {
     const int64_t sinks = 3, key_start = 40, S = 60;
     for (const CacheDtypes& dtypes : cache_dtypes()) {
         CachedCase c{{.H = 2, .G = 2, .D = 20}, {200}, {}};
@@ -84,7 +84,7 @@ TEST_CASE("cache: rows are read in the order of their positions, and what is not
     }
 }
 
-TEST_CASE("cache: a ring over three wraps is attention over everything under its mask", "[cpu]") {
+TEST_CASE("cache: a ring over three wraps is attention over everything under its mask") {
     const int64_t H = 4, G = 2, D = 16, sinks = 2, span = 67, T = sinks + 3 * (span + 1) + 5;
     for (Dtype dtype : computable({Dtype::f32, Dtype::f64})) {
         AttentionCase x{.T = T, .S = T, .H = H, .G = G, .D = D, .normaliser = Normaliser::off_by_one};

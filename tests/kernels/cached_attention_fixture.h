@@ -33,10 +33,10 @@ inline std::vector<int64_t> permutation(int64_t count, std::string_view name) {
 /// One query a sequence. `rules` has H, G, D, normaliser, spans, sinks, ALiBi.
 struct CachedCase {
     AttentionCase rules;
-    std::vector<int32_t> query_position;     // [B]
-    std::vector<std::vector<int32_t>> kept;  // [B * G]: each slot's position, -1: nothing is there
-    Values q = {}, sink_query = {};          // [B,H,D]
-    std::vector<Values> k = {}, v = {};      // [B * G]: [slots, D]
+    std::vector<int32_t> query_position = {};     // [B]
+    std::vector<std::vector<int32_t>> kept = {};  // [B * G]: each slot's position, -1: nothing is there
+    Values q = {}, sink_query = {};               // [B,H,D]
+    std::vector<Values> k = {}, v = {};           // [B * G]: [slots, D]
 
     int64_t sequences() const { return static_cast<int64_t>(query_position.size()); }
 

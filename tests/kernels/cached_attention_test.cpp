@@ -1,10 +1,13 @@
 // Attention over a paged cache against the oracle over the visible slots, and that a sequence's bits are its own.
+#include "kernels/recording.h"
 #include "tests/kernels/cached_attention_fixture.h"
 
 using namespace ballast;
 using namespace ballast::test;
 
 namespace {
+
+bool on_cpu() { return test_device() == Device::cpu; }
 
 /// `count` positions in [0, count + holes) of which some are left out, in shuffled slots; every seventh slot is empty.
 std::vector<int32_t> shuffled(int64_t count, int64_t holes, std::string_view name) {
@@ -47,15 +50,18 @@ std::vector<AttentionCase> cached_variants(int64_t H, int64_t G, int64_t D) {
 
 }  // namespace
 
-TEST_CASE("cached attention: every mask and normaliser over shuffled slots, against the oracle", "[cpu]") {
+TEST_CASE("cached attention: every mask and normaliser over shuffled slots, against the oracle") {
+    // The executor takes its time.
+    const std::vector<int64_t> lengths =
+        on_cpu() ? std::vector<int64_t>{0, 1, 63, 64, 65, 300} : std::vector<int64_t>{0, 270};
     for (const auto& [H, G, D] : {std::array<int64_t, 3>{3, 3, 64}, {9, 3, 64}, {4, 1, 40}, {8, 2, 33}})
         for (const AttentionCase& rules : cached_variants(H, G, D))
-            for (const CacheDtypes& dtypes : cache_dtypes())
-                check_cached(ragged(rules, {0, 1, 63, 64, 65, 300}), dtypes);
+            for (const CacheDtypes& dtypes : cache_dtypes()) check_cached(ragged(rules, lengths), dtypes);
 }
 
-TEST_CASE("cached attention: many splits, and every tile of head dims", "[cpu]") {
-    for (int64_t D : {1, 16, 32, 80, 96, 128, 160, 256})
+TEST_CASE("cached attention: many splits, and every tile of head dims") {
+    for (int64_t D :
+         on_cpu() ? std::vector<int64_t>{1, 16, 32, 80, 96, 128, 160, 256} : std::vector<int64_t>{1, 32, 80, 160, 256})
         for (const CacheDtypes& dtypes : cache_dtypes()) {
             AttentionCase rules{.H = 6, .G = 2, .D = D, .normaliser = Normaliser::off_by_one};
             rules.span = {-1, 200, 700, 5, 0, 999};
@@ -63,7 +69,7 @@ TEST_CASE("cached attention: many splits, and every tile of head dims", "[cpu]")
         }
 }
 
-TEST_CASE("cached attention: padding rows give 0 and read nothing", "[cpu]") {
+TEST_CASE("cached attention: padding rows give 0 and read nothing") {
     for (Normaliser normaliser : {Normaliser::softmax, Normaliser::off_by_one})
         for (const CacheDtypes& dtypes : cache_dtypes()) {
             CachedCase c = ragged({.H = 4, .G = 2, .D = 32, .normaliser = normaliser}, {70, 300});
@@ -78,7 +84,7 @@ TEST_CASE("cached attention: padding rows give 0 and read nothing", "[cpu]") {
         }
 }
 
-TEST_CASE("cached attention: a sequence's bits are the same alone, with mates and for any number of threads", "[cpu]") {
+TEST_CASE("cached attention: a sequence's bits are the same alone, with mates and for any number of threads") {
     const std::vector<int64_t> lengths{700, 1, 257, 64, 0};
     for (const CacheDtypes& dtypes : cache_dtypes()) {
         AttentionCase rules{.H = 6, .G = 2, .D = 64, .normaliser = Normaliser::sink_logit};
@@ -114,6 +120,66 @@ TEST_CASE("cached attention: a sequence's bits are the same alone, with mates an
     }
 }
 
+TEST_CASE("cached attention: a recorded step goes on while sequences grow") {
+    const int64_t B = 2, H = 4, G = 2, D = 32, W = 5, capacity = 8;
+    const Dtype f32 = Dtype::f32;
+    Context context(test_device(), 1);
+    const std::vector<int64_t> shape{B * G * W, ops::kCacheBlockRows, D};
+    const TestTensor keys(f32, shape, normal(B * G * W * ops::kCacheBlockRows * D, "keys"));
+    const TestTensor values(f32, shape, normal(B * G * W * ops::kCacheBlockRows * D, "values"));
+    std::vector<int32_t> places, blocks(static_cast<size_t>(B * G * W));
+    for (int64_t i = 0; i < B * G * W * ops::kCacheBlockRows; ++i)
+        places.push_back(static_cast<int32_t>(i % (W * ops::kCacheBlockRows)));
+    std::iota(blocks.begin(), blocks.end(), 0);
+    const TestTensor positions({B * G * W, ops::kCacheBlockRows}, places), table({B, G, W}, blocks);
+    const TestTensor k(f32, {B, G, D}, normal(B * G * D, "k")), v(f32, {B, G, D}, normal(B * G * D, "v"));
+    const TestTensor q(f32, {B, H, D}, normal(B * H * D, "q")), out(f32, {B, H, D}), expected(f32, {B, H, D});
+    const ops::PagedCache cache{keys, values, positions};
+    ops::AttentionParams params;
+    params.normaliser = Normaliser::off_by_one;
+
+    // What changes from step to step, on the host and on the device.
+    struct Numbers {
+        HostBuffer host;
+        TestTensor device;
+        explicit Numbers(std::vector<int64_t> dims)
+            : host(test_device(), sizeof(int32_t) * static_cast<size_t>(std::accumulate(
+                                                        dims.begin(), dims.end(), int64_t{1}, std::multiplies<>()))),
+              device(dims, {}) {}
+        void set(const std::vector<int32_t>& x) { std::ranges::copy(x, host.as<int32_t>().begin()); }
+    };
+    Numbers slots({B, G}), position({B}), length({B, G}), items({capacity, 3}), first({B * G + 1});
+    Recording step(context, [&] {
+        for (const Numbers* n : {&slots, &position, &length, &items, &first})
+            context.queue_copy_from_host(n->device, n->host.as<int32_t>());
+        ops::cache_write(context, cache, k, v, slots.device, position.device);
+        ops::cached_attention_forward(context, out, q, {}, cache, {table, length.device}, position.device,
+                                      {items.device, first.device}, params);
+    });
+    for (int32_t run = 0; run < 5; ++run) {
+        const std::vector<int32_t> at{254 + run, 62 + run};  // beyond a split, and beyond a block
+        std::vector<int32_t> lengths, where;
+        for (int64_t bg = 0; bg < B * G; ++bg) {
+            lengths.push_back(at[static_cast<size_t>(bg / G)] + 1);
+            where.push_back(static_cast<int32_t>(bg * W * ops::kCacheBlockRows) + lengths.back() - 1);
+        }
+        const auto plan = ops::plan_cached_attention(lengths, G, capacity);
+        slots.set(where), position.set(at), length.set(lengths), items.set(plan.items_N3), first.set(plan.first_BG1);
+        step.run();
+        context.synchronise();
+        for (size_t bg = 0; bg < where.size(); ++bg)
+            for (int64_t d = 0; d < D; ++d)
+                REQUIRE(keys.at(where[bg] * D + d) == k.at(static_cast<int64_t>(bg) * D + d));
+        const auto exact = ops::plan_cached_attention(lengths, G);
+        const TestTensor new_items({static_cast<int64_t>(exact.items_N3.size()) / 3, 3}, exact.items_N3);
+        const TestTensor new_first({B * G + 1}, exact.first_BG1), new_length({B, G}, lengths), new_position({B}, at);
+        ops::cached_attention_forward(context, expected, q, {}, cache, {table, new_length}, new_position,
+                                      {new_items, new_first}, params);
+        INFO("step " << run);
+        CHECK(out.bytes() == expected.bytes());
+    }
+}
+
 TEST_CASE("cached attention: work is planned longest first, and padded", "[cpu]") {
     const std::vector<int32_t> lengths{0, 300, 256, 10};
     const auto plan = ops::plan_cached_attention(lengths, 2, 6);
@@ -136,4 +202,21 @@ TEST_CASE("cached attention: work of too few splits and blocks beyond the cache 
                     InternalError);
     run.table.put(0, 99);
     CHECK_THROWS_AS(run.forward(context), InternalError);
+}
+
+TEST_CASE("cached attention: on a GPU work of too few splits and blocks beyond the cache make NaN") {
+    if (on_cpu()) return;
+    const CacheDtypes f32{Dtype::f32, Dtype::f32};
+    CachedCase c = ragged({.H = 1, .G = 1, .D = 8}, {300});
+    c.fill(f32);
+    CachedRun run(c, f32);
+    Context context(test_device(), 1);
+    const TestTensor items({1, 3}, {0, 0, 0}), first({2}, {0, 1});
+    ops::cached_attention_forward(context, run.out, run.q, {}, run.cache(), run.rows(), run.query_position,
+                                  {items, first}, run.params());
+    CHECK(std::isnan(run.out.at(0)));
+    run.table.put(0, 99);
+    run.out.set(Values(8, 0));
+    run.forward(context);
+    CHECK(std::isnan(run.out.at(0)));
 }

@@ -95,7 +95,7 @@ class TestTensor {
         write_device(place(i), stored, size());
     }
     void poison() {
-        if (tensor_.dtype == Dtype::i32 || tensor_.dtype == Dtype::u8) {
+        if (tensor_.dtype == Dtype::i32 || tensor_.dtype == Dtype::i8 || tensor_.dtype == Dtype::u8) {
             const std::string impossible(static_cast<size_t>(numel_) * size(), 0x7f);
             write_device(tensor_.data, impossible.data(), impossible.size());
         } else {
@@ -129,6 +129,7 @@ class TestTensor {
             case Dtype::bf16: return as<bf16>(from);
             case Dtype::f16: return as<f16>(from);
             case Dtype::i32: return as<int32_t>(from);
+            case Dtype::i8: return as<int8_t>(from);
             default: return as<double>(from);
         }
     }
@@ -142,6 +143,7 @@ class TestTensor {
             case Dtype::bf16: return store(to, bf16(static_cast<float>(value)));
             case Dtype::f16: return store(to, f16(static_cast<float>(value)));
             case Dtype::i32: return store(to, static_cast<int32_t>(value));
+            case Dtype::i8: return store(to, static_cast<int8_t>(value));
             default: return store(to, value);
         }
     }

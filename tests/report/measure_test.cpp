@@ -36,7 +36,7 @@ struct Run {
         const train::Optimizer optimizer(context, weights, {}, 1.0);
         const std::string file = train::RunDirectory(path).checkpoint_path(step);
         std::filesystem::create_directories(std::filesystem::path(file).parent_path());
-        train::save_checkpoint(file, info, context, weights, optimizer);
+        train::save_checkpoint(file, info, weights, optimizer);
     }
     void damage(int64_t step) const {
         const std::string file = train::RunDirectory(path).checkpoint_path(step);

@@ -72,13 +72,22 @@ struct RunFixture {
     /// Resolves and trains in FOLDER/name; returns how it ended.
     train::RunStatus run(const std::string& name, train::StartMode mode, train::TrainObserver observer = {},
                          train::DataChange change = train::DataChange::refused) {
+        Communicator alone;
+        return run_as_rank(alone, name, mode, std::move(observer), change);
+    }
+
+    /// The same as one of several ranks.
+    train::RunStatus run_as_rank(Communicator& ranks, const std::string& name, train::StartMode mode,
+                                 train::TrainObserver observer = {},
+                                 train::DataChange change = train::DataChange::refused) const {
         train::RunConfig resolved = config;
         train::RunData data = train::RunData::open(resolved.data);
         train::resolve_vocabulary(resolved.model, data.tokenizer.vocab_size());
         resolved.validate();
         Context context(device, static_cast<int>(resolved.train.threads), resolved.train.gemm);
         train::RunDirectory directory(folder / name);
-        train::Trainer trainer(context, resolved, data, directory, std::move(observer));
+        const train::Distribution distribution(resolved, ranks);
+        train::Trainer trainer(context, resolved, data, directory, std::move(observer), distribution);
         return trainer.run(mode, change);
     }
 

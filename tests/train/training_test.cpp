@@ -259,12 +259,13 @@ TEST_CASE("validation and samples are planned: nothing grows while a run trains"
     train::RunData data = train::RunData::open(f.config.data);
     train::resolve_vocabulary(f.config.model, data.tokenizer.vocab_size());
     Context context(f.device, 1);
-    train::MemoryPlan plan = train::plan_memory(context, f.config);
+    train::MemoryPlan plan = train::plan_memory(context, f.config, train::Distribution(f.config));
     CHECK(plan.sampling > 0);
     CHECK(plan.validation > 0);
     const size_t with_all = plan.total(f.device);
     train::RunDirectory directory(f.folder / "a");
-    train::Trainer trainer(context, f.config, data, directory, {});
+    const train::Distribution distribution(f.config);
+    train::Trainer trainer(context, f.config, data, directory, {}, distribution);
     const size_t scratch = context.scratch().capacity();
     CHECK(scratch <= plan.scratch);
     CHECK(trainer.run(StartMode::fresh) == RunStatus::finished);
@@ -272,7 +273,7 @@ TEST_CASE("validation and samples are planned: nothing grows while a run trains"
 
     f.config.sample.every = 0;
     f.config.data.validation.clear();
-    const train::MemoryPlan less = train::plan_memory(context, f.config);
+    const train::MemoryPlan less = train::plan_memory(context, f.config, train::Distribution(f.config));
     CHECK(less.total(f.device) + plan.sampling + plan.validation + plan.scratch - less.scratch == with_all);
     plan.sample_order = size_t{1} << 50;
     try {

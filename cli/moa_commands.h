@@ -1,0 +1,26 @@
+// The commands of `ballast moa`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "moa/optimise.h"
+
+namespace ballast {
+
+void add_moa_optimise(CLI::App* parent);
+void add_moa_show(CLI::App* parent);
+
+/// Options of optimise that search has too.
+struct MoaOptimiseOptions {
+    moa::OptimiseOptions options;
+    double gap_percent = 1;
+    std::string solver = "auto";
+
+    void add_to(CLI::App* command);
+    /// Runs the search with a progress bar and prints a line a program; the Pareto set.
+    std::vector<moa::PlanCandidate> run(const moa::Profile& profile);
+};
+
+}  // namespace ballast

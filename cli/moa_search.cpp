@@ -1,0 +1,128 @@
+// ballast moa search: all stages in one folder. What is there is kept, so the same command goes on where it was
+// stopped.
+#include <algorithm>
+#include <filesystem>
+#include <fmt/format.h>
+#include <iostream>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "cli/moa_commands.h"
+#include "cli/moa_stages.h"
+
+namespace ballast {
+namespace {
+
+struct SearchCommand {
+    std::string model, folder;
+    TextOptions text;
+    CalibrateStage calibrate;
+    ProfileStage profile;
+    MoaOptimiseOptions optimise;
+    int64_t validation_length = 0, validation_count = 5;
+
+    std::string file(const std::string& name) const { return folder + "/" + name; }
+    bool there(const std::string& name) const {
+        const bool found = std::filesystem::exists(file(name));
+        if (found) log_info(fmt::format("{} is there and kept; remove it to make it again", file(name)));
+        return found;
+    }
+
+    void run() {
+        std::filesystem::create_directories(folder);
+        const InterruptGuard guard;
+        check_settings();
+        if (there("plan.json")) return;
+        MoaModel loaded(model, text);
+        const int64_t length = length_of_validation(loaded.config());
+        if (!there("items.jsonl")) calibrate.run(loaded, text, file("items.jsonl"));
+        if (!there("validation.jsonl")) {
+            CalibrateStage unseen = calibrate;
+            unseen.options.lengths = {length};
+            unseen.options.count = validation_count;
+            unseen.options.seed += 1;  // other passages
+            unseen.run(loaded, text, file("validation.jsonl"));
+        }
+        profile.lengths = calibrate.options.lengths;
+        profile.run(loaded, model, file("items.jsonl"), file("profile.h5"));
+        const std::vector<std::string> plans = plans_of(moa::read_profile(file("profile.h5")));
+        const size_t best = validate_plans(loaded, file("validation.jsonl"), plans, length, file("validation.json"));
+        infer::write_span_plan(file("plan.json"), infer::read_span_plan(plans[best]));
+        std::cout << fmt::format("{} -> {}\n", plans[best], file("plan.json"));
+    }
+
+  private:
+    /// A folder is one search: files that were made with other settings would be taken for this one's.
+    void check_settings() const {
+        std::string settings = fmt::format(
+            "model {}\ntext {}\nlengths {}\ncount {}\nanswer-tokens {}\nkind {}\ninstruction {}\nseed {}\nblock {}\n"
+            "density {}\nleast-share {}\nmax-length {}\nalphas {}\nbetas {}\nsinks {}\nrules-per-layer {}\nsigned {}\n"
+            "by-query-head {}\nintervals {}\nvalidation {} {}\n",
+            model, fmt::join(text.text, " "), fmt::join(calibrate.options.lengths, ","), calibrate.options.count,
+            calibrate.options.answer_tokens, calibrate.kind, calibrate.instruction_file, calibrate.options.seed,
+            profile.block, optimise.options.density, optimise.options.least_share, optimise.options.longest,
+            optimise.options.alphas, optimise.options.betas, optimise.options.sinks, optimise.options.rules_per_layer,
+            optimise.options.signed_influence, optimise.options.by_query_head, optimise.options.pareto.intervals,
+            validation_length, validation_count);
+        const std::string path = file("settings.txt");
+        if (std::filesystem::exists(path) && read_file(path) != settings)
+            throw UserError(
+                fmt::format("{} holds a search with other settings ({}); name another folder", folder, path));
+        write_file(path, settings);
+    }
+
+    int64_t length_of_validation(const model::ModelConfig& config) const {
+        if (validation_length > 0) return validation_length;
+        const auto& lengths = calibrate.options.lengths;
+        const int64_t longest = *std::max_element(lengths.begin(), lengths.end());  // MoA: 12k after 8k
+        return std::min(longest * 3 / 2, config.max_position_embeddings);
+    }
+
+    std::vector<std::string> plans_of(const moa::Profile& read) {
+        std::vector<std::string> plans;
+        if (!there("plans")) {
+            const auto candidates = optimise.run(read);
+            const std::string aside = file("plans.part");  // renamed when all of them are there
+            std::filesystem::remove_all(aside);
+            std::filesystem::create_directory(aside);
+            for (size_t i = 0; i < candidates.size(); ++i)
+                infer::write_span_plan(fmt::format("{}/plan_{:02}.json", aside, i), candidates[i].plan);
+            std::filesystem::rename(aside, file("plans"));
+        }
+        for (const auto& entry : std::filesystem::directory_iterator(file("plans")))
+            plans.push_back(entry.path().string());
+        std::sort(plans.begin(), plans.end());
+        if (plans.empty()) throw UserError(fmt::format("{} is empty; remove it", file("plans")));
+        return plans;
+    }
+};
+
+}  // namespace
+
+void add_moa_search(CLI::App* parent) {
+    auto o = std::make_shared<SearchCommand>();
+    CLI::App* command = parent->add_subcommand("search", "calibrate, profile, optimise and validate, in one folder");
+    command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
+    o->text.add_to(command)->required();
+    o->calibrate.add_to(command);
+    command
+        ->add_option("--block", o->profile.block,
+                     "positions of a block; default: a 32nd of the shortest length, 8 to 64")
+        ->check(CLI::PositiveNumber);
+    o->optimise.add_to(command);
+    command
+        ->add_option("--validation-length", o->validation_length, "default: half as long again as the longest profiled")
+        ->check(CLI::PositiveNumber);
+    command->add_option("--validation-count", o->validation_count, "items to validate on")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command->add_option("-o,--out", o->folder, "folder for everything; plan.json is the result")->required();
+    command->footer(
+        "Example:\n  ballast moa search smollm2 --text books --lengths 512,1024,2048 --density 0.5 -o search50\n"
+        "Stopped at any time, the same command goes on: whole files are kept, and a profile continues.");
+    command->callback([o] { o->run(); });
+}
+
+}  // namespace ballast

@@ -1,0 +1,56 @@
+// The stages of `ballast moa` that run a model: calibrate, profile, validate. `search` runs them one after another.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/text_options.h"
+#include "moa/calibrate.h"
+#include "moa/profile_file.h"
+
+namespace ballast {
+
+/// A model and its tokenizer, loaded once.
+struct MoaModel {
+    Context context;
+    train::LoadedModel loaded;
+    data::Tokenizer tokenizer;
+    std::optional<uint32_t> begin_of_text;
+
+    MoaModel(const std::string& path, const TextOptions& options);
+    const model::ModelConfig& config() const { return loaded.model->config(); }
+    std::vector<moa::ItemTokens> tokens_of(const std::vector<moa::Item>& items, const std::string& source) const;
+};
+
+struct CalibrateStage {
+    moa::CalibrateOptions options;
+    std::string kind = "model", instruction_file;
+
+    void add_to(CLI::App* command);
+    /// Writes items of `options.lengths`.
+    void run(MoaModel& model, const TextOptions& text, const std::string& out) const;
+};
+
+struct ProfileStage {
+    std::vector<int64_t> lengths;
+    int64_t block = 0;  // 0: a 32nd of the shortest length, as MoA's 64 is of 2048; between 8 and 64
+    int64_t count = 0;
+
+    void add_to(CLI::App* command);
+    /// Goes on with `out` where it is there. RunError on Ctrl-C, with everything so far saved.
+    void run(MoaModel& model, const std::string& model_path, const std::string& items, const std::string& out) const;
+};
+
+/// The loss of every plan and of the dense model on the items near `length`, printed; the index of the plan that loses
+/// least.
+size_t validate_plans(MoaModel& model, const std::string& items, const std::vector<std::string>& plans, int64_t length,
+                      const std::string& json);
+
+void add_moa_calibrate(CLI::App* parent);
+void add_moa_profile(CLI::App* parent);
+void add_moa_validate(CLI::App* parent);
+void add_moa_search(CLI::App* parent);
+
+}  // namespace ballast

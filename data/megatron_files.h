@@ -1,0 +1,76 @@
+// Token files of Megatron-LM and GPT-NeoX, read where they lie: NAME.idx, and NAME.bin whole or in the raw slices that
+// it was published in (NAME-00000-of-00082.bin, …; for Pythia's 83 and 21 of them nobody has to copy 600 GB together).
+//
+//   NAME.idx  "MMIDIDX\0\0", u64 version 1, u8 type, u64 sequences, u64 documents + 1, i32 lengths[sequences] (tokens),
+//             i64 places[sequences] (bytes), i64 documents[…]; little-endian, nothing aligned
+//   NAME.bin  the tokens and nothing else
+//
+// GPT-NeoX takes a sequence for a document when it trains, and so do we.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/atomic_file.h"
+#include "base/dtype.h"
+#include "base/mapped_file.h"
+
+namespace ballast::data {
+
+class MegatronFiles {
+  public:
+    /// Of NAME.idx or NAME.bin. UserError for files that are missing, damaged, of another kind or an older one.
+    explicit MegatronFiles(const std::string& path);
+    /// Whether the path's name is that of such a file.
+    static bool is_name(const std::string& path);
+
+    /// u16 or i32.
+    Dtype dtype() const { return dtype_; }
+    int64_t num_tokens() const { return num_tokens_; }
+    int64_t num_documents() const { return num_documents_; }
+    /// Tokens before document d; d = num_documents(): all of them.
+    int64_t document_offset(int64_t d) const;
+    /// Copies tokens [first, first + count).
+    void read(int64_t first, int64_t count, int32_t* out) const;
+
+  private:
+    struct Slice {
+        MappedFile file;
+        int64_t first, count;  // tokens
+    };
+
+    void read_index(const std::string& path);
+    void open_slices(const std::string& name);
+    void add_slice(const std::string& path);
+    /// The number of tokens, which lengths, places and slices agree on. UserError where they do not.
+    int64_t checked_tokens(const std::string& path) const;
+    int32_t length_of(int64_t document) const;
+
+    MappedFile index_;
+    Dtype dtype_ = Dtype::u16;
+    int64_t num_tokens_ = 0, num_documents_ = 0;
+    const char *lengths_ = nullptr, *places_ = nullptr;  // in index_
+    std::vector<Slice> slices_;
+};
+
+/// Writes NAME.idx and NAME.bin, both or neither: first the tokens, then where documents end.
+class MegatronWriter {
+  public:
+    /// `path` is NAME.idx or NAME.bin. UserError where one of them cannot be written. u16, or u32 that are to be i32.
+    MegatronWriter(const std::string& path, Dtype dtype);
+
+    void append_tokens(const void* tokens, int64_t count);
+    /// `for_each(visit)` calls visit(ends) with the ends of all `num_documents`, in pieces, in order; it is called
+    /// several times. The last end is the number of tokens.
+    using VisitEnds = std::function<void(std::span<const int64_t>)>;
+    void commit(int64_t num_documents, const std::function<void(const VisitEnds&)>& for_each);
+
+  private:
+    Dtype dtype_;
+    AtomicFile tokens_, index_;
+};
+
+}  // namespace ballast::data

@@ -1,0 +1,81 @@
+#include "kernels/cuda/cached_attention.cuh"
+
+namespace ballast::cuda {
+namespace {
+
+/// A block's heads: one, or up to four, whose registers hold what they share of a row.
+constexpr int kMostHeads = 4;
+
+template <class T, class C>
+CachedOperands<T, C> operands_of(const Tensor& out, const Tensor& q, const Tensor& sink_query, const PagedCache& cache,
+                                 const CacheRows& rows, const Tensor& query_position, const CachedAttentionWork& work,
+                                 const AttentionParams& params,
+                                 const CachedAttentionPartials<Accumulator<T>>& partials) {
+    using A = Accumulator<T>;
+    const bool learned = has_learned_sink_logit(params.normaliser);
+    const auto in_32_bits = [](int64_t x) { return static_cast<int>(std::min<int64_t>(x, INT32_MAX)); };
+    return {MatrixRows<const T>(q),
+            MatrixRows<const T>(sink_query),
+            MatrixRows<T>(out),
+            CacheMemory<const C>(cache),
+            CacheTable(rows),
+            data_of<const int32_t>(query_position),
+            data_of<const int32_t>(work.items_N3),
+            data_of<const int32_t>(work.first_BG1),
+            static_cast<int32_t>(work.items_N3.dim(0)),
+            static_cast<int>(partials.heads_per_group),
+            static_cast<int>(q.dim(2)),
+            in_32_bits(params.mask.num_sink_positions),
+            in_32_bits(params.sink_query_position),
+            can_pack_all<C>(q.dim(2), cache.keys_PRD.data, cache.values_PRD.data),
+            static_cast<A>(params.scale),
+            data_of<const int32_t>(params.mask.span_H),
+            data_of<const A>(params.alibi_slope_H),
+            learned ? data_of<const A>(params.sink_logit_H) : nullptr,
+            learned ? A(0) : sink_logit_value<A>(params.normaliser, nullptr, 0),
+            partials};
+}
+
+/// Calls f.template operator()<kDims>() with the smallest row shape that holds `dims`.
+template <class F>
+void with_row_dims(int64_t dims, F&& f) {
+    if (dims <= 32) return f.template operator()<32>();
+    if (dims <= 64) return f.template operator()<64>();
+    if (dims <= 128) return f.template operator()<128>();
+    f.template operator()<256>();
+}
+
+}  // namespace
+
+void cached_attention_forward(Context& context, const Tensor& out, const Tensor& q, const Tensor& sink_query,
+                              const PagedCache& cache, const CacheRows& rows, const Tensor& query_position,
+                              const CachedAttentionWork& work, const AttentionParams& params, const Tensor& mass) {
+    const auto shape = cached_attention_shape(q, rows, work, !mass.empty());
+    if (shape.sequences == 0) return;
+    with_cache_types(q.dtype, cache.keys_PRD.dtype, [&]<class T, class C>(T, C) {
+        using A = Accumulator<T>;
+        const Scratch::Block memory(context.scratch(), CachedAttentionPartials<A>::bytes(shape));
+        const auto in =
+            operands_of<T, C>(out, q, sink_query, cache, rows, query_position, work, params, {shape, memory.data()});
+        const dim3 items = grid_of(shape.items, 1);
+        const auto split = [&]<int kDims, int kHeads>() {
+            dim3 grid = items;
+            grid.y = static_cast<unsigned>(ceil_div(in.heads_per_group, kHeads));
+            launch(cached_attention_split_kernel<T, C, kDims, kHeads>, grid, kCachedThreads, {}, context.stream(), in);
+        };
+        if (shape.items > 0)
+            with_row_dims(shape.head_dim, [&]<int kDims>() {
+                if (in.heads_per_group == 1)
+                    split.template operator()<kDims, 1>();
+                else
+                    split.template operator()<kDims, kMostHeads>();
+            });
+        launch(cached_attention_merge_kernel<T, C>, grid_of(shape.sequences * shape.heads, 1), kCachedThreads, {},
+               context.stream(), in, shape.heads);
+        if (shape.with_mass && shape.items > 0)
+            launch(cached_attention_mass_kernel<T, C>, items, static_cast<int>(ops::kCacheSplitSlots), {},
+                   context.stream(), in, data_of<A>(mass), shape.heads);
+    });
+}
+
+}  // namespace ballast::cuda

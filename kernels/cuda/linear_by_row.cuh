@@ -1,0 +1,81 @@
+// Few rows of x by the rows of a weight.
+//
+//   out[n,o] = scale[o] sum_i x[n,i] weight[o,i] + bias[o]
+//
+// x T [N,I]; weight W [O,I], T, or bf16 or i8 where T is wider; scale f32 [O] with i8 weights, else null; bias T [O] or
+// null; out Out [N,O], T or its accumulator. Overwritten; nothing is saved.
+//
+// Launch: a warp an output, kByRowWarps of them a block, kByRowRows rows of x in the registers of its lanes at a time.
+// The first of these passes reads the weight's row from memory, 16 bytes a load, the others find it in the cache.
+// Determinism: lane l takes the chunks l, l + 32, … of 16 bytes of weights, then the lanes are added by warp_sum. The
+// order depends on I and W alone, not on how x and the weight are aligned or on the number of rows.
+#pragma once
+
+#include "kernels/cuda/common.cuh"
+
+namespace ballast::cuda {
+
+inline constexpr int kByRowWarps = 4, kByRowThreads = kByRowWarps * static_cast<int>(kWarpSize), kByRowRows = 8;
+
+__device__ __forceinline__ float fma_of(float a, float b, float c) { return fmaf(a, b, c); }
+__device__ __forceinline__ double fma_of(double a, double b, double c) { return fma(a, b, c); }
+
+/// kCount elements from p on, zeros beyond the first `left`. With kPacked all are there, in whole loads of 16 bytes.
+template <bool kPacked, int kCount, class A, class T>
+__device__ __forceinline__ void load_chunk(A (&to)[kCount], const T* p, int64_t left) {
+    if constexpr (kPacked) {
+        constexpr int kEach = kPackSize<T> < kCount ? kPackSize<T> : kCount;
+        SIMT_UNROLL
+        for (int j = 0; j < kCount; j += kEach) {
+            const Pack<T, kEach> pack = *reinterpret_cast<const Pack<T, kEach>*>(p + j);
+            SIMT_UNROLL
+            for (int i = 0; i < kEach; ++i) to[j + i] = widen(pack.v[i]);
+        }
+    } else {
+        SIMT_UNROLL
+        for (int i = 0; i < kCount; ++i) to[i] = i < left ? widen(p[i]) : A(0);
+    }
+}
+
+template <class T, class W, class Out, bool kPacked>
+__global__ void __launch_bounds__(kByRowThreads)
+    linear_by_row_kernel(Out* out, const T* x, const W* weight, const float* scale, const T* bias, int64_t rows,
+                         int64_t outputs, int64_t inputs) {
+    using A = Accumulator<T>;
+    constexpr int kChunk = kPackSize<W>;
+    const unsigned lane = threadIdx.x % kWarpSize;
+    const int64_t o = int64_t{blockIdx.x} * kByRowWarps + threadIdx.x / kWarpSize;
+    if (o >= outputs) return;
+    const W* row = weight + o * inputs;
+    const A factor = scale == nullptr ? A(1) : A(scale[o]), shift = bias == nullptr ? A(0) : widen(bias[o]);
+    for (int64_t first = 0; first < rows; first += kByRowRows) {
+        A sum[kByRowRows] = {};
+        for (int64_t i = int64_t{lane} * kChunk; i < inputs; i += int64_t{kWarpSize} * kChunk) {
+            A w[kChunk];
+            load_chunk<kPacked>(w, row + i, inputs - i);
+            SIMT_UNROLL
+            for (int r = 0; r < kByRowRows; ++r) {
+                if (first + r >= rows) break;
+                A v[kChunk];
+                load_chunk<kPacked>(v, x + (first + r) * inputs + i, inputs - i);
+                SIMT_UNROLL
+                for (int k = 0; k < kChunk; ++k) sum[r] = fma_of(v[k], w[k], sum[r]);
+            }
+        }
+        SIMT_UNROLL
+        for (int r = 0; r < kByRowRows; ++r) {
+            if (first + r >= rows) break;
+            const A total = warp_sum(sum[r]);
+            if (lane == 0) out[(first + r) * outputs + o] = narrow<Out>(fma_of(total, factor, shift));
+        }
+    }
+}
+
+/// out T [O,I] = scale[o] weight[o,i], rounded; a thread an element.
+template <class T>
+__global__ void dequantise_kernel(T* out, const int8_t* weight, const float* scale, int64_t count, int64_t inputs) {
+    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (i < count) out[i] = narrow<T>(widen(weight[i]) * scale[i / inputs]);
+}
+
+}  // namespace ballast::cuda

@@ -1,0 +1,155 @@
+#include "moa/calibrate.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/philox.h"
+#include "infer/engine.h"
+
+namespace ballast::moa {
+namespace {
+
+/// Tokens that decoding and encoding again may add: 8, as MoA leaves, fewer in short items.
+int64_t spare(int64_t length) { return std::clamp<int64_t>(length / 16, 1, 8); }
+
+class Calibration {
+  public:
+    Calibration(Context& context, model::Transformer& model, const data::Tokenizer& tokenizer,
+                std::optional<uint32_t> begin_of_text, const std::vector<std::vector<uint32_t>>& documents,
+                const CalibrateOptions& options, const std::function<void(int64_t)>& done)
+        : context_(context),
+          model_(model),
+          tokenizer_(tokenizer),
+          encoder_(tokenizer, model.config(), begin_of_text),
+          documents_(documents),
+          options_(options),
+          done_(done) {
+        for (const int64_t length : options.lengths) passage_tokens(length);  // all of them before the first is made
+    }
+
+    std::vector<Item> run() {
+        for (const int64_t length : options_.lengths) {
+            const size_t first = items_.size();
+            for (int64_t i = 0; i < options_.count; ++i) items_.push_back(unanswered(length, i));
+            if (options_.kind == ItemKind::model) answer(first, length);
+            done_(std::ssize(items_));
+        }
+        return std::move(items_);
+    }
+
+  private:
+    int64_t instruction_tokens() const {
+        if (options_.kind != ItemKind::model) return 0;
+        return std::ssize(tokenizer_.encode(before())) + std::ssize(tokenizer_.encode(after()));
+    }
+    size_t mark() const {
+        const size_t at = options_.instruction.find(kPassageMark);
+        if (at == std::string::npos)
+            throw UserError(fmt::format("the instruction has no {} where the passage shall stand", kPassageMark));
+        return at;
+    }
+    std::string before() const { return options_.instruction.substr(0, mark()); }
+    std::string after() const { return options_.instruction.substr(mark() + kPassageMark.size()); }
+
+    int64_t passage_tokens(int64_t length) const {
+        const int64_t answer = options_.kind == ItemKind::plain ? 0 : options_.answer_tokens;
+        const int64_t room = length - encoder_.leading() - instruction_tokens() - answer - spare(length);
+        if (length > model_.config().max_position_embeddings)
+            throw UserError(fmt::format("items of {} positions: the model was trained on {}", length,
+                                        model_.config().max_position_embeddings));
+        if (room < answer || room < 1)
+            throw UserError(fmt::format(
+                "items of {} positions leave {} for a passage beside an instruction of {} and an answer of {}; choose "
+                "longer ones or fewer --answer-tokens",
+                length, room, instruction_tokens(), answer));
+        return room;
+    }
+
+    /// Consecutive tokens of a document, the same for every kind of item.
+    std::span<const uint32_t> passage(int64_t length, int64_t number, int64_t count) const {
+        std::vector<const std::vector<uint32_t>*> long_enough;
+        for (const auto& document : documents_)
+            if (std::ssize(document) >= count) long_enough.push_back(&document);
+        if (long_enough.empty())
+            throw UserError(fmt::format("no document has the {} tokens of an item of {} positions", count, length));
+        const auto& document = *long_enough[static_cast<size_t>(number) % long_enough.size()];
+        const Philox random(options_.seed, fmt::format("passages of {}", length));
+        const auto places = static_cast<double>(std::ssize(document) - count + 1);
+        const auto first = static_cast<size_t>(random.uniform(static_cast<uint64_t>(number)) * places);
+        return std::span(document).subspan(first, static_cast<size_t>(count));
+    }
+
+    Item unanswered(int64_t length, int64_t number) const {
+        const bool by_human = options_.kind == ItemKind::human || options_.kind == ItemKind::human_context;
+        const int64_t room = passage_tokens(length), answer = by_human ? options_.answer_tokens : 0;
+        const auto tokens = passage(length, number, room + answer);
+        const std::string text = tokenizer_.decode(tokens.first(static_cast<size_t>(room)));
+        if (options_.kind == ItemKind::plain) return {"", text, options_.kind};
+        if (by_human) return {text, tokenizer_.decode(tokens.subspan(static_cast<size_t>(room))), options_.kind};
+        return {before() + text + after(), "", options_.kind};
+    }
+
+    /// The dense model's greedy answers to the items from `first` on; those it has nothing to say to are left out.
+    void answer(size_t first, int64_t length) {
+        constexpr int64_t kBatch = 4;
+        const auto& config = model_.config();
+        infer::Engine engine(
+            context_, model_,
+            infer::CachePlan::uniform(infer::CachePolicy::dense(), config.num_layers, config.num_heads),
+            {.max_batch = std::min<int64_t>(kBatch, options_.count), .max_positions = length},
+            std::min(config.vocab_size, tokenizer_.vocab_size()));
+        std::vector<int64_t> texts;
+        for (size_t i = first; i < items_.size(); ++i) texts.push_back(engine.submit(request(items_[i], length)));
+        const auto base = static_cast<int64_t>(first);
+        while (engine.step()) {
+            if (interrupted()) throw RunError("interrupted before the end; no items were written");
+            done_(base + std::count_if(texts.begin(), texts.end(), [&](int64_t text) {
+                      return engine.answer(text).finish != infer::Finish::not_yet;
+                  }));
+        }
+        for (size_t i = 0; i < texts.size(); ++i) {
+            std::vector<uint32_t> ids;
+            for (const infer::SampledToken& token : engine.take(texts[i]).tokens)
+                ids.push_back(static_cast<uint32_t>(token.id));
+            items_[first + i].answer = tokenizer_.decode(ids, /*skip_special=*/true);
+        }
+        std::erase_if(items_, [](const Item& item) { return item.answer.empty(); });
+    }
+
+    infer::Request request(const Item& item, int64_t length) const {
+        ItemTokens tokens = encoder_({item.prompt, "x", item.kind});  // an item has an answer
+        infer::Request out;
+        out.prompt.assign(tokens.ids.begin() + model_.config().num_sink_tokens,
+                          tokens.ids.begin() + tokens.first_scored);
+        out.max_tokens = std::min(options_.answer_tokens, length - tokens.first_scored);
+        if (out.max_tokens < 1)
+            throw UserError(
+                fmt::format("a passage took {} more positions when it was encoded again than it had; choose longer "
+                            "items",
+                            tokens.first_scored - length + options_.answer_tokens));
+        out.sampling.temperature = 0;
+        if (const auto end = tokenizer_.end_of_text_id()) out.stop_ids = {static_cast<int32_t>(*end)};
+        return out;
+    }
+
+    Context& context_;
+    model::Transformer& model_;
+    const data::Tokenizer& tokenizer_;
+    ItemEncoder encoder_;
+    const std::vector<std::vector<uint32_t>>& documents_;
+    const CalibrateOptions& options_;
+    const std::function<void(int64_t)>& done_;
+    std::vector<Item> items_;
+};
+
+}  // namespace
+
+std::vector<Item> calibrate(Context& context, model::Transformer& model, const data::Tokenizer& tokenizer,
+                            std::optional<uint32_t> begin_of_text, const std::vector<std::vector<uint32_t>>& documents,
+                            const CalibrateOptions& options, const std::function<void(int64_t)>& done) {
+    return Calibration(context, model, tokenizer, begin_of_text, documents, options, done).run();
+}
+
+}  // namespace ballast::moa

@@ -1,0 +1,39 @@
+// Makes calibration items out of documents.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/context.h"
+#include "model/transformer.h"
+#include "moa/items.h"
+
+namespace ballast::moa {
+
+/// Where an instruction has the passage.
+inline constexpr std::string_view kPassageMark = "{passage}";
+/// The answer depends on all of the passage, so on far tokens; after MoA's prompt for MultiNews.
+inline constexpr std::string_view kDefaultInstruction =
+    "You are given a passage of a book. Write a summary of all of it.\n\nPassage:\n{passage}\n\nNow, write a summary "
+    "of "
+    "the whole passage.\n\nSummary:";
+
+struct CalibrateOptions {
+    std::vector<int64_t> lengths;  // positions of an item, answer included
+    int64_t count = 10;            // items of each length
+    int64_t answer_tokens = 128;   // at most
+    ItemKind kind = ItemKind::model;
+    std::string instruction{kDefaultInstruction};  // of kind model
+    uint64_t seed = 1234;                          // decides the passages
+};
+
+/// `documents`: tokens of each. Passages are drawn from documents that are long enough, in turn, at random places.
+/// Items of a human have the text that follows the passage as their answer, without an instruction. `done` is called
+/// with the number of items so far. UserError when no document is long enough or a length has no room for a passage;
+/// RunError on Ctrl-C.
+std::vector<Item> calibrate(Context& context, model::Transformer& model, const data::Tokenizer& tokenizer,
+                            std::optional<uint32_t> begin_of_text, const std::vector<std::vector<uint32_t>>& documents,
+                            const CalibrateOptions& options, const std::function<void(int64_t)>& done);
+
+}  // namespace ballast::moa

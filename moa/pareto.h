@@ -1,0 +1,37 @@
+// Choices that lose little at every length at once: the epsilon-constraint method (MoA, section 4.3).
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "moa/lagrangian.h"
+
+namespace ballast::moa {
+
+struct ParetoOptions {
+    double gap = 0.01;
+    int intervals = 4;     // into which the range of each other length's loss is cut
+    double seconds = 300;  // that cbc may take for all programs together
+    std::string cbc;       // its path; empty: the Lagrangian solver alone
+};
+
+/// One program that was solved.
+struct ProgramReport {
+    size_t number = 0, of = 0;  // counted from 1
+    Program program;
+    Solution solution;
+    bool used_cbc = false;
+    double seconds = 0;
+};
+
+/// The programs for K lengths: each length alone, then each with every combination of limits on the others; K + K
+/// intervals^(K-1), 51 for three lengths and 4 intervals. Choices that are not dominated, each once, by their loss at
+/// the first length. UserError when a budget cannot be kept.
+std::vector<Choice> pareto_search(const SpanProblem& problem, const ParetoOptions& options,
+                                  const std::function<void(const ProgramReport&)>& report);
+
+/// How many programs pareto_search() solves.
+size_t count_programs(size_t lengths, int intervals);
+
+}  // namespace ballast::moa

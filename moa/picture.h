@@ -1,0 +1,16 @@
+// A plan as text.
+#pragma once
+
+#include <string>
+
+#include "infer/span_plan.h"
+
+namespace ballast::moa {
+
+/// A line a layer: a bar a head, as high as the share of N that its cache holds, and the mean cache in positions.
+std::string plan_picture(const infer::SpanPlan& plan, int64_t N);
+
+/// Lines of {length, mean cache, attention, memory}, in columns. `kv_heads` as in memory_density().
+std::string density_table(const infer::SpanPlan& plan, int64_t kv_heads, const std::vector<int64_t>& lengths);
+
+}  // namespace ballast::moa

@@ -1,0 +1,123 @@
+#include "moa/profile_file.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/hdf5_file.h"
+
+namespace ballast::moa {
+namespace {
+
+constexpr const char* kKind = "ballast MoA profile 1";
+constexpr int64_t kMostHeads = 1 << 20, kMostPositions = 1 << 24;  // beyond what any model has: a file that lies
+
+std::string dataset(int64_t length, const char* what) { return fmt::format("influence/{}/{}", length, what); }
+std::string attribute(int64_t length, const char* what) { return fmt::format("length_{}_{}", length, what); }
+
+std::array<int64_t, 4> shape_of(const Profile& profile, const LengthProfile& at) {
+    return {profile.shape.layers, profile.shape.heads, profile.blocks(at), profile.blocks(at)};
+}
+
+void require_between(const std::string& path, const char* name, int64_t value, int64_t least, int64_t most) {
+    if (value < least || value > most)
+        throw UserError(fmt::format("{}: {} is {}, which cannot be; make the profile again", path, name, value));
+}
+
+void read_head(const Hdf5Reader& file, const std::string& path, Profile& p) {
+    if (!file.has_attribute("kind") || file.string_attribute("kind") != kKind)
+        throw UserError(fmt::format("{}: not a profile; make one with ballast moa profile", path));
+    p.model = file.string_attribute("model");
+    p.step = file.integer_attribute("step");
+    p.calibration = file.string_attribute("calibration");
+    const auto positive = [&](const char* name, int64_t most) {
+        const int64_t value = file.integer_attribute(name);
+        require_between(path, name, value, 1, most);
+        return value;
+    };
+    p.shape = {positive("layers", kMostHeads), positive("heads", kMostHeads), positive("key_value_heads", kMostHeads)};
+    if (p.shape.heads % p.shape.kv_heads != 0)
+        throw UserError(fmt::format("{}: {} heads do not share {} key-value heads; make the profile again", path,
+                                    p.shape.heads, p.shape.kv_heads));
+    p.max_positions = positive("max_positions", int64_t{1} << 40);
+    p.block = positive("block", kMostPositions);
+}
+
+/// Lengths are what the datasets' names say.
+std::vector<int64_t> lengths_in(const Hdf5Reader& file, const std::string& path) {
+    std::vector<int64_t> out;
+    for (const std::string& name : file.names()) {
+        int64_t length = 0;
+        int end = 0;
+        if (std::sscanf(name.c_str(), "influence/%ld/absolute%n", &length, &end) != 1 ||
+            end != static_cast<int>(name.size()))
+            continue;
+        require_between(path, "a length", length, 1, kMostPositions);
+        out.push_back(length);
+    }
+    std::sort(out.begin(), out.end());
+    if (out.empty()) throw UserError(fmt::format("{}: no length was profiled; make the profile again", path));
+    return out;
+}
+
+}  // namespace
+
+void write_profile(const std::string& path, const Profile& profile) {
+    Hdf5Writer file(path);
+    file.set_attribute("kind", kKind);
+    file.set_attribute("model", profile.model);
+    file.set_attribute("step", profile.step);
+    file.set_attribute("calibration", profile.calibration);
+    file.set_attribute("layers", profile.shape.layers);
+    file.set_attribute("heads", profile.shape.heads);
+    file.set_attribute("key_value_heads", profile.shape.kv_heads);
+    file.set_attribute("max_positions", profile.max_positions);
+    file.set_attribute("block", profile.block);
+    for (const LengthProfile& at : profile.lengths) {
+        file.set_attribute(attribute(at.length, "sequences"), at.sequences);
+        file.set_attribute(attribute(at.length, "answer_tokens"), at.answer_tokens);
+        file.set_attribute(attribute(at.length, "loss"), at.loss);
+        file.write(dataset(at.length, "absolute"), Dtype::f64, shape_of(profile, at), at.absolute.data());
+        file.write(dataset(at.length, "signed"), Dtype::f64, shape_of(profile, at), at.signed_sum.data());
+    }
+    file.commit();
+}
+
+Profile read_profile(const std::string& path) {
+    const Hdf5Reader file(path);
+    Profile profile;
+    read_head(file, path, profile);
+    for (const int64_t length : lengths_in(file, path)) {
+        LengthProfile& at = profile.lengths.emplace_back();
+        at.length = length;
+        at.sequences = file.integer_attribute(attribute(length, "sequences"));
+        at.answer_tokens = file.integer_attribute(attribute(length, "answer_tokens"));
+        at.loss = file.real_attribute(attribute(length, "loss"));
+        require_between(path, "a number of sequences", at.sequences, 0, int64_t{1} << 40);
+        const auto shape = shape_of(profile, at);
+        const auto read = [&](const char* what, std::vector<double>& out) {
+            const std::string name = dataset(length, what);
+            if (const Hdf5Dataset stored = file.dataset(name);  // before memory is taken for what the head says
+                stored.shape != std::vector<int64_t>(shape.begin(), shape.end()))
+                throw UserError(fmt::format("{}: {} has another shape than the model's heads and blocks", path, name));
+            out.resize(static_cast<size_t>(shape[0] * shape[1] * shape[2] * shape[3]));
+            file.read_all(name, Dtype::f64, shape, out.data());
+            if (!std::all_of(out.begin(), out.end(), [](double value) { return std::isfinite(value); }))
+                throw UserError(
+                    fmt::format("{}: {} holds values that are not finite; make the profile again", path, name));
+        };
+        read("absolute", at.absolute);
+        read("signed", at.signed_sum);
+    }
+    return profile;
+}
+
+std::string checksum_of(const std::string& text) {
+    uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+    return fmt::format("{:016x}", hash);
+}
+
+}  // namespace ballast::moa

@@ -1,0 +1,120 @@
+// `ballast moa` as a user runs it, from a text to a plan and what the plan costs.
+#include "moa/profile_file.h"
+
+#include <filesystem>
+
+#include "infer/span_plan.h"
+#include "tests/cli/program.h"
+
+using namespace ballast;
+using namespace ballast::test;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+/// A model that was trained a little, and items for it.
+struct MoaRun : TinyRun {
+    MoaRun() { succeed(train("run", "--set train.steps=4 --set model.max_position_embeddings=64")); }
+    std::string run() const { return file("run"); }
+
+    std::string calibrate(const std::string& more) const {
+        return fmt::format("moa calibrate {} --text {} --threads 1 {}", run(), file("text.txt"), more);
+    }
+    std::string profile(const std::string& items, const std::string& out) const {
+        return fmt::format("moa profile {} {} --lengths 32,48 --block 4 --threads 1 -o {}", run(), file(items),
+                           file(out));
+    }
+};
+
+}  // namespace
+
+TEST_CASE("moa: calibrate, profile, optimise, validate and a plan's perplexity") {
+    const MoaRun t;
+    write_file(t.file("ask.txt"), "{passage} So");
+    succeed(t.calibrate(fmt::format("--lengths 32,48 --count 2 --answer-tokens 4 --kind model --instruction {} -o {}",
+                                    t.file("ask.txt"), t.file("model.jsonl"))));
+    CHECK_THAT(read_file(t.file("model.jsonl")), ContainsSubstring("\"kind\":\"model\""));
+    for (const std::string kind : {"plain", "human_context", "human"})
+        succeed(t.calibrate(fmt::format("--lengths 32,48,64 --count 3 --answer-tokens 4 --kind {} -o {}", kind,
+                                        t.file("items.jsonl"))));
+    const std::string out = succeed(t.profile("items.jsonl", "profile.h5"));
+    CHECK_THAT(out, ContainsSubstring("32 positions: 3 items") && ContainsSubstring("48 positions: 3 items"));
+
+    // A profile that was stopped after some items goes on and ends with the same bits.
+    succeed(t.profile("items.jsonl", "again.h5") + " --count 1");
+    succeed(t.profile("items.jsonl", "again.h5"));
+    CHECK(moa::read_profile(t.file("again.h5")) == moa::read_profile(t.file("profile.h5")));
+    refuse(t.profile("model.jsonl", "profile.h5"), {"profile.h5 is a profile of another model, other items"});
+
+    const std::string said =
+        succeed(fmt::format("moa optimise {} --density 0.5 --alphas 1 --betas 5 --sinks 4 -o {} --all {}",
+                            t.file("profile.h5"), t.file("plan.json"), t.file("plans")));
+    CHECK_THAT(said, ContainsSubstring("10/10 loss at 48") && ContainsSubstring("10 programs, largest gap"));
+    const infer::SpanPlan plan = infer::read_span_plan(t.file("plan.json"));
+    for (const int64_t N : {32, 48, 64}) CHECK(infer::memory_density(plan, 2, N) <= 0.5);
+    CHECK_THAT(succeed(fmt::format("moa show {} --model {}", t.file("plan.json"), t.run())),
+               ContainsSubstring("layer   1") && ContainsSubstring("dense 0.0 MB"));
+    const std::string best =
+        succeed(fmt::format("moa validate {} {} {}/*.json --length 64 --threads 1 -o {} --json {}", t.run(),
+                            t.file("items.jsonl"), t.file("plans"), t.file("best.json"), t.file("validation.json")));
+    CHECK_THAT(best, ContainsSubstring("3 items of at most 64"));
+    CHECK(t.json("validation.json")["dense"].get<double>() > 0);
+
+    const auto streaming = [&](const std::string& more, const std::string& file) {
+        return fmt::format("eval streaming {} --text {} --threads 1 --json {} {}", t.run(), t.file("text.txt"),
+                           t.file(file), more);
+    };
+    succeed(streaming("--policy moa --max-tokens 64 --plan " + t.file("best.json"), "moa.json"));
+    const auto cell = t.json("moa.json")["results"][0];
+    CHECK(cell["policy"] == "moa");
+    CHECK(cell["plan"] == "best");
+    CHECK(cell["density"].get<double>() == infer::memory_density(infer::read_span_plan(t.file("best.json")), 2, 64));
+    CHECK(cell["kv_bytes"].get<double>() == cell["density"].get<double>() * 2 * 64 * 2 * 32 * 4);
+    // All of the text in every head is the dense model.
+    write_file(t.file("all.json"), R"({"alphas": [[0,0],[0,0]], "betas": [[1,1],[1,1]], "block": 4})");
+    succeed(streaming("--policy moa --max-tokens 64 --plan " + t.file("all.json"), "all_out.json"));
+    succeed(streaming("--policy dense --max-tokens 64", "dense.json"));
+    CHECK(t.json("all_out.json")["results"][0]["loss"].get<double>() ==
+          Approx(t.json("dense.json")["results"][0]["loss"].get<double>()).epsilon(1e-6));
+    CHECK(t.json("dense.json")["results"][0]["density"] == 1.0);
+    refuse(streaming("--policy moa --plan " + t.file("best.json"), "x.json"),
+           {"more than the 64 that the plan was made for"});
+    refuse(streaming("--policy moa", "x.json"), {"--policy moa and --plan go together"});
+    refuse(streaming("--policy moa --method cache --max-tokens 64 --plan " + t.file("best.json"), "x.json"),
+           {"the method masked"});
+}
+
+TEST_CASE("moa search: all stages, and again from where it was stopped") {
+    const MoaRun t;
+    const std::string search = fmt::format(
+        "moa search {} --text {} --lengths 32,48 --count 2 --answer-tokens 4 --kind human --block 4 --alphas 1 --betas "
+        "5 "
+        "--density 0.5 --validation-length 64 --validation-count 2 --threads 1 -o {}",
+        t.run(), t.file("text.txt"), t.file("search"));
+    succeed(search);
+    const auto plan = read_file(t.file("search/plan.json"));
+    for (const char* gone : {"plan.json", "plans", "profile.h5"}) {
+        std::filesystem::remove_all(t.file(std::string("search/") + gone));
+        succeed(search);
+        CHECK(read_file(t.file("search/plan.json")) == plan);
+    }
+    refuse(search + " --signed", {"a search with other settings"});
+    CHECK(leftovers(t.file("search")).empty());
+}
+
+TEST_CASE("moa: what cannot be is refused before any work") {
+    const MoaRun t;
+    refuse(t.calibrate("--lengths 128 -o " + t.file("a")), {"128 positions: the model was trained on 64"});
+    refuse(t.calibrate("--lengths 32 --kind plain --instruction /none -o " + t.file("a")), {"/none"});
+    refuse(t.calibrate("--lengths 64 --answer-tokens 60 --kind human -o " + t.file("a")), {"fewer --answer-tokens"});
+    write_file(t.file("ask.txt"), "no mark");
+    refuse(t.calibrate(fmt::format("--lengths 64 --instruction {} -o {}", t.file("ask.txt"), t.file("a"))),
+           {"{passage}"});
+    write_file(t.file("items.jsonl"), "{\"prompt\": \"a\", \"answer\": \"b\", \"kind\": \"model\"}\n");
+    refuse(t.profile("items.jsonl", "p.h5"),
+           {"no item of more than 24 and at most 32 positions", "calibrate --lengths 32"});
+    refuse(fmt::format("moa optimise {} -o {}", t.file("items.jsonl"), t.file("a")), {"items.jsonl"});
+    refuse(fmt::format("moa show {}", t.file("items.jsonl")), {"\"alphas\" must be a list"});
+    write_file(t.file("plan.json"), R"({"alphas": [[0,0,0]], "betas": [[1,1,1]]})");
+    refuse(fmt::format("moa show {} --model {} --length 64", t.file("plan.json"), t.run()), {"1 layers of 3 heads"});
+}

@@ -1,0 +1,114 @@
+// `mpirun ballast train`: real processes, where the build has an MPI.
+#include "tests/cli/program.h"
+
+using namespace ballast;
+using namespace ballast::test;
+using Catch::Matchers::ContainsSubstring;
+namespace fs = std::filesystem;
+
+#ifdef BALLAST_MPIRUN
+
+namespace {
+
+/// Open MPI wants to be told that root, and more ranks than cores, are meant; its quickest way between processes asks
+/// for rights that containers lack.
+const std::string kEnvironment =
+    "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
+    "OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 ";
+
+std::string mpirun(int ranks) {
+    return fmt::format("{} '{}' --bind-to none -np {} ", kEnvironment, BALLAST_MPIRUN, ranks);
+}
+
+const std::string kLanes = "--set train.micro_batch=1 --set train.reduction_lanes=4 ";
+
+std::string last_checkpoint(const TinyRun& run, const std::string& name) {
+    return read_file(run.file(name + "/checkpoints/step_00000012.h5"));
+}
+
+void train(const TinyRun& run, int ranks, const std::string& name, const std::string& more) {
+    const Outcome outcome = ballast_with(run.train(name, kLanes + more), mpirun(ranks));
+    CAPTURE(ranks, outcome.out, outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(lines_of(outcome.out) > 12);
+    const size_t done = outcome.out.find("done: ");
+    REQUIRE(done != std::string::npos);
+    CHECK(outcome.out.find("done: ", done + 1) == std::string::npos);  // one rank speaks
+}
+
+}  // namespace
+
+TEST_CASE("mpi: checkpoints have the same bytes from 1, 2, 3 and 4 processes, ZeRO 0 and 1") {
+    const TinyRun run;
+    succeed(run.train("plain", kLanes));
+    for (const auto& [ranks, zero] : {std::pair{1, 0}, {2, 0}, {3, 1}, {4, 1}}) {
+        const std::string name = fmt::format("{}-{}", ranks, zero);
+        train(run, ranks, name, fmt::format("--set train.zero={}", zero));
+        CHECK(last_checkpoint(run, name) == last_checkpoint(run, "plain"));
+        CHECK(run.metrics(name) == run.metrics("plain"));
+    }
+}
+
+TEST_CASE("mpi: a run that was warned, and one that lost a process, go on with the same bytes") {
+    const TinyRun run;
+    const std::string more = "--set train.steps=400 --set checkpoint.every=20 --set train.zero=1 ";
+    const auto steps = [&](const std::string& name) {
+        return fs::exists(run.file(name + "/metrics.jsonl")) ? lines_of(read_file(run.file(name + "/metrics.jsonl")))
+                                                             : 0;
+    };
+    const auto command = [&](int ranks, const std::string& name) {
+        return Process::ShellCommand{"exec env " + mpirun(ranks) + " '" BALLAST_BINARY "' " +
+                                     run.train(name, kLanes + more)};
+    };
+    {
+        Process process(command(2, "warned"));
+        REQUIRE(process.run_until([&] { return steps("warned") > 30; }));
+        process.signal(SIGUSR1);  // mpirun hands it on to all
+        CHECK(process.wait() == 0);
+        CHECK(read_file(run.file("warned/status.json")).find("interrupted") != std::string::npos);
+    }
+    {
+        Process process(command(2, "killed"));
+        REQUIRE(process.run_until([&] { return steps("killed") > 30; }));
+        REQUIRE(std::system(("pkill -KILL -n -f '[t]rain.*" + run.file("killed") + "'").c_str()) ==
+                0);  // the newest: a rank
+        CHECK(process.wait() != 0);
+    }
+    for (const std::string name : {"warned", "killed"}) {
+        const Outcome outcome = ballast_with(run.train(name, kLanes + more + "--resume"), mpirun(3));
+        CAPTURE(outcome.err);
+        REQUIRE(outcome.code == 0);
+    }
+    const std::string last = "/checkpoints/step_00000400.h5";
+    CHECK(read_file(run.file("warned" + last)) == read_file(run.file("killed" + last)));
+}
+
+TEST_CASE("mpi: a mistake is told once, and ends all processes with its exit code") {
+    const TinyRun run;
+    for (const auto& [arguments, part] :
+         {std::pair<std::string, std::string>{"--set train.steps=0", "train.steps"},
+          {"--set train.reduction_lanes=2", "3 ranks, but train.reduction_lanes = 2"},
+          {"--resume --set train.global_batch=2 --set train.micro_batch=1", "passes"}}) {
+        const Outcome outcome = ballast_with(run.train("run", arguments), mpirun(3));
+        CAPTURE(arguments, outcome.out, outcome.err);
+        CHECK(outcome.code == 2);
+        CHECK_THAT(outcome.err, ContainsSubstring(part));
+        const size_t first = outcome.err.find("ballast: error: ");
+        REQUIRE(first != std::string::npos);
+        CHECK(outcome.err.find("ballast: error: ", first + 1) == std::string::npos);
+    }
+    CHECK_FALSE(fs::exists(run.file("run")));
+    refuse(run.train("run"), {"Slurm has 4 tasks", "MPI sees 1", "srun --mpi=pmix"}, kEnvironment + "SLURM_NTASKS=4");
+}
+
+#else
+
+TEST_CASE("mpi: a program without MPI refuses to be one of several processes") {
+    const TinyRun run;
+    refuse(run.train("run"), {"one of 2 processes", "without MPI", "preset mpi"}, "OMPI_COMM_WORLD_SIZE=2");
+    refuse(run.train("run"), {"one of 3 processes"}, "SLURM_NTASKS=3");
+    succeed(run.train("run", "--set train.steps=1"));
+    CHECK(fs::exists(run.file("run")));
+}
+
+#endif

@@ -1,0 +1,162 @@
+// Profiles: what masking costs by them, their files, and plans that come out of them.
+#include <fmt/format.h>
+
+#include "base/atomic_file.h"
+#include "base/hdf5_file.h"
+#include "infer/span_plan.h"
+#include "moa/optimise.h"
+#include "moa/picture.h"
+#include "tests/base/message_of.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/catch.h"
+
+using namespace ballast;
+using namespace ballast::moa;
+using namespace ballast::test;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+constexpr int64_t kBlock = 4;
+
+/// A head whose influence falls with the distance in blocks by the factor `reach`.
+double influence(double size, double reach, int64_t distance) {
+    return size * std::pow(reach, static_cast<double>(distance));
+}
+
+/// 2 layers of 4 heads on 2 key-value heads. Those of layer 1, head 2 and 3 reach far.
+Profile made_profile() {
+    Profile profile;
+    profile.model = "made";
+    profile.shape = {2, 4, 2};
+    profile.max_positions = 128;
+    profile.block = kBlock;
+    profile.calibration = checksum_of("items");
+    for (const int64_t length : {32, 64}) {
+        LengthProfile& at = profile.lengths.emplace_back();
+        at.length = length;
+        at.sequences = 3;
+        at.answer_tokens = 30;
+        at.loss = 6.5;
+        const int64_t blocks = profile.blocks(at);
+        for (int64_t head = 0; head < 8; ++head)
+            for (int64_t i = 0; i < blocks; ++i)
+                for (int64_t j = 0; j < blocks; ++j) {
+                    const double value =
+                        j > i ? 0 : influence(1 + 0.1 * static_cast<double>(head), head >= 6 ? 0.95 : 0.3, i - j);
+                    at.absolute.push_back(value);
+                    at.signed_sum.push_back(j % 2 == 0 ? value : -value);
+                }
+    }
+    return profile;
+}
+
+}  // namespace
+
+TEST_CASE("moa profile: what a cache masks, against every pair of positions") {
+    const Profile profile = made_profile();
+    const LengthProfile& at = profile.lengths[0];
+    for (const int64_t sinks : {0, 4, 8})
+        for (int64_t cache = sinks + kBlock; cache <= 32; cache += kBlock) {
+            INFO("sinks " << sinks << " cache " << cache);
+            double wanted = 0;  // an entry's share of its block's influence is 1 / block^2
+            const int64_t span = cache - sinks - 1;
+            for (int64_t i = 0; i < 32; ++i)
+                for (int64_t j = sinks; j < i - span; ++j)
+                    wanted +=
+                        at.absolute[static_cast<size_t>((6 * 8 + i / kBlock) * 8 + j / kBlock)] / (kBlock * kBlock);
+            CHECK(masked_influence(profile, at, at.absolute, 1, 2, sinks, cache) == Approx(wanted / 3).epsilon(1e-12));
+        }
+}
+
+TEST_CASE("moa optimise: heads that reach far keep most, within the density") {
+    const Profile profile = made_profile();
+    OptimiseOptions options;
+    options.pareto.gap = 0;
+    options.density = 0.5;
+    options.alphas = 1;
+    const auto plans = optimise(profile, options, [](const ProgramReport&) {});
+    REQUIRE_FALSE(plans.empty());
+    for (const PlanCandidate& candidate : plans) {
+        const infer::SpanPlan& plan = candidate.plan;
+        CHECK(plan.entries == 2);  // key-value heads
+        CHECK(plan.shape == profile.shape);
+        CHECK(plan.range == infer::LengthRange{32, 128});
+        REQUIRE(plan.figures.size() == 3);
+        for (const auto& figure : plan.figures) {
+            CHECK(figure.density == Approx(infer::memory_density(plan, 2, figure.length)).epsilon(1e-12));
+            CHECK(figure.density <= 0.5);
+        }
+        CHECK(plan.figures[0].loss == candidate.losses[0]);
+        CHECK_FALSE(plan.figures[2].loss);  // 128 was not profiled
+    }
+    const infer::SpanPlan& plan = plans[most_even(plans)].plan;
+    const auto size = [&](int64_t l, int64_t e) { return infer::cache_size(plan.rule(l, e), kBlock, kBlock, 64); };
+    for (const auto& [l, e] : {std::pair<int64_t, int64_t>{0, 0}, {0, 1}, {1, 0}}) CHECK(size(1, 1) > 2 * size(l, e));
+
+    options.by_query_head = true;
+    CHECK(optimise(profile, options, [](const ProgramReport&) {}).front().plan.entries == 4);
+    options.signed_influence = true;
+    const auto by_sign = optimise(profile, options, [](const ProgramReport&) {});
+    CHECK(by_sign.front().losses[0] < plans.front().losses[0]);  // neighbours of other signs cancel
+}
+
+TEST_CASE("moa optimise: options that mean nothing are refused") {
+    Profile profile = made_profile();
+    const auto refusal = [&](auto&& change) {
+        OptimiseOptions options;
+        options.alphas = 1;
+        change(options);
+        return message_of([&] { optimise(profile, options, [](const ProgramReport&) {}); });
+    };
+    CHECK_THAT(refusal([](auto& o) { o.density = 0; }), ContainsSubstring("a density of 0"));
+    CHECK_THAT(refusal([](auto& o) { o.density = 0.1; }),
+               ContainsSubstring("a density of 0.1 at length 32 is out of reach"));
+    CHECK_THAT(refusal([](auto& o) { o.longest = 256; }), ContainsSubstring("the profile reaches 64, the model 128"));
+    CHECK_THAT(refusal([](auto& o) { o.longest = 32; }), ContainsSubstring("the profile reaches 64"));
+    CHECK_THAT(refusal([](auto& o) { o.sinks = 6; }), ContainsSubstring("block of 4"));
+    CHECK_THAT(refusal([](auto& o) { o.least_share = 2; }), ContainsSubstring("2 is no share"));
+    profile.lengths[1].sequences = 0;
+    CHECK_THAT(refusal([](auto&) {}), ContainsSubstring("no sequence of 64 positions"));
+}
+
+TEST_CASE("moa profile: files come back as they were, damaged and foreign ones are refused") {
+    const TemporaryFolder folder;
+    const Profile profile = made_profile();
+    write_profile(folder / "profile.h5", profile);
+    CHECK(read_profile(folder / "profile.h5") == profile);
+
+    write_file(folder / "text.h5", "no HDF5");
+    CHECK_THAT(message_of([&] { read_profile(folder / "text.h5"); }), ContainsSubstring("text.h5"));
+    {
+        Hdf5Writer other(folder / "other.h5");
+        other.set_attribute("kind", "something");
+        other.commit();
+    }
+    CHECK_THAT(message_of([&] { read_profile(folder / "other.h5"); }), ContainsSubstring("not a profile"));
+    Profile lies = profile;
+    lies.lengths[1].absolute[5] = std::numeric_limits<double>::quiet_NaN();
+    write_profile(folder / "nan.h5", lies);
+    CHECK_THAT(message_of([&] { read_profile(folder / "nan.h5"); }), ContainsSubstring("not finite"));
+    const std::string bytes = read_file(folder / "profile.h5");
+    for (size_t at = 100; at < bytes.size(); at += bytes.size() / 40) {  // a read fails or gives what was written
+        std::string damaged = bytes;
+        damaged[at] = static_cast<char>(damaged[at] ^ 0x55);
+        write_file(folder / "damaged.h5", damaged);
+        try {
+            read_profile(folder / "damaged.h5");
+        } catch (const UserError&) {
+        }
+        write_file(folder / "cut.h5", bytes.substr(0, at));
+        CHECK_FALSE(message_of([&] { read_profile(folder / "cut.h5"); }).empty());
+    }
+}
+
+TEST_CASE("moa show: a bar a head") {
+    infer::SpanPlan plan;
+    plan.layers = 2;
+    plan.entries = 2;
+    plan.rules = {{0, 1}, {0, 0.5}, {128, 0}, {0, 0.25}};
+    CHECK(plan_picture(plan, 1024) == "layer   0  █▄  768\nlayer   1  ▁▂  192\n");
+    CHECK_THAT(density_table(plan, 1, {1024}), ContainsSubstring("480.0     0.4688  0.6250"));
+}

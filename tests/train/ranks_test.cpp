@@ -1,0 +1,142 @@
+// Training on several ranks: the same bits, and the same files, as on one.
+#include <cmath>
+#include <csignal>
+
+#include "base/interrupt.h"
+#include "tests/base/message_of.h"
+#include "tests/catch.h"
+#include "tests/train/run_fixture.h"
+#include "tests/train/thread_ranks.h"
+
+using namespace ballast;
+using namespace ballast::test;
+
+namespace {
+
+/// Several blocks a parameter, passes that do not divide by the ranks, and everything on that a step may have.
+struct SeveralPasses : RunFixture {
+    SeveralPasses() {
+        config.model.vocab_size = 4096;  // its embedding has two blocks
+        config.model.num_sink_tokens = 1;
+        config.data.document_mask = true;
+        config.train.global_batch = 7;
+        config.train.micro_batch = 1;
+        config.train.steps = 6;
+        config.train.reduction_lanes = 5;
+        config.checkpoint = {3, false, 2, 0};
+        config.validation = {3, 2};
+    }
+};
+
+void train_on(int ranks, const RunFixture& f, const std::string& name,
+              train::StartMode mode = train::StartMode::fresh) {
+    on_ranks(ranks, [&](Communicator& rank) { f.run_as_rank(rank, name, mode); });
+}
+
+std::string checkpoint_bytes(const RunFixture& f, const std::string& name, int step) {
+    return read_file(f.folder / (name + "/checkpoints/step_0000000" + std::to_string(step) + ".h5"));
+}
+
+}  // namespace
+
+TEST_CASE("ranks: with lanes, metrics and checkpoints have the same bytes on 1 to 4 ranks, ZeRO 0 and 1", "[cpu]") {
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        SeveralPasses f;
+        f.config.train.dtype = dtype;
+        train_on(1, f, "one");
+        for (const int64_t zero : {0, 1})
+            for (const int ranks : {1, 2, 3, 4}) {
+                CAPTURE(name_of(dtype), zero, ranks);
+                f.config.train.zero = zero;
+                const std::string name = std::to_string(ranks) + " of " + std::to_string(zero);
+                train_on(ranks, f, name);
+                CHECK(f.metrics(name) == f.metrics("one"));
+                for (const int step : {3, 6})
+                    CHECK(checkpoint_bytes(f, name, step) == checkpoint_bytes(f, "one", step));
+            }
+    }
+}
+
+TEST_CASE("ranks: a run goes on on another number of ranks with the same bytes", "[cpu]") {
+    SeveralPasses f;
+    train_on(1, f, "one");
+    f.config.train.zero = 1;
+    const int64_t all = std::exchange(f.config.train.steps, 3);
+    const double rate = f.config.optimizer.learning_rate;
+    CHECK(rate > 0);
+    train_on(3, f, "moved");
+    f.config.train.steps = all;
+    CHECK(f.metrics("moved").size() > 2);
+    // The schedule depends on the number of steps, so the whole run is compared with one that was resumed alike.
+    train_on(4, f, "moved", train::StartMode::resume);  // a shard begins within a parameter
+    f.config.train.steps = 3;
+    f.config.train.zero = 0;
+    train_on(1, f, "alike");
+    f.config.train.steps = all;
+    train_on(1, f, "alike", train::StartMode::resume);
+    CHECK(f.metrics("moved") == f.metrics("alike"));
+    CHECK(checkpoint_bytes(f, "moved", 6) == checkpoint_bytes(f, "alike", 6));
+}
+
+TEST_CASE("ranks: without lanes, losses stay within rounding of one rank's", "[cpu]") {
+    SeveralPasses f;
+    f.config.train.reduction_lanes = 1;
+    f.config.train.steps = 30;
+    f.config.optimizer.learning_rate = f.config.optimizer.min_learning_rate = 3e-4;
+    train_on(1, f, "one");
+    train_on(3, f, "three");
+    const auto one = f.losses("one"), three = f.losses("three");
+    REQUIRE(one.size() == 30);
+    REQUIRE(three.size() == 30);
+    for (size_t i = 0; i < one.size(); ++i)
+        if (!(std::abs(three[i] - one[i]) <= 1e-6 * one[i])) FAIL(i << ": " << three[i] << " and " << one[i]);
+}
+
+TEST_CASE("ranks: a wish to stop on any rank stops all of them after the same step", "[cpu]") {
+    SeveralPasses f;
+    train_on(1, f, "one");
+    const InterruptGuard guard;
+    on_ranks(3, [&](Communicator& rank) {
+        train::TrainObserver observer;
+        if (rank.rank() == 2)
+            observer.step = [](const train::StepMetrics& metrics) {
+                if (metrics.step == 2) std::raise(SIGUSR1);
+            };
+        CHECK(f.run_as_rank(rank, "stopped", train::StartMode::fresh, observer) == train::RunStatus::interrupted);
+    });
+    CHECK(f.losses("stopped").size() <= 3);
+    CHECK(f.losses("stopped").size() >= 2);
+}
+
+TEST_CASE("ranks: more of them than lanes or passes are refused", "[cpu]") {
+    SeveralPasses f;
+    const auto refuse = [&](int ranks, const std::string& part) {
+        CHECK_THAT(
+            message_of([&] { on_ranks(ranks, [&](Communicator& rank) { train::Distribution(f.config, rank); }); }),
+            Catch::Matchers::ContainsSubstring(part));
+    };
+    refuse(6, "6 ranks, but train.reduction_lanes = 5");
+    f.config.train.reduction_lanes = 1;
+    refuse(8, "8 ranks, but an update has 7 passes");
+    f.config.train.reduction_lanes = 8;
+    refuse(1, "8 lanes, but an update has 7 passes");
+}
+
+TEST_CASE("ranks: a disk that refuses a checkpoint ends no rank", "[cpu]") {
+    SeveralPasses f;
+    std::vector<std::string> warnings;
+    on_ranks(2, [&](Communicator& rank) {
+        train::TrainObserver observer;
+        // Root writes where nobody may: a folder in the file's place refuses everybody.
+        observer.step = [&](const train::StepMetrics& metrics) {
+            if (rank.is_first() && metrics.step == 2)
+                std::filesystem::create_directories(f.folder / "full/checkpoints/step_00000003.h5/in the way");
+        };
+        if (rank.is_first()) observer.warning = [&](const std::string& text) { warnings.push_back(text); };
+        f.run_as_rank(rank, "full", train::StartMode::fresh, observer);
+    });
+    REQUIRE(warnings.size() == 1);
+    CHECK_THAT(warnings.front(), Catch::Matchers::ContainsSubstring("step 3 was not saved"));
+    train_on(1, f, "one");
+    CHECK(checkpoint_bytes(f, "full", 6) == checkpoint_bytes(f, "one", 6));
+}
