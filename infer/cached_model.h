@@ -6,8 +6,8 @@
 // the cache (StreamingLLM), the keys at the start are read with a second query, which stands at min(i, C).
 //
 // Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts
-// each row's slots in the same way whatever else is in the call. What is left are the products, whose bits may depend
-// on the number of rows unless they are made in a fixed order (Gemm::reference).
+// each row's slots in the same way whatever else is in the call, and products by row of the weight (ops::Products)
+// have the same bits for any number of rows.
 #pragma once
 
 #include <vector>

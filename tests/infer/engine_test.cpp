@@ -36,9 +36,8 @@ struct Model {
     Context context;
     model::Transformer model;
 
-    /// Products in a fixed order: theirs are the only bits that may depend on the number of rows.
     explicit Model(Dtype dtype, int threads = 2, model::ModelConfig config = engine_config())
-        : context(test_device(), threads, Gemm::reference), model(context, config, dtype, model::WeightUse::inference) {
+        : context(test_device(), threads), model(context, config, dtype, model::WeightUse::inference) {
         randomise(context, model.weights(), 9, 0.4);
     }
     Engine engine(const std::string& plan, CacheOptions options = {.max_batch = 4, .prefill_chunk = 8}) {
