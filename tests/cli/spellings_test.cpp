@@ -21,8 +21,8 @@ std::set<std::string> keys_of(const json& object) {
 
 using Keys = std::set<std::string>;
 
-const Keys kStreamingKeys{"policy",     "sinks", "cache",      "method",  "tokens", "of_tokens",
-                          "non_finite", "loss",  "perplexity", "seconds", "curve"};
+const Keys kStreamingKeys{"policy", "sinks",      "cache",   "method", "tokens",  "of_tokens", "non_finite",
+                          "loss",   "perplexity", "seconds", "curve",  "density", "kv_bytes"};
 
 double relative(double a, double b) { return std::abs(a - b) / std::abs(b); }
 
@@ -169,19 +169,21 @@ TEST_CASE("cli: eval table, sinks, outliers and logits write the documented keys
     for (const char* name : {"attention", "attention_logits"})
         CHECK(maps.info(name).shape == std::vector<int64_t>{2, 2, 16, 16});
 
-    succeed("eval sinks " + run.file("run") + text + "--length 8 --sentences --sequences 3 --last-query 24 "
+    succeed("eval sinks " + run.file("run") + text +
+            "--length 8 --sentences --sequences 3 --last-query 24 "
             "--last-query-sequences 2");
     const json figures = run.json("out.json");
     CHECK(keys_of(figures) == Keys{"model", "step", "sinks", "last_queries"});
-    CHECK(keys_of(figures["sinks"]) == Keys{"length", "sequences", "epsilon", "sink_rate", "layers", "whole_sentences"});
+    CHECK(keys_of(figures["sinks"]) ==
+          Keys{"length", "sequences", "epsilon", "sink_rate", "layers", "whole_sentences"});
     CHECK(keys_of(figures["last_queries"][0]) == Keys{"length", "sequences", "layers"});
     CHECK(keys_of(figures["last_queries"][0]["layers"][1]) == Keys{"mean", "std", "weight"});
 
     succeed("eval outliers " + run.file("run") + text + "--sequences 2");
     const json outliers = run.json("out.json");
     CHECK(keys_of(outliers) == Keys{"model", "step", "outliers"});
-    CHECK(keys_of(outliers["outliers"]) == Keys{"length", "sequences", "tokens", "bits", "loss", "rounded_loss", "perplexity",
-                                                "rounded_perplexity", "embedding", "head", "layers"});
+    CHECK(keys_of(outliers["outliers"]) == Keys{"length", "sequences", "tokens", "bits", "loss", "rounded_loss",
+                                                "perplexity", "rounded_perplexity", "embedding", "head", "layers"});
     CHECK(keys_of(outliers["outliers"]["layers"][0]) == Keys{"residual", "qkv", "out", "up", "down", "value_norm"});
     CHECK(outliers["outliers"]["length"] == 32);
 
