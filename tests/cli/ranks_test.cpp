@@ -51,7 +51,7 @@ TEST_CASE("mpi: checkpoints have the same bytes from 1, 2, 3 and 4 processes, Ze
 
 TEST_CASE("mpi: a run that was warned, and one that lost a process, go on with the same bytes") {
     const TinyRun run;
-    const std::string more = "--set train.steps=400 --set checkpoint.every=20 --set train.zero=1 ";
+    const std::string more = "--set train.steps=1500 --set checkpoint.every=100 --set train.zero=1 ";
     const auto steps = [&](const std::string& name) {
         return fs::exists(run.file(name + "/metrics.jsonl")) ? lines_of(read_file(run.file(name + "/metrics.jsonl")))
                                                              : 0;
@@ -62,24 +62,24 @@ TEST_CASE("mpi: a run that was warned, and one that lost a process, go on with t
     };
     {
         Process process(command(2, "warned"));
-        REQUIRE(process.run_until([&] { return steps("warned") > 30; }));
+        REQUIRE(process.run_until([&] { return steps("warned") > 15; }));
         process.signal(SIGUSR1);  // mpirun hands it on to all
         CHECK(process.wait() == 0);
         CHECK(read_file(run.file("warned/status.json")).find("interrupted") != std::string::npos);
     }
     {
         Process process(command(2, "killed"));
-        REQUIRE(process.run_until([&] { return steps("killed") > 30; }));
+        REQUIRE(process.run_until([&] { return steps("killed") > 15; }));
         REQUIRE(std::system(("pkill -KILL -n -f '[t]rain.*" + run.file("killed") + "'").c_str()) ==
                 0);  // the newest: a rank
         CHECK(process.wait() != 0);
     }
     for (const std::string name : {"warned", "killed"}) {
-        const Outcome outcome = ballast_with(run.train(name, kLanes + more + "--resume"), mpirun(3));
+        const Outcome outcome = ballast_with(run.train(name, kLanes + more + "--resume"), mpirun(1));
         CAPTURE(outcome.err);
         REQUIRE(outcome.code == 0);
     }
-    const std::string last = "/checkpoints/step_00000400.h5";
+    const std::string last = "/checkpoints/step_00001500.h5";
     CHECK(read_file(run.file("warned" + last)) == read_file(run.file("killed" + last)));
 }
 
