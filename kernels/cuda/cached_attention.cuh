@@ -21,8 +21,11 @@
 
 namespace ballast::cuda {
 
-inline constexpr int kCachedThreads = 128, kCachedWarps = kCachedThreads / static_cast<int>(kWarpSize),
-                     kSlotsAtOnce = 4;
+inline constexpr int kCachedThreads = 128, kCachedWarps = kCachedThreads / static_cast<int>(kWarpSize);
+/// Slots whose loads a group of lanes has under way: with four heads' sums beside them, more of them do not fit into
+/// 255 registers.
+template <int kHeads>
+inline constexpr int kSlotsAtOnce = kHeads > 1 ? 2 : 4;
 
 /// A constant and no call, so that device code can use it.
 template <class A>
@@ -143,6 +146,7 @@ __global__ void __launch_bounds__(kCachedThreads)
     cached_attention_split_kernel(const __grid_constant__ CachedOperands<T, C> in) {
     using A = Accumulator<T>;
     using Row = CachedRow<C, kDims>;
+    constexpr int kSlots = kSlotsAtOnce<kHeads>;
     SIMT_SHARED(A, board, [kCachedWarps][kHeads][kDims + 2]);
     int b, g, split;
     int64_t place;
@@ -171,12 +175,12 @@ __global__ void __launch_bounds__(kCachedThreads)
     CachedSums<A, Row::kElements> sums[kHeads];
     const int64_t slot0 = int64_t{split} * ops::kCacheSplitSlots;
     const int64_t used = in.partials.logits != nullptr ? ops::kCacheSplitSlots : in.table.lengths[bg] - slot0;
-    for (int begin = 0; begin < min(used, ops::kCacheSplitSlots); begin += kSlotsAtOnce * Row::kGroups) {
-        typename Row::Elements k[kSlotsAtOnce], v[kSlotsAtOnce];
-        int position[kSlotsAtOnce];
-        bool seen[kSlotsAtOnce], wrong[kSlotsAtOnce];
+    for (int begin = 0; begin < min(used, ops::kCacheSplitSlots); begin += kSlots * Row::kGroups) {
+        typename Row::Elements k[kSlots], v[kSlots];
+        int position[kSlots];
+        bool seen[kSlots], wrong[kSlots];
         SIMT_UNROLL
-        for (int u = 0; u < kSlotsAtOnce; ++u) {
+        for (int u = 0; u < kSlots; ++u) {
             const int i = begin + u * Row::kGroups + Row::group();
             const CachedSlot slot(in.cache, in.table, bg, i < ops::kCacheSplitSlots ? slot0 + i : INT64_MAX);
             const int j = slot.position;
@@ -193,9 +197,9 @@ __global__ void __launch_bounds__(kCachedThreads)
             Row::load_row(v[u], in.cache.values + slot.row * in.dims, in.dims, in.packed);
         }
 
-        A s[kHeads][kSlotsAtOnce];
+        A s[kHeads][kSlots];
         SIMT_UNROLL
-        for (int u = 0; u < kSlotsAtOnce; ++u) {
+        for (int u = 0; u < kSlots; ++u) {
             const bool sink = seen[u] && position[u] < in.sinks && in.sink_query.data != nullptr;
             SIMT_UNROLL
             for (int h = 0; h < kHeads; ++h) {
@@ -216,13 +220,13 @@ __global__ void __launch_bounds__(kCachedThreads)
         SIMT_UNROLL
         for (int lanes = Row::kLanes / 2; lanes > 0; lanes /= 2) SIMT_UNROLL
         for (int h = 0; h < kHeads; ++h) SIMT_UNROLL
-        for (int u = 0; u < kSlotsAtOnce; ++u) s[h][u] += __shfl_xor_sync(kAllLanes, s[h][u], lanes);
+        for (int u = 0; u < kSlots; ++u) s[h][u] += __shfl_xor_sync(kAllLanes, s[h][u], lanes);
 
         SIMT_UNROLL
         for (int h = 0; h < kHeads; ++h) {
             A top = sums[h].maximum;
             SIMT_UNROLL
-            for (int u = 0; u < kSlotsAtOnce; ++u) {
+            for (int u = 0; u < kSlots; ++u) {
                 const int j = position[u], stands = j < in.sinks ? min(query, in.sink_query_position) : query;
                 s[h][u] += slope[h] * static_cast<A>(j - stands);
                 if (!seen[u] || !(j < in.sinks || query - j <= span[h])) s[h][u] = kMinusInfinity<A>;
@@ -239,7 +243,7 @@ __global__ void __launch_bounds__(kCachedThreads)
             SIMT_UNROLL
             for (int e = 0; e < Row::kElements; ++e) sums[h].values[e] *= decay;
             SIMT_UNROLL
-            for (int u = 0; u < kSlotsAtOnce; ++u) {
+            for (int u = 0; u < kSlots; ++u) {
                 const A p = exp2_of(s[h][u] - base);
                 sums[h].sum += p;
                 SIMT_UNROLL
