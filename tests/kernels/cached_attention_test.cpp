@@ -142,10 +142,12 @@ TEST_CASE("cached attention: a recorded step goes on while sequences grow") {
     struct Numbers {
         HostBuffer host;
         TestTensor device;
-        explicit Numbers(std::vector<int64_t> dims)
-            : host(test_device(), sizeof(int32_t) * static_cast<size_t>(std::accumulate(
-                                                        dims.begin(), dims.end(), int64_t{1}, std::multiplies<>()))),
-              device(dims, {}) {}
+        static size_t count_of(const std::vector<int64_t>& dims) {
+            return static_cast<size_t>(std::accumulate(dims.begin(), dims.end(), int64_t{1}, std::multiplies<>()));
+        }
+        explicit Numbers(const std::vector<int64_t>& dims)
+            : host(test_device(), sizeof(int32_t) * count_of(dims)),
+              device(dims, std::vector<int32_t>(count_of(dims))) {}
         void set(const std::vector<int32_t>& x) { std::ranges::copy(x, host.as<int32_t>().begin()); }
     };
     Numbers slots({B, G}), position({B}), length({B, G}), items({capacity, 3}), first({B * G + 1});
