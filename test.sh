@@ -45,6 +45,11 @@ for preset in $presets; do
 done
 
 [ "$cuda" = 1 ] || exit 0
+if command -v mpirun >/dev/null; then   # the program with MPI, on several processes
+  cmake --preset mpi >/dev/null
+  cmake --build --preset mpi --target ballast test_cli
+  ctest --preset mpi -R '^cli:mpi:'
+fi
 tests/scripts/gpu_check_test.sh
 if ! command -v nvcc >/dev/null; then
   echo "test: nvcc is not on the PATH, so the CUDA backend was not compiled"

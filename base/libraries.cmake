@@ -11,6 +11,6 @@ target_include_directories(ballast_base PRIVATE ${CMAKE_BINARY_DIR}/generated)
 set_source_files_properties(${CMAKE_SOURCE_DIR}/base/build_info.cpp PROPERTIES
   COMPILE_DEFINITIONS "BALLAST_VERSION=\"${PROJECT_VERSION}\";BALLAST_BUILD_TYPE=\"${CMAKE_BUILD_TYPE}\";BALLAST_SANITIZERS=\"${BALLAST_SANITIZE}\"")
 
-if(MPI_CXX_FOUND)   # else communicator_none.cpp refuses to be one of several processes
+if(BALLAST_MPI)   # else communicator_none.cpp refuses to be one of several processes
   target_link_libraries(ballast_base PRIVATE MPI::MPI_CXX)
 endif()

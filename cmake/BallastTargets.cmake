@@ -32,7 +32,7 @@ function(ballast_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${name}/*.cpp)
   list(FILTER sources EXCLUDE REGEX "/kernels/(simt|cuda)/")   # see kernels/libraries.cmake
-  if(MPI_CXX_FOUND)
+  if(BALLAST_MPI)
     list(FILTER sources EXCLUDE REGEX "/base/communicator_none[.]cpp$")
   else()
     list(FILTER sources EXCLUDE REGEX "/base/communicator_mpi[.]cpp$")
