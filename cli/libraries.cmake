@@ -1,2 +1,2 @@
+# No precompiled header, though CLI11 costs seconds a file: with one, the builds of a machine could not share objects (ccache).
 target_link_libraries(ballast PRIVATE CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json)
-target_precompile_headers(ballast PRIVATE <CLI/CLI.hpp>)   # 6 s a translation unit otherwise
