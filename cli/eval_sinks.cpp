@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
 
@@ -50,7 +49,8 @@ struct SinksCommand {
         if (last_query > 0) throw UserError("--last-query is for decoders");
         const model::Bert bert(context, model);
         const std::vector<std::vector<int32_t>> all =
-            ids.empty() ? encoder_sentences() : rows_of(eval::read_input_ids(ids, bert.config().vocab_size));
+            ids.empty() ? text.encoder_sequences(train::encoder_source(model), options.length, options.sequences)
+                        : rows_of(eval::read_input_ids(ids, bert.config().vocab_size));
         Progress progress("sinks", static_cast<int64_t>(all.size()), "sequences");
         eval::EncoderSinkResult result = eval::evaluate_encoder_sinks(context, bert, all, options.maps,
                                                                       [&](int64_t done) { progress.update(done); });
@@ -58,17 +58,6 @@ struct SinksCommand {
         print(result);
         if (!maps.empty()) eval::write_maps(maps, result);
         if (!json.empty()) eval::write_measurements(json, {model, -1, {std::move(result)}});
-    }
-
-    std::vector<std::vector<int32_t>> encoder_sentences() const {
-        train::ModelSource source;
-        source.source = model;
-        if (const auto path = std::filesystem::path(model) / "tokenizer.json"; std::filesystem::exists(path))
-            source.tokenizer_path = path.string();
-        std::vector<std::vector<int32_t>> out;
-        for (const auto& sequence : text.sentences(source, options.length, options.sequences).sequences)
-            out.emplace_back(sequence.begin(), sequence.end());
-        return out;
     }
 
     void of_decoder(Context& context) {

@@ -33,7 +33,10 @@ void measure_missing(const Options& o, const std::vector<report::RunData>& runs)
     for (const report::RunData& run : runs)
         if (const report::Missing missing = lacks(run); missing.any())
             report::measure(context, run.folder, missing, {o.cache, dtype_of_option(o.text.dtype)},
-                            [&](const train::ModelSource& source) { return o.text.read(source); });
+                            {[&](const train::ModelSource& source) { return o.text.read(source); },
+                             [&](const train::ModelSource& source, int64_t length, int64_t count) {
+                                 return o.text.encoder_sequences(source, length, count);
+                             }});
 }
 
 /// What the page has no numbers for, and how to get them.
@@ -69,7 +72,8 @@ void add_report_command(CLI::App& app) {
     o->text.max_tokens = 20000;  // enough to see every policy's course, a few seconds for a small model
     CLI::App* command =
         app.add_subcommand("report", "Runs side by side in one HTML file: curves, tables, attention maps");
-    command->add_option("runs", o->runs, "run folders, one that is still training is fine; Hugging Face folders")->required();
+    command->add_option("runs", o->runs, "run folders, one that is still training is fine; Hugging Face folders")
+        ->required();
     command->add_option("-o,--out", o->out, "the file to write")->capture_default_str();
     command->add_option("--table", o->tables, "results of ballast eval table --json (repeat as needed)")
         ->allow_extra_args(false);

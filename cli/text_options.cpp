@@ -172,4 +172,12 @@ eval::SentenceSequences TextOptions::sentences(const train::ModelSource& model, 
     return out;
 }
 
+std::vector<std::vector<int32_t>> TextOptions::encoder_sequences(const train::ModelSource& model, int64_t length,
+                                                                 int64_t count) const {
+    std::vector<std::vector<int32_t>> out;
+    for (const auto& sequence : sentences(model, length, count).sequences)
+        out.emplace_back(sequence.begin(), sequence.end());
+    return out;
+}
+
 }  // namespace ballast

@@ -40,6 +40,9 @@ struct TextOptions {
     /// At most `count` sequences of `length` tokens that begin with sentences of the text, with what the tokenizer's
     /// template puts around a text (<s>, [CLS] … [SEP]) among them. UserError as read().
     eval::SentenceSequences sentences(const train::ModelSource& model, int64_t length, int64_t count) const;
+    /// The same as an encoder reads them.
+    std::vector<std::vector<int32_t>> encoder_sequences(const train::ModelSource& model, int64_t length,
+                                                        int64_t count) const;
 
     /// The model's tokenizer. UserError when it is not the model's, or there is none.
     data::Tokenizer load_tokenizer(const train::ModelSource& model) const;

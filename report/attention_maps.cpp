@@ -14,10 +14,10 @@ constexpr int64_t kLargestSide = 64, kSmallestSide = 8;
 
 int64_t triangle(int64_t side) { return side * (side + 1) / 2; }
 
-void pack_map(const float* map, int64_t length, int64_t side, std::vector<uint8_t>& out) {
+void pack_map(const float* map, int64_t length, int64_t side, bool causal, std::vector<uint8_t>& out) {
     const auto edge = [&](int64_t bucket) { return bucket * length / side; };
     for (int64_t i = 0; i < side; ++i)
-        for (int64_t j = 0; j <= i; ++j) {
+        for (int64_t j = 0; j < (causal ? i + 1 : side); ++j) {
             double sum = 0;
             for (int64_t query = edge(i); query < edge(i + 1); ++query)
                 for (int64_t key = edge(j); key < edge(j + 1); ++key)
@@ -27,16 +27,16 @@ void pack_map(const float* map, int64_t length, int64_t side, std::vector<uint8_
         }
 }
 
-/// The lower triangle of one map of logits, pooled.
-std::vector<double> pool_logits(const float* map, int64_t length, int64_t side) {
+/// One map of logits, pooled.
+std::vector<double> pool_logits(const float* map, int64_t length, int64_t side, bool causal) {
     const auto edge = [&](int64_t bucket) { return bucket * length / side; };
     std::vector<double> out;
     for (int64_t i = 0; i < side; ++i)
-        for (int64_t j = 0; j <= i; ++j) {
+        for (int64_t j = 0; j < (causal ? i + 1 : side); ++j) {
             double sum = 0;
             int64_t seen = 0;
             for (int64_t query = edge(i); query < edge(i + 1); ++query)
-                for (int64_t key = edge(j); key < std::min(edge(j + 1), query + 1); ++key, ++seen)
+                for (int64_t key = edge(j); key < std::min(edge(j + 1), causal ? query + 1 : length); ++key, ++seen)
                     sum += static_cast<double>(map[query * length + key]);
             out.push_back(sum / static_cast<double>(seen));
         }
@@ -53,6 +53,14 @@ std::vector<float> read_map(const SafetensorsReader& file, const std::string& na
     return out;
 }
 
+bool is_causal(const AttentionMaps& maps) {
+    const int64_t rows = maps.layers * maps.heads * maps.length;
+    for (int64_t row = 0; row < rows; ++row)
+        for (int64_t key = row % maps.length + 1; key < maps.length; ++key)
+            if (maps.weights[static_cast<size_t>(row * maps.length + key)] != 0) return false;
+    return true;
+}
+
 }  // namespace
 
 AttentionMaps read_attention_maps(const std::string& path) {
@@ -63,7 +71,8 @@ AttentionMaps read_attention_maps(const std::string& path) {
     if (info.shape.size() != 4 || info.shape[2] != info.shape[3] || info.numel() < 1 || info.numel() > kLargest)
         throw UserError(fmt::format("{}: `attention` is [{}], not [layers, heads, length, length]", path,
                                     fmt::join(info.shape, ", ")));
-    AttentionMaps maps{info.shape[0], info.shape[1], info.shape[2], read_map(file, "attention", info.shape), {}};
+    AttentionMaps maps{info.shape[0], info.shape[1], info.shape[2], read_map(file, "attention", info.shape)};
+    maps.causal = is_causal(maps);
     if (file.has("attention_logits")) maps.logits = read_map(file, "attention_logits", info.shape);
     return maps;
 }
@@ -78,9 +87,9 @@ std::vector<uint8_t> pack_maps(const AttentionMaps& maps, int64_t side) {
     require(side >= 1 && side <= maps.length, "maps can only be made smaller");
     std::vector<uint8_t> out;
     const int64_t count = maps.layers * maps.heads;
-    out.reserve(static_cast<size_t>(count * triangle(side)));
+    out.reserve(static_cast<size_t>(count * (maps.causal ? triangle(side) : side * side)));
     for (int64_t map = 0; map < count; ++map)
-        pack_map(maps.weights.data() + map * maps.length * maps.length, maps.length, side, out);
+        pack_map(maps.weights.data() + map * maps.length * maps.length, maps.length, side, maps.causal, out);
     return out;
 }
 
@@ -89,7 +98,7 @@ PackedLogits pack_logits(const AttentionMaps& maps, int64_t side) {
     PackedLogits out;
     for (int64_t map = 0; map < maps.layers * maps.heads; ++map) {
         const std::vector<double> cells =
-            pool_logits(maps.logits.data() + map * maps.length * maps.length, maps.length, side);
+            pool_logits(maps.logits.data() + map * maps.length * maps.length, maps.length, side, maps.causal);
         const bool finite = std::all_of(cells.begin(), cells.end(), [](double x) { return std::isfinite(x); });
         const auto [low, high] = std::minmax_element(cells.begin(), cells.end());
         out.low.push_back(finite ? *low : std::nan(""));

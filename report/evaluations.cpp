@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "model/bert.h"
 
 namespace ballast::report {
 namespace {
@@ -47,6 +48,8 @@ bool is_model_folder(const std::string& folder) {
     const auto has = [&](const char* name) { return fs::exists(fs::path(folder) / name, error); };
     return has("config.json") && !has("metrics.jsonl") && !has("status.json");
 }
+
+bool is_encoder_folder(const std::string& folder) { return is_model_folder(folder) && model::is_bert_folder(folder); }
 
 Evaluations read_evaluations(const std::string& run, const std::vector<std::string>& tables) {
     Evaluations out;

@@ -21,6 +21,8 @@ struct Evaluations {
 /// Whether the folder is no run but a finished model, as Hugging Face has it: config.json and no metrics. It is
 /// measured and shown like a run, its files lie in FOLDER/eval, and its weights do not change.
 bool is_model_folder(const std::string& folder);
+/// One of those, of an encoder: it has attention, and neither caches nor tokens to predict.
+bool is_encoder_folder(const std::string& folder);
 
 /// Those of one kind, in order.
 template <class M>

@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "eval/cache_table.h"
+#include "eval/encoder_sinks.h"
 #include "eval/results_json.h"
 #include "train/checkpoint.h"
 #include "train/run_directory.h"
@@ -74,15 +75,29 @@ void require_writable_evaluations(const train::RunDirectory& directory) {
     for (const char* file : {kTableFile, kSinksFile, kMapsFile}) require_writable(directory.file(file));
 }
 
+void measure_encoder(Context& context, const std::string& run, const train::RunDirectory& directory,
+                     const TextReader& text) {
+    constexpr int64_t kLength = 32, kSequences = 64;
+    const model::Bert bert(context, run);
+    const int64_t length = std::min(kLength, bert.config().max_position_embeddings);
+    const auto sequences = text.encoder_sequences(train::encoder_source(run), length, kSequences);
+    eval::EncoderSinkResult sinks = eval::evaluate_encoder_sinks(context, bert, sequences, true, [](int64_t) {});
+    eval::write_maps(directory.file(kMapsFile), sinks);
+    eval::write_measurements(directory.file(kSinksFile), {run, -1, {std::move(sinks)}});
+}
+
 }  // namespace
 
 Missing missing_evaluations(const std::string& run, const Evaluations& have) {
     const train::RunDirectory directory(run);
+    const auto without_maps = [&] { return !fs::exists(directory.file(kMapsFile)); };
+    if (is_encoder_folder(run))
+        return {false, of_kind<eval::EncoderSinkResult>(have.measurements).empty() || without_maps()};
     const bool is_model = is_model_folder(run);
     if (!is_model && directory.checkpoint_steps().empty()) return {};
     const int64_t cells = measured_step<eval::StreamingResult>(have.measurements, directory.file(kTableFile)),
                   sinks = measured_step<eval::SinkResult>(have.measurements, directory.file(kSinksFile));
-    Missing missing{cells == kNotMeasured, sinks == kNotMeasured || !fs::exists(directory.file(kMapsFile))};
+    Missing missing{cells == kNotMeasured, sinks == kNotMeasured || without_maps()};
     if (is_model) return missing;
     const int64_t oldest = missing.cells ? sinks : missing.attention ? cells : std::min(cells, sinks);
     if (missing.cells && missing.attention) return missing;
@@ -97,12 +112,13 @@ void check_measure(const model::ModelConfig& config, const MeasureOptions& optio
 }
 
 void measure(Context& context, const std::string& run, Missing missing, const MeasureOptions& options,
-             const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text) {
+             const TextReader& text) {
     const train::RunDirectory directory(run);
     require_writable_evaluations(directory);
+    if (is_encoder_folder(run)) return measure_encoder(context, run, directory, text);
     const train::LoadedModel loaded = train::load_model(run, context, options.dtype);
     const model::ModelConfig& config = loaded.model->config();
-    const std::vector<uint32_t> tokens = read_text(loaded);
+    const std::vector<uint32_t> tokens = text.tokens(loaded);
     eval::SinkOptions attention = sink_options(config);
     attention.first_id = loaded.first_of_samples(tokens);
     eval::SinkResult sinks;

@@ -62,17 +62,17 @@ void add_maps(const std::vector<RunData>& runs, ordered_json& json) {
     int64_t count = 0;
     for (size_t i = 0; i < runs.size(); ++i) {
         all.push_back(maps_of(runs[i], json[i]["notes"]));
-        if (all.back()) count += all.back()->layers * all.back()->heads * (all.back()->logits.empty() ? 1 : 2);
+        if (all.back())
+            count += all.back()->layers * all.back()->heads * (all.back()->logits.empty() ? 1 : 2) *
+                     (all.back()->causal ? 1 : 2);
     }
     const int64_t largest = map_side(count, kMapsBytes);
     for (size_t i = 0; i < runs.size(); ++i) {
         if (!all[i]) continue;
         const int64_t side = std::min(largest, all[i]->length);
-        json[i]["maps"] = {{"layers", all[i]->layers},
-                           {"heads", all[i]->heads},
-                           {"length", all[i]->length},
-                           {"side", side},
-                           {"data", base64(pack_maps(*all[i], side))}};
+        json[i]["maps"] = {{"layers", all[i]->layers}, {"heads", all[i]->heads},
+                           {"length", all[i]->length}, {"side", side},
+                           {"causal", all[i]->causal}, {"data", base64(pack_maps(*all[i], side))}};
         if (!all[i]->logits.empty()) json[i]["maps"]["logits"] = logits_json(pack_logits(*all[i], side));
     }
 }

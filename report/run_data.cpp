@@ -13,6 +13,7 @@
 #include "base/atomic_file.h"
 #include "base/config_toml.h"
 #include "base/utf8_cut.h"
+#include "model/hugging_face.h"
 #include "report/metrics_log.h"
 #include "train/run_config.h"
 
@@ -99,8 +100,8 @@ ordered_json samples_json(const std::string& text) {
     return {{"total", all.size()}, {"list", list}};
 }
 
-ordered_json parameters_json(const train::RunConfig& config) {
-    const model::ParameterTable table(config.model);
+ordered_json parameters_json(const model::ModelConfig& config) {
+    const model::ParameterTable table(config);
     ordered_json rows = ordered_json::array();
     std::map<std::string, size_t> place;  // one row for all layers
     for (const auto& row : table.rows()) {
@@ -118,8 +119,9 @@ ordered_json parameters_json(const train::RunConfig& config) {
     return {{"total", table.num_parameters()}, {"rows", rows}};
 }
 
-/// The configuration as far as this version understands it.
+/// The configuration of a run as far as this version understands it.
 std::optional<train::RunConfig> parsed_config(const std::string& text) {
+    if (text.empty()) return std::nullopt;
     try {
         train::RunConfig config;
         load_toml_text(config, text, "config.toml");
@@ -129,6 +131,25 @@ std::optional<train::RunConfig> parsed_config(const std::string& text) {
     } catch (const UserError&) {
         return std::nullopt;
     }
+}
+
+/// That of a model's folder, as far as it is one we can run.
+std::optional<model::ModelConfig> model_config(const std::string& folder) {
+    if (!is_model_folder(folder) || is_encoder_folder(folder)) return std::nullopt;
+    try {
+        return model::read_hugging_face_config(folder);
+    } catch (const UserError&) {
+        return std::nullopt;
+    }
+}
+
+/// What a model's folder says of a configuration: the fields of [model].
+ConfigFields model_fields(const model::ModelConfig& config) {
+    train::RunConfig run;
+    run.model = config;
+    ConfigFields out = config_fields(to_toml(run));
+    std::erase_if(out, [](const auto& field) { return !field.first.starts_with("model."); });
+    return out;
 }
 
 ordered_json parsed_or_null(const std::string& text) {
@@ -156,7 +177,9 @@ std::string shortened(const std::string& text, size_t bytes) {
 RunData read_run(const std::string& folder, const std::string& label, const std::vector<std::string>& tables) {
     const std::string text = read_if_there(fs::path(folder) / "config.toml");
     const auto config = parsed_config(text);
-    return {folder, label, config_fields(config ? to_toml(*config) : text), read_evaluations(folder, tables)};
+    const auto of_model = model_config(folder);
+    return {folder, label, of_model ? model_fields(*of_model) : config_fields(config ? to_toml(*config) : text),
+            read_evaluations(folder, tables)};
 }
 
 ordered_json to_json(const RunData& run) {
@@ -169,6 +192,7 @@ ordered_json to_json(const RunData& run) {
     ordered_json out{{"label", run.label},
                      {"folder", run.folder},
                      {"is_model", is_model_folder(run.folder)},
+                     {"is_encoder", is_encoder_folder(run.folder)},
                      {"status", parsed_or_null(read_if_there(folder / "status.json"))},
                      {"updated", written(folder / "metrics.jsonl")},
                      {"metrics", metrics_json(log)},
@@ -176,11 +200,17 @@ ordered_json to_json(const RunData& run) {
                      {"environment", parsed_or_null(read_if_there(folder / "environment.json"))},
                      {"measurements", measurements},
                      {"notes", run.evaluations.notes}};
-    if (!config) return out;
-    out["steps"] = config->train.steps;
-    out["context"] = config->train.sequence_length;
-    out["sink_tokens"] = config->model.num_sink_tokens;
-    out["parameters"] = parameters_json(*config);
+    const auto describe = [&](const model::ModelConfig& model, int64_t context) {
+        out["context"] = context;
+        out["sink_tokens"] = model.num_sink_tokens;
+        out["parameters"] = parameters_json(model);
+    };
+    if (config) {
+        out["steps"] = config->train.steps;
+        describe(config->model, config->train.sequence_length);
+    } else if (const auto model = model_config(run.folder)) {
+        describe(*model, model->max_position_embeddings);
+    }
     return out;
 }
 

@@ -26,7 +26,7 @@ report::Missing missing_measurements(const std::string& folder, const EvaluateCo
 
 void measure_cell(Context& context, const std::string& folder, report::Missing missing, const EvaluateConfig& wanted,
                   const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text) {
-    report::measure(context, folder, missing, {wanted.cache, Dtype::f32}, read_text);
+    report::measure(context, folder, missing, {wanted.cache, Dtype::f32}, {read_text, {}});
     write_file(note_path(folder), to_toml(wanted));
 }
 

@@ -67,6 +67,10 @@ ModelSource find_model(const std::string& path) {
         path));
 }
 
+ModelSource encoder_source(const std::string& folder) {
+    return {.config = {}, .source = folder, .tokenizer_path = tokenizer_in(folder), .tokenizer_hash = ""};
+}
+
 LoadedModel load_model(const std::string& path, Context& context, Dtype dtype, std::optional<Dtype> matrices) {
     const Dtype narrow = matrices.value_or(dtype);
     if (narrow != dtype && narrow != Dtype::i8 && !(narrow == Dtype::bf16 && dtype == Dtype::f32))

@@ -36,6 +36,9 @@ struct LoadedModel : ModelSource {
 /// UserError when `path` is none of the three, is damaged, or holds no valid checkpoint.
 ModelSource find_model(const std::string& path);
 
+/// An encoder's folder (model/bert.h) and its tokenizer; it has no ModelConfig.
+ModelSource encoder_source(const std::string& folder);
+
 /// The same with the weights, for reading only: no gradients' update can follow. `matrices`: the dtype they are held in
 /// (model::Weights); none: `dtype`. UserError where that is wider, or not to be combined with `dtype`.
 LoadedModel load_model(const std::string& path, Context& context, Dtype dtype,

@@ -20,7 +20,7 @@ function shareSeries(runs) {
 }
 
 function showShares(host) {
-  const measured = RUNS.filter(run => run.sinks), without = RUNS.filter(run => !run.sinks);
+  const measured = RUNS.filter(run => run.sinks), without = DECODERS.filter(run => !run.sinks);
   if (without.length) host.append(missing(`Sinks not measured: ${without.map(run => run.label).join(", ")}. This measures them`, measureCommand(without)));
   if (!measured.length) return;
   const positions = Math.min(...measured.map(run => run.sinks.sink_rate.length)), layers = Math.max(...measured.map(run => run.sinks.layers.length));
@@ -36,20 +36,33 @@ function showShares(host) {
   onRedraw(() => chart.chart.draw());
 }
 
-/** Bytes of one map's lower triangle. */
-function triangleBytes(run, maps, layer, head) {
-  const {side, heads} = run.maps, size = side * (side + 1) / 2;
+const ENCODER_TOKENS = [["cls", "[CLS]", ""], ["sep", "[SEP]", "2 3"], ["rest", "the rest", "6 3"]];
+function showEncoders(host) {
+  const encoders = RUNS.filter(run => run.is_encoder), measured = encoders.filter(run => run.encoder), without = encoders.filter(run => !run.encoder);
+  if (without.length) host.append(missing(`Not measured: ${without.map(run => run.label).join(", ")}. This does`, measureCommand(without)));
+  if (!measured.length) return;
+  const point = (shares, l) => { const mean = meanOf(shares), sd = Math.sqrt(meanOf(shares.map(x => (x - mean) ** 2))); return [l, mean, Math.max(0, mean - sd), mean + sd]; };
+  host.append(layerChart({title: "Where an encoder's attention goes, by layer", runs: measured, yLabel: "share of attention", yTick: x => `${Number((100 * x).toFixed(1))} %`, yFormat: percent, zero: true, wide: true,
+    of: run => ENCODER_TOKENS.map(([kind, name, dash]) => ({name: `${run.label}, ${name}`, dash, errors: true, points: run.encoder.layers.map((layer, l) => point(layer[kind], l))}))}),
+    el("p", {class: "soft"}, `Mean over the queries and heads of ${measured.map(run => whole(run.encoder.sequences)).join(", ")} sequences; bars are one standard deviation over the layer's heads. [CLS] is a sequence's first token, [SEP] each later one with the id of the last.`));
+}
+
+/** Bytes of one map: row after row, of a causal one the lower triangle. */
+function bytesOf(run, maps, layer, head) {
+  const {heads} = run.maps, size = cellIndex(run.maps, run.maps.side, 0);
   maps.bytes ??= Uint8Array.from(atob(maps.data), c => c.charCodeAt(0));
   return maps.bytes.subarray((layer * heads + head) * size, (layer * heads + head + 1) * size);
 }
-const mapBytes = (run, layer, head) => triangleBytes(run, run.maps, layer, head);
-const weightAt = (bytes, i, j) => j > i ? 0 : (bytes[i * (i + 1) / 2 + j] / 255) ** 2;
+const cellIndex = ({side, causal}, i, j) => (causal ? i * (i + 1) / 2 : i * side) + j;
+const columnsOf = ({side, causal}, i) => causal ? i + 1 : side;  // of row i, those that the query sees
+const mapBytes = (run, layer, head) => bytesOf(run, run.maps, layer, head);
+const weightAt = (run, bytes, i, j) => j < columnsOf(run.maps, i) ? (bytes[cellIndex(run.maps, i, j)] / 255) ** 2 : 0;
 
 /** The logits of a head: their range, and the one of a cell. */
 function logitMap(run, layer, head) {
-  const {logits, heads} = run.maps, data = triangleBytes(run, logits, layer, head), at = layer * heads + head;
+  const {logits, heads} = run.maps, data = bytesOf(run, logits, layer, head), at = layer * heads + head;
   const low = numbers(logits.low[at]), high = numbers(logits.high[at]);
-  return {data, low, high, at: (i, j) => low + (high - low) * data[i * (i + 1) / 2 + j] / 255};
+  return {data, low, high, at: (i, j) => low + (high - low) * data[cellIndex(run.maps, i, j)] / 255};
 }
 const shownLogits = run => attention.of === "logits" && run.maps.logits;
 
@@ -59,7 +72,7 @@ function drawMap(canvas, run, layer, head) {
   canvas.width = canvas.height = side;
   const image = context.createImageData(side, side);
   for (let i = 0, at = 0; i < side; ++i)
-    for (let j = 0; j <= i; ++j, ++at) image.data.set([...viridis(shade(data[at])), 255], 4 * (i * side + j));
+    for (let j = 0; j < columnsOf(run.maps, i); ++j, ++at) image.data.set([...viridis(shade(data[at])), 255], 4 * (i * side + j));
   context.putImageData(image, 0, 0);
   canvas.repaint = () => drawMap(canvas, run, layer, head);
 }
@@ -148,7 +161,7 @@ function readSpan({maps: {side, length}}, bucket) {
 function firstColumn(run, at) {
   const {side} = run.maps, data = mapBytes(run, at.layer, at.head);
   let sum = 0;
-  for (let i = 0; i < side; ++i) sum += weightAt(data, i, 0);
+  for (let i = 0; i < side; ++i) sum += weightAt(run, data, i, 0);
   return sum / side;
 }
 function mapSummary(run, at) {
@@ -159,8 +172,8 @@ function mapSummary(run, at) {
 function readMap(run, at, x, y) {
   const {side} = run.maps, i = bounded(Math.floor(y * side), 0, side - 1), j = bounded(Math.floor(x * side), 0, side - 1);
   const span = bucket => readSpan(run, bucket);
-  if (j > i) return `query ${span(i)} cannot see key ${span(j)}`;
-  const read = shownLogits(run) ? figures(logitMap(run, at.layer, at.head).at(i, j), 3) : `${(100 * weightAt(mapBytes(run, at.layer, at.head), i, j)).toFixed(1)} %`;
+  if (j >= columnsOf(run.maps, i)) return `query ${span(i)} cannot see key ${span(j)}`;
+  const read = shownLogits(run) ? figures(logitMap(run, at.layer, at.head).at(i, j), 3) : `${(100 * weightAt(run, mapBytes(run, at.layer, at.head), i, j)).toFixed(1)} %`;
   return `query ${span(i)} → key ${span(j)}: ${read}`;
 }
 
@@ -169,6 +182,7 @@ function repaintMaps() { for (const canvas of document.querySelectorAll("canvas"
 function showAttention() {
   const host = section("attention"), mapped = RUNS.filter(run => run.maps), without = RUNS.filter(run => !run.maps);
   showShares(host);
+  showEncoders(host);
   showLogits(host);
   showLastQueries(host);
   if (without.length) host.append(missing(`No attention maps: ${without.map(run => run.label).join(", ")}. This makes them`, measureCommand(without)));

@@ -13,11 +13,12 @@ function numbers(value) {
 /** A run's measurements of one kind, each with the step of its checkpoint. */
 const metricsOf = (run, kind) => run.measurements.filter(m => m.kind === kind).map(m => ({...numbers(m.metrics), step: m.step}));
 const RUNS = DATA.runs.map((run, i) => ({
-  ...run, cells: metricsOf(run, "streaming"), sinks: metricsOf(run, "sinks")[0] ?? null, lastQueries: metricsOf(run, "last_query"), outliers: metricsOf(run, "outliers")[0] ?? null,
+  ...run, cells: metricsOf(run, "streaming"), sinks: metricsOf(run, "sinks")[0] ?? null, lastQueries: metricsOf(run, "last_query"), outliers: metricsOf(run, "outliers")[0] ?? null, encoder: metricsOf(run, "encoder_sinks")[0] ?? null,
   index: i, shown: true, color: `var(--run-${i % 8})`, marker: MARKERS[i % MARKERS.length],
   dash: i < 8 ? "" : "6 3",  // colours come round again
 }));
 const shownRuns = () => RUNS.filter(run => run.shown);
+const DECODERS = RUNS.filter(run => !run.is_encoder);
 
 // Parts of the page that depend on which runs are shown or on the window's width.
 const redraws = [];

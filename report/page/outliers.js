@@ -13,8 +13,9 @@ function roundingTable(runs) {
 }
 
 function showOutliers() {
-  const host = section("outliers"), measured = RUNS.filter(run => run.outliers), without = RUNS.filter(run => !run.outliers);
-  if (!measured.length) { host.append(missing("Not measured. This does", outliersCommand(RUNS[0]))); return; }
+  const host = section("outliers"), measured = RUNS.filter(run => run.outliers), without = DECODERS.filter(run => !run.outliers);
+  if (!DECODERS.length) { host.append(missing("Measured for models that predict the next token only")); return; }
+  if (!measured.length) { host.append(missing("Not measured. This does", outliersCommand(DECODERS[0]))); return; }
   if (without.length) host.append(missing(`Not measured: ${without.map(run => run.label).join(", ")}. This does`, outliersCommand(without[0])));
   const tableHost = el("div"), tensor = figure => run => [{name: run.label, points: run.outliers.layers.map((layer, l) => [l, layer[outlierView.tensor][figure]])}];
   const charts = [

@@ -105,7 +105,8 @@ function courseCharts(host) {
 }
 
 function showStreaming() {
-  const host = section("streaming"), measured = RUNS.filter(run => run.cells.length), without = RUNS.filter(run => !run.cells.length);
+  const host = section("streaming"), measured = RUNS.filter(run => run.cells.length), without = DECODERS.filter(run => !run.cells.length);
+  if (!DECODERS.length) host.append(missing("An encoder reads a whole sequence at once; nothing streams"));
   if (without.length) host.append(missing(`Not measured: ${without.map(run => run.label).join(", ")}. This makes the table and the curves`, measureCommand(without)));
   if (!measured.length) return;
   const tableHost = el("div"), curves = el("div");

@@ -49,6 +49,7 @@ function showSamples() {
   const one = sample => el("div", {class: "sample"}, el("div", {class: "soft"}, `step ${whole(sample.step)}`), el("b", {}, sample.prompt), sample.text);
   const ofRun = run => {
     const {list, total} = run.samples, newest = [...list].reverse();
+    if (!total && run.is_model) return el("div", {}, el("h3", {}, runName(run)), run.is_encoder ? missing("an encoder writes nothing") : missing("a model's folder has none. This writes one", `ballast generate ${quoted(run.folder)} "Once upon a time"`));
     if (!total) return el("div", {}, el("h3", {}, runName(run)), missing("no samples; the setting sample.every makes them while training"));
     return el("div", {}, el("h3", {}, runName(run)), one(newest[0]),
       newest.length > 1 ? el("details", {}, el("summary", {}, `${newest.length - 1} earlier${total > list.length ? ` (of ${whole(total)} in samples.jsonl)` : ""}`), newest.slice(1).map(one)) : null);
@@ -58,6 +59,7 @@ function showSamples() {
 }
 
 function parameterTable(run) {
+  if (run.is_encoder) return missing("The parameters of encoders are not listed");
   if (!run.parameters) return missing("config.toml is not one this version understands, so the parameters are not known");
   const {rows, total} = run.parameters;
   return table(["parameter", "shape", "tensors", "elements", "share"], [
@@ -66,6 +68,7 @@ function parameterTable(run) {
 }
 function memoryTable(run) {
   const plan = run.environment?.run?.memory_plan_bytes;
+  if (run.is_model) return null;
   if (!plan) return missing("environment.json is not there; ballast train writes it when a run starts or resumes");
   const parts = Object.entries(plan).filter(([, size]) => size > 0);
   return table(["memory", "planned"], [...parts.map(([name, size]) => el("tr", {}, el("td", {}, name), el("td", {}, bytes(size)))),

@@ -162,6 +162,18 @@ def write_measurements(folder, seed, sinks):
     (folder / "eval/maps.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data)
 
 
+def write_encoder(folder):
+    """A BERT folder with what was measured on it: 2 layers of 2 heads, sequences of 4 tokens that look at their first and last."""
+    (folder / "eval").mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    layer = {"cls": [0.5, 0.3], "sep": [0.25, 0.25], "rest": [0.25, 0.45]}
+    (folder / "eval/sinks.json").write_text(json.dumps({"model": str(folder), "step": -1,
+        "encoder_sinks": {"length": 4, "sequences": 64, "layers": [layer, {**layer, "cls": [0.4, 0.2], "rest": [0.35, 0.55]}]}}))
+    data = struct.pack("<16f", *([0.5, 0.125, 0.125, 0.25] * 4)) * 4
+    header = json.dumps({"attention": {"dtype": "F32", "shape": [2, 2, 4, 4], "data_offsets": [0, len(data)]}}).encode()
+    (folder / "eval/maps.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+
 class Checks:
     def __init__(self, browser):
         self.browser, self.failed = browser, 0
@@ -240,6 +252,19 @@ class Checks:
         self.check("head 2" in run("document.querySelector('dialog h3').textContent"), "arrow keys go to the next head")
         run("document.querySelector('dialog').close()")
 
+    def encoder(self):
+        """A page of an encoder alone: its own plot, whole maps, and no hint to measure what it has not."""
+        run = self.browser.run
+        lines = run("[...document.querySelectorAll('#attention figure')].map(f => f.querySelectorAll('path.line').length)")
+        self.check(lines == [3], f"an encoder's plot has a line for each kind of token: {lines}")
+        run("document.querySelectorAll('.maps button')[3].click()")
+        box = run("(() => { const b = document.querySelector('dialog .large canvas').getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; })()")
+        self.browser.move(box[0] + box[2] - 2, box[1] + 2)
+        reading = run("document.querySelectorAll('dialog .large canvas ~ p')[1].textContent")
+        self.check("query 1 → key 4: 25" in reading, f"an encoder's query sees later keys: {reading}")
+        run("document.querySelector('dialog').close()")
+        self.check("eval outliers" not in run("document.body.innerText"), "nothing is asked for that an encoder has not")
+
     def content(self):
         run = self.browser.run
         self.check(run("document.querySelectorAll('#cache-table td.best').length") >= 4, "the best of each column is marked")
@@ -250,11 +275,12 @@ class Checks:
         self.check("drawn as 1,000 points" in run("document.querySelector('#training').innerText"), "the page says that it shows buckets")
 
 
-def look(browser, page, shots, known):
+def look(browser, page, shots, parts):
+    """`parts` are methods of Checks that know what the page shows."""
     checks = Checks(browser)
     browser.open(page, 1280)
-    for part in (checks.marks, checks.hover, checks.content, checks.attention, checks.controls) if known else ():
-        part()
+    for part in parts:
+        part(checks)
     for name, width, dark, media in (("light", 1280, False, ""), ("dark", 1280, True, ""), ("phone", 390, False, ""), ("print", 760, False, "print")):
         browser.open(page, width, dark, media)
         overflow = browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -281,12 +307,16 @@ def main():
         names = ("vanilla", "zero_sink", "sink_token")
         for seed, name in enumerate(names, 1):
             write_run(folder / "runs" / name, seed, int(name == "sink_token"))
-        page = folder / "report.html"
+        page, encoder_page = folder / "report.html", folder / "encoder.html"
+        write_encoder(folder / "encoder")
+        subprocess.run([options.ballast, "report", str(folder / "encoder"), "-o", str(encoder_page)], check=True)
         subprocess.run([options.ballast, "report", *(str(folder / "runs" / name) for name in names), "-o", str(page)], check=True)
         browser = Browser(program, folder / "profile")
         try:
-            shown = Path(options.page).resolve() if options.page else page
-            return 1 if look(browser, shown, options.screenshots, known=shown == page) else 0
+            if options.page:
+                return 1 if look(browser, Path(options.page).resolve(), options.screenshots, ()) else 0
+            failed = look(browser, page, options.screenshots, (Checks.marks, Checks.hover, Checks.content, Checks.attention, Checks.controls))
+            return 1 if failed + look(browser, encoder_page, None, (Checks.encoder,)) else 0
         finally:
             browser.close()
 

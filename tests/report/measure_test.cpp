@@ -3,11 +3,14 @@
 
 #include <filesystem>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
+#include "report/report.h"
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
+#include "tests/model/bert_fixture.h"
 #include "train/checkpoint.h"
 #include "train/run_directory.h"
 
@@ -167,7 +170,36 @@ TEST_CASE("measuring refuses a folder it cannot write to before it loads anythin
     put_bytes(run.path + "/eval", "in the way");
     const auto never = [](const train::ModelSource&) -> std::vector<uint32_t> { throw InternalError("text was read"); };
     CHECK_THAT(message_of([&] {
-                   measure(run.context, run.path, {true, true}, {}, never);
+                   measure(run.context, run.path, {true, true}, {}, {never, {}});
                }),
                ContainsSubstring("cannot make the folder") && ContainsSubstring("/eval"));
+}
+
+TEST_CASE("measure: of an encoder's folder attention, and nothing that it has not") {
+    const TemporaryFolder folder;
+    const std::string bert = bert_folder(folder, random_bert());
+    CHECK_FALSE(missing_evaluations(bert, read_evaluations(bert, {})).cells);
+    CHECK(missing_evaluations(bert, read_evaluations(bert, {})).attention);
+
+    Context context(Device::cpu, 1);
+    const auto no_tokens = [](const train::ModelSource&) -> std::vector<uint32_t> {
+        throw std::logic_error("an encoder has no tokens to predict");
+    };
+    int64_t asked = 0;
+    const auto sequences = [&](const train::ModelSource& source, int64_t length, int64_t) {
+        CHECK(source.source == bert);
+        asked = length;
+        return std::vector<std::vector<int32_t>>{{1, 3, 4, 2}, {1, 5, 6, 2}};
+    };
+    measure(context, bert, {false, true}, {}, {no_tokens, sequences});
+    CHECK(asked == 6);  // positions that the model has
+    const Evaluations have = read_evaluations(bert, {});
+    CHECK_FALSE(missing_evaluations(bert, have).any());
+    const auto results = of_kind<eval::EncoderSinkResult>(have.measurements);
+    REQUIRE(results.size() == 1);
+    CHECK(results[0]->sequences == 2);
+
+    const std::string page = render(read_runs({bert}, {}));
+    CHECK_THAT(page, ContainsSubstring(R"("is_encoder":true)") && ContainsSubstring(R"("causal":false)") &&
+                         ContainsSubstring("encoder_sinks"));
 }

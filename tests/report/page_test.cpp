@@ -55,6 +55,27 @@ TEST_CASE("folders that are no runs are refused by name") {
     CHECK_THAT(refusal({run, run + "/../run"}), ContainsSubstring("given twice"));
 }
 
+TEST_CASE("a model's folder shows its own configuration and parameters, not a run's defaults") {
+    const TemporaryFolder folder;
+    write_file(folder / "config.json", R"({"model_type":"gpt_neox","vocab_size":100,"hidden_size":8,)"
+                                       R"("num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":32,)"
+                                       R"("max_position_embeddings":16,"rotary_pct":0.5,"hidden_act":"gelu"})");
+    const auto runs = read_runs({folder / "."}, {});
+    CHECK(runs[0].config.size() > 20);
+    for (const auto& [field, value] : runs[0].config) {
+        CHECK(field.starts_with("model."));
+        if (field == "model.hidden_size") CHECK(value == "8");
+    }
+    const auto run = data_of(render(runs))["runs"][0];
+    CHECK(run["context"] == 16);
+    // Embedding and head, four linear layers with biases, three norms.
+    CHECK(run["parameters"]["total"] == 2 * 100 * 8 + (24 * 9 + 8 * 9 + 32 * 9 + 8 * 33) + 3 * 2 * 8);
+    CHECK_FALSE(run.contains("steps"));
+
+    write_file(folder / "config.json", R"({"model_type":"something else"})");
+    CHECK(read_runs({folder / "."}, {})[0].config.empty());
+}
+
 TEST_CASE("configurations are compared field by field") {
     train::RunConfig one, two;
     two.model.num_sink_tokens = 1;
@@ -116,6 +137,25 @@ TEST_CASE("maps become small and stay true") {
     CHECK(base64({'M'}) == "TQ==");
     CHECK(base64({'M', 'a'}) == "TWE=");
     CHECK(base64({'M', 'a', 'n', 0xff}) == "TWFu/w==");
+}
+
+TEST_CASE("maps of an encoder are kept whole") {
+    AttentionMaps maps{1, 1, 2, {0.25f, 0.75f, 0.5f, 0.5f}, {1, -3, 2, 5}, false};
+    CHECK(pack_maps(maps, 2) == std::vector<uint8_t>{128, 221, 180, 180});  // 255 sqrt(weight)
+    CHECK(pack_maps(maps, 1) == std::vector<uint8_t>{255});
+    const PackedLogits whole = pack_logits(maps, 2);
+    CHECK(whole.cells == std::vector<uint8_t>{128, 0, 159, 255});  // (x + 3) / 8
+    CHECK(pack_logits(maps, 1).low[0] == 1.25);
+
+    const TemporaryFolder folder;
+    const auto causal = [&](std::vector<float> weights) {
+        SafetensorsWriter writer(folder / "maps.safetensors");
+        writer.add("attention", Dtype::f32, std::vector<int64_t>{1, 2, 2, 2}, weights.data());
+        writer.commit();
+        return read_attention_maps(folder / "maps.safetensors").causal;
+    };
+    CHECK(causal({1, 0, 0.5f, 0.5f, 1, 0, 0.25f, 0.75f}));
+    CHECK_FALSE(causal({1, 0, 0.5f, 0.5f, 0.5f, 0.5f, 0.25f, 0.75f}));
 }
 
 TEST_CASE("maps of logits become small and stay true, what a query cannot see left out") {
@@ -247,7 +287,7 @@ TEST_CASE("maps go through the file of eval sinks, of any other a note is made")
     const auto good = write({2, 3, 100, 100});
     CHECK(good["maps"]["side"] == 64);
     CHECK(good["maps"]["length"] == 100);
-    CHECK(good["maps"]["data"].get<std::string>().size() == (6 * 64 * 65 / 2 + 2) / 3 * 4);
+    CHECK(good["maps"]["data"].get<std::string>().size() == (6 * 64 * 64 + 2) / 3 * 4);
     CHECK(good["notes"].empty());
     const auto broken = write({2, 3, 100, 100}, "attention", std::numeric_limits<float>::quiet_NaN());
     CHECK(broken["maps"]["side"] == 64);
