@@ -33,7 +33,7 @@ std::string perplexity_cell(double perplexity) {
 struct StreamingCommand {
     std::string model, policy = "sink", method = "masked", plan, weights = "same";
     std::vector<int64_t> sinks, caches;
-    int64_t chunk = 512, recompute_every = 1;
+    int64_t chunk = 512, every = 1;
     std::string json;
     TextOptions text;
 
@@ -41,7 +41,7 @@ struct StreamingCommand {
         eval::StreamingOptions base;
         base.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
         base.chunk = chunk;
-        base.recompute_every = recompute_every;
+        base.every = every;
         std::vector<eval::StreamingOptions> out;
         if ((policy == "moa") != !plan.empty()) throw UserError("--policy moa and --plan go together");
         if (policy == "moa") {
@@ -130,7 +130,10 @@ void add_streaming(CLI::App* parent) {
     command->add_option("--chunk", o->chunk, "positions a masked pass takes at once")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    command->add_option("--every", o->recompute_every, "recompute: score every k-th token")
+    command
+        ->add_option("--every", o->every,
+                     "score every k-th token; with recompute each costs a whole window, and other policies with the "
+                     "same k are then scored on the same tokens")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     add_text_options(command, *o)->required();

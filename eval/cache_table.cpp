@@ -13,12 +13,12 @@ namespace {
 std::vector<StreamingOptions> columns(const CacheTableOptions& table) {
     StreamingOptions column;
     column.method = table.method;
-    column.recompute_every = table.recompute_every;
     std::vector<StreamingOptions> out;
     const auto add = [&](const StreamingPolicy& policy) { out.emplace_back(column).policy = policy; };
     for (const int64_t sinks : table.sinks) add(infer::CachePolicy::sink(sinks, table.cache - sinks));
     add(infer::CachePolicy::dense());
     add(Recompute{table.cache});
+    out.back().every = table.recompute_every;
     return out;
 }
 

@@ -48,12 +48,16 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
     return losses;
 }
 
-/// The part of a stream's losses that belongs to targets, all of them scored.
-TokenLosses all_scored(std::vector<float> losses, const TextStream& text) {
+/// The part of a stream's losses that belongs to targets; the text positions that are multiples of `every` are scored.
+TokenLosses scored(std::vector<float> losses, const TextStream& text, int64_t every) {
     losses.erase(losses.begin(), losses.begin() + text.num_sink_tokens);
     losses.pop_back();  // the last token has no successor
-    const size_t count = losses.size();
-    return {std::move(losses), std::vector<bool>(count, true)};
+    TokenLosses out{std::move(losses), {}};
+    for (size_t i = 0; i < out.values.size(); ++i) {
+        out.scored.push_back(i % static_cast<size_t>(every) == 0);
+        if (!out.scored.back()) out.values[i] = 0;
+    }
+    return out;
 }
 
 void summarise(StreamingResult& result, int64_t curve_points) {
@@ -133,7 +137,7 @@ class Evaluation {
         result_.policy = Recompute{recompute.length, text_.num_sink_tokens};
         result_.method = kind_name(options_.policy);
         result_.losses =
-            recompute_losses(context_, model_, text_, recompute.length, options_.recompute_every, progress_);
+            recompute_losses(context_, model_, text_, recompute.length, options_.every, progress_);
     }
 
     void measure(const infer::CachePolicy& policy) {
@@ -174,7 +178,7 @@ class Evaluation {
             static_cast<double>(rows) / static_cast<double>(config.num_layers * config.key_value_heads() * positions());
     }
 
-    void score(std::vector<float> losses) { result_.losses = all_scored(std::move(losses), text_); }
+    void score(std::vector<float> losses) { result_.losses = scored(std::move(losses), text_, options_.every); }
 
     Context& context_;
     model::Transformer& model_;

@@ -31,7 +31,7 @@ struct StreamingOptions {
     std::optional<NamedPlan> plan = {};  // of a Mixture, whose numbers follow from it and the text's length
     StreamingMethod method = StreamingMethod::masked;  // of a cache
     int64_t chunk = 512;                               // positions a masked pass takes at once
-    int64_t recompute_every = 1;                       // recompute: score every k-th token (each costs a whole window)
+    int64_t every = 1;                                 // score every k-th token; with recompute each costs a window
     int64_t curve_points = 64;                         // points of the curve over position
 };
 

@@ -113,7 +113,7 @@ TEST_CASE("recompute: each token from the sinks and the last L - n tokens, run a
             const auto alone = eval::evaluate_streaming(s.context, s.model, stream, dense, [](int64_t) {});
             CHECK(r.losses.values[static_cast<size_t>(p)] == Approx(alone.losses.values.back()).margin(1e-4));
         }
-        options.recompute_every = 3;
+        options.every = 3;
         const auto subset = s.run(options);
         CHECK(subset.tokens == 13);
         CHECK(subset.of_tokens == 39);
@@ -124,6 +124,16 @@ TEST_CASE("recompute: each token from the sinks and the last L - n tokens, run a
         double total = 0;
         for (size_t p = 0; p < 39; p += 3) total += static_cast<double>(r.losses.values[p]);
         CHECK(eval::perplexity_on_subset(r, subset) == Approx(std::exp(total / 13)).epsilon(1e-4));
+
+        for (const auto method : {StreamingMethod::masked, StreamingMethod::cache}) {  // the same tokens for a cache
+            eval::StreamingOptions cache = bounded(n, 16, method);
+            const auto all = s.run(cache);
+            cache.every = 3;
+            const auto some = s.run(cache);
+            CHECK(some.tokens == 13);
+            CHECK(some.losses.scored == subset.losses.scored);
+            CHECK(some.perplexity == Approx(eval::perplexity_on_subset(all, subset)));
+        }
     }
 }
 
@@ -135,7 +145,7 @@ TEST_CASE("losses that are not finite are counted, never taken for targets that 
         eval::StreamingOptions options;
         options.policy = eval::Recompute{8};
         for (const int64_t every : {1, 3}) {
-            options.recompute_every = every;
+            options.every = every;
             const auto r = s.run(options);
             CAPTURE(n, every);
             CHECK(r.tokens == (every == 1 ? 59 : 20));
