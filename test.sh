@@ -10,15 +10,18 @@
 #   ./test.sh --asan   under AddressSanitizer and UndefinedBehaviorSanitizer
 #   ./test.sh --tsan   under ThreadSanitizer
 #   ./test.sh --all    all three, one after the other
-#   ./test.sh --full   the same, and what mostly repeats what others have shown: whole runs on the executor without its strict
-#                      mode, every room under ThreadSanitizer, CUDA for all architectures
+#   ./test.sh --full   the same, and what mostly repeats what others have shown: more whole runs on the executor, every room
+#                      under ThreadSanitizer, CUDA for all architectures
 set -euo pipefail
 cd "$(dirname "$0")"
 
-cuda=0 repeated='^(train|infer|eval) on simt:'
+# Whole runs and streams on the executor that show what shorter ones, or the CPU's, have shown.
+repeated='^infer on (strict )?simt:(families|masked pass = literal cache: (RoPE, off|no positions))'
+repeated+='|^train on strict simt:(recomputed|data[.]first_token|a run repeats|every setting|fp16: a scale|a killed run|a step saves|resumed)'
+cuda=0
 # Under ThreadSanitizer: the rooms that start threads, or that threads run in. What the others' tests do with threads goes through these.
-threaded="test_base test_kernels test_data test_model test_infer test_train test_simt simt_conformance"
-single='^(eval|report|sweep|cli|moa|scripts)$'
+threaded="test_base test_kernels test_data test_model test_infer test_train test_simt"
+single='^(eval|report|sweep|cli|moa|scripts|conformance)$'
 # Hopper, whose kernels are its own, and Ampere.
 architectures="80-real;90a-real"
 case "${1:-}" in

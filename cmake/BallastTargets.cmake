@@ -93,8 +93,8 @@ endfunction()
 
 # ballast_tests(kernels): test_kernels from tests/kernels/*.cpp; every TEST_CASE is a ctest test labelled "kernels".
 # ON_DEVICES: in a build with a GPU backend the same tests run there too. What is tagged [cpu] stays on the CPU; [not_cuda]
-# needs f64 kernels or our fixed-order GEMM, which CUDA does not have. "on strict simt" runs what will run on a GPU as near
-# to one as the executor comes.
+# needs f64 kernels or our fixed-order GEMM, which CUDA does not have, and runs "on simt". What will run on a GPU runs "on
+# strict simt", as near to one as the executor comes; sanitizers do not go with that, so under them all is "on simt".
 function(ballast_tests name)
   cmake_parse_arguments(ARG "ON_DEVICES" "" "LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*.cpp)
@@ -110,11 +110,17 @@ function(ballast_tests name)
   if(NOT ARG_ON_DEVICES)
     return()
   endif()
-  if(BALLAST_SIMT)
+  if(BALLAST_SIMT AND BALLAST_SANITIZE)
     ballast_tests_on(simt ${name} TITLE "simt" SPEC "~[cpu]")
-    if(NOT BALLAST_SANITIZE)
-      ballast_tests_on(simt ${name} TITLE "strict simt" SPEC "~[cpu]~[not_cuda]" ENVIRONMENT BALLAST_SIMT_STRICT=1)
-    endif()
+  elseif(BALLAST_SIMT)
+    ballast_tests_on(simt ${name} TITLE "strict simt" SPEC "~[cpu]~[not_cuda]" ENVIRONMENT BALLAST_SIMT_STRICT=1)
+    foreach(source IN LISTS sources)
+      file(STRINGS ${source} beyond_cuda REGEX "\\[not_cuda\\]" LIMIT_COUNT 1)
+      if(beyond_cuda)
+        ballast_tests_on(simt ${name} TITLE "simt" SPEC "[not_cuda]~[cpu]")
+        break()
+      endif()
+    endforeach()
   elseif(BALLAST_CUDA)
     ballast_tests_on(cuda ${name} TITLE "cuda" SPEC "~[cpu]~[not_cuda]")
   endif()
