@@ -1,16 +1,21 @@
-// A token's products in every layer and the head, as decoding makes them (few rows, by row of the weight), beside the
-// roof: the bytes of the weights at the speed at which all threads read memory in the same run. Of every layer in turn,
-// so that no cache holds them from token to token.
+// Steps of decoding beside their roof: the bytes that a step must read, at the speed at which all threads read memory
+// in the same run. Those are the weights once, and what the cache policy keeps of every text.
 //
-//   bench_decode --model MODEL --dtype f32 --weights int8 --threads 2 --json OUT.json
+//   bench_decode --model MODEL --context 1024 --dtype bf16 --threads 2 --json OUT.json
+//   bench_decode --model MODEL --context 4096 --policy moa --plan plan.json --rows 8
+//   bench_decode --model MODEL --dtype f32 --weights int8           the products alone, by row of the weight
 //   bench_decode --matrix 3072x768 --dtype f32 --weights same --rows 1
 #include <algorithm>
 #include <charconv>
+#include <deque>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "bench/measure.h"
 #include "bench/program.h"
+#include "infer/cached_model.h"
+#include "infer/policy_table.h"
 #include "kernels/backend.h"
 
 namespace {
@@ -19,7 +24,8 @@ using namespace ballast;
 
 struct Settings : bench::ModelSettings {
     std::string weights = "same", matrix;
-    int64_t rows = 1;
+    int64_t rows = 1, context = 0;
+    infer::PolicyChoice cache;
     double seconds = 3;
 
     std::optional<Dtype> matrices() const {
@@ -84,38 +90,92 @@ void add_copies(Products& products, bench::Tensors& tensors, int64_t outputs, in
     }
 }
 
+void add_model(Products& products, const model::Transformer& model) {
+    for (int64_t l = 0; l < model.config().num_layers; ++l) {
+        const model::LayerParameters& p = model.layer(l);
+        for (const auto* weight : {&p.query_key_value, &p.attention_dense, &p.attention_gate, &p.mlp_up, &p.mlp_down})
+            products.add(*weight);
+    }
+    products.add(model.head());
+}
+
+/// A step of `rows` texts that hold `context` positions each, as the engine makes it, logits on the host included; the
+/// same step again and again.
+class Step {
+  public:
+    Step(Context& context, model::Transformer& model, const Settings& s)
+        : context_(context),
+          positions_(s.context),
+          cache_(context, model, infer::make_plan(s.cache, model.config(), s.context + 1),
+                 {.max_batch = s.rows, .max_positions = s.context + 1}),
+          tokens_(static_cast<size_t>(s.rows), 1) {
+        for (int64_t row = 0; row < s.rows; ++row) {
+            infer::CachedText& text = texts_.emplace_back(cache_.open(s.context + 1));
+            while (text.position < s.context) {
+                const auto chunk = static_cast<size_t>(cache_.next_chunk(text, s.context - text.position));
+                cache_.prefill(text, bench::random_tokens(chunk, model.config().vocab_size));
+            }
+        }
+        for (infer::CachedText& text : texts_) pointers_.push_back(&text);
+    }
+
+    void run() {
+        for (infer::CachedText& text : texts_) text.position = positions_;
+        cache_.decode(pointers_, tokens_);
+        context_.read_floats(cache_.logits(std::ssize(texts_)));
+    }
+    /// Keys and values that a step reads, its own among them.
+    size_t kv_bytes() const {
+        const infer::CacheSizes& sizes = cache_.sizes();
+        int64_t rows = 0;
+        for (const infer::LayerRows& layer : sizes.layers)
+            for (const infer::HeadCache& head : layer.rings) rows += infer::slots_in_use(head, positions_ + 1);
+        return texts_.size() * static_cast<size_t>(2 * rows * sizes.head_dim) * size_of(sizes.dtype);
+    }
+    /// Of the blocks that the texts take.
+    size_t cache_bytes() const { return texts_.size() * cache_.sizes().cache_bytes(positions_ + 1); }
+
+  private:
+    Context& context_;
+    int64_t positions_;
+    infer::CachedModel cache_;
+    std::deque<infer::CachedText> texts_;
+    std::vector<infer::CachedText*> pointers_;
+    std::vector<int32_t> tokens_;
+};
+
 nlohmann::ordered_json measure(const Settings& s) {
     Context context(device_of_backend(s.backend), s.threads);
     const Dtype dtype = bench::dtype_of_option(s.dtype);
     Products products(context, dtype, s.rows);
     bench::Tensors tensors(context);
     std::unique_ptr<model::Transformer> model;
-    if (s.matrix.empty()) {
-        model = bench::make_model(context, s, bench::config_of(s).model, s.matrices());
-        for (int64_t l = 0; l < model->config().num_layers; ++l) {
-            const model::LayerParameters& p = model->layer(l);
-            for (const auto* weight :
-                 {&p.query_key_value, &p.attention_dense, &p.attention_gate, &p.mlp_up, &p.mlp_down})
-                products.add(*weight);
-        }
-        products.add(model->head());
-    } else {
+    std::optional<Step> step;
+    if (!s.matrix.empty()) {
         const auto [outputs, inputs] = shape_of(s.matrix);
         add_copies(products, tensors, outputs, inputs, s.matrices().value_or(dtype));
+    } else {
+        model = bench::make_model(context, s, bench::config_of(s).model, s.matrices());
+        add_model(products, *model);
+        if (s.context > 0) step.emplace(context, *model, s);
     }
     const double before = bench::read_limit(context, false);
-    const bench::Timing time = bench::Timer(context, s.seconds)([&] { products.run(); });
+    const bench::Timing time = bench::Timer(context, s.seconds)([&] { step ? step->run() : products.run(); });
     const double limit = std::max(before, bench::read_limit(context, false));
-    const auto bytes = static_cast<double>(products.bytes());
+    const size_t kv_bytes = step ? step->kv_bytes() : 0;
+    const auto bytes = static_cast<double>(products.bytes() + kv_bytes);
     const double rate = static_cast<double>(s.rows) / time.least, roof = static_cast<double>(s.rows) * limit / bytes;
     return {{"shape", s.matrix.empty() ? s.name() : s.matrix},
             {"dtype", s.dtype},
             {"weights", s.weights},
             {"rows", s.rows},
+            {"context", s.context},
+            {"policy", s.context > 0 ? s.cache.policy : "none"},
             {"device", bench::device_description(context)},
             {"threads", context.pool().num_threads()},
             {"weight_bytes", products.bytes()},
-            {"kv_bytes", 0},  // products alone read no cache
+            {"kv_bytes", kv_bytes},  // read in a step; products alone read no cache
+            {"cache_bytes", step ? step->cache_bytes() : 0},
             {"read_gb_per_s", limit * 1e-9},
             {"gb_per_s", bytes / time.least * 1e-9},
             {"median_seconds", time.median},
@@ -128,11 +188,22 @@ nlohmann::ordered_json measure(const Settings& s) {
 
 int main(int argc, char** argv) {
     Settings s;
-    CLI::App app("Times the products of decoding beside the speed of memory", "bench_decode");
+    CLI::App app("Times steps of decoding beside the speed of memory", "bench_decode");
     s.add_to(app);
+    CLI::Option* context = app.add_option("--context", s.context,
+                                          "whole steps, of texts that hold so many positions; without it the "
+                                          "products alone")
+                               ->check(CLI::PositiveNumber);
+    app.add_option("--policy", s.cache.policy, "what the cache keeps")
+        ->check(CLI::IsMember(infer::policy_names()))
+        ->needs(context);
+    app.add_option("--sinks", s.cache.sinks, "sink: positions kept at the start")->needs(context);
+    app.add_option("--cache", s.cache.cache, "window, sink: positions in all")->needs(context);
+    app.add_option("--plan", s.cache.plan, "moa: the plan")->needs(context);
     app.add_option("--weights", s.weights, "the matrices' dtype; same: --dtype")
         ->check(CLI::IsMember({"same", "f32", "bf16", "int8"}));
-    app.add_option("--matrix", s.matrix, "copies of a matrix, outputs x inputs, instead of a model: 3072x768");
+    app.add_option("--matrix", s.matrix, "copies of a matrix, outputs x inputs, instead of a model: 3072x768")
+        ->excludes(context);
     app.add_option("--rows", s.rows, "sequences that decode together")->check(CLI::PositiveNumber);
     app.add_option("--seconds", s.seconds, "no further run is begun after so long")->check(CLI::PositiveNumber);
     return bench::run_benchmark(app, argc, argv, [&] { return bench::report(s.json, [&] { return measure(s); }); });

@@ -72,6 +72,16 @@ Tensor Tensors::indices(std::initializer_list<int64_t> shape, int32_t limit) {
     return tensor;
 }
 
+std::vector<int32_t> random_tokens(size_t count, int64_t vocabulary) {
+    std::vector<int32_t> tokens(count);
+    uint64_t state = 1;
+    for (int32_t& id : tokens) {
+        state = state * 6364136223846793005ull + 1442695040888963407ull;
+        id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(vocabulary));
+    }
+    return tokens;
+}
+
 Timer::Timer(Context& context, double seconds) : context_(context), seconds_(seconds) {
     if (context.device() == Device::cpu) return;
     stopwatch_ = cuda::make_stopwatch();

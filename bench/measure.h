@@ -27,6 +27,9 @@ class Tensors {
     std::vector<DeviceBuffer> buffers_;
 };
 
+/// Ids in [0, vocabulary), the same in every run.
+std::vector<int32_t> random_tokens(size_t count, int64_t vocabulary);
+
 struct Timing {
     double median = 0, least = 0;  ///< seconds
     int runs = 0;

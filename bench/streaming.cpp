@@ -28,16 +28,6 @@ double seconds_of(const std::function<void()>& run) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary) {
-    std::vector<int32_t> tokens(static_cast<size_t>(count));
-    uint64_t state = 1;
-    for (int32_t& id : tokens) {
-        state = state * 6364136223846793005ull + 1442695040888963407ull;
-        id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(vocabulary));
-    }
-    return tokens;
-}
-
 /// Losses of sequences of `length` tokens, one pass each: what a plain evaluation does.
 double prefill_rate(Context& context, model::Transformer& model, std::span<const int32_t> tokens, int64_t length) {
     model::Pass pass(context, model, model::PassKind::forward, 1, length);
@@ -96,7 +86,7 @@ nlohmann::ordered_json measure(const Settings& s) {
     config.model.max_position_embeddings = std::max(config.model.max_position_embeddings, length);
     const auto loaded = bench::make_model(context, s, config.model);
     model::Transformer& model = *loaded;
-    const auto tokens = random_tokens(std::max(s.tokens, 4 * length) + 1, config.model.vocab_size);
+    const auto tokens = bench::random_tokens(std::max(s.tokens, 4 * length) + 1, config.model.vocab_size);
 
     const size_t beginning = std::min(tokens.size(), static_cast<size_t>(8 * length) + 1);
     const double prefill = prefill_rate(context, model, std::span(tokens).first(beginning), length);
