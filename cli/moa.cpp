@@ -131,16 +131,17 @@ struct OptimiseCommand {
 };
 
 struct ShowCommand {
-    std::string plan, model, out;
+    std::string plan, model, out, svg;
     int64_t length = 0;
     std::vector<int64_t> lengths;
     infer::DuoOptions duo;
 
     void run() const {
-        if (!out.empty()) {
-            require_not_an_input(out, std::array{plan});
-            require_writable(out);
-        }
+        for (const std::string& output : {out, svg})
+            if (!output.empty()) {
+                require_not_an_input(output, std::array{plan});
+                require_writable(output);
+            }
         const infer::SpanPlan read =
             plan.ends_with(".tsv") ? infer::read_duo_plan(plan, duo) : infer::read_span_plan(plan);
         const std::vector<int64_t> all = lengths_of(read);
@@ -157,6 +158,7 @@ struct ShowCommand {
                                  read.layers, read.entries, at)
                   << moa::plan_picture(read, at) << "\n"
                   << moa::density_table(read, kv_heads, all) << memory;
+        if (!svg.empty()) write_file(svg, moa::plan_svg(read, at));
         if (!out.empty()) infer::write_span_plan(out, read);
     }
 
@@ -213,8 +215,9 @@ void add_moa_show(CLI::App* parent) {
         ->capture_default_str();
     command->add_option("--recent", o->duo.recent, ".tsv: and at the end")->capture_default_str();
     command->add_option("--block", o->duo.block, ".tsv: positions of a block")->capture_default_str();
+    command->add_option("--svg", o->svg, "write a drawing of it");
     command->add_option("-o,--out", o->out, "write it as a plan");
-    command->footer("Example:\n  ballast moa show plan.json --lengths 512,1024,2048 --model runs/160m");
+    command->footer("Example:\n  ballast moa show plan.json --lengths 512,1024,2048 --model runs/160m --svg plan.svg");
     command->callback([o] { o->run(); });
 }
 

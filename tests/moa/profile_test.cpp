@@ -168,4 +168,8 @@ TEST_CASE("moa show: a bar a head") {
     plan.rules = {{0, 1}, {0, 0.5}, {128, 0}, {0, 0.25}};
     CHECK(plan_picture(plan, 1024) == "layer   0  █▄  768\nlayer   1  ▁▂  192\n");
     CHECK_THAT(density_table(plan, 1, {1024}), ContainsSubstring("480.0     0.4688  0.6250"));
+
+    const std::string svg = plan_svg(plan, 1024);
+    CHECK_THAT(svg, ContainsSubstring("layer 0, head 1: 512 positions, 50.0 %") && ContainsSubstring("46.9 % on average"));
+    CHECK_THAT(svg, ContainsSubstring("fill=\"#0c245c\"><title>layer 0, head 0: 1024 positions"));  // all of it: darkest
 }
