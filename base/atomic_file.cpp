@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,6 +44,49 @@ std::string target_of(const std::string& path) {
     throw_errno("write", path);
 }
 
+/// The process id at the end of a temporary's name; empty for other names.
+std::string_view id_of_temporary(std::string_view name) {
+    const size_t mark = name.rfind(kMark);
+    if (mark == std::string_view::npos) return {};
+    const std::string_view id = name.substr(mark + kMark.size());
+    return id.find_first_not_of("0123456789") == std::string_view::npos ? id : std::string_view{};
+}
+
+/// Removes temporaries of `target` whose writers were killed: a writer that lives holds its own. Where there are no
+/// locks all stay.
+void remove_temporaries_of(const std::string& target) {
+    const std::filesystem::path path(target);
+    const std::string start = path.filename().string() + std::string(kMark);
+    std::error_code error;
+    const auto folder = path.has_parent_path() ? path.parent_path() : ".";
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+        const std::string name = entry.path().filename().string();
+        if (!name.starts_with(start) || id_of_temporary(name).empty()) continue;
+        const int descriptor = ::open(entry.path().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (descriptor < 0) continue;
+        if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
+        ::close(descriptor);
+    }
+}
+
+/// A new file that this process holds as long as it is open; negative, with errno, when it cannot be had. Another
+/// writer may remove it between its making and the lock: then once more.
+int create_and_hold(const std::string& path) {
+    constexpr int kTries = 100;
+    for (int i = 0;; ++i) {
+        // Not O_EXCL: in a container a crashed run's temporary often carries this very process id.
+        const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        if (descriptor < 0) return descriptor;
+        const bool refused = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+        struct stat held {
+        }, named{};
+        ::fstat(descriptor, &held);
+        const bool named_so = ::stat(path.c_str(), &named) == 0 && named.st_ino == held.st_ino;
+        if ((!refused && named_so) || i == kTries) return descriptor;
+        ::close(descriptor);
+    }
+}
+
 /// A rename is on the disk only when its folder is.
 void sync_folder_of(const std::string& path) {
     const std::filesystem::path parent = std::filesystem::path(path).parent_path();
@@ -63,8 +107,8 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     require_replaceable(path_);
     target_ = target_of(path_);
     temporary_path_ = fmt::format("{}{}{}", target_, kMark, ::getpid());
-    // Not O_EXCL: in a container a crashed run's temporary often carries this very process id.
-    descriptor_ = ::open(temporary_path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    remove_temporaries_of(target_);
+    descriptor_ = create_and_hold(temporary_path_);
     if (descriptor_ < 0) throw_errno("write", path_);
 }
 
@@ -111,11 +155,7 @@ void require_not_an_input(const std::string& output, std::span<const std::string
 void remove_abandoned_temporaries(const std::string& folder) {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-        const std::string name = entry.path().filename().string();
-        const size_t mark = name.rfind(kMark);
-        if (mark == std::string::npos || mark + kMark.size() == name.size()) continue;
-        if (name.find_first_not_of("0123456789", mark + kMark.size()) == std::string::npos)
-            std::filesystem::remove(entry.path(), error);
+        if (!id_of_temporary(entry.path().filename().string()).empty()) std::filesystem::remove(entry.path(), error);
     }
 }
 

@@ -9,7 +9,7 @@ namespace ballast {
 
 /// Writes aside, to PATH.tmp-<pid>; commit() makes it PATH. Whatever interrupts the writer, PATH is the old file or the
 /// new one, never a part. A symbolic link is followed: the file that it leads to gets the content, and the link stays.
-/// Two writers of one PATH in one process are not supported.
+/// Two writers of one PATH in one process are not supported. What a killed writer of PATH left is removed by the next.
 /// Every function throws UserError with the system's reason (full disk, no permission, …). The constructor also refuses
 /// what a rename would destroy: a folder, a device, a pipe.
 class AtomicFile {

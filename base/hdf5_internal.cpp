@@ -11,10 +11,10 @@ namespace ballast::hdf5 {
 std::unique_lock<std::mutex> lock() {
     static std::mutex mutex;
     std::unique_lock held(mutex);
-    [[maybe_unused]] static const herr_t prepared = [] {
-        H5dont_atexit();  // it would close once more, and crash on, a file that could not be flushed
-        return H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-    }();
+    // It would close once more, and crash on, a file that could not be flushed.
+    [[maybe_unused]] static const herr_t prepared = H5dont_atexit();
+    // A library built with thread safety, as Debian's, keeps this for each thread.
+    [[maybe_unused]] static thread_local const herr_t silent = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     return held;
 }
 

@@ -20,7 +20,7 @@ inline constexpr const char* kDtypeAttribute = "dtype";
 /// Data pass through the checksum and the disk in pieces that stay in the cache between the two.
 inline constexpr int64_t kSlabBytes = int64_t{4} << 20;
 
-/// Held by every public call: libhdf5 is usually built without thread safety. The first one silences the library's
+/// Held by every public call: libhdf5 is often built without thread safety. Each thread's first silences the library's
 /// own printing of errors, which become our exceptions.
 std::unique_lock<std::mutex> lock();
 

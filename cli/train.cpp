@@ -89,7 +89,9 @@ void print_startup(const RunConfig& config, Context& context, const RunData& dat
     for (const auto& [name, bytes] : plan.parts())
         if (bytes > 0) memory += fmt::format(" {} {} |", name, format_bytes(bytes));
     print_line(fmt::format("{} total {}{}", memory, format_bytes(plan.total(context.device())),
-                           context.device() == Device::cuda ? " on the GPU; the sample order is the host's" : ""));
+                           context.device() == Device::cuda
+                               ? " on the GPU; the checkpoint snapshot and the sample order are the host's"
+                               : ""));
     if (!distribution.is_trivial()) print_line(describe(distribution, table, plan, config.train.dtype));
     print_line(fmt::format("backend      {}, {} threads", name_of(context.device()), context.pool().num_threads()));
 }
@@ -117,7 +119,10 @@ TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& 
     observer.sample = [](int64_t step, const std::string& text) {
         print_line(fmt::format("step {} | sample: {}", step, printable(text)));
     };
-    observer.checkpoint = [](const std::string& path) { print_line(fmt::format("saved {}", path)); };
+    observer.checkpoint = [](const SaveOutcome& saved) {
+        print_line(fmt::format("saved {} | {:.2f} s, of which training waited {:.2f} s", saved.path, saved.seconds,
+                               saved.waited));
+    };
     observer.note = [](const std::string& text) { log_info(text); };
     observer.warning = [](const std::string& text) { log_warning(text); };
     return observer;

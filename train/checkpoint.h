@@ -7,9 +7,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "base/thread_pool.h"
 
 #include "train/data_order.h"
 #include "train/optimizer.h"
@@ -31,6 +35,16 @@ struct CheckpointInfo {
 /// Other ranks get a UserError then.
 void save_checkpoint(const std::string& path, const CheckpointInfo& info, const model::Weights& weights,
                      const Optimizer& optimizer);
+
+/// A parameter's values in the accumulation dtype.
+using StateValues = std::function<std::span<const char>(Optimizer::State, const model::ParameterRow&)>;
+
+/// The same file from one rank's memory, without a look at the values. Nothing of it is collective.
+void write_checkpoint(const std::string& path, const CheckpointInfo& info, const model::ParameterTable& table,
+                      Dtype dtype, const StateValues& values);
+
+/// RunError naming the parameter unless all its `values`, f32 or f64, are finite.
+void require_finite(ThreadPool& pool, std::span<const char> values, Dtype dtype, const std::string& parameter);
 
 /// Reads what is not a tensor. `data_order` is empty in files from before it was kept. UserError when the file is
 /// missing, damaged or foreign.

@@ -5,6 +5,7 @@
 
 #include "infer/generate.h"
 #include "kernels/backend.h"
+#include "train/background_save.h"
 #include "train/optimizer.h"
 #include "train/train_step.h"
 
@@ -26,6 +27,7 @@ std::vector<std::pair<std::string, size_t>> MemoryPlan::parts() const {
             {"sampling", sampling},
             {"tokens", tokens},
             {"kernel scratch", scratch},
+            {"checkpoint snapshot", snapshot},
             {"sample order", sample_order}};
 }
 
@@ -47,6 +49,8 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config, const Di
     plan.scratch = Pass::scratch_bytes(context, config.model, dtype, PassKind::forward_backward, batch, length);
     plan.tokens = TrainStep::bytes(config, distribution);
     if (!distribution.ranks().is_first()) return plan;  // the rest is rank 0's
+    if (config.checkpoint.background && config.checkpoint.any_before_the_end())
+        plan.snapshot = Snapshot::bytes(table, dtype, distribution);
     if (!config.data.validation.empty()) {
         plan.validation = Pass::activation_bytes(config.model, dtype, PassKind::forward, batch, length);
         if (config.data.document_mask) plan.validation += static_cast<size_t>(batch * length) * sizeof(int32_t);
@@ -62,17 +66,17 @@ void require_fit(const MemoryPlan& plan, Device device, size_t available) {
     const size_t total = plan.total(device), order = device == Device::cuda ? 0 : plan.sample_order;
     if (total <= available) return;
     const char* const advice =
-        order > total / 2
-            ? "lower train.steps or train.global_batch: the order of the samples takes most of it"
-            : "lower train.micro_batch or train.sequence_length, set train.recompute = \"full\", or take a "
-              "smaller model";
+        order > total / 2 ? "lower train.steps or train.global_batch: the order of the samples takes most of it"
+                          : "lower train.micro_batch or train.sequence_length, set train.recompute = \"full\" or "
+                            "checkpoint.background = false, or take a smaller model";
     throw UserError(fmt::format(
-        "this run needs {} of {} and {} is available (weights {}, optimiser {}, activations {}, sampling {}, sample "
-        "order {}); {}",
+        "this run needs {} of {} and {} is available (weights {}, optimiser {}, activations {}, sampling {}, "
+        "checkpoint snapshot {}, sample order {}); {}",
         format_bytes(total), device == Device::cuda ? "GPU memory" : "memory", format_bytes(available),
         format_bytes(plan.master_weights + plan.compute_weights),
         format_bytes(plan.gradients + plan.received_gradients + plan.moments),
-        format_bytes(plan.activations + plan.validation), format_bytes(plan.sampling), format_bytes(order), advice));
+        format_bytes(plan.activations + plan.validation), format_bytes(plan.sampling),
+        format_bytes(device == Device::cuda ? 0 : plan.snapshot), format_bytes(order), advice));
 }
 
 }  // namespace ballast::train

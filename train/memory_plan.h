@@ -15,12 +15,13 @@ struct MemoryPlan {
     size_t tokens = 0;              // of a step's samples
     size_t validation = 0;          // activations of the validation pass
     size_t sampling = 0;            // the cache and activations that sample texts are written with
+    size_t snapshot = 0;      // a checkpoint's content while it is written, in the host's memory whatever the device
     size_t sample_order = 0;  // of the training data, in the host's memory whatever the device; data::Sampler::bytes()
 
     /// On the device.
     size_t total(Device device) const {
         return master_weights + compute_weights + gradients + received_gradients + moments + activations + scratch +
-               tokens + validation + sampling + (device == Device::cuda ? 0 : sample_order);
+               tokens + validation + sampling + (device == Device::cuda ? 0 : snapshot + sample_order);
     }
     /// Name and bytes of each part, for tables.
     std::vector<std::pair<std::string, size_t>> parts() const;

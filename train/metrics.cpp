@@ -55,6 +55,8 @@ void JsonLines::append_line(std::string line) {
     }
 }
 
+void JsonLines::sync() const noexcept { [[maybe_unused]] const int ignored = ::fsync(descriptor_); }
+
 void JsonLines::append(const StepMetrics& m) {
     nlohmann::ordered_json line{{"step", m.step},
                                 {"loss", m.loss},

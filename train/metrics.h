@@ -36,6 +36,9 @@ class JsonLines {
     void append(const StepMetrics& metrics);
     void append_validation(int64_t step, double loss);
     void append_sample(int64_t step, const std::string& prompt, const std::string& text);
+    /// Puts the lines so far on the disk, before a checkpoint that stands for them. What fails is left to the next try:
+    /// a checkpoint is worth more. Another thread may append meanwhile.
+    void sync() const noexcept;
 
   private:
     void append_line(std::string line);

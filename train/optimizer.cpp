@@ -30,6 +30,17 @@ Range updated_blocks(const Shards& shards, const Distribution& distribution) {
 
 Tensor part(const Tensor& flat, Range range) { return flat.empty() ? flat : flat.slice(0, range.begin, range.end); }
 
+/// On the CPU with all threads: one core alone does not move bytes as fast as memory gives them.
+void copy_out(Context& context, char* out, const Tensor& tensor) {
+    constexpr size_t kPiece = size_t{1} << 20;
+    if (context.device() != Device::cpu) return context.copy_to_host(out, tensor);
+    const char* from = static_cast<const char*>(tensor.data);
+    context.pool().parallel_for(static_cast<int64_t>((tensor.bytes() + kPiece - 1) / kPiece), [&](int64_t i) {
+        const size_t at = static_cast<size_t>(i) * kPiece;
+        std::memcpy(out + at, from + at, std::min(kPiece, tensor.bytes() - at));
+    });
+}
+
 Range common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
 
 }  // namespace
@@ -124,19 +135,21 @@ bool Optimizer::is_sharded(State state, const model::Weights& weights) const {
     return state != State::weights || !weights.compute_flat().empty();
 }
 
-std::vector<char> Optimizer::gather(State state, const model::ParameterRow& row, const model::Weights& weights) const {
+void Optimizer::gather(State state, const model::ParameterRow& row, const model::Weights& weights,
+                       std::span<char> values) const {
     Communicator& ranks = distribution_.ranks();
     const Tensor flat = state == State::weights ? weights.master_flat() : moment(state);
     const int64_t first = state == State::weights ? 0 : updated().begin;  // element of the flat arrays
     const size_t size = size_of(flat.dtype);
     const Range wanted{row.offset, row.offset + row.count};
-    std::vector<char> values(ranks.is_first() ? static_cast<size_t>(row.count) * size : 0);
+    if (ranks.is_first())
+        require(values.size() == static_cast<size_t>(row.count) * size, "a parameter's values of another size");
     const auto read = [&](Range elements, char* out) {
-        context_.copy_to_host(out, flat.slice(0, elements.begin - first, elements.end - first));
+        copy_out(context_, out, flat.slice(0, elements.begin - first, elements.end - first));
     };
     if (!is_sharded(state, weights)) {
         if (ranks.is_first()) read(wanted, values.data());
-        return values;
+        return;
     }
     std::vector<char> mine;
     std::vector<OutgoingBytes> out;
@@ -157,7 +170,6 @@ std::vector<char> Optimizer::gather(State state, const model::ParameterRow& row,
         }
     }
     ranks.exchange(out, in);
-    return values;
 }
 
 void Optimizer::load(State state, const model::ParameterRow& row, const std::vector<char>& values) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ class Optimizer {
     static size_t moment_bytes(const model::ParameterTable& table, Dtype compute_dtype,
                                const Distribution& distribution);
 
+    Context& context() const { return context_; }
     const Distribution& distribution() const { return distribution_; }
     /// Of one of the rank's lanes.
     const model::FlatArray& gradients(int64_t lane = 0) const { return gradients_.of_lane(lane); }
@@ -48,8 +50,10 @@ class Optimizer {
 
     /// The state of a parameter that checkpoints keep.
     enum class State { weights, first_moment, second_moment };
-    /// A parameter's values in the accumulation dtype, as rank 0 gets them; other ranks get nothing. Collective.
-    std::vector<char> gather(State state, const model::ParameterRow& row, const model::Weights& weights) const;
+    /// Puts a parameter's values in the accumulation dtype into `values` of rank 0; other ranks' may be empty.
+    /// Collective.
+    void gather(State state, const model::ParameterRow& row, const model::Weights& weights,
+                std::span<char> values) const;
     /// Takes what this rank keeps of a parameter's moment out of all its values.
     void load(State state, const model::ParameterRow& row, const std::vector<char>& values);
 

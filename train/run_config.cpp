@@ -113,6 +113,9 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("keep_last", checkpoint.keep_last, "unprotected checkpoints to keep; 0: all", {.min = 0});
     v.field("protect_every", checkpoint.protect_every,
             "multiples of this are never removed, nor log-spaced ones; 0: none", {.min = 0});
+    v.field("background", checkpoint.background,
+            "training goes on while a copy of the state is written, which takes 12 bytes a parameter of the host's "
+            "memory; false: it waits");
 
     v.section("validation", "Loss on held-out text");
     v.field("every", validation.every, "steps between validations; 0: only at the end", {.min = 0});

@@ -53,6 +53,10 @@ struct CheckpointConfig {
     bool log_spaced = true;
     int64_t keep_last = 3;
     int64_t protect_every = 1000;
+    bool background = true;  // train/background_save.h
+
+    /// Whether a save may be due before the last step.
+    bool any_before_the_end() const { return every > 0 || log_spaced; }
 };
 
 struct ValidationConfig {
@@ -82,8 +86,9 @@ struct RunConfig {
     /// Throws UserError naming the first field that makes no sense, and what would.
     void validate() const;
     Schedule schedule() const;
-    /// train.micro_batch, or the largest divisor of the global batch with at most 8192 positions a pass that leaves a pass
-    /// for each of train.reduction_lanes. Never chosen from the machine: it decides the order of additions, and runs are to repeat to the bit.
+    /// train.micro_batch, or the largest divisor of the global batch with at most 8192 positions a pass that leaves a
+    /// pass for each of train.reduction_lanes. Never chosen from the machine: it decides the order of additions, and
+    /// runs are to repeat to the bit.
     int64_t samples_per_pass() const;
 
     /// Loads a TOML file with `extends`, then applies `a.b=value` settings. Paths in [data] are relative to the current

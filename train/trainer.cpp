@@ -16,9 +16,11 @@ namespace {
 
 bool multiple_of(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-/// A configuration as checkpoints keep it: how the optimiser's state is shared out changes no bit of it.
+/// A configuration as checkpoints keep it: how the optimiser's state is shared out, and who writes, change no bit of
+/// it.
 RunConfig as_saved(RunConfig config) {
     config.train.zero = 0;
+    config.checkpoint.background = true;
     return config;
 }
 
@@ -72,6 +74,8 @@ Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDi
                  config.optimizer.clip_norm, distribution),
       step_(context, model_, optimizer_, config) {
     if (config.train.dtype == Dtype::f16) scaler_.emplace(config.fp16);
+    if (config.checkpoint.background && config.checkpoint.any_before_the_end())
+        background_.emplace(context, model_.weights(), optimizer_);
     if (!ranks().is_first()) return;
     if (data.validation) validation_.emplace(context, model_, *data.validation, config);
     if (config.sample.every > 0) generator_.emplace(context, model_);
@@ -176,6 +180,7 @@ RunStatus Trainer::run(StartMode mode, DataChange change) {
     try {
         return run_steps();
     } catch (...) {
+        if (background_) background_->wait();  // what it saves is good
         try {
             set_status(RunStatus::failed, steps_done_);
         } catch (const UserError&) {  // the disk may be what failed
@@ -185,7 +190,9 @@ RunStatus Trainer::run(StartMode mode, DataChange change) {
 }
 
 void Trainer::set_status(RunStatus status, int64_t step) {
-    if (ranks().is_first()) directory_.set_status(status, step);
+    if (!ranks().is_first()) return;
+    sync_logs();
+    directory_.set_status(status, step);
 }
 
 bool Trainer::validation_due(int64_t step) const {
@@ -205,6 +212,7 @@ RunStatus Trainer::run_steps() {
         const int64_t step = ++steps_done_;
         if (is_first) note_down([&] { metrics_->append(metrics); });
         observer_.step(metrics);
+        if (background_) take_note(background_->poll());
         const bool stop = ranks().any(interrupted()) && step < last;
         if (stop || step == last)
             save(step);
@@ -280,12 +288,15 @@ StepMetrics Trainer::train_step(int64_t step) {
 }
 
 std::string Trainer::way_back() const {
-    return "Lower optimizer.learning_rate or optimizer.clip_norm and --resume; " +
-           (last_saved_ >= 0 ? fmt::format("the last good checkpoint is {}", directory_.checkpoint_path(last_saved_))
-                             : std::string("no checkpoint was saved yet"));
+    const std::string advice = "Lower optimizer.learning_rate or optimizer.clip_norm and --resume; ";
+    if (!ranks().is_first()) return advice + "rank 0 knows the last good checkpoint";
+    return advice + (last_saved_ >= 0
+                         ? fmt::format("the last good checkpoint is {}", directory_.checkpoint_path(last_saved_))
+                         : std::string("no checkpoint was saved yet"));
 }
 
 void Trainer::fail_non_finite(int64_t step, double loss, const StepResult& result) {
+    wait_for_save();
     const std::string what =
         result.non_finite_parameter.empty()
             ? fmt::format("the loss is {}", loss)
@@ -324,30 +335,82 @@ void Trainer::sample(int64_t step) {
     observer_.sample(step, prompt + text);
 }
 
-void Trainer::save(int64_t step) {
-    const std::string path = directory_.checkpoint_path(step);
+CheckpointInfo Trainer::checkpoint_info(int64_t step) const {
+    return {step,
+            steps_skipped_,
+            order_,
+            as_saved(config_),
+            data_.tokenizer.hash(),
+            scaler_ ? std::optional(scaler_->state()) : std::nullopt};
+}
+
+void Trainer::or_fail(int64_t step, const std::function<void()>& save) {
     try {
-        save_checkpoint(path,
-                        {step, steps_skipped_, order_, as_saved(config_), data_.tokenizer.hash(),
-                         scaler_ ? std::optional(scaler_->state()) : std::nullopt},
-                        model_.weights(), optimizer_);
+        save();
     } catch (const RunError& error) {
         throw RunError(fmt::format("step {}: {}, so it was not saved. {}", step, error.what(), way_back()));
     }
-    last_saved_ = step;
-    if (!ranks().is_first()) return;
-    for (int64_t old : checkpoints_to_remove(config_.checkpoint, directory_.checkpoint_steps()))
-        std::filesystem::remove(directory_.checkpoint_path(old));
-    observer_.checkpoint(path);
+}
+
+void Trainer::save(int64_t step) {
+    wait_for_save();
+    const auto begin = std::chrono::steady_clock::now();
+    const std::string path = directory_.checkpoint_path(step);
+    if (ranks().is_first()) sync_logs();
+    or_fail(step, [&] { save_checkpoint(path, checkpoint_info(step), model_.weights(), optimizer_); });
+    if (ranks().is_first()) remove_old_checkpoints();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    take_note(SaveOutcome{step, path, seconds, seconds, nullptr});
+}
+
+void Trainer::save_in_background(int64_t step) {
+    wait_for_save();
+    or_fail(step, [&] {
+        background_->start(
+            directory_.checkpoint_path(step), checkpoint_info(step), [this] { sync_logs(); },
+            [this] { remove_old_checkpoints(); });
+    });
 }
 
 void Trainer::try_to_save(int64_t step) {
+    if (background_) return save_in_background(step);
     try {
         save(step);
     } catch (const UserError& error) {
-        observer_.warning(fmt::format("step {} was not saved: {}; training goes on and saves when it is due again",
-                                      step, error.what()));
+        warn_not_saved(step, error);
     }
+}
+
+void Trainer::wait_for_save() {
+    if (background_) take_note(background_->wait());
+}
+
+void Trainer::take_note(const std::optional<SaveOutcome>& outcome) {
+    if (!outcome) return;
+    if (outcome->failure) {
+        try {
+            std::rethrow_exception(outcome->failure);
+        } catch (const UserError& error) {
+            return warn_not_saved(outcome->step, error);
+        }
+    }
+    last_saved_ = outcome->step;
+    if (ranks().is_first()) observer_.checkpoint(*outcome);
+}
+
+void Trainer::warn_not_saved(int64_t step, const UserError& error) {
+    observer_.warning(
+        fmt::format("step {} was not saved: {}; training goes on and saves when it is due again", step, error.what()));
+}
+
+void Trainer::sync_logs() const {
+    for (const auto* log : {&metrics_, &samples_})
+        if (*log) (*log)->sync();
+}
+
+void Trainer::remove_old_checkpoints() const {
+    for (int64_t old : checkpoints_to_remove(config_.checkpoint, directory_.checkpoint_steps()))
+        std::filesystem::remove(directory_.checkpoint_path(old));
 }
 
 }  // namespace ballast::train

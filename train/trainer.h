@@ -16,6 +16,7 @@
 #include "data/tokenizer.h"
 #include "infer/generate.h"
 #include "model/transformer.h"
+#include "train/background_save.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
@@ -38,8 +39,8 @@ struct TrainObserver {
     std::function<void(const StepMetrics&)> step = [](const StepMetrics&) {};
     std::function<void(int64_t step, double loss)> validation = [](int64_t, double) {};
     std::function<void(int64_t step, const std::string& text)> sample = [](int64_t, const std::string&) {};
-    std::function<void(const std::string& path)> checkpoint = [](const std::string&) {};
-    std::function<void(const std::string&)> note = [](const std::string&) {};  // what takes long, and why
+    std::function<void(const SaveOutcome&)> checkpoint = [](const SaveOutcome&) {};  // once it is on the disk
+    std::function<void(const std::string&)> note = [](const std::string&) {};        // what takes long, and why
     std::function<void(const std::string&)> warning = [](const std::string&) {};
 };
 
@@ -96,9 +97,20 @@ class Trainer {
     void catch_up(int64_t step);
     void validate(int64_t step);
     void sample(int64_t step);
+    CheckpointInfo checkpoint_info(int64_t step) const;
+    /// Saves and waits for it; what was under way before is waited for, too.
     void save(int64_t step);
-    /// The same for a checkpoint that is not the last chance to save.
+    /// For a checkpoint that is not the last chance to save: in the background where the configuration says so.
     void try_to_save(int64_t step);
+    void save_in_background(int64_t step);
+    /// What has come of a save, when it has ended.
+    void take_note(const std::optional<SaveOutcome>& outcome);
+    void wait_for_save();
+    /// Calls save(), telling a failure that ends the run with the step and the way back.
+    void or_fail(int64_t step, const std::function<void()>& save);
+    void warn_not_saved(int64_t step, const UserError& error);
+    void sync_logs() const;
+    void remove_old_checkpoints() const;
     void note_down(const std::function<void()>& append);
 
     Context& context_;
@@ -117,7 +129,8 @@ class Trainer {
     std::optional<infer::Generator> generator_;
     bool lines_lost_ = false;
     std::unique_ptr<JsonLines> metrics_, samples_;
-    std::optional<LossScaler> scaler_;  // fp16 only
+    std::optional<BackgroundSave> background_;  // after what its thread uses
+    std::optional<LossScaler> scaler_;          // fp16 only
     int64_t steps_done_ = 0, steps_skipped_ = 0, last_saved_ = -1, loaded_step_ = 0;
 };
 

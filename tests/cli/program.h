@@ -24,6 +24,12 @@
 
 namespace ballast::test {
 
+/// Open MPI wants to be told that root, and more ranks than cores, are meant; its quickest way between processes asks
+/// for rights that containers lack.
+inline const std::string kMpiEnvironment =
+    "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
+    "OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 ";
+
 struct Outcome {
     int code;  // -1: killed by a signal
     std::string out, err;
@@ -96,6 +102,7 @@ class Process {
     Process(const Process&) = delete;
     Process& operator=(const Process&) = delete;
 
+    pid_t id() const { return pid_; }
     void signal(int number) const { ::kill(pid_, number); }
     /// The exit code; -signal when a signal ended it.
     int wait() {

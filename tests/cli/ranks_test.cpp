@@ -10,14 +10,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Open MPI wants to be told that root, and more ranks than cores, are meant; its quickest way between processes asks
-/// for rights that containers lack.
-const std::string kEnvironment =
-    "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
-    "OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 ";
-
 std::string mpirun(int ranks) {
-    return fmt::format("{} '{}' --bind-to none -np {} ", kEnvironment, BALLAST_MPIRUN, ranks);
+    return fmt::format("{} '{}' --bind-to none -np {} ", kMpiEnvironment, BALLAST_MPIRUN, ranks);
 }
 
 const std::string kLanes = "--set train.micro_batch=1 --set train.reduction_lanes=4 ";
@@ -98,7 +92,8 @@ TEST_CASE("mpi: a mistake is told once, and ends all processes with its exit cod
         CHECK(outcome.err.find("ballast: error: ", first + 1) == std::string::npos);
     }
     CHECK_FALSE(fs::exists(run.file("run")));
-    refuse(run.train("run"), {"Slurm has 4 tasks", "MPI sees 1", "srun --mpi=pmix"}, kEnvironment + "SLURM_NTASKS=4");
+    refuse(run.train("run"), {"Slurm has 4 tasks", "MPI sees 1", "srun --mpi=pmix"},
+           kMpiEnvironment + "SLURM_NTASKS=4");
 }
 
 #else
