@@ -50,8 +50,8 @@ done
 [ "$cuda" = 1 ] || exit 0
 if command -v mpirun >/dev/null; then   # the program with MPI, on several processes
   cmake --preset mpi >/dev/null
-  cmake --build --preset mpi --target ballast test_cli
-  ctest --preset mpi -R '^cli:mpi:'
+  cmake --build --preset mpi --target ballast test_cli test_faults
+  ctest --preset mpi -R '^(cli|faults):mpi:'
 fi
 tests/scripts/gpu_check_test.sh
 if ! command -v nvcc >/dev/null; then
