@@ -98,7 +98,8 @@ TEST_CASE("moa search: all stages, and again from where it was stopped") {
         succeed(search);
         CHECK(read_file(t.file("search/plan.json")) == plan);
     }
-    refuse(search + " --signed", {"a search with other settings"});
+    for (const char* other : {" --signed", " --gap 2", " --dtype bf16"})
+        refuse(search + other, {"a search with other settings"});
     CHECK(leftovers(t.file("search")).empty());
 }
 
