@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 
@@ -90,15 +91,7 @@ int create_and_hold(const std::string& path) {
 /// A rename is on the disk only when its folder is.
 void sync_folder_of(const std::string& path) {
     const std::filesystem::path parent = std::filesystem::path(path).parent_path();
-    const std::string folder = parent.empty() ? "." : parent.string();
-    const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor < 0) throw_errno("open", folder);
-    const int result = ::fsync(descriptor);
-    const int error = errno;
-    ::close(descriptor);
-    errno = error;
-    // Some network file systems cannot sync a folder; there the rename is as durable as they make it.
-    if (result != 0 && error != EINVAL && error != EROFS) throw_errno("flush", folder);
+    sync_folder(parent.empty() ? "." : parent.string());
 }
 
 }  // namespace
@@ -139,6 +132,29 @@ void AtomicFile::discard() noexcept {
     [[maybe_unused]] const int ignored = ::ftruncate(descriptor_, 0);
     ::unlink(temporary_path_.c_str());
     ::close(std::exchange(descriptor_, -1));
+}
+
+void make_folders(const std::string& folder) {
+    std::vector<std::filesystem::path> missing;
+    std::error_code error;
+    for (std::filesystem::path path = std::filesystem::absolute(folder).lexically_normal();
+         !std::filesystem::exists(path, error) && path.has_relative_path(); path = path.parent_path())
+        missing.push_back(path);
+    std::filesystem::create_directories(folder, error);
+    if (error) throw UserError(fmt::format("cannot make the folder {}: {}", folder, error.message()));
+    for (const auto& path : missing)
+        if (path.has_filename()) sync_folder_of(path.string());
+}
+
+void sync_folder(const std::string& folder) {
+    const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) throw_errno("open", folder);
+    const int result = ::fsync(descriptor);
+    const int error = errno;
+    ::close(descriptor);
+    errno = error;
+    // Some network file systems cannot sync a folder; there a name is as durable as they make it.
+    if (result != 0 && error != EINVAL && error != EROFS) throw_errno("flush", folder);
 }
 
 void require_writable(const std::string& path) { const AtomicFile opened(path); }

@@ -38,6 +38,12 @@ class AtomicFile {
     int descriptor_ = -1;
 };
 
+/// Makes `folder` and those above it that are missing, so that they survive a loss of power. UserError naming it.
+void make_folders(const std::string& folder);
+
+/// Puts what was made, renamed and removed in `folder` on the disk. UserError when the disk refuses.
+void sync_folder(const std::string& folder);
+
 /// Throws now what AtomicFile(path) would throw after hours of work: no such folder, no permission, not a regular file.
 /// Every command that writes a result at its end calls this for it first.
 void require_writable(const std::string& path);

@@ -92,9 +92,7 @@ void SafetensorsWriter::commit() { write_entries(path_, entries_); }
 
 SafetensorsFolderWriter::SafetensorsFolderWriter(std::string folder, int64_t max_shard_bytes)
     : folder_(std::move(folder)), max_shard_bytes_(max_shard_bytes) {
-    std::error_code error;
-    std::filesystem::create_directories(folder_, error);
-    if (error) throw UserError(fmt::format("cannot make the folder {}: {}", folder_, error.message()));
+    make_folders(folder_);
 }
 
 void SafetensorsFolderWriter::add(std::string name, Dtype dtype, std::span<const int64_t> shape, const void* data) {

@@ -21,10 +21,10 @@ struct Options {
     double max_shard_gb = 5.0;
 };
 
-/// The tokenizer's files, with sink tokens as added tokens so that their ids have names there too; its special ids go into
-/// `export_settings`.
-void write_tokenizer(const std::string& from, const std::filesystem::path& folder, const model::ModelConfig& config,
-                     model::ExportOptions& export_settings) {
+/// Has the tokenizer's files written, with sink tokens as added tokens so that their ids have names there too; its special
+/// ids go into `export_settings`.
+void add_tokenizer(const std::string& from, const std::filesystem::path& folder, const model::ModelConfig& config,
+                   model::ExportOptions& export_settings) {
     const data::Tokenizer tokenizer = data::Tokenizer::load(from);
     data::TokenizerSpec spec = tokenizer.spec();
     for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
@@ -33,7 +33,6 @@ void write_tokenizer(const std::string& from, const std::filesystem::path& folde
         spec.added_tokens.push_back({id, fmt::format("<|sink_{}|>", i), true, false});
     }
     data::fill_holes(spec);
-    write_file((folder / "tokenizer.json").string(), data::to_tokenizer_json(spec));
     const auto end_id = tokenizer.end_of_text_id(), begin_id = tokenizer.begin_of_text_id();
     nlohmann::ordered_json settings{{"tokenizer_class", "PreTrainedTokenizerFast"},
                                     {"add_prefix_space", data::adds_prefix_space(spec)},
@@ -45,8 +44,11 @@ void write_tokenizer(const std::string& from, const std::filesystem::path& folde
     name("bos_token", begin_id ? begin_id : end_id);
     name("eos_token", end_id);
     name("unk_token", spec.unk_token.empty() ? end_id : tokenizer.token_id(spec.unk_token));
-    write_json_file((folder / "tokenizer_config.json").string(), settings);
-    write_json_file((folder / "special_tokens_map.json").string(), special);
+    export_settings.write_others = [=, json = data::to_tokenizer_json(spec)] {
+        write_file((folder / "tokenizer.json").string(), json);
+        write_json_file((folder / "tokenizer_config.json").string(), settings);
+        write_json_file((folder / "special_tokens_map.json").string(), special);
+    };
     export_settings.end_of_text_id = static_cast<int64_t>(end_id.value_or(0));
     export_settings.begin_of_text_id = begin_id ? static_cast<int64_t>(*begin_id) : -1;
 }
@@ -60,12 +62,7 @@ void export_command(const Options& options) {
     settings.hidden_act = options.hidden_act;
     settings.max_shard_bytes = static_cast<int64_t>(options.max_shard_gb * 1e9);
     model::hugging_face_config(config);  // refuses before anything is written
-    if (!loaded.tokenizer_path.empty()) {
-        std::error_code error;
-        std::filesystem::create_directories(options.out, error);
-        if (error) throw UserError(fmt::format("cannot make the folder {}: {}", options.out, error.message()));
-        write_tokenizer(loaded.tokenizer_path, options.out, config, settings);
-    }
+    if (!loaded.tokenizer_path.empty()) add_tokenizer(loaded.tokenizer_path, options.out, config, settings);
     model::write_hugging_face(options.out, context, config, loaded.model->weights(), settings);
     std::cout << fmt::format("{} -> {}\n", loaded.source, options.out);
 }

@@ -77,9 +77,7 @@ class SweepCommand {
     }
 
     void run() {
-        std::error_code error;
-        fs::create_directories(options_.out, error);
-        if (error) throw UserError(fmt::format("cannot create {}: {}", options_.out, error.message()));
+        make_folders(options_.out);
         const auto lock = FileLock::take((fs::path(options_.out) / ".lock").string());
         if (!lock)
             throw UserError(

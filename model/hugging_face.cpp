@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "base/atomic_file.h"
 #include "base/json_file.h"
 #include "model/families/families.h"
 #include "model/hugging_face_config.h"
@@ -132,8 +133,11 @@ void write_hugging_face(const std::string& folder, const Context& context, const
         if (options.dtype == Dtype::f16) require_range_of_fp16(row.name, values);
         writer.add(row.name, options.dtype, row.shape, stored.back().data());
     }
-    writer.commit();
     const std::filesystem::path path(folder);
+    // The last to come and the first to go: without it nobody takes what is half of an older export for a model.
+    if (std::filesystem::remove(path / "config.json")) sync_folder(folder);
+    writer.commit();
+    options.write_others();
     nlohmann::ordered_json generation{{"_from_model_config", true}};
     generation["bos_token_id"] = begin_id(options);
     generation["eos_token_id"] = options.end_of_text_id;

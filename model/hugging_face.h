@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/safetensors.h"
@@ -30,9 +31,11 @@ struct ExportOptions {
     int64_t max_shard_bytes = SafetensorsFolderWriter::kDefaultShardBytes;
     int64_t end_of_text_id = 0;
     int64_t begin_of_text_id = -1;  // -1: end_of_text_id
+    std::function<void()> write_others = [] {};  // the folder's other files, such as the tokenizer's
 };
 
-/// Writes config.json, generation_config.json and the weights. UserError for positions that the family's files cannot
+/// Writes the weights, the other files, generation_config.json and config.json, which it first removes: a folder that has
+/// one is a whole export, even after a kill. UserError for positions that the family's files cannot
 /// say (ALiBi of GPT-NeoX), and for a weight beyond the range of fp16.
 void write_hugging_face(const std::string& folder, const Context& context, const ModelConfig& config,
                         const Weights& weights, const ExportOptions& options);

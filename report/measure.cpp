@@ -69,9 +69,7 @@ int64_t measured_step(const std::vector<eval::Measurement>& measurements, const 
 
 void require_writable_evaluations(const train::RunDirectory& directory) {
     const std::string folder = directory.file("eval");
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) throw UserError(fmt::format("cannot make the folder {}: {}", folder, error.message()));
+    make_folders(folder);
     for (const char* file : {kTableFile, kSinksFile, kMapsFile}) require_writable(directory.file(file));
 }
 

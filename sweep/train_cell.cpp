@@ -88,9 +88,7 @@ std::string error_line(const std::string& log, size_t begin) {
 }
 
 CellOutcome train_cell(const std::vector<std::string>& command, const std::string& folder, const StepShown& shown) {
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) throw UserError(fmt::format("cannot create the run folder {}: {}", folder, error.message()));
+    make_folders(folder);
     const train::RunDirectory directory(folder);
     CellOutcome out;
     out.log = directory.file("train.log");

@@ -49,9 +49,7 @@ std::string RunDirectory::checkpoint_path(int64_t step) const {
 }
 
 void RunDirectory::create_and_lock() {
-    std::error_code error;
-    fs::create_directories(file("checkpoints"), error);
-    if (error) throw UserError(fmt::format("cannot create the run folder {}: {}", path_, error.message()));
+    make_folders(file("checkpoints"));
     lock_ = FileLock::take(file(kLock));
     if (!lock_)
         throw UserError(fmt::format("another process is training in {}; wait for it or choose another --out", path_));
@@ -67,6 +65,8 @@ void RunDirectory::clear() {
     for (const char* name : {"metrics.jsonl", "samples.jsonl", "status.json", "environment.json", "data_order.json"})
         fs::remove(file(name));
     fs::remove_all(file("eval"));
+    // Before the new run writes anything: an old checkpoint that came back after a loss of power would be gone on from.
+    for (const std::string& folder : {file("checkpoints"), path_}) sync_folder(folder);
 }
 
 void RunDirectory::set_status(RunStatus status, int64_t step) const {

@@ -42,7 +42,7 @@ TEST_CASE("cli: a sweep goes on past a failed cell, and only trains and measures
     put_bytes(blocked, "in the way");
     const Outcome failed = ballast_with(tiny.measured("out"));
     CHECK(failed.code == 1);
-    CHECK_THAT(failed.err, ContainsSubstring("cell sinks,seed=1 failed: cannot create the run folder"));
+    CHECK_THAT(failed.err, ContainsSubstring("cell sinks,seed=1 failed: cannot make the folder"));
     CHECK_THAT(failed.err, ContainsSubstring("train.log"));
     CHECK_THAT(failed.err, ContainsSubstring("ballast: error: 1 of 4 cells failed: sinks,seed=1"));
     CHECK_THAT(failed.out, ContainsSubstring("Incomplete: 3 of 4 cells"));

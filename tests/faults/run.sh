@@ -35,7 +35,7 @@ for ((round = 0; round < rounds; ++round)); do
     echo "run.sh: something was lost; again: BALLAST_FAULT_SEED=$now $test '*kills*'" >&2
     exit 1
   fi
-  # "…: killed 22 times, 17 of them while …; 27 results, …"
+  # "…: killed 22 times, 17 of them while …; 27 results of 27 as undisturbed; …"
   grep ': killed ' "$out/round.txt" | sed 's/.*: killed //' | awk -v seed="$now" '
     { kills += $1; writing += $3; results += $10 }
     END { printf "seed %d: %d kills, %d while a file was being written, %d results as undisturbed\n", seed, kills, writing, results }' |
