@@ -2,7 +2,7 @@
 // tensors are built on this in kernels/collectives.h.
 //
 // Every call below but rank() and its like is collective: all ranks make the same calls in the same order, or they wait
-// for each other for ever.
+// for each other for ever. Any thread of a rank may make them, but never two at a time.
 #pragma once
 
 #include <cstddef>

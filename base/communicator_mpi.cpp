@@ -23,8 +23,9 @@ class MpiCommunicator : public Communicator {
   public:
     MpiCommunicator() {
         int provided = 0;
-        MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);  // only the main thread communicates
-        require(provided >= MPI_THREAD_FUNNELED, "MPI does not work beside threads");
+        // Any thread communicates, but never two at a time.
+        MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);
+        require(provided >= MPI_THREAD_SERIALIZED, "MPI does not work on more than one thread");
         MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
         check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "asking for the rank");
         check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "asking for the number of ranks");

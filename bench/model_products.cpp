@@ -15,7 +15,8 @@
 namespace ballast::bench {
 namespace {
 
-using Kind = ModelProduct::Kind;
+using model::Product;
+using Kind = Product::Kind;
 
 /// C[m × n] = A B, row-major; a transposed operand is stored the other way round.
 struct Operands {
@@ -24,7 +25,7 @@ struct Operands {
     Tensor a, b, c;
 };
 
-Operands operands_of(Tensors& tensors, const ModelProduct& p, Dtype dtype) {
+Operands operands_of(Tensors& tensors, const Product& p, Dtype dtype) {
     const Dtype acc = accumulation_dtype(dtype);
     const auto x = [&] { return tensors.make(dtype, {p.rows, p.inputs}); };
     const auto weight = [&] { return tensors.make(dtype, {p.outputs, p.inputs}); };
@@ -101,24 +102,11 @@ void ours(Context& context, const Operands& o) {
 
 }  // namespace
 
-std::vector<ModelProduct> products_of_step(const model::ModelConfig& config, int64_t rows) {
-    const int64_t C = config.hidden_size, L = config.num_layers;
-    std::vector<ModelProduct> products;
-    for (const Kind kind : {Kind::forward, Kind::d_x, Kind::d_weight}) {
-        products.push_back({"query_key_value", kind, rows, config.qkv_dim(), C, L});
-        products.push_back({"attention.dense", kind, rows, C, config.attention_dim(), L});
-        products.push_back({"mlp up", kind, rows, config.mlp_up_dim(), C, L});
-        products.push_back({"mlp down", kind, rows, C, config.feed_forward_dim(), L});
-        products.push_back({"embed_out", kind, rows, config.vocab_size, C, 1});
-    }
-    return products;
-}
-
-std::vector<MeasuredProduct> measure_products(Context& context, const std::vector<ModelProduct>& products,
+std::vector<MeasuredProduct> measure_products(Context& context, const std::vector<Product>& products,
                                               Dtype dtype) {
     const OpenBlas openblas;
     std::vector<MeasuredProduct> measured;
-    for (const ModelProduct& p : products) {
+    for (const Product& p : products) {
         Tensors tensors(context);
         const Operands o = operands_of(tensors, p, ops::product_dtype(context, dtype));
         MeasuredProduct best{p, "", std::numeric_limits<double>::infinity()};

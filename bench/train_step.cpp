@@ -174,7 +174,7 @@ nlohmann::ordered_json measure(const Settings& s) {
 
     std::vector<bench::MeasuredProduct> products;
     if (!gpu)
-        products = bench::measure_products(context, bench::products_of_step(config.model, s.batch * s.length),
+        products = bench::measure_products(context, model::products_of_pass(config.model, s.batch * s.length),
                                            config.train.dtype);
     const double gemm_rate =
         gpu ? bench::gemm_limit(context, config.train.dtype, s.smoke) : bench::weighted_rate(products);

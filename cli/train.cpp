@@ -13,8 +13,10 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/dry_run.h"
 #include "cli/environment.h"
 #include "kernels/backend.h"
+#include "train/cost_model.h"
 #include "train/memory_plan.h"
 #include "train/trainer.h"
 
@@ -26,8 +28,9 @@ using namespace train;  // every name of this file's subject
 struct Options {
     std::string config;
     std::vector<std::string> settings;
-    std::string out, backend = "auto";
-    bool resume = false, overwrite = false, allow_data_change = false, show_keys = false;
+    std::string out, backend = "auto", timeline;
+    bool resume = false, overwrite = false, allow_data_change = false, show_keys = false, plan_only = false;
+    DryRun dry_run;
 
     std::string run_folder() const {
         return out.empty() ? "runs/" + std::filesystem::path(config).stem().string() : out;
@@ -43,21 +46,30 @@ struct Options {
 };
 
 /// How the work is shared out, and what that costs a rank in an update.
-std::string describe(const Distribution& distribution, const model::ParameterTable& table, const MemoryPlan& plan,
-                     Dtype compute) {
-    Communicator& ranks = distribution.ranks();
-    const double share = static_cast<double>(ranks.size() - 1) / ranks.size(),
-                 flat = static_cast<double>(table.flat_size());
-    const size_t gathered = distribution.shards_optimizer() ? size_of(compute) : size_of(accumulation_dtype(compute));
+std::string describe(const Distribution& distribution, const RunConfig& config, const MemoryPlan& plan) {
+    const Communicator& ranks = distribution.ranks();
     return fmt::format(
-        "ranks        {} ({} on this machine), gradients added up in {} lanes, {} of them rank 0's ({}); {}; rank 0 "
-        "gets "
-        "{} of gradients and {} of {} an update",
+        "ranks        {} ({} on this machine), gradients added up in {} lanes, {} of them rank 0's ({}); {}; a rank gets "
+        "{} of {} an update",
         ranks.size(), ranks.local_size(), distribution.lanes(), distribution.own_lanes().size(),
         format_bytes(plan.gradients),
         distribution.shards_optimizer() ? "moments shared out (ZeRO 1)" : "moments on every rank (ZeRO 0)",
-        format_bytes(plan.received_gradients), format_bytes(static_cast<size_t>(share * flat) * gathered),
-        distribution.shards_optimizer() ? "weights" : "summed gradients");
+        format_bytes(static_cast<size_t>(received_bytes(config, distribution))),
+        distribution.shards_optimizer() ? "gradients and weights" : "gradients and their sums");
+}
+
+constexpr size_t kTimelineUpdates = 20;
+
+/// How much of the communication hid beside the passes, and how much could.
+std::string describe(const Timeline::Overlap& overlap, const RunConfig& config, const Distribution& distribution) {
+    if (overlap.communication == 0) return "timeline     nothing was communicated";
+    const Shards shards(model::ParameterTable(config.model), distribution);
+    const Range last = shards.buckets().back().elements(), all{0, shards.buckets().front().elements().end};
+    return fmt::format(
+        "timeline     {:.2f} ms an update of communication and its sums, {:.0f} % of it beside the passes; {:.0f} % of "
+        "the gradients are known before the last pass ends",
+        overlap.communication * 1e3, 100 * overlap.hidden / overlap.communication,
+        100 * (1 - static_cast<double>(last.size()) / static_cast<double>(all.size())));
 }
 
 /// Lines go through print_line(), which a closed or full standard output does not stop: the run is worth more.
@@ -92,7 +104,7 @@ void print_startup(const RunConfig& config, Context& context, const RunData& dat
                            context.device() == Device::cuda
                                ? " on the GPU; the checkpoint snapshot and the sample order are the host's"
                                : ""));
-    if (!distribution.is_trivial()) print_line(describe(distribution, table, plan, config.train.dtype));
+    if (!distribution.is_trivial()) print_line(describe(distribution, config, plan));
     print_line(fmt::format("backend      {}, {} threads", name_of(context.device()), context.pool().num_threads()));
 }
 
@@ -167,9 +179,15 @@ int train_as_rank(const Options& options, Communicator& ranks) {
     const StartMode mode = options.resume      ? StartMode::resume
                            : options.overwrite ? StartMode::overwrite
                                                : StartMode::fresh;
+    Timeline timeline(kTimelineUpdates);
+    if (!options.timeline.empty() && ranks.is_first()) trainer.set_timeline(&timeline);
     const RunStatus status = trainer.run(mode, options.allow_data_change ? DataChange::allowed : DataChange::refused);
     if (!ranks.is_first()) return exit_code::kDone;
     if (bar) bar->finish();
+    if (!options.timeline.empty()) {
+        timeline.write(options.timeline, ranks.rank());
+        print_line(describe(timeline.overlap(), config, distribution));
+    }
     print_line(status == RunStatus::interrupted ? "interrupted; continue with: " + options.resume_command()
                                                 : "done: " + options.run_folder());
     return exit_code::kDone;
@@ -182,6 +200,11 @@ void train_command(const Options& options) {
     }
     if (options.config.empty())
         throw UserError("which run? give a config, e.g. ballast train configs/pythia/160m.toml");
+    if (options.plan_only) {
+        const RunConfig config = RunConfig::load(options.config, options.settings);
+        config.validate();
+        return print_dry_run(options.dry_run, config);
+    }
     let_output_be_lost();
     const std::unique_ptr<Communicator> ranks = make_communicator();
     run_ranks(*ranks, "ballast", [&] { return train_as_rank(options, *ranks); });
@@ -207,7 +230,25 @@ void add_train_command(CLI::App& app) {
         ->needs(resume);
     command->add_flag("--overwrite", options->overwrite, "replace the run that is in the folder")->excludes(resume);
     add_backend_option(command, options->backend);
+    command->add_option("--timeline", options->timeline,
+                        "write what rank 0 did when in the last 20 updates, for chrome://tracing or Perfetto (JSON; CPU)");
     command->add_flag("--keys", options->show_keys, "list every field of a config with its default and meaning");
+    auto* dry = command->add_flag("--dry-run", options->plan_only,
+                                  "print what the run takes, by count, and train nothing: memory of a rank, time of an "
+                                  "update, communication, MFU, days");
+    command->add_option("--ranks", options->dry_run.ranks, "with --dry-run: numbers of ranks, e.g. 1,8,64")
+        ->delimiter(',')
+        ->check(CLI::Range(1, 1 << 20))
+        ->needs(dry);
+    command->add_option("--gpu", options->dry_run.gpu, "with --dry-run: what a rank computes on; cpu: this machine, timed")
+        ->check(CLI::IsMember(train::machine_names()))
+        ->capture_default_str()
+        ->needs(dry);
+    command
+        ->add_option("--net", options->dry_run.net,
+                     "with --dry-run: rate at which a rank receives while it sends as much, e.g. 400Gb/s or 50GB/s")
+        ->type_name("RATE")
+        ->needs(dry);
     command->footer(
         "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set "
         "data.tokenizer=tokenizer.json \\\n"

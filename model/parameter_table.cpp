@@ -132,6 +132,11 @@ const ParameterRow& ParameterTable::row(Role role, int64_t layer) const {
     return *found;
 }
 
+int64_t backward_part(const ParameterRow& row, int64_t num_layers) {
+    if (row.layer >= 0) return row.layer;
+    return row.role == Role::embed_in ? -1 : num_layers;
+}
+
 double ParameterTable::init_std(const ParameterRow& row) const {
     const auto C = static_cast<double>(hidden_size_);
     switch (row.init) {

@@ -65,6 +65,10 @@ struct ParameterRow {
     bool may_narrow = false;  // a matrix that products read: for reading alone it may be held in fewer bits
 };
 
+/// When a backward pass has finished a parameter's gradient: num_layers, first, with the head (the final norm, and the
+/// head's own matrix); its layer, from last to first; -1 at the end with the embedding, which may be the head too.
+int64_t backward_part(const ParameterRow& row, int64_t num_layers);
+
 struct Spelling;
 
 class ParameterTable {

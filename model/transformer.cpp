@@ -217,7 +217,9 @@ void Pass::run_backward(const FlatArray* gradients, double loss_factor, const op
     require(model_.weights().matrix_dtype() == model_.dtype(), "gradients through matrices that are narrower than they");
     forward_layers();
     head_and_loss(gradients, loss_factor, scalars);
+    finished(model_.config().num_layers, gradients);
     backward_layers(gradients, observer);
+    finished(-1, gradients);
 }
 
 void Pass::head_and_loss(const FlatArray* gradients, double loss_factor, const ops::StepScalarsTensor& scalars) {
@@ -248,6 +250,7 @@ void Pass::backward_layers(const FlatArray* gradients, const GradientObserver& o
                            if (observer) observer(l, g, layer);
                            attend_backward(l, d, g, layer);
                        });
+        finished(l, gradients);
     }
     if (gradients != nullptr)
         ops::embedding_backward(context_, gradients->of(table.row(Role::embed_in)), a_.d_x, a_.ids);

@@ -128,6 +128,10 @@ class Pass {
     Tensor losses() const { return a_.losses; }
     const Activations& activations() const { return a_; }
 
+    /// Called by forward_backward(), going back, when the gradients of a part are finished: see backward_part().
+    using PartObserver = std::function<void(int64_t part)>;
+    void observe_gradients(PartObserver observer) { part_observer_ = std::move(observer); }
+
     using LayerObserver = Transformer::LayerObserver;
     void observe_layers(LayerObserver observer) { observer_ = std::move(observer); }
     /// Of forward() and forward_logits().
@@ -141,6 +145,9 @@ class Pass {
     /// The loss, and d_x [N,C] before the final norm.
     void head_and_loss(const FlatArray* gradients, double loss_factor, const ops::StepScalarsTensor& scalars);
     void backward_layers(const FlatArray* gradients, const GradientObserver& observer);
+    void finished(int64_t part, const FlatArray* gradients) const {
+        if (gradients != nullptr && part_observer_) part_observer_(part);
+    }
     /// Brings back what layer l's backward pass reads and later layers have overwritten.
     void recompute(int64_t layer);
     ops::AttentionParams attention(int64_t layer) const;
@@ -156,6 +163,7 @@ class Pass {
     Activations a_;
     Tensor first_keys_;  // i32 [B,T] or absent
     LayerObserver observer_;
+    PartObserver part_observer_;
 };
 
 }  // namespace ballast::model

@@ -1,6 +1,7 @@
 #include "train/gradient_sum.h"
 
-#include "base/arena.h"
+#include <algorithm>
+
 #include "kernels/collectives.h"
 
 namespace ballast::train {
@@ -15,32 +16,35 @@ std::vector<Range> single_lanes(Range lanes) {
 
 Range all_lanes(const Distribution& distribution) { return {0, distribution.lanes()}; }
 
+int64_t nodes_of_others(const Distribution& distribution) {
+    size_t nodes = 0;
+    for (int r = 0; r < distribution.ranks().size(); ++r)
+        if (r != distribution.ranks().rank())
+            nodes += whole_nodes(all_lanes(distribution), distribution.lanes_of(r)).size();
+    return static_cast<int64_t>(nodes);
+}
+
+int64_t largest_share(const Shards& shards, int rank) {
+    int64_t elements = 0;
+    for (const Bucket& bucket : shards.buckets()) elements = std::max(elements, bucket.elements_of(rank).size());
+    return elements;
+}
+
 }  // namespace
 
 GradientSum::GradientSum(Context& context, const model::ParameterTable& table, Dtype dtype,
                          const Distribution& distribution, const Shards& shards)
-    : context_(context), distribution_(distribution), shards_(shards) {
-    const Range own = distribution.own_lanes();
-    for (int64_t lane = 0; lane < own.size(); ++lane) lanes_.emplace_back(context, table, dtype);
-    Communicator& ranks = distribution.ranks();
-    for (int r = 0; r < ranks.size(); ++r)
+    : context_(context),
+      distribution_(distribution),
+      received_buffer_(context.allocate(received_bytes(table, dtype, distribution))),
+      received_(received_buffer_.data(), dtype,
+                {nodes_of_others(distribution), largest_share(shards, distribution.ranks().rank())}) {
+    for (int64_t lane = 0; lane < distribution.own_lanes().size(); ++lane) lanes_.emplace_back(context, table, dtype);
+    for (int r = 0; r < distribution.ranks().size(); ++r)
         for (const Range& node : whole_nodes(all_lanes(distribution), distribution.lanes_of(r))) {
             nodes_.push_back(node);
             owners_.push_back(r);
         }
-    const Range shard = shards.elements_of(ranks.rank());
-    const auto layout = [&](Arena& arena) {
-        received_.clear();
-        for (size_t i = 0; i < nodes_.size(); ++i)
-            received_.push_back(owners_[i] == ranks.rank()
-                                    ? of_lane(nodes_[i].begin - own.begin).flat().slice(0, shard.begin, shard.end)
-                                    : arena.tensor(dtype, {shard.size()}));
-    };
-    Arena sizes;
-    layout(sizes);
-    received_buffer_ = context.allocate(sizes.peak_bytes());
-    Arena arena(received_buffer_.data(), received_buffer_.bytes());
-    layout(arena);
 }
 
 size_t GradientSum::array_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution) {
@@ -49,55 +53,73 @@ size_t GradientSum::array_bytes(const model::ParameterTable& table, Dtype dtype,
 
 size_t GradientSum::received_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution) {
     const Shards shards(table, distribution);
-    const int own = distribution.ranks().rank();
-    size_t nodes = 0;
-    for (int r = 0; r < distribution.ranks().size(); ++r)
-        if (r != own) nodes += whole_nodes(all_lanes(distribution), distribution.lanes_of(r)).size();
-    return nodes * static_cast<size_t>(shards.elements_of(own).size()) * size_of(dtype);
+    return static_cast<size_t>(nodes_of_others(distribution) * largest_share(shards, distribution.ranks().rank())) *
+           size_of(dtype);
 }
 
 void GradientSum::queue_clear() {
     for (const model::FlatArray& lane : lanes_) context_.zero(lane.flat());
 }
 
-void GradientSum::add_own_lanes() {
+void GradientSum::add_own_lanes(Context& context, Range elements) {
     const Range own = distribution_.own_lanes();
     const std::vector<Range> leaves = single_lanes(own);
     for (const Range& node : whole_nodes(all_lanes(distribution_), own))
         add_tree(node, leaves, [&](size_t into, size_t from) {
-            const Tensor sum = lanes_[into].flat();
-            ops::add(context_, sum, sum, lanes_[from].flat());
+            const Tensor sum = in_lane(static_cast<int64_t>(into), elements);
+            ops::add(context, sum, sum, in_lane(static_cast<int64_t>(from), elements));
         });
 }
 
-void GradientSum::exchange_nodes() {
+std::vector<Tensor> GradientSum::shares_of_nodes(Range share) const {
+    std::vector<Tensor> shares;
+    int64_t others = 0;
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+        if (owners_[i] == distribution_.ranks().rank()) {
+            shares.push_back(in_lane(nodes_[i].begin - distribution_.own_lanes().begin, share));
+        } else {
+            const Tensor place = received_.slice(0, others, others + 1).view({received_.dim(1)});
+            shares.push_back(place.slice(0, 0, share.size()));
+            ++others;
+        }
+    }
+    return shares;
+}
+
+void GradientSum::exchange_nodes(Context& context, const Bucket& bucket, const std::vector<Tensor>& received) {
     Communicator& ranks = distribution_.ranks();
     const int own = ranks.rank();
     std::vector<TensorMessage> out, in;
     for (size_t i = 0; i < nodes_.size(); ++i) {
         if (owners_[i] != own) {
-            in.push_back({owners_[i], received_[i]});
+            in.push_back({owners_[i], received[i]});
             continue;
         }
-        const Tensor node = of_lane(nodes_[i].begin - distribution_.own_lanes().begin).flat();
-        for (int r = 0; r < ranks.size(); ++r) {
-            const Range shard = shards_.elements_of(r);
-            if (r != own) out.push_back({r, node.slice(0, shard.begin, shard.end)});
-        }
+        const int64_t lane = nodes_[i].begin - distribution_.own_lanes().begin;
+        for (int r = 0; r < ranks.size(); ++r)
+            if (r != own) out.push_back({r, in_lane(lane, bucket.elements_of(r))});
     }
-    exchange(context_, ranks, out, in);
+    exchange(context, ranks, out, in);
 }
 
-void GradientSum::queue_sum() {
+void GradientSum::queue_sum(Context& context, const Bucket& bucket, Timeline* timeline) {
     if (distribution_.is_trivial()) return;
-    add_own_lanes();
-    exchange_nodes();
-    const Range shard = shards_.elements_of(distribution_.ranks().rank());
+    {
+        const Span span(timeline, Track::communication, "add own lanes");
+        add_own_lanes(context, bucket.elements());
+    }
+    const Range share = bucket.elements_of(distribution_.ranks().rank());
+    const std::vector<Tensor> received = shares_of_nodes(share);
+    {
+        const Span span(timeline, Track::communication, "exchange");
+        exchange_nodes(context, bucket, received);
+    }
+    const Span span(timeline, Track::communication, "add");
     const size_t sum = add_tree(all_lanes(distribution_), nodes_, [&](size_t into, size_t from) {
-        ops::add(context_, received_[into], received_[into], received_[from]);
+        ops::add(context, received[into], received[into], received[from]);
     });
-    const Tensor mine = of_lane(0).flat().slice(0, shard.begin, shard.end);
-    if (received_[sum].data != mine.data) ops::copy(context_, mine, received_[sum]);
+    const Tensor mine = in_lane(0, share);
+    if (received[sum].data != mine.data) ops::copy(context, mine, received[sum]);
 }
 
 }  // namespace ballast::train

@@ -5,6 +5,7 @@
 
 #include "model/weights.h"
 #include "train/distribution.h"
+#include "train/timeline.h"
 
 namespace ballast::train {
 
@@ -13,7 +14,8 @@ class GradientSum {
     GradientSum(Context& context, const model::ParameterTable& table, Dtype dtype, const Distribution& distribution,
                 const Shards& shards);
 
-    /// Memory of the arrays, and of what comes from other ranks.
+    /// Memory of the arrays, and of what comes from other ranks: buckets are reduced one after another, so it is that
+    /// of the largest.
     static size_t array_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution);
     static size_t received_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution);
 
@@ -21,23 +23,28 @@ class GradientSum {
     const model::FlatArray& of_lane(int64_t lane) const { return lanes_[static_cast<size_t>(lane)]; }
     /// Sets all to zero.
     void queue_clear();
-    /// Adds up the lanes of all ranks in the tree's order (train/lanes.h): afterwards the rank's shard of of_lane(0)
-    /// holds the sum, and what lies outside it means nothing.
-    void queue_sum();
+    /// Adds up a bucket of all ranks' lanes in the tree's order (train/lanes.h): afterwards the rank's share of it in
+    /// of_lane(0) holds the sum, and what lies outside it means nothing. Runs on `context`, which may be another than
+    /// the one that the arrays were made on.
+    void queue_sum(Context& context, const Bucket& bucket, Timeline* timeline = nullptr);
 
   private:
-    void add_own_lanes();
-    void exchange_nodes();
+    Tensor in_lane(int64_t lane, Range elements) const {
+        return of_lane(lane).flat().slice(0, elements.begin, elements.end);
+    }
+    void add_own_lanes(Context& context, Range elements);
+    /// The rank's share of each node: of its own a part of their array, of others where they arrive.
+    std::vector<Tensor> shares_of_nodes(Range share) const;
+    void exchange_nodes(Context& context, const Bucket& bucket, const std::vector<Tensor>& received);
 
     Context& context_;
     const Distribution& distribution_;
-    const Shards& shards_;
     std::vector<model::FlatArray> lanes_;
     /// The tree's nodes that ranks add up by themselves, and which rank does.
     std::vector<Range> nodes_;
     std::vector<int> owners_;
     DeviceBuffer received_buffer_;
-    std::vector<Tensor> received_;  // the rank's shard of each node; of its own nodes a view of their array
+    Tensor received_;  // [other ranks' nodes, the largest share of a bucket]
 };
 
 }  // namespace ballast::train

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fmt/format.h>
 
 #include "kernels/collectives.h"
 
@@ -17,15 +18,18 @@ std::vector<ops::ParameterSpan> blocks_from(std::span<const ops::ParameterSpan> 
     return out;
 }
 
-/// The elements that a rank keeps moments of.
-Range updated_elements(const Shards& shards, const Distribution& distribution) {
-    if (distribution.shards_optimizer()) return shards.elements_of(distribution.ranks().rank());
-    return {0, shards.element_bounds().back()};
+Range updated_elements(const Bucket& bucket, const Distribution& distribution) {
+    return distribution.shards_optimizer() ? bucket.elements_of(distribution.ranks().rank()) : bucket.elements();
 }
 
-Range updated_blocks(const Shards& shards, const Distribution& distribution) {
-    if (distribution.shards_optimizer()) return shards.blocks_of(distribution.ranks().rank());
-    return {0, shards.block_bounds().back()};
+Range updated_blocks(const Bucket& bucket, const Distribution& distribution) {
+    return distribution.shards_optimizer() ? bucket.blocks_of(distribution.ranks().rank()) : bucket.blocks();
+}
+
+int64_t num_updated(const Shards& shards, const Distribution& distribution) {
+    int64_t elements = 0;
+    for (const Bucket& bucket : shards.buckets()) elements += updated_elements(bucket, distribution).size();
+    return elements;
 }
 
 Tensor part(const Tensor& flat, Range range) { return flat.empty() ? flat : flat.slice(0, range.begin, range.end); }
@@ -43,6 +47,13 @@ void copy_out(Context& context, char* out, const Tensor& tensor) {
 
 Range common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
 
+/// Each rank's share of a bucket goes from it to all others; `bounds` of the bucket in x.
+void gather_shares(Context& context, Communicator& ranks, const Tensor& x, const std::vector<int64_t>& bounds) {
+    std::vector<int64_t> from_first = bounds;
+    for (int64_t& bound : from_first) bound -= bounds.front();
+    all_gather(context, ranks, part(x, {bounds.front(), bounds.back()}), from_first);
+}
+
 }  // namespace
 
 Optimizer::Optimizer(Context& context, const model::Weights& weights, const ops::AdamW& options, double clip_norm,
@@ -53,28 +64,38 @@ Optimizer::Optimizer(Context& context, const model::Weights& weights, const ops:
       distribution_(distribution),
       shards_(weights.table(), distribution),
       gradients_(context, weights.table(), weights.master_dtype(), distribution, shards_),
-      own_blocks_(context,
-                  blocks_from(shards_.blocks(), shards_.blocks_of(distribution.ranks().rank()), own_elements().begin)),
-      updated_blocks_(context, blocks_from(shards_.blocks(), updated_blocks(shards_, distribution), updated().begin)),
       moment_buffer_(context.allocate(moment_bytes(weights.table(), weights.compute_dtype(), distribution))),
       host_scalars_(context.device(), sizeof(ops::StepScalars)),
       scalars_buffer_(context.allocate(sizeof(ops::StepScalars))),
       norms_buffer_(context.allocate(shards_.blocks().size() * sizeof(double))),
       scalars_(scalars_buffer_.data(), Dtype::u8, {static_cast<int64_t>(sizeof(ops::StepScalars))}),
       sum_of_squares_(norms_buffer_.data(), Dtype::f64, {static_cast<int64_t>(shards_.blocks().size())}) {
-    const Tensor both(moment_buffer_.data(), weights.master_dtype(), {2 * updated().size()});
-    m_ = both.slice(0, 0, updated().size());
-    v_ = both.slice(0, updated().size(), 2 * updated().size());
+    const int64_t kept = num_updated(shards_, distribution);
+    const Tensor both(moment_buffer_.data(), weights.master_dtype(), {2 * kept});
+    m_ = both.slice(0, 0, kept);
+    v_ = both.slice(0, kept, 2 * kept);
+    int64_t moment = 0;
+    for (const Bucket& bucket : shards_.buckets()) {
+        const int rank = distribution.ranks().rank();
+        const Range own = bucket.elements_of(rank), updated = updated_elements(bucket, distribution);
+        buckets_.push_back(
+            {own,
+             updated,
+             moment,
+             {context, blocks_from(shards_.blocks(), bucket.blocks_of(rank), own.begin)},
+             {context, blocks_from(shards_.blocks(), updated_blocks(bucket, distribution), updated.begin)}});
+        moment += updated.size();
+    }
+    if (!distribution.overlaps() || context.device() != Device::cpu) return;
+    communication_context_ = std::make_unique<Context>(Device::cpu, 1, context.gemm());
+    communication_ = std::make_unique<TaskThread>();
 }
 
 size_t Optimizer::moment_bytes(const model::ParameterTable& table, Dtype compute_dtype,
                                const Distribution& distribution) {
     const Shards shards(table, distribution);
-    return 2 * static_cast<size_t>(updated_elements(shards, distribution).size()) *
-           size_of(accumulation_dtype(compute_dtype));
+    return 2 * static_cast<size_t>(num_updated(shards, distribution)) * size_of(accumulation_dtype(compute_dtype));
 }
-
-Range Optimizer::updated() const { return updated_elements(shards_, distribution_); }
 
 void Optimizer::set_scalars(int64_t update, double learning_rate, double loss_scale) {
     host_scalars_.as<ops::StepScalars>()[0] = {
@@ -84,23 +105,66 @@ void Optimizer::set_scalars(int64_t update, double learning_rate, double loss_sc
 void Optimizer::queue_begin() {
     context_.queue_copy_from_host(scalars_, host_scalars_.as<ops::StepScalars>());
     gradients_.queue_clear();
+    buckets_given_ = 0;
+}
+
+void Optimizer::run_or_post(std::function<void(Context&)> work) {
+    if (!communication_) return work(context_);
+    communication_->post([this, work = std::move(work)] { work(*communication_context_); });
+}
+
+void Optimizer::post_buckets_until(int64_t part) {
+    for (; buckets_given_ < buckets_.size() && shards_.buckets()[buckets_given_].last_part >= part; ++buckets_given_)
+        run_or_post([this, bucket = buckets_given_](Context& context) { reduce(context, bucket); });
+}
+
+void Optimizer::part_finished(int64_t part) {
+    if (communication_) post_buckets_until(part);
+}
+
+void Optimizer::queue_reduction() {
+    post_buckets_until(-1);
+    if (!communication_) return;
+    const Span span(timeline_, Track::compute, "wait for gradients");
+    communication_->wait();
+}
+
+void Optimizer::reduce(Context& context, size_t b) {
+    const Bucket& bucket = shards_.buckets()[b];
+    const Span span(distribution_.is_trivial() ? nullptr : timeline_, Track::communication,
+                    fmt::format("bucket {}: gradients", b));
+    gradients_.queue_sum(context, bucket, timeline_);
+    Communicator& ranks = distribution_.ranks();
+    const Tensor gradients = gradients_.of_lane(0).flat();
+    ops::sums_of_squares(context, part(sum_of_squares_, bucket.blocks_of(ranks.rank())),
+                         part(gradients, buckets_[b].own), buckets_[b].own_blocks);
+    gather_shares(context, ranks, sum_of_squares_, bucket.block_bounds);
+    if (!distribution_.shards_optimizer()) gather_shares(context, ranks, gradients, bucket.element_bounds);
+}
+
+void Optimizer::gather_weights(Context& context, const model::Weights& weights, size_t b) {
+    const Span span(timeline_, Track::communication, fmt::format("bucket {}: weights", b));
+    // Of a 16-bit model the master stays where it was updated.
+    gather_shares(context, distribution_.ranks(),
+                  weights.compute_flat().empty() ? weights.master_flat() : weights.compute_flat(),
+                  shards_.buckets()[b].element_bounds);
 }
 
 void Optimizer::queue_update(model::Weights& weights, const Tensor& losses) {
-    Communicator& ranks = distribution_.ranks();
-    gradients_.queue_sum();
-    const Tensor gradients = gradients_.of_lane(0).flat();
-    const Range blocks = shards_.blocks_of(ranks.rank());
-    ops::sums_of_squares(context_, part(sum_of_squares_, blocks), part(gradients, own_elements()), own_blocks_);
-    all_gather(context_, ranks, sum_of_squares_, shards_.block_bounds());
+    queue_reduction();
     ops::global_norm(context_, scalars_, sum_of_squares_, losses, clip_norm_);
-
-    if (!distribution_.shards_optimizer()) all_gather(context_, ranks, gradients, shards_.element_bounds());
-    ops::adamw(context_, part(weights.master_flat(), updated()), part(weights.compute_flat(), updated()), m_, v_,
-               part(gradients, updated()), updated_blocks_, scalars_, options_);
-    if (distribution_.shards_optimizer())  // of a 16-bit model the master stays where it was updated
-        all_gather(context_, ranks, weights.compute_flat().empty() ? weights.master_flat() : weights.compute_flat(),
-                   shards_.element_bounds());
+    const Tensor gradients = gradients_.of_lane(0).flat();
+    for (size_t b = 0; b < buckets_.size(); ++b) {
+        const Span span(timeline_, Track::compute, "AdamW");
+        const BucketState& bucket = buckets_[b];
+        const Range kept{bucket.moment_begin, bucket.moment_begin + bucket.updated.size()};
+        ops::adamw(context_, part(weights.master_flat(), bucket.updated), part(weights.compute_flat(), bucket.updated),
+                   part(m_, kept), part(v_, kept), part(gradients, bucket.updated), bucket.updated_blocks, scalars_,
+                   options_);
+        if (distribution_.shards_optimizer())
+            run_or_post([this, &weights, b](Context& context) { gather_weights(context, weights, b); });
+    }
+    if (communication_) communication_->wait();
     context_.queue_copy_to_host(host_scalars_.as<ops::StepScalars>(), scalars_);
 }
 
@@ -135,17 +199,21 @@ bool Optimizer::is_sharded(State state, const model::Weights& weights) const {
     return state != State::weights || !weights.compute_flat().empty();
 }
 
+Tensor Optimizer::kept(State state, const model::Weights& weights, size_t b, Range elements) const {
+    if (state == State::weights) return part(weights.master_flat(), elements);
+    const int64_t first = buckets_[b].moment_begin - buckets_[b].updated.begin;
+    return part(moment(state), {elements.begin + first, elements.end + first});
+}
+
 void Optimizer::gather(State state, const model::ParameterRow& row, const model::Weights& weights,
                        std::span<char> values) const {
     Communicator& ranks = distribution_.ranks();
-    const Tensor flat = state == State::weights ? weights.master_flat() : moment(state);
-    const int64_t first = state == State::weights ? 0 : updated().begin;  // element of the flat arrays
-    const size_t size = size_of(flat.dtype);
+    const size_t size = size_of(weights.master_dtype()), bucket = shards_.bucket_of(row);
     const Range wanted{row.offset, row.offset + row.count};
     if (ranks.is_first())
         require(values.size() == static_cast<size_t>(row.count) * size, "a parameter's values of another size");
     const auto read = [&](Range elements, char* out) {
-        copy_out(context_, out, flat.slice(0, elements.begin - first, elements.end - first));
+        copy_out(context_, out, kept(state, weights, bucket, elements));
     };
     if (!is_sharded(state, weights)) {
         if (ranks.is_first()) read(wanted, values.data());
@@ -155,7 +223,7 @@ void Optimizer::gather(State state, const model::ParameterRow& row, const model:
     std::vector<OutgoingBytes> out;
     std::vector<IncomingBytes> in;
     for (int r = 0; r < ranks.size(); ++r) {
-        const Range held = common(wanted, shards_.elements_of(r));
+        const Range held = common(wanted, shards_.buckets()[bucket].elements_of(r));
         if (held.size() <= 0) continue;
         char* place = values.data() + static_cast<size_t>(held.begin - row.offset) * size;
         const size_t bytes = static_cast<size_t>(held.size()) * size;
@@ -173,10 +241,12 @@ void Optimizer::gather(State state, const model::ParameterRow& row, const model:
 }
 
 void Optimizer::load(State state, const model::ParameterRow& row, const std::vector<char>& values) {
-    const Range held = common({row.offset, row.offset + row.count}, updated());
+    const size_t bucket = shards_.bucket_of(row);
+    const Range held = common({row.offset, row.offset + row.count}, buckets_[bucket].updated);
     if (held.size() <= 0) return;
     const Tensor& flat = moment(state);
-    context_.copy_from_host(flat.slice(0, held.begin - updated().begin, held.end - updated().begin),
+    const int64_t first = buckets_[bucket].moment_begin - buckets_[bucket].updated.begin;
+    context_.copy_from_host(part(flat, {held.begin + first, held.end + first}),
                             values.data() + static_cast<size_t>(held.begin - row.offset) * size_of(flat.dtype));
 }
 

@@ -1,11 +1,14 @@
 // AdamW's state and one optimiser step over the flat parameter arrays, for all parameters or a rank's share of them.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/task_thread.h"
 #include "model/weights.h"
 #include "train/gradient_sum.h"
 
@@ -32,12 +35,21 @@ class Optimizer {
     /// Of one of the rank's lanes.
     const model::FlatArray& gradients(int64_t lane = 0) const { return gradients_.of_lane(lane); }
 
+    /// What is done when goes there from now on; null: nowhere.
+    void set_timeline(Timeline* timeline) { timeline_ = timeline; }
+
     /// What update number `update` (1-based) runs with, on the host; queue_begin() sends it.
     void set_scalars(int64_t update, double learning_rate, double loss_scale = 1);
-    /// Queued work of an update, before the passes and after them: gradients become zero; their sum over lanes and
-    /// ranks, norm and AdamW, unless one of `losses` f64 [K], of the passes of all ranks, or of the gradients is not
-    /// finite.
+    /// Queued work of an update, before the passes: gradients become zero.
     void queue_begin();
+    /// To be called by the rank's last backward pass when it has finished a part (model::backward_part()): buckets
+    /// whose gradients are all there are reduced while the pass goes on, where ranks overlap. Until queue_reduction()
+    /// nothing else may communicate.
+    void part_finished(int64_t part);
+    /// After the passes: sums over lanes and ranks of the gradients that are left, and their squares.
+    void queue_reduction();
+    /// Norm and AdamW, unless one of `losses` f64 [K], of the passes of all ranks, or of the gradients is not finite.
+    /// Reduces first what queue_reduction() has not.
     void queue_update(model::Weights& weights, const Tensor& losses);
     /// How the update went, once it has been waited for.
     StepResult result(const model::Weights& weights) const;
@@ -58,13 +70,24 @@ class Optimizer {
     void load(State state, const model::ParameterRow& row, const std::vector<char>& values);
 
   private:
+    /// What an update needs of a bucket. Offsets of blocks are from the first element of either range.
+    struct BucketState {
+        Range own, updated;    // elements whose sums this rank makes, and those that it updates and keeps moments of
+        int64_t moment_begin;  // of `updated` among the moments
+        ops::ParameterSet own_blocks, updated_blocks;
+    };
+
     std::string first_non_finite(const model::ParameterTable& table) const;
-    Range own_elements() const { return shards_.elements_of(distribution_.ranks().rank()); }
-    /// The elements that this rank keeps moments of and updates.
-    Range updated() const;
+    /// Runs at once, or after what was given to the other thread before.
+    void run_or_post(std::function<void(Context&)> work);
+    void post_buckets_until(int64_t part);
+    void reduce(Context& context, size_t bucket);
+    void gather_weights(Context& context, const model::Weights& weights, size_t bucket);
     const Tensor& moment(State state) const { return state == State::first_moment ? m_ : v_; }
     /// Whether other ranks' parts of it are out of date here.
     bool is_sharded(State state, const model::Weights& weights) const;
+    /// The values that this rank keeps, of elements that it has.
+    Tensor kept(State state, const model::Weights& weights, size_t bucket, Range elements) const;
 
     Context& context_;
     ops::AdamW options_;
@@ -72,13 +95,19 @@ class Optimizer {
     const Distribution& distribution_;
     Shards shards_;
     GradientSum gradients_;
-    ops::ParameterSet own_blocks_, updated_blocks_;  // offsets from the first element of either
+    std::vector<BucketState> buckets_;
     DeviceBuffer moment_buffer_;
-    Tensor m_, v_;             // of updated()
+    Tensor m_, v_;             // of what is updated, bucket after bucket
     HostBuffer host_scalars_;  // sent by queue_begin(), brought back by queue_update()
     DeviceBuffer scalars_buffer_, norms_buffer_;
     Tensor scalars_;         // ops::StepScalars
     Tensor sum_of_squares_;  // f64, one a block
+    Timeline* timeline_ = nullptr;
+    size_t buckets_given_ = 0;  // to be reduced, in this update
+    /// Where ranks overlap: what communicates, beside the passes. One thread: it waits more than it computes, and the
+    /// pool keeps all of its own.
+    std::unique_ptr<Context> communication_context_;
+    std::unique_ptr<TaskThread> communication_;
 };
 
 }  // namespace ballast::train

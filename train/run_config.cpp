@@ -81,6 +81,11 @@ void RunConfig::visit(FieldVisitor& v) {
             {.min = 1, .max = 4096});
     v.field("zero", train.zero, "1: each rank keeps its share of AdamW's moments; same bits (ZeRO stage 1)",
             {.min = 0, .max = 1});
+    v.field("overlap", train.overlap,
+            "ranks reduce gradients while the backward pass still runs, on a thread of their own; same bits without");
+    v.field("reduce_bucket_size", train.reduce_bucket_size,
+            "gradients that ranks reduce at once, at least, in elements; same bits with any",
+            {.min = 1, .max = kLargestCount});
     v.field("cuda_graph", train.cuda_graph, "on a GPU, launch an update as one graph; same bits without, slower");
     v.field("threads", train.threads, "0: every core available", {.min = 0, .max = 4096});
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});

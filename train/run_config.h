@@ -34,6 +34,8 @@ struct TrainConfig {
     model::Recompute recompute = model::Recompute::none;
     int64_t reduction_lanes = 1;  // train/lanes.h
     int64_t zero = 0;             // 1: ranks share the optimiser's state out (ZeRO, Rajbhandari et al. 2020)
+    bool overlap = true;          // ranks reduce gradients while the backward pass still runs
+    int64_t reduce_bucket_size = 4 << 20;  // elements, at least
     bool cuda_graph = true;
     int64_t threads = 0;
     int64_t log_every = 1;

@@ -1,5 +1,6 @@
 #include "train/train_step.h"
 
+#include <fmt/format.h>
 #include <numeric>
 
 #include "base/arena.h"
@@ -78,7 +79,33 @@ void TrainStep::load(std::span<const int32_t> windows, std::span<const int32_t> 
 
 void TrainStep::run() { recording_.run(); }
 
+void TrainStep::set_timeline(Timeline* timeline) {
+    require(timeline == nullptr || context_.device() == Device::cpu, "a timeline of work that is only queued");
+    timeline_ = timeline;
+    optimizer_.set_timeline(timeline);
+}
+
+void TrainStep::observe(bool is_last) {
+    if (!timeline_ && !is_last) return pass_.observe_gradients({});
+    part_begin_ = timeline_ ? timeline_->now() : 0;
+    pass_.observe_gradients([this, is_last](int64_t part) {
+        if (timeline_) {
+            const int64_t layers = model_.config().num_layers;
+            const double now = timeline_->now();
+            timeline_->add(Track::compute,
+                           part == layers ? "forward, head and loss"
+                           : part < 0     ? "embedding"
+                                          : fmt::format("layer {}", part),
+                           part_begin_, now);
+            part_begin_ = now;
+        }
+        if (is_last) optimizer_.part_finished(part);
+    });
+}
+
 void TrainStep::queue_pass(int64_t pass, int64_t lane) {
+    const Span span(timeline_, Track::compute, fmt::format("pass {}", pass));
+    observe(pass + 1 == passes_.end);
     const int64_t own = pass - passes_.begin;
     const auto of_pass = [&](int64_t which) {
         return tokens_.slice(0, which, which + 1).slice(1, own, own + 1).view({tokens_.dim(2)});
@@ -90,6 +117,7 @@ void TrainStep::queue_pass(int64_t pass, int64_t lane) {
 
 void TrainStep::queue_work() {
     const Distribution& distribution = optimizer_.distribution();
+    if (timeline_) timeline_->begin_update();
     optimizer_.queue_begin();
     if (distribution.is_trivial()) {
         for (int64_t pass = passes_.begin; pass < passes_.end; ++pass) queue_pass(pass, 0);
@@ -99,9 +127,10 @@ void TrainStep::queue_work() {
             const Range passes = distribution.passes_of_lane(lane);
             for (int64_t pass = passes.begin; pass < passes.end; ++pass) queue_pass(pass, lane - lanes.begin);
         }
-        all_gather(context_, distribution.ranks(), losses_, distribution.pass_bounds());
     }
     const Phase phase(context_, "optimiser");
+    optimizer_.queue_reduction();
+    if (!distribution.is_trivial()) all_gather(context_, distribution.ranks(), losses_, distribution.pass_bounds());
     optimizer_.queue_update(model_.weights(), losses_);
     context_.queue_copy_to_host(host_losses_.as<double>(), losses_);
 }

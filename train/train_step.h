@@ -29,12 +29,16 @@ class TrainStep {
     void load(std::span<const int32_t> windows, std::span<const int32_t> document_starts);
     /// Queues the update whose tokens were loaded last and whose scalars the optimiser holds.
     void run();
+    /// What is done when goes there from now on, the optimiser's part too. On a CPU: elsewhere work is only queued.
+    void set_timeline(Timeline* timeline);
     /// The mean loss over the targets, nats; once the run has been waited for.
     double loss() const;
 
   private:
     void queue_work();
     void queue_pass(int64_t pass, int64_t lane);
+    /// Looks on while a pass goes back; `is_last` of the rank.
+    void observe(bool is_last);
 
     Context& context_;
     model::Transformer& model_;
@@ -49,6 +53,8 @@ class TrainStep {
     Tensor losses_;  // f64 [passes of all ranks], the sum over each pass's targets
     HostBuffer host_tokens_;  // as tokens_
     HostBuffer host_losses_;
+    Timeline* timeline_ = nullptr;
+    double part_begin_ = 0;
     Recording recording_;
 };
 

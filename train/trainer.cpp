@@ -16,10 +16,12 @@ namespace {
 
 bool multiple_of(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-/// A configuration as checkpoints keep it: how the optimiser's state is shared out, and who writes, change no bit of
-/// it.
+/// A configuration as checkpoints keep it: how ranks share the work out, and who writes, change no bit of it.
 RunConfig as_saved(RunConfig config) {
-    config.train.zero = 0;
+    const TrainConfig usual;
+    config.train.zero = usual.zero;
+    config.train.overlap = usual.overlap;
+    config.train.reduce_bucket_size = usual.reduce_bucket_size;
     config.checkpoint.background = true;
     return config;
 }

@@ -70,6 +70,9 @@ class Trainer {
     /// parameter has changed then and the last checkpoint stays.
     RunStatus run(StartMode mode, DataChange change = DataChange::refused);
 
+    /// Where updates are noted down from now on (TrainStep).
+    void set_timeline(Timeline* timeline) { step_.set_timeline(timeline); }
+
     const model::Transformer& model() const { return model_; }
 
   private:

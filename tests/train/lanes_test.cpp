@@ -3,8 +3,8 @@
 #include <string>
 
 #include "tests/catch.h"
-#include "tests/train/thread_ranks.h"
 #include "train/distribution.h"
+#include "train/planned_ranks.h"
 
 using namespace ballast;
 using namespace ballast::train;
@@ -48,7 +48,7 @@ TEST_CASE("lanes: one tree for any number of ranks") {
         }
 }
 
-TEST_CASE("shards: whole blocks, each on one rank, in order, nearly equal") {
+TEST_CASE("shards: whole blocks, each on one rank, in buckets as a backward pass finishes them") {
     RunConfig config;
     config.model.vocab_size = 1000;
     config.model.hidden_size = 96;
@@ -56,32 +56,51 @@ TEST_CASE("shards: whole blocks, each on one rank, in order, nearly equal") {
     config.model.num_heads = 4;
     config.train.global_batch = 8;
     config.train.micro_batch = 1;
-    const model::ParameterTable table(config.model);
-    for (int size = 1; size <= 5; ++size)
-        test::on_ranks(size, [&](Communicator& ranks) {
-            const Distribution distribution(config, ranks);
-            const Shards shards(table, distribution);
-            int64_t covered = 0, elements = 0;
-            std::map<size_t, int64_t> of_row;
-            for (int r = 0; r < size; ++r) {
-                const Range blocks = shards.blocks_of(r), own = shards.elements_of(r);
-                REQUIRE(blocks.begin == covered);
-                REQUIRE(own.begin == elements);
-                covered = blocks.end;
-                elements = own.end;
-                if (size > 1) CHECK(std::abs(own.size() - table.flat_size() / size) <= 2 * Shards::kElements);
-                for (int64_t b = blocks.begin; b < blocks.end; ++b) {
-                    const auto& block = shards.blocks()[static_cast<size_t>(b)];
-                    const auto& row = table.rows()[shards.row_of_block(static_cast<size_t>(b))];
-                    REQUIRE(block.offset >= own.begin);
-                    REQUIRE(block.offset + block.count <= own.end);
-                    REQUIRE(block.offset == row.offset + of_row[shards.row_of_block(static_cast<size_t>(b))]);
-                    REQUIRE(block.decay == row.decay);
-                    of_row[shards.row_of_block(static_cast<size_t>(b))] += block.count;
+    for (const bool tied : {false, true})
+        for (const int64_t bucket_size : {1, 150'000, 100'000'000})
+            for (int size = 2; size <= 5; ++size) {
+                config.model.tie_word_embeddings = tied;
+                config.train.reduce_bucket_size = bucket_size;
+                CAPTURE(tied, bucket_size, size);
+                const model::ParameterTable table(config.model);
+                PlannedRank rank(0, size);
+                const Shards shards(table, Distribution(config, rank));
+                // Head (with a matrix of its own unless tied), layers, embedding; a layer has 111,936 elements.
+                // Fewer blocks than ranks are joined with the next part: of the head, three, or two of a tied one.
+                const int64_t head_blocks = tied ? 2 : 4;
+                if (bucket_size == 1) CHECK(shards.buckets().size() == (head_blocks < size ? 4u : 5u));
+                if (bucket_size == 100'000'000) CHECK(shards.buckets().size() == 1);
+                Range blocks{static_cast<int64_t>(shards.blocks().size()), 0}, elements{table.flat_size(), 0};
+                std::map<size_t, int64_t> of_row;
+                int64_t part = config.model.num_layers + 1;
+                for (const Bucket& bucket : shards.buckets()) {
+                    REQUIRE(bucket.blocks().end == blocks.begin);
+                    REQUIRE(bucket.elements().end == elements.begin);
+                    REQUIRE(bucket.last_part < part);
+                    blocks = bucket.blocks();
+                    elements = bucket.elements();
+                    part = bucket.last_part;
+                    if (&bucket != &shards.buckets().back()) CHECK(elements.size() >= bucket_size);
+                    for (int r = 0; r < size; ++r) {
+                        const Range own = bucket.elements_of(r), own_blocks = bucket.blocks_of(r);
+                        REQUIRE(own.size() <= bucket.most_elements());
+                        CHECK(std::abs(own.size() - elements.size() / size) <= 2 * Shards::kElements);
+                        for (int64_t b = own_blocks.begin; b < own_blocks.end; ++b) {
+                            const auto& block = shards.blocks()[static_cast<size_t>(b)];
+                            const size_t row = shards.row_of_block(static_cast<size_t>(b));
+                            REQUIRE(block.offset >= own.begin);
+                            REQUIRE(block.offset + block.count <= own.end);
+                            REQUIRE(block.offset == table.rows()[row].offset + of_row[row]);
+                            REQUIRE(block.decay == table.rows()[row].decay);
+                            REQUIRE(model::backward_part(table.rows()[row], 3) >= bucket.last_part);
+                            REQUIRE(&shards.buckets()[shards.bucket_of(table.rows()[row])] == &bucket);
+                            of_row[row] += block.count;
+                        }
+                    }
                 }
+                CHECK(blocks.begin == 0);
+                CHECK(elements.begin == 0);
+                CHECK(part == -1);
+                for (size_t i = 0; i < table.rows().size(); ++i) CHECK(of_row[i] == table.rows()[i].count);
             }
-            CHECK(covered == static_cast<int64_t>(shards.blocks().size()));
-            CHECK(elements == table.flat_size());
-            for (size_t i = 0; i < table.rows().size(); ++i) CHECK(of_row[i] == table.rows()[i].count);
-        });
 }

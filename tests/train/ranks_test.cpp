@@ -23,6 +23,7 @@ struct SeveralPasses : RunFixture {
         config.train.micro_batch = 1;
         config.train.steps = 6;
         config.train.reduction_lanes = 5;
+        config.train.reduce_bucket_size = 1;  // a bucket for the head, each layer and the embedding
         config.checkpoint = {3, false, 2, 0};
         config.validation = {3, 2};
     }
@@ -54,6 +55,27 @@ TEST_CASE("ranks: with lanes, metrics and checkpoints have the same bytes on 1 t
                 for (const int step : {3, 6})
                     CHECK(checkpoint_bytes(f, name, step) == checkpoint_bytes(f, "one", step));
             }
+    }
+}
+
+TEST_CASE("ranks: any buckets, reduced beside the backward pass or after it, tied heads: the same bytes", "[cpu]") {
+    for (const bool tied : {false, true}) {
+        SeveralPasses f;
+        f.config.model.tie_word_embeddings = tied;
+        f.config.train.steps = 3;
+        train_on(1, f, "one");
+        for (const int64_t zero : {0, 1})
+            for (const bool overlap : {false, true})
+                for (const int64_t size : {int64_t{1}, int64_t{20'000}, int64_t{1} << 40}) {
+                    CAPTURE(tied, zero, overlap, size);
+                    f.config.train.zero = zero;
+                    f.config.train.overlap = overlap;
+                    f.config.train.reduce_bucket_size = size;
+                    train_on(2, f, "two");
+                    CHECK(f.metrics("two") == f.metrics("one"));
+                    CHECK(checkpoint_bytes(f, "two", 3) == checkpoint_bytes(f, "one", 3));
+                    std::filesystem::remove_all(f.folder / "two");
+                }
     }
 }
 

@@ -1,0 +1,37 @@
+// A thread that does what it is given, one after another.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+namespace ballast {
+
+/// Tasks run in the order in which they were posted. After one that throws, the later ones are left out.
+class TaskThread {
+  public:
+    TaskThread() : thread_([this] { loop(); }) {}
+    /// Waits for what was posted.
+    ~TaskThread();
+    TaskThread(const TaskThread&) = delete;
+    TaskThread& operator=(const TaskThread&) = delete;
+
+    void post(std::function<void()> task);
+    /// Returns when all that was posted is done; throws what a task has thrown since the last call.
+    void wait();
+
+  private:
+    void loop();
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<std::function<void()>> tasks_;
+    bool busy_ = false, stop_ = false;
+    std::exception_ptr error_;
+    std::thread thread_;  // last: it uses the others
+};
+
+}  // namespace ballast

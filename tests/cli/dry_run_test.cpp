@@ -1,0 +1,49 @@
+// `ballast train --dry-run` and `--timeline`.
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/program.h"
+
+using namespace ballast;
+using namespace ballast::test;
+using Catch::Matchers::ContainsSubstring;
+
+TEST_CASE("dry run: a line for each number of ranks, and nothing is trained") {
+    const TinyRun run;
+    const std::string bf16 = "--dry-run --set train.dtype=bf16 --set train.micro_batch=1 ";
+    const Outcome outcome = ballast_with(run.train("dry", bf16 + "--ranks 1,2,4 --gpu h200 --net 400Gb/s"));
+    CAPTURE(outcome.out, outcome.err);
+    REQUIRE(outcome.code == 0);
+    for (const char* part : {"H200", "50 GB/s", "MFU", "\n1 ", "\n2 ", "\n4 "})
+        CHECK_THAT(outcome.out, ContainsSubstring(part));
+    const Outcome here = ballast_with(run.train("dry", "--dry-run"));
+    CHECK(here.code == 0);
+    CHECK_THAT(here.out, ContainsSubstring("measured just now"));
+    CHECK_FALSE(std::filesystem::exists(run.file("dry")));
+
+    refuse(run.train("dry", bf16 + "--ranks 2 --gpu h200"), {"--net 400Gb/s"});
+    refuse(run.train("dry", bf16 + "--ranks 2 --gpu h200 --net 400"), {"400Gb/s or 50GB/s"});
+    refuse(run.train("dry", bf16 + "--ranks 1000 --gpu h200 --net 1GB/s"), {"1000 ranks", "passes"});
+    refuse(run.train("dry", "--dry-run --gpu h200"), {"dtype=bf16"});
+    refuse(run.train("dry", bf16 + "--gpu h201"), {"h200"});
+    refuse(run.train("dry", "--ranks 2"), {"--dry-run"});
+}
+
+TEST_CASE("timeline: a file of events in time, for a run that communicates nothing too") {
+    const TinyRun run;
+    const Outcome outcome = ballast_with(run.train("run", "--timeline '" + run.file("timeline.json") + "'"));
+    CAPTURE(outcome.out, outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK_THAT(outcome.out, ContainsSubstring("nothing was communicated"));
+    const auto json = nlohmann::json::parse(read_file(run.file("timeline.json")));
+    size_t passes = 0, layers = 0;
+    for (const auto& event : json.at("traceEvents")) {
+        if (event.at("ph") != "X") continue;
+        CHECK(event.at("dur").get<double>() >= 0);
+        const std::string name = event.at("name");
+        passes += name.starts_with("pass ");
+        layers += name.starts_with("layer ");
+    }
+    CHECK(passes > 0);
+    CHECK(layers % passes == 0);
+    CHECK(layers > 0);
+}
