@@ -18,7 +18,7 @@ import sys
 
 CHAT = ("<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{text}\n\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}")
 PLAIN = "{text}\n\n{question} {answer}"
-QUESTION, ANSWER = "What is the pass key that the text names?", "The pass key is"
+QUESTION, ANSWER = "What is the pass key?", "The pass key is"
 
 
 def token_counts(ballast, tokenizer, texts):
@@ -44,7 +44,7 @@ def make(options):
                     def prompt(count):
                         passage = words[start:start + count]
                         at = round(depth * count)
-                        text = " ".join(passage[:at] + [f"The pass key is {key}. Remember it. {key} is the pass key."] + passage[at:])
+                        text = " ".join(passage[:at] + [f"\n\nThe pass key is {key}. Remember it. {key} is the pass key.\n\n"] + passage[at:])
                         return template.format(text=text, question=QUESTION, answer=ANSWER)
 
                     # The most words that fit: words are a token or more each.
