@@ -21,8 +21,8 @@ struct Options {
     double max_shard_gb = 5.0;
 };
 
-/// Has the tokenizer's files written, with sink tokens as added tokens so that their ids have names there too; its special
-/// ids go into `export_settings`.
+/// Has the tokenizer's files written, with sink tokens as added tokens so that their ids have names there too; its
+/// special ids go into `export_settings`.
 void add_tokenizer(const std::string& from, const std::filesystem::path& folder, const model::ModelConfig& config,
                    model::ExportOptions& export_settings) {
     const data::Tokenizer tokenizer = data::Tokenizer::load(from);

@@ -148,6 +148,7 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
         directory_.cut_back("metrics.jsonl", step);
         directory_.cut_back("samples.jsonl", step);
         write_run_files();
+        remove_old_checkpoints(step);  // a kill may have come between the save and this
     }
     last_saved_ = step;
     return step;
@@ -360,7 +361,7 @@ void Trainer::save(int64_t step) {
     const std::string path = directory_.checkpoint_path(step);
     if (ranks().is_first()) sync_logs();
     or_fail(step, [&] { save_checkpoint(path, checkpoint_info(step), model_.weights(), optimizer_); });
-    if (ranks().is_first()) remove_old_checkpoints();
+    if (ranks().is_first()) remove_old_checkpoints(step);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     take_note(SaveOutcome{step, path, seconds, seconds, nullptr});
 }
@@ -370,7 +371,7 @@ void Trainer::save_in_background(int64_t step) {
     or_fail(step, [&] {
         background_->start(
             directory_.checkpoint_path(step), checkpoint_info(step), [this] { sync_logs(); },
-            [this] { remove_old_checkpoints(); });
+            [this, step] { remove_old_checkpoints(step); });
     });
 }
 
@@ -410,8 +411,10 @@ void Trainer::sync_logs() const {
         if (*log) (*log)->sync();
 }
 
-void Trainer::remove_old_checkpoints() const {
-    for (int64_t old : checkpoints_to_remove(config_.checkpoint, directory_.checkpoint_steps()))
+void Trainer::remove_old_checkpoints(int64_t newest) const {
+    std::vector<int64_t> steps = directory_.checkpoint_steps();
+    std::erase_if(steps, [&](int64_t step) { return step > newest; });
+    for (int64_t old : checkpoints_to_remove(config_.checkpoint, steps))
         std::filesystem::remove(directory_.checkpoint_path(old));
 }
 

@@ -113,7 +113,8 @@ class Trainer {
     void or_fail(int64_t step, const std::function<void()>& save);
     void warn_not_saved(int64_t step, const UserError& error);
     void sync_logs() const;
-    void remove_old_checkpoints() const;
+    /// `newest` is known to be good. Later ones, which a resume passed over as damaged, do not count.
+    void remove_old_checkpoints(int64_t newest) const;
     void note_down(const std::function<void()>& append);
 
     Context& context_;

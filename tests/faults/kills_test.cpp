@@ -89,8 +89,9 @@ TEST_CASE("kills: exporting") {
 TEST_CASE("kills: a sweep, with the run it trains or without it") {
     const TinyRun run;
     const TemporaryFolder folder;
+    // Every step, as a run that is told to stop saves where it is and that counts among those it keeps.
     write_file(run.file("sweep.toml"),
-               "base = \"config.toml\"\n[set]\ntrain.steps = 20\ncheckpoint.every = 2\ncheckpoint.keep_last = 2\n"
+               "base = \"config.toml\"\n[set]\ntrain.steps = 20\ncheckpoint.every = 1\ncheckpoint.keep_last = 2\n"
                "[grid]\ntrain.seed = [1, 2]\n[evaluate]\ncache = 16\nmax_tokens = 100\n");
     const auto cells = [](const std::string& to) { return std::vector{to + "/sweep/seed=1", to + "/sweep/seed=2"}; };
     run_kills({.name = "sweeping",
@@ -98,7 +99,7 @@ TEST_CASE("kills: a sweep, with the run it trains or without it") {
                .check_killed =
                    [&](const std::string& to, const auto&) {
                        for (const std::string& cell : cells(to))
-                           check_run(cell, {.every = 2, .log_spaced = false, .keep_last = 2, .protect_every = 0});
+                           check_run(cell, {.every = 1, .log_spaced = false, .keep_last = 2, .protect_every = 0});
                    },
                .kill =
                    [](const Process& process, std::mt19937_64& any) {

@@ -37,9 +37,9 @@ for ((round = 0; round < rounds; ++round)); do
   fi
   # "…: killed 22 times, 17 of them while …; 27 results of 27 as undisturbed; …"
   grep ': killed ' "$out/round.txt" | sed 's/.*: killed //' | awk -v seed="$now" '
-    { kills += $1; writing += $3; results += $10 }
+    { kills += $1; writing += $3; results += $12 }
     END { printf "seed %d: %d kills, %d while a file was being written, %d results as undisturbed\n", seed, kills, writing, results }' |
     tee -a "$log"
 done
-awk '{ kills += $3; writing += $5; results += $11 }
+awk '{ kills += $3; writing += $5; results += $12 }
      END { print kills " kills, " writing " of them while a file was being written; " results " results, all as undisturbed" }' "$log"

@@ -158,6 +158,23 @@ TEST_CASE("a killed run resumes from its newest valid checkpoint, and metrics ar
     CHECK(checkpoint_bytes(f, "killed") == checkpoint_bytes(f, "whole"));
 }
 
+TEST_CASE("checkpoints that a kill kept from being removed go at the resume, and damaged ones count for none") {
+    RunFixture f;
+    f.config.checkpoint.keep_last = 1;
+    f.run("a", StartMode::fresh);
+    const train::RunDirectory directory(f.folder / "a");
+    std::filesystem::copy_file(directory.checkpoint_path(20), directory.checkpoint_path(15));
+    f.run("a", StartMode::resume);
+    CHECK(directory.checkpoint_steps() == std::vector<int64_t>{20});
+
+    f.config.train.steps = 17;
+    f.run("b", StartMode::fresh);
+    const train::RunDirectory damaged(f.folder / "b");
+    put_bytes(damaged.checkpoint_path(20), "damaged");
+    f.run("b", StartMode::resume);
+    CHECK(damaged.checkpoint_steps() == std::vector<int64_t>{17, 20});
+}
+
 TEST_CASE("a folder with a run is neither overwritten nor shared by accident") {
     RunFixture f;
     f.config.train.steps = 2;
