@@ -104,6 +104,20 @@ TEST_CASE("ranks: gradients added up in bf16 have the same bytes on 1 to 4 ranks
     }
 }
 
+TEST_CASE("lanes: any buckets give the same bytes, in a recorded step too") {
+    RunFixture f;
+    f.config.train.steps = 3;  // on a GPU the second is recorded and the third replayed
+    f.config.train.reduction_lanes = 2;
+    f.config.train.reduction_dtype = Dtype::bf16;
+    f.config.checkpoint = {3, false, 2, 0};
+    f.config.validation.every = 0;
+    train_on(1, f, "one bucket");
+    f.config.train.reduce_bucket_size = 1;
+    train_on(1, f, "many");
+    CHECK(f.metrics("many") == f.metrics("one bucket"));
+    CHECK(checkpoint_bytes(f, "many", 3) == checkpoint_bytes(f, "one bucket", 3));
+}
+
 TEST_CASE("ranks: a run goes on on another number of ranks with the same bytes", "[cpu]") {
     SeveralPasses f;
     train_on(1, f, "one");
