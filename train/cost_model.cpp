@@ -125,6 +125,12 @@ class Exchanges {
     double others_, foreign_nodes_ = 0;
 };
 
+/// Of a gradient on the network.
+double sent_bytes(const RunConfig& config) {
+    return static_cast<double>(
+        std::min(size_of(accumulation_dtype(config.train.dtype)), size_of(config.train.reduction_dtype)));
+}
+
 double sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
 int64_t most_passes(const RunConfig& config, const Distribution& distribution) {
@@ -172,7 +178,7 @@ StepCost cost_of_step(const Machine& machine, const Network& network, const RunC
     const Shards shards(model::ParameterTable(config.model), distribution);
     const Dtype dtype = config.train.dtype;
     const auto narrow = static_cast<double>(size_of(dtype)),
-               wide = static_cast<double>(size_of(accumulation_dtype(dtype)));
+               wide = static_cast<double>(size_of(accumulation_dtype(dtype))), sent = sent_bytes(config);
     const auto own_lanes = static_cast<double>(distribution.own_lanes().size());
     const auto own_nodes = static_cast<double>(whole_nodes({0, distribution.lanes()}, distribution.own_lanes()).size());
     const bool sharded = distribution.shards_optimizer();
@@ -188,7 +194,7 @@ StepCost cost_of_step(const Machine& machine, const Network& network, const RunC
         for (; part >= bucket.last_part; --part)
             last_pass += pass.backward[static_cast<size_t>(config.model.num_layers - part)];
         const double seconds =
-            exchanges.reduce_seconds(bucket, wide) + (sharded ? 0 : exchanges.gather_seconds(bucket, wide));
+            exchanges.reduce_seconds(bucket, sent) + (sharded ? 0 : exchanges.gather_seconds(bucket, sent));
         free_at = std::max(free_at, last_pass) + seconds;
         reducing += seconds;
         if (sharded) cost.communication += exchanges.gather_seconds(bucket, narrow);
@@ -208,13 +214,12 @@ StepCost cost_of_step(const Machine& machine, const Network& network, const RunC
 double received_bytes(const RunConfig& config, const Distribution& distribution) {
     const Network network;
     const Exchanges exchanges(network, distribution);
-    const auto narrow = static_cast<double>(size_of(config.train.dtype)),
-               wide = static_cast<double>(size_of(accumulation_dtype(config.train.dtype)));
+    const auto narrow = static_cast<double>(size_of(config.train.dtype)), sent = sent_bytes(config);
     const Shards shards(model::ParameterTable(config.model), distribution);
     double bytes = 0;
     for (const Bucket& bucket : shards.buckets())
-        bytes += exchanges.reduced(bucket, wide) +
-                 exchanges.gathered(bucket, distribution.shards_optimizer() ? narrow : wide);
+        bytes += exchanges.reduced(bucket, sent) +
+                 exchanges.gathered(bucket, distribution.shards_optimizer() ? narrow : sent);
     return bytes;
 }
 

@@ -31,6 +31,7 @@ Distribution::Distribution(const RunConfig& config, Communicator& ranks)
       passes_(passes_of_step(config)),
       zero_(config.train.zero),
       bucket_elements_(config.train.reduce_bucket_size),
+      reduction_dtype_(config.train.reduction_dtype),
       overlaps_(config.train.overlap) {
     if (ranks.size() > lanes_)
         throw UserError(

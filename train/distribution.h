@@ -28,6 +28,8 @@ class Distribution {
     int64_t lanes() const { return lanes_; }
     bool shards_optimizer() const { return zero_ > 0; }
     bool is_trivial() const { return lanes_ == 1; }
+    /// What every node of the tree over lanes is rounded to, and sent in.
+    Dtype reduction_dtype() const { return reduction_dtype_; }
     /// Whether gradients are to be reduced while the backward pass still runs.
     bool overlaps() const { return overlaps_ && ranks_->size() > 1; }
     /// Elements that a bucket of gradients has at least (Shards).
@@ -46,6 +48,7 @@ class Distribution {
 
     Communicator* ranks_;
     int64_t lanes_ = 1, passes_ = 1, zero_ = 0, bucket_elements_ = 1;
+    Dtype reduction_dtype_ = Dtype::f32;
     bool overlaps_ = false;
 };
 

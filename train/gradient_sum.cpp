@@ -30,13 +30,39 @@ int64_t largest_share(const Shards& shards, int rank) {
     return elements;
 }
 
+/// Whether nodes of `dtype` are rounded.
+bool rounds(const Distribution& distribution, Dtype dtype) {
+    return !distribution.is_trivial() && distribution.reduction_dtype() == Dtype::bf16 && dtype != Dtype::bf16;
+}
+
+/// What is sent in bf16, and what arrives so.
+struct NarrowShape {
+    int64_t own_nodes, bucket, nodes_of_others, share;
+
+    NarrowShape(const Distribution& distribution, const Shards& shards)
+        : own_nodes(static_cast<int64_t>(whole_nodes(all_lanes(distribution), distribution.own_lanes()).size())),
+          bucket(0),
+          nodes_of_others(::ballast::train::nodes_of_others(distribution)),
+          share(largest_share(shards, distribution.ranks().rank())) {
+        for (const Bucket& b : shards.buckets()) bucket = std::max(bucket, b.elements().size());
+    }
+    int64_t elements() const { return own_nodes * bucket + nodes_of_others * share; }
+};
+
+/// The first elements of a row of a matrix.
+Tensor begin_of_row(const Tensor& matrix, int64_t row, int64_t elements) {
+    return matrix.slice(0, row, row + 1).view({matrix.dim(1)}).slice(0, 0, elements);
+}
+
 }  // namespace
 
 GradientSum::GradientSum(Context& context, const model::ParameterTable& table, Dtype dtype,
                          const Distribution& distribution, const Shards& shards)
     : context_(context),
       distribution_(distribution),
-      received_buffer_(context.allocate(received_bytes(table, dtype, distribution))),
+      received_buffer_(context.allocate(
+          static_cast<size_t>(nodes_of_others(distribution) * largest_share(shards, distribution.ranks().rank())) *
+          size_of(dtype))),
       received_(received_buffer_.data(), dtype,
                 {nodes_of_others(distribution), largest_share(shards, distribution.ranks().rank())}) {
     for (int64_t lane = 0; lane < distribution.own_lanes().size(); ++lane) lanes_.emplace_back(context, table, dtype);
@@ -45,6 +71,14 @@ GradientSum::GradientSum(Context& context, const model::ParameterTable& table, D
             nodes_.push_back(node);
             owners_.push_back(r);
         }
+    if (!rounds(distribution, dtype)) return;
+    const NarrowShape shape(distribution, shards);
+    narrow_buffer_ = context.allocate(static_cast<size_t>(shape.elements()) * size_of(Dtype::bf16));
+    const Tensor both(narrow_buffer_.data(), Dtype::bf16, {shape.elements()});
+    const int64_t out = shape.own_nodes * shape.bucket;
+    outgoing_ = both.slice(0, 0, out).view({shape.own_nodes, shape.bucket});
+    if (shape.nodes_of_others > 0)
+        incoming_ = both.slice(0, out, shape.elements()).view({shape.nodes_of_others, shape.share});
 }
 
 size_t GradientSum::array_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution) {
@@ -53,21 +87,31 @@ size_t GradientSum::array_bytes(const model::ParameterTable& table, Dtype dtype,
 
 size_t GradientSum::received_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution) {
     const Shards shards(table, distribution);
-    return static_cast<size_t>(nodes_of_others(distribution) * largest_share(shards, distribution.ranks().rank())) *
-           size_of(dtype);
+    const int64_t received = nodes_of_others(distribution) * largest_share(shards, distribution.ranks().rank()),
+                  narrow = rounds(distribution, dtype) ? NarrowShape(distribution, shards).elements() : 0;
+    return static_cast<size_t>(received) * size_of(dtype) + static_cast<size_t>(narrow) * size_of(Dtype::bf16);
 }
 
 void GradientSum::queue_clear() {
     for (const model::FlatArray& lane : lanes_) context_.zero(lane.flat());
 }
 
+void GradientSum::round(Context& context, const Tensor& node) const {
+    if (!is_narrow()) return;
+    const Tensor rounded = begin_of_row(outgoing_, 0, node.numel());
+    ops::cast(context, rounded, node);
+    ops::cast(context, node, rounded);
+}
+
 void GradientSum::add_own_lanes(Context& context, Range elements) {
     const Range own = distribution_.own_lanes();
+    for (int64_t lane = 0; lane < own.size(); ++lane) round(context, in_lane(lane, elements));
     const std::vector<Range> leaves = single_lanes(own);
     for (const Range& node : whole_nodes(all_lanes(distribution_), own))
         add_tree(node, leaves, [&](size_t into, size_t from) {
             const Tensor sum = in_lane(static_cast<int64_t>(into), elements);
             ops::add(context, sum, sum, in_lane(static_cast<int64_t>(from), elements));
+            round(context, sum);
         });
 }
 
@@ -78,9 +122,7 @@ std::vector<Tensor> GradientSum::shares_of_nodes(Range share) const {
         if (owners_[i] == distribution_.ranks().rank()) {
             shares.push_back(in_lane(nodes_[i].begin - distribution_.own_lanes().begin, share));
         } else {
-            const Tensor place = received_.slice(0, others, others + 1).view({received_.dim(1)});
-            shares.push_back(place.slice(0, 0, share.size()));
-            ++others;
+            shares.push_back(begin_of_row(received_, others++, share.size()));
         }
     }
     return shares;
@@ -89,17 +131,31 @@ std::vector<Tensor> GradientSum::shares_of_nodes(Range share) const {
 void GradientSum::exchange_nodes(Context& context, const Bucket& bucket, const std::vector<Tensor>& received) {
     Communicator& ranks = distribution_.ranks();
     const int own = ranks.rank();
+    const Range elements = bucket.elements();
     std::vector<TensorMessage> out, in;
+    std::vector<Tensor> widened;  // where those that come in are to be
+    int64_t own_node = 0;
     for (size_t i = 0; i < nodes_.size(); ++i) {
         if (owners_[i] != own) {
-            in.push_back({owners_[i], received[i]});
+            const auto other = static_cast<int64_t>(in.size());
+            in.push_back({owners_[i], is_narrow() ? begin_of_row(incoming_, other, received[i].numel()) : received[i]});
+            widened.push_back(received[i]);
             continue;
         }
-        const int64_t lane = nodes_[i].begin - distribution_.own_lanes().begin;
-        for (int r = 0; r < ranks.size(); ++r)
-            if (r != own) out.push_back({r, in_lane(lane, bucket.elements_of(r))});
+        Tensor node = in_lane(nodes_[i].begin - distribution_.own_lanes().begin, elements);
+        if (is_narrow()) {
+            const Tensor narrow = begin_of_row(outgoing_, own_node++, elements.size());
+            ops::cast(context, narrow, node);
+            node = narrow;
+        }
+        for (int r = 0; r < ranks.size(); ++r) {
+            const Range share = bucket.elements_of(r);
+            if (r != own) out.push_back({r, node.slice(0, share.begin - elements.begin, share.end - elements.begin)});
+        }
     }
     exchange(context, ranks, out, in);
+    if (!is_narrow()) return;
+    for (size_t other = 0; other < in.size(); ++other) ops::cast(context, widened[other], in[other].values);
 }
 
 void GradientSum::queue_sum(Context& context, const Bucket& bucket, Timeline* timeline) {
@@ -117,9 +173,23 @@ void GradientSum::queue_sum(Context& context, const Bucket& bucket, Timeline* ti
     const Span span(timeline, Track::communication, "add");
     const size_t sum = add_tree(all_lanes(distribution_), nodes_, [&](size_t into, size_t from) {
         ops::add(context, received[into], received[into], received[from]);
+        round(context, received[into]);
     });
     const Tensor mine = in_lane(0, share);
     if (received[sum].data != mine.data) ops::copy(context, mine, received[sum]);
+}
+
+void GradientSum::queue_gather(Context& context, const Bucket& bucket) {
+    Communicator& ranks = distribution_.ranks();
+    if (ranks.size() == 1) return;
+    std::vector<int64_t> bounds = bucket.element_bounds;
+    for (int64_t& bound : bounds) bound -= bucket.elements().begin;
+    const Tensor sum = in_lane(0, bucket.elements());
+    if (!is_narrow()) return all_gather(context, ranks, sum, bounds);
+    const Tensor narrow = begin_of_row(outgoing_, 0, sum.numel());
+    ops::cast(context, narrow, sum);  // the own share is exact, and nothing else goes out
+    all_gather(context, ranks, narrow, bounds);
+    ops::cast(context, sum, narrow);
 }
 
 }  // namespace ballast::train

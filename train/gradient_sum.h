@@ -1,4 +1,7 @@
 // The gradients of a step: one flat array for each of the rank's lanes, and their sum over all lanes.
+//
+// With train.reduction_dtype = "bf16" every node of the tree over lanes, single lanes and the root too, is rounded to
+// bf16. A node is then sent exactly in half the bytes, whoever has it, so the bits stay those of any number of ranks.
 #pragma once
 
 #include <vector>
@@ -14,8 +17,8 @@ class GradientSum {
     GradientSum(Context& context, const model::ParameterTable& table, Dtype dtype, const Distribution& distribution,
                 const Shards& shards);
 
-    /// Memory of the arrays, and of what comes from other ranks: buckets are reduced one after another, so it is that
-    /// of the largest.
+    /// Memory of the arrays, and of what comes from other ranks and in bf16 goes to them: buckets are reduced one after
+    /// another, so it is that of the largest.
     static size_t array_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution);
     static size_t received_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution);
 
@@ -28,7 +31,13 @@ class GradientSum {
     /// the one that the arrays were made on.
     void queue_sum(Context& context, const Bucket& bucket, Timeline* timeline = nullptr);
 
+    /// Gives the shares of a bucket's sum to all ranks.
+    void queue_gather(Context& context, const Bucket& bucket);
+
   private:
+    bool is_narrow() const { return !outgoing_.empty(); }
+    /// Of a node, where nodes are rounded.
+    void round(Context& context, const Tensor& node) const;
     Tensor in_lane(int64_t lane, Range elements) const {
         return of_lane(lane).flat().slice(0, elements.begin, elements.end);
     }
@@ -45,6 +54,8 @@ class GradientSum {
     std::vector<int> owners_;
     DeviceBuffer received_buffer_;
     Tensor received_;  // [other ranks' nodes, the largest share of a bucket]
+    DeviceBuffer narrow_buffer_;
+    Tensor outgoing_, incoming_;  // bf16 [own nodes, the largest bucket], and like received_; absent in f32
 };
 
 }  // namespace ballast::train

@@ -139,7 +139,7 @@ void Optimizer::reduce(Context& context, size_t b) {
     ops::sums_of_squares(context, part(sum_of_squares_, bucket.blocks_of(ranks.rank())),
                          part(gradients, buckets_[b].own), buckets_[b].own_blocks);
     gather_shares(context, ranks, sum_of_squares_, bucket.block_bounds);
-    if (!distribution_.shards_optimizer()) gather_shares(context, ranks, gradients, bucket.element_bounds);
+    if (!distribution_.shards_optimizer()) gradients_.queue_gather(context, bucket);
 }
 
 void Optimizer::gather_weights(Context& context, const model::Weights& weights, size_t b) {

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kScheduleNames{"pythia", "corrected", "neox"};
 constexpr std::array<std::string_view, 2> kGemmNames{"auto", "reference"};
+constexpr std::array<std::string_view, 2> kReductionDtypeNames{name_of(Dtype::f32), name_of(Dtype::bf16)};
 constexpr std::array<std::string_view, 3> kRecomputeNames{"none", "attention", "full"};
 constexpr double kLargestCount = 1e15;
 
@@ -79,6 +80,10 @@ void RunConfig::visit(FieldVisitor& v) {
             "up to "
             "that; 1: one lane a rank",
             {.min = 1, .max = 4096});
+    v.field(
+        "reduction_dtype", train.reduction_dtype, kReductionDtypeNames,
+        "bf16: sums of gradients are rounded to it wherever lanes or ranks are added up, and half as many bytes are "
+        "sent; the same bits for any number of ranks too");
     v.field("zero", train.zero, "1: each rank keeps its share of AdamW's moments; same bits (ZeRO stage 1)",
             {.min = 0, .max = 1});
     v.field("overlap", train.overlap,

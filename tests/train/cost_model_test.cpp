@@ -93,23 +93,28 @@ TEST_CASE("cost: parts are the backward pass's, recomputing costs its share, win
 }
 
 TEST_CASE("cost: bytes over the network are those that ranks send", "[cpu]") {
-    for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
-        for (const int64_t zero : {0, 1})
-            for (const int ranks : {2, 4}) {
-                RunFixture f;
-                f.config.model.vocab_size = 8192;
-                f.config.train.micro_batch = 1;
-                f.config.train.reduction_lanes = 4;
-                f.config.train.zero = zero;
-                f.config.train.dtype = dtype;
-                f.config.checkpoint.every = 0;
-                f.config.validation.every = 0;
-                CAPTURE(name_of(dtype), zero, ranks);
-                PlannedRank first(0, ranks);
-                const double expected = received_bytes(f.config, Distribution(f.config, first));
-                // Sums of squares, losses and the wish to stop are 1 % here.
-                CHECK(bytes_sent_an_update(f, ranks) / ranks == Approx(expected).epsilon(0.02));
-            }
+    struct Case {
+        int ranks;
+        int64_t zero;
+        Dtype compute, reduction;
+    };
+    for (const Case& c : {Case{2, 0, Dtype::f32, Dtype::f32}, Case{4, 1, Dtype::bf16, Dtype::f32},
+                          Case{4, 0, Dtype::f32, Dtype::bf16}, Case{2, 1, Dtype::f32, Dtype::bf16}}) {
+        RunFixture f;
+        f.config.model.vocab_size = 8192;
+        f.config.train.micro_batch = 1;
+        f.config.train.reduction_lanes = 4;
+        f.config.train.reduction_dtype = c.reduction;
+        f.config.train.zero = c.zero;
+        f.config.train.dtype = c.compute;
+        f.config.checkpoint.every = 0;
+        f.config.validation.every = 0;
+        CAPTURE(c.ranks, c.zero, name_of(c.compute), name_of(c.reduction));
+        PlannedRank first(0, c.ranks);
+        const double expected = received_bytes(f.config, Distribution(f.config, first));
+        // Sums of squares, losses and the wish to stop are 1 % here.
+        CHECK(bytes_sent_an_update(f, c.ranks) / c.ranks == Approx(expected).epsilon(0.02));
+    }
 }
 
 TEST_CASE("cost: what overlaps is hidden, but never the embedding's share") {
