@@ -1,5 +1,7 @@
 #include "sweep/train_cell.h"
 
+#include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -65,12 +67,15 @@ std::vector<std::string> train_command(const std::string& program, const SweepFi
                                        const std::string& folder, const std::string& backend) {
     std::vector<std::string> words{program, "train", fs::absolute(file.base).lexically_normal().string()};
     const auto set = [&](const std::string& text) { words.insert(words.end(), {"--set", text}); };
-    for (const ConfigOverride& override : cell.overrides)
-        if (!override.text.starts_with("data.")) set(setting_text(override));
     const train::DataConfig& data = cell.config.data;  // paths, absolute by now
-    set("data.train=" + data.train);
-    set("data.validation=" + data.validation);
-    set("data.tokenizer=" + data.tokenizer);
+    const std::array<std::pair<std::string, std::string>, 3> paths{
+        {{"data.train", data.train}, {"data.validation", data.validation}, {"data.tokenizer", data.tokenizer}}};
+    const auto is_path = [&](const std::string& key) {
+        return std::any_of(paths.begin(), paths.end(), [&](const auto& path) { return path.first == key; });
+    };
+    for (const ConfigOverride& override : cell.overrides)
+        if (!is_path(override.key())) set(setting_text(override));
+    for (const auto& [key, path] : paths) set(key + "=" + path);
     words.insert(words.end(), {"--out", fs::absolute(folder).lexically_normal().string(), "--resume"});
     if (backend != "auto") words.insert(words.end(), {"--backend", backend});
     return words;

@@ -9,12 +9,13 @@ TEST_CASE("train command: the same run from any folder") {
     const test::SweepFixture sweep;
     const auto file =
         sweep::load_sweep_file(sweep.path("[set]\nsample.prompt = \"It's \\\"so\\\"\"\n[grid]\nmodel.normaliser = "
-                                          "[\"off_by_one\"]\noptimizer.eps = [1e-6]\n"));
+                                          "[\"off_by_one\"]\noptimizer.eps = [1e-6]\ndata.first_token = [\"every_document\"]\n"));
     const auto cells = sweep::expand(file, {"data.validation=v.h5"});
     const std::string here = std::filesystem::current_path().string();
     const Words words = sweep::train_command("/bin/ballast", file, cells[0], "/runs/x y", "auto");
     CHECK(words == Words{"/bin/ballast", "train", sweep.folder / "base.toml", "--set", words[4], "--set",
                          "model.normaliser=off_by_one", "--set", "optimizer.eps=1e-06", "--set",
+                         "data.first_token=every_document", "--set",
                          "data.train=" + here + "/t.h5", "--set", "data.validation=" + here + "/v.h5", "--set",
                          "data.tokenizer=" + here + "/t.json", "--out", "/runs/x y", "--resume"});
     // Whatever the quoting, the settings give the cell's config again.
@@ -23,6 +24,7 @@ TEST_CASE("train command: the same run from any folder") {
         if (words[i] == "--set") settings.push_back(words[i + 1]);
     CHECK(to_toml(train::RunConfig::load(words[2], settings)) == to_toml(cells[0].config));
     CHECK(cells[0].config.sample.prompt == "It's \"so\"");
+    CHECK(cells[0].config.data.first_token == data::FirstToken::every_document);
 }
 
 TEST_CASE("train cell: an error's line, a kill and a missing end are failures of the cell") {
