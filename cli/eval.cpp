@@ -31,15 +31,16 @@ std::string perplexity_cell(double perplexity) {
 // ---- streaming ------------------------------------------------------------------------------------------------------
 
 struct StreamingCommand {
-    std::string model, policy = "sink", method = "masked", plan, weights = "same";
-    std::vector<int64_t> sinks, caches;
+    std::string model, policy = "sink", method, plan, weights = "same";
+    std::vector<int64_t> sinks, caches, heavy, recent;
     int64_t chunk = 512, recompute_every = 1;
     std::string json;
     TextOptions text;
 
     std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config) const {
         eval::StreamingOptions base;
-        base.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
+        base.method = method == "cache" || (method.empty() && policy == "h2o") ? eval::StreamingMethod::cache
+                                                                               : eval::StreamingMethod::masked;
         base.chunk = chunk;
         base.recompute_every = recompute_every;
         std::vector<eval::StreamingOptions> out;
@@ -48,6 +49,9 @@ struct StreamingCommand {
             base.policy = eval::Mixture{};
             base.plan = eval::NamedPlan{std::filesystem::path(plan).stem().string(), infer::read_span_plan(plan)};
         }
+        if (policy != "h2o" && !(heavy.empty() && recent.empty()))
+            throw UserError("--heavy and --recent are for --policy h2o");
+        if (policy == "h2o") return scored_cells(config, base);
         if (policy == "dense" || policy == "moa") {
             eval::check_streaming(config, base);
             return {base};
@@ -63,6 +67,20 @@ struct StreamingCommand {
             else
                 for (int64_t s : starts) out.emplace_back(base).policy = infer::CachePolicy::sink(s, cache - s);
         for (const auto& cell : out) eval::check_streaming(config, cell);  // all of them before the first is computed
+        return out;
+    }
+
+    std::vector<eval::StreamingOptions> scored_cells(const model::ModelConfig& config,
+                                                     eval::StreamingOptions base) const {
+        if (!sinks.empty() || !caches.empty())
+            throw UserError(
+                fmt::format("--policy {} has --heavy and --recent, and neither --sinks nor --cache", policy));
+        base.policy = eval::Scored{policy};
+        std::vector<eval::StreamingOptions> out;
+        for (const int64_t h : heavy.empty() ? std::vector<int64_t>{-1} : heavy)
+            for (const int64_t r : recent.empty() ? std::vector<int64_t>{0} : recent)
+                out.emplace_back(base).choice = infer::PolicyChoice{.policy = policy, .heavy = h, .recent = r};
+        for (const auto& cell : out) eval::check_streaming(config, cell);
         return out;
     }
 
@@ -108,8 +126,9 @@ void add_streaming(CLI::App* parent) {
     command
         ->add_option("--policy", o->policy,
                      "dense: keep all; window: the last C; sink: the first s and the last C - s; moa: a span for every "
-                     "head (--plan); recompute: run the last C again for every token")
-        ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa"}))
+                     "head (--plan); h2o: the R last and the H that had most attention, token by token; recompute: run "
+                     "the last C again for every token")
+        ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa", "h2o"}))
         ->capture_default_str();
     command
         ->add_option("--sinks", o->sinks,
@@ -123,10 +142,20 @@ void add_streaming(CLI::App* parent) {
         ->check(CLI::PositiveNumber);
     command->add_option("--plan", o->plan, "moa: the plan, for a text of at most its longest length (--max-tokens)");
     command
-        ->add_option("--method", o->method,
-                     "masked: one pass in chunks; cache: the literal cache, token by token; they agree")
-        ->check(CLI::IsMember({"masked", "cache"}))
-        ->capture_default_str();
+        ->add_option("--heavy", o->heavy,
+                     "h2o: positions H kept by score, e.g. 32,64; default: a quarter of the trained context")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::NonNegativeNumber);
+    command->add_option("--recent", o->recent, "h2o: the last positions R; default: a quarter of the trained context")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::PositiveNumber);
+    command
+        ->add_option(
+            "--method", o->method,
+            "masked: one pass in chunks; cache: token by token; they agree. Default: masked, and cache for h2o")
+        ->check(CLI::IsMember({"masked", "cache"}));
     command->add_option("--chunk", o->chunk, "positions a masked pass takes at once")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();

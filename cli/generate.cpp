@@ -143,6 +143,11 @@ class StreamReader {
   private:
     /// Chunks end where they would if everything were there at once. A token is left for the answer to begin with.
     void read_whole_chunks() {
+        const infer::CacheSizes& sizes = engine_->cache().sizes();
+        if (sizes.by_score) {  // the prompt is all that comes; one that is too long is refused as soon as it is known
+            if (std::ssize(pending_) > sizes.options.max_positions) read(pending_.size(), 0);
+            return;
+        }
         const int64_t before = text_ < 0 ? session_.source().config.num_sink_tokens : engine_->position(text_);
         const int64_t end = (before + std::ssize(pending_) - 1) / options_.prefill_chunk * options_.prefill_chunk;
         if (end > before) read(static_cast<size_t>(end - before), 0);

@@ -43,8 +43,8 @@ void GenerateOptions::add_to(CLI::App* command) {
     command
         ->add_option("--policy", policy.policy,
                      "dense: keep all; window: the last C; sink: the first s and the last C - s, for ever; moa: what a "
-                     "plan says. Default: "
-                     "dense, and sink for standard input")
+                     "plan says; h2o: the R last and the H that had most attention. Default: dense, and sink for "
+                     "standard input")
         ->check(CLI::IsMember(infer::policy_names()))
         ->group(group);
     command
@@ -56,6 +56,15 @@ void GenerateOptions::add_to(CLI::App* command) {
         ->check(CLI::PositiveNumber)
         ->group(group);
     command->add_option("--plan", policy.plan, "moa: spans for every layer and head, a JSON file")->group(group);
+    command
+        ->add_option("--heavy", policy.heavy,
+                     "h2o: positions H kept by score; default: a quarter of the trained context")
+        ->check(CLI::NonNegativeNumber)
+        ->group(group);
+    command
+        ->add_option("--recent", policy.recent, "h2o: the last positions R; default: a quarter of the trained context")
+        ->check(CLI::PositiveNumber)
+        ->group(group);
     command
         ->add_option(
             "--max-positions", max_positions,

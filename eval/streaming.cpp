@@ -8,8 +8,10 @@
 #include "eval/recompute.h"
 #include "eval/stop.h"
 #include "eval/unsigned_nan.h"
+#include "infer/cached_model.h"
 #include "infer/decoder.h"
 #include "infer/masked_stream.h"
+#include "infer/sampling.h"
 
 namespace ballast::eval {
 namespace {
@@ -43,6 +45,30 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
         decoder.feed({&text.tokens[i], 1});
         const int32_t target = text.target(i);
         losses.push_back(target < 0 ? 0.0f : static_cast<float>(decoder.loss(target)));
+        progress(static_cast<int64_t>(i) + 1);
+    }
+    return losses;
+}
+
+/// Token by token from the first one on, so that the cache drops after each.
+std::vector<float> scored_losses(Context& context, model::Transformer& model, const TextStream& text,
+                                 const infer::CachePlan& plan, const StreamingProgress& progress) {
+    const auto positions = static_cast<int64_t>(text.tokens.size());
+    infer::CachedModel cached(context, model, plan, {.prefill_chunk = 1, .max_positions = positions, .max_prompt = 1});
+    infer::CachedText one = cached.open(positions);
+    infer::CachedText* const texts = &one;
+    std::vector<float> losses;
+    losses.reserve(text.tokens.size());
+    for (size_t i = 0; i < text.tokens.size(); ++i) {
+        stop_if_interrupted();
+        cached.decode({&texts, 1}, {&text.tokens[i], 1});
+        const int32_t target = text.target(i);
+        if (target < 0) {
+            losses.push_back(0);
+        } else {
+            const std::vector<float> logits = context.read_floats(cached.logits(1));
+            losses.push_back(static_cast<float>(-infer::log_probs(logits, {&target, 1}).front()));
+        }
         progress(static_cast<int64_t>(i) + 1);
     }
     return losses;
@@ -106,6 +132,15 @@ void check_streaming(const model::ModelConfig& config, const StreamingOptions& o
     require(mixed == options.plan.has_value(), "a mixture is of a plan, and nothing else is");
     if (mixed && options.method == StreamingMethod::cache)
         throw UserError("the literal cache has one policy for all heads; evaluate a plan with the method masked");
+    const bool scored = std::holds_alternative<Scored>(options.policy);
+    require(scored == options.choice.has_value(),
+            "a cache that chooses by score is of a choice of policy, and no other");
+    if (scored && options.method == StreamingMethod::masked)
+        throw UserError(
+            fmt::format("what the policy {} keeps is known only as the text goes on; evaluate it with the "
+                        "method cache",
+                        kind_name(options.policy)));
+    if (scored) infer::make_plan(*options.choice, config, positions);
     if (std::holds_alternative<Recompute>(options.policy) && size <= config.num_sink_tokens)
         throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
                                     config.num_sink_tokens));
@@ -164,6 +199,17 @@ class Evaluation {
         result_.method = "masked";
         add_memory(total);
         score(masked_losses(context_, model_, text_, caches, options_.chunk, progress_));
+    }
+
+    void measure(const Scored& scored) {
+        const auto& config = model_.config();
+        const infer::CachePlan plan = infer::make_plan(*options_.choice, config, positions());
+        const infer::HeadCache& head = plan.cache(0, 0);
+        result_.policy = Scored{scored.kind, plan.capacity()};
+        result_.plan = fmt::format("{} {}+{}", scored.kind, head.heavy.value_or(0), head.span);
+        result_.method = "cache";
+        add_memory(std::min(plan.capacity(), positions()) * config.num_layers * config.key_value_heads());
+        score(scored_losses(context_, model_, text_, plan, progress_));
     }
 
     /// `rows`: of all layers and key-value heads, at the end of the text.

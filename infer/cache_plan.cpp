@@ -22,6 +22,10 @@ CachePlan::CachePlan(int64_t layers, int64_t heads, std::vector<HeadCache> cache
                 throw UserError(
                     fmt::format("layer {}, head {} keeps {} sinks where others keep {}; all must keep as many", l, h,
                                 head.sinks, sinks()));
+            require(head.heavy == caches_.front().heavy && (!head.heavy || head == caches_.front()),
+                    "heads that choose by score choose alike");
+            require(!head.heavy || (rule == PositionRule::absolute && head.bounded() && *head.heavy >= 0),
+                    "a cache by score is bounded and keeps positions as they are in the text");
             if (rule == PositionRule::in_cache && head != caches_.front())
                 throw UserError(fmt::format(
                     "layer {}, head {} keeps something else than the first head: positions in the cache need caches of "
@@ -33,6 +37,15 @@ CachePlan::CachePlan(int64_t layers, int64_t heads, std::vector<HeadCache> cache
 CachePlan CachePlan::uniform(const CachePolicy& policy, int64_t layers, int64_t heads) {
     const HeadCache head{policy.num_sink_positions, policy.bounded() ? policy.recent : HeadCache::kAll};
     return {layers, heads, std::vector<HeadCache>(static_cast<size_t>(layers * heads), head), PositionRule::in_cache};
+}
+
+CachePlan CachePlan::heavy_hitters(int64_t heavy, int64_t recent, int64_t layers, int64_t heads) {
+    if (heavy < 0 || recent < 1)
+        throw UserError(fmt::format(
+            "there is no cache of {} heavy and {} recent positions; keep at least one recent, and heavy ones or none",
+            heavy, recent));
+    const HeadCache head{.sinks = 0, .span = recent, .heavy = heavy};
+    return {layers, heads, std::vector<HeadCache>(static_cast<size_t>(layers * heads), head), PositionRule::absolute};
 }
 
 int64_t CachePlan::sinks() const {

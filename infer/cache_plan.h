@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "infer/cache_policy.h"
@@ -14,14 +15,20 @@ enum class PositionRule {
     in_cache,  // at their distance inside the cache: the query stands at most at the cache's capacity (StreamingLLM)
 };
 
-/// What the cache of one head keeps: the first `sinks` positions and the last `span`.
+/// What the cache of one head keeps: the first `sinks` positions and the last `span`, and of those between them what
+/// has had the most attention.
 struct HeadCache {
     static constexpr int64_t kAll = -1;
 
     int64_t sinks = 0;
     int64_t span = kAll;  // earlier positions that a query sees besides its own; kAll: every one
+    /// So many earlier ones, chosen by score as the text goes on (H2O). Absent: none, and what a query sees is known in
+    /// advance. With it, a prompt is read before anything is dropped.
+    std::optional<int64_t> heavy = {};
 
     bool bounded() const { return span >= 0; }
+    /// Positions kept for the next query.
+    int64_t capacity() const { return sinks + heavy.value_or(0) + span; }
     bool operator==(const HeadCache&) const = default;
 };
 
@@ -29,11 +36,14 @@ struct HeadCache {
 class CachePlan {
   public:
     /// `caches` is [layers, heads]. UserError for numbers that mean nothing, for bounded heads that keep different
-    /// numbers of sinks (an attention mask has one), and for the rule in_cache when heads differ, as their caches then
-    /// have different capacities.
+    /// numbers of sinks (an attention mask has one), for the rule in_cache when heads differ, as their caches then have
+    /// different capacities. Heads that choose by score are all alike.
     CachePlan(int64_t layers, int64_t heads, std::vector<HeadCache> caches, PositionRule rule);
     /// The policy in every head: StreamingLLM's caches.
     static CachePlan uniform(const CachePolicy& policy, int64_t layers, int64_t heads);
+    /// H2O (Zhang et al. 2023): in every head the last `recent` positions, and of the earlier ones the `heavy` that
+    /// have had the most attention. UserError for numbers that keep nothing recent.
+    static CachePlan heavy_hitters(int64_t heavy, int64_t recent, int64_t layers, int64_t heads);
 
     int64_t layers() const { return layers_; }
     int64_t heads() const { return heads_; }
@@ -44,12 +54,14 @@ class CachePlan {
 
     /// False when a head keeps every position: memory then grows with the text.
     bool bounded() const { return longest_span() != HeadCache::kAll; }
+    /// Whether which positions are kept depends on the attention they had.
+    bool by_score() const { return caches_.front().heavy.has_value(); }
     /// Of the bounded heads; 0 when there are none.
     int64_t sinks() const;
     /// Over all heads; kAll when one keeps every position.
     int64_t longest_span() const;
     /// Positions of the largest cache. Only for a bounded plan.
-    int64_t capacity() const { return sinks() + longest_span(); }
+    int64_t capacity() const { return sinks() + caches_.front().heavy.value_or(0) + longest_span(); }
 
   private:
     int64_t layers_, heads_;

@@ -10,6 +10,12 @@
 namespace ballast::infer {
 namespace {
 
+/// Of a block's keys, values and positions.
+size_t rows_bytes(int64_t head_dim, Dtype dtype) {
+    return static_cast<size_t>(ops::kCacheBlockRows) *
+           (2 * static_cast<size_t>(head_dim) * size_of(dtype) + sizeof(int32_t));
+}
+
 bool is_endless(const CachePlan& plan) { return plan.bounded() && plan.rule() == PositionRule::in_cache; }
 
 CacheOptions completed(CacheOptions options, const model::ModelConfig& config, const CachePlan& plan,
@@ -22,7 +28,7 @@ CacheOptions completed(CacheOptions options, const model::ModelConfig& config, c
             fmt::format("texts of {} positions are longer than the {} the model was trained on, and this cache "
                         "keeps positions as they are in the text; choose at most {}, or the policy sink",
                         options.max_positions, trained, trained));
-    if (is_endless(plan) && plan.capacity() > trained)
+    if ((is_endless(plan) || plan.by_score()) && plan.capacity() > trained)
         throw UserError(
             fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at "
                         "most {}",
@@ -33,6 +39,8 @@ CacheOptions completed(CacheOptions options, const model::ModelConfig& config, c
                         "trained on, and its rope_scaling dynamic would then turn keys that are cached "
                         "anew; choose at most {}",
                         plan.capacity(), trained, trained - 1));
+    options.max_prompt =
+        options.max_prompt == 0 ? options.max_positions : std::min(options.max_prompt, options.max_positions);
     if (options.blocks == 0) options.blocks = options.max_batch * shape.blocks(options.max_positions);
     return options;
 }
@@ -48,7 +56,9 @@ size_t total_bytes(const MemoryList& memory) {
 CacheSizes::CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, const CachePlan& plan,
                        const CacheOptions& wanted)
     : dtype(wanted.dtype.value_or(compute_dtype)),
+      score_dtype(accumulation_dtype(compute_dtype)),
       endless(is_endless(plan)),
+      by_score(plan.by_score()),
       layers(kept_rows(plan, config)),
       shape(layers, ops::kCacheBlockRows),
       sink_query_position(endless ? plan.capacity() : std::numeric_limits<int64_t>::max()),
@@ -57,6 +67,7 @@ CacheSizes::CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, co
 }
 
 int64_t CacheSizes::key_rows() const {
+    if (by_score) return options.max_prompt;
     int64_t most = 0;
     for (const LayerRows& layer : layers) {
         const int64_t span = layer.longest_span();
@@ -67,8 +78,8 @@ int64_t CacheSizes::key_rows() const {
 }
 
 size_t CacheSizes::block_bytes() const {
-    const auto row = 2 * static_cast<size_t>(head_dim) * size_of(dtype) + sizeof(int32_t);
-    return static_cast<size_t>(ops::kCacheBlockRows) * row;
+    const size_t scores = by_score ? static_cast<size_t>(ops::kCacheBlockRows) * size_of(score_dtype) : 0;
+    return rows_bytes(head_dim, dtype) + scores;
 }
 
 size_t CacheSizes::cache_bytes(int64_t positions) const {
@@ -77,7 +88,7 @@ size_t CacheSizes::cache_bytes(int64_t positions) const {
 
 size_t CacheSizes::dense_bytes(int64_t positions) const {
     const int64_t blocks = (positions + ops::kCacheBlockRows - 1) / ops::kCacheBlockRows;
-    return static_cast<size_t>(shape.layers() * shape.heads() * blocks) * block_bytes();
+    return static_cast<size_t>(shape.layers() * shape.heads() * blocks) * rows_bytes(head_dim, dtype);
 }
 
 }  // namespace ballast::infer

@@ -16,10 +16,16 @@ bool has_sink_query(const model::ModelConfig& config, const CacheSizes& sizes) {
            std::any_of(sizes.layers.begin(), sizes.layers.end(), [](const LayerRows& rows) { return rows.sinks > 0; });
 }
 
-ops::PagedCache pool_layout(Arena& arena, const CacheSizes& sizes) {
+struct Pool {
+    ops::PagedCache rows;
+    Tensor scores;
+};
+
+Pool pool_layout(Arena& arena, const CacheSizes& sizes) {
     const int64_t P = sizes.options.blocks, R = ops::kCacheBlockRows, D = sizes.head_dim;
     const Tensor keys = arena.tensor(sizes.dtype, {P, R, D}), values = arena.tensor(sizes.dtype, {P, R, D});
-    return {keys, values, arena.tensor(Dtype::i32, {P, R})};
+    const Tensor positions = arena.tensor(Dtype::i32, {P, R});
+    return {{keys, values, positions}, sizes.by_score ? arena.tensor(sizes.score_dtype, {P, R}) : Tensor{}};
 }
 
 }  // namespace
@@ -29,8 +35,9 @@ CachedModel::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtyp
     const int64_t L = config.num_layers, H = config.num_heads, G = config.key_value_heads(), D = config.head_dim();
     const int64_t B = sizes.options.max_batch, N = sizes.step_rows(), R = config.rotary_dims(), W = sizes.table_width();
     const auto integers = [&](std::initializer_list<int64_t> shape) { return arena.tensor(Dtype::i32, shape); };
-    keys = arena.tensor(dtype, {sizes.key_rows(), G, D});
-    values = arena.tensor(dtype, {sizes.key_rows(), G, D});
+    keys = arena.tensor(dtype, {sizes.key_layers(), sizes.key_rows(), G, D});
+    values = arena.tensor(dtype, {sizes.key_layers(), sizes.key_rows(), G, D});
+    if (sizes.by_score) scores = arena.tensor(acc, {L, G, sizes.key_rows()});
     if (R > 0) rope = arena.tensor(acc, {N, R});
     if (has_sink_query(config, sizes)) {
         sink_query = arena.tensor(dtype, {N, H, D});
@@ -38,8 +45,8 @@ CachedModel::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtyp
     }
     logits = arena.tensor(acc, {B, config.vocab_size});
     spans = integers({L, H});
-    positions = integers({N});
-    slots = integers({L, N, G});
+    positions = integers({written_rows(sizes)});
+    slots = integers({L, written_rows(sizes), G});
     chunk_table = integers({L, 1, G, W});
     chunk_lengths = integers({L, 1, G});
     table = integers({L, B, G, W});
@@ -52,6 +59,10 @@ CachedModel::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtyp
 int64_t CachedModel::most_items(const CacheSizes& sizes) {
     const int64_t slots = sizes.table_width() * ops::kCacheBlockRows;
     return sizes.options.max_batch * sizes.shape.heads() * ops::cached_attention_splits(slots);
+}
+
+int64_t CachedModel::written_rows(const CacheSizes& sizes) {
+    return sizes.by_score ? std::max(sizes.step_rows(), sizes.key_rows()) : sizes.step_rows();
 }
 
 size_t CachedModel::pool_bytes(const CacheSizes& sizes) {
@@ -73,7 +84,8 @@ size_t CachedModel::scratch_bytes(const Context& context, const model::ModelConf
                                               .heads = config.num_heads,
                                               .kv_heads = config.key_value_heads(),
                                               .head_dim = config.head_dim(),
-                                              .items = most_items(sizes)};
+                                              .items = most_items(sizes),
+                                              .with_mass = sizes.by_score};
     const auto pass = [&](int64_t rows, ops::Products products) {
         return model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, rows, weights, products);
     };
@@ -88,7 +100,8 @@ MemoryList CachedModel::memory(const Context& context, const model::ModelConfig&
     return {{"cache blocks", pool_bytes(sizes)},
             {"activations of a step",
              model::Pass::activation_bytes(config, dtype, PassKind::forward, 1, sizes.step_rows())},
-            {"a chunk's keys, tables, logits", layout_bytes(config, dtype, sizes)},
+            {sizes.by_score ? "a prompt's rows and scores, tables, logits" : "a chunk's keys, tables, logits",
+             layout_bytes(config, dtype, sizes)},
             {"kernel scratch", scratch_bytes(context, config, dtype, weights, sizes)}};
 }
 
@@ -103,16 +116,16 @@ CachedModel::CachedModel(Context& context, model::Transformer& model, const Cach
       layout_buffer_(context.allocate(layout_bytes(model.config(), model.dtype(), sizes_))),
       step_buffer_(context.allocate(
           model::Pass::activation_bytes(model.config(), model.dtype(), PassKind::forward, 1, sizes_.step_rows()))),
-      pool_([&] {
-          Arena arena(pool_buffer_.data(), pool_buffer_.bytes());
-          return pool_layout(arena, sizes_);
-      }()),
       layout_([&] {
           Arena arena(layout_buffer_.data(), layout_buffer_.bytes());
           return Layout(arena, model.config(), model.dtype(), sizes_);
       }()) {
     context.scratch().reserve(
         scratch_bytes(context, model.config(), model.dtype(), model.weights().matrix_dtype(), sizes_));
+    Arena arena(pool_buffer_.data(), pool_buffer_.bytes());
+    const Pool pool = pool_layout(arena, sizes_);
+    pool_ = pool.rows;
+    scores_ = pool.scores;
     upload_spans();
 }
 
@@ -126,6 +139,7 @@ CachedText CachedModel::open(int64_t positions) { return {BlockList(free_, sizes
 
 int64_t CachedModel::next_chunk(const CachedText& text, int64_t count) const {
     const int64_t chunk = sizes_.options.prefill_chunk;
+    if (sizes_.by_score && text.position > 0 && text.serial != reading_) return 1;
     return std::min(count, chunk - text.position % chunk);
 }
 
@@ -133,6 +147,11 @@ void CachedModel::prefill(CachedText& text, std::span<const int32_t> tokens) {
     const auto T = std::ssize(tokens);
     const int64_t start = text.position;
     require(T > 0 && next_chunk(text, T) == T, "a chunk ends where it may not");
+    if (sizes_.by_score && start == 0) begin_prompt(text);
+    if (sizes_.by_score && text.serial != reading_) {
+        CachedText* const one = &text;
+        return decode({&one, 1}, tokens);
+    }
     std::vector<int32_t> positions;
     for (int64_t t = 0; t < T; ++t) positions.push_back(static_cast<int32_t>(start + t));
     begin_step(tokens, positions);
@@ -147,7 +166,10 @@ void CachedModel::decode(std::span<CachedText* const> texts, std::span<const int
     require(!texts.empty() && texts.size() == tokens.size() && std::ssize(texts) <= sizes_.options.max_batch,
             "a batch of another size");
     std::vector<int32_t> positions;
-    for (const CachedText* text : texts) positions.push_back(static_cast<int32_t>(text->position));
+    for (const CachedText* text : texts) {
+        require(!sizes_.by_score || text->serial != reading_, "a text whose prompt has not ended");
+        positions.push_back(static_cast<int32_t>(text->position));
+    }
     begin_step(tokens, positions);
     a_.temporaries.products = ops::Products::by_row;  // a text's row is computed as if it were alone
     upload_batch(texts);
@@ -184,15 +206,20 @@ void CachedModel::rotate(const Tensor& q, const Tensor& k, const Tensor& v, cons
     ops::rope_forward(context_, k, k, step_.rope, {});
 }
 
+Tensor CachedModel::key_rows(const Tensor& all, int64_t l, int64_t rows) const {
+    const int64_t layer = sizes_.by_score ? l : 0;
+    return all.slice(0, layer, layer + 1).slice(1, 0, rows).view({rows, all.dim(2), all.dim(3)});
+}
+
 void CachedModel::attend_chunk(int64_t l, int64_t start, const Tensor& qkv, const model::LayerActivations& a) const {
     const LayerRows& rows = sizes_.layers[static_cast<size_t>(l)];
     const int64_t T = a.q.dim(1), G = a.k.dim(2), D = a.k.dim(3);
     const int64_t first = rows.first_kept(start);  // besides the sinks
     const int64_t before = std::min(start, rows.sinks) + std::max<int64_t>(0, start - first), S = before + T;
-    const Tensor keys = layout_.keys.slice(0, 0, S), values = layout_.values.slice(0, 0, S);
+    const Tensor keys = key_rows(layout_.keys, l, S), values = key_rows(layout_.values, l, S);
     const Tensor k = keys.slice(0, before, S), v = values.slice(0, before, S);
     rotate(a.q, k.view({1, T, G, D}), v.view({1, T, G, D}), qkv);
-    if (before > 0) {
+    if (before > 0 && !sizes_.by_score) {
         const int64_t W = step_.table.dim(3);
         ops::cache_read(context_, keys.slice(0, 0, before), values.slice(0, 0, before), pool_,
                         {step_.table.slice(0, l, l + 1).view({1, G, W}), step_.lengths.slice(0, l, l + 1).view({1, G})},
@@ -203,8 +230,9 @@ void CachedModel::attend_chunk(int64_t l, int64_t start, const Tensor& qkv, cons
     params.mask.key_start = first;
     const Tensor sink_query =
         layout_.sink_query.empty() ? Tensor{} : layout_.sink_query.slice(0, 0, T).view({1, T, a.q.dim(2), D});
-    ops::attention_forward(context_, a.attention_out, a.lse,
-                           {a.q, keys.view({1, S, G, D}), values.view({1, S, G, D}), sink_query}, params);
+    const ops::AttentionInputs in{a.q, keys.view({1, S, G, D}), values.view({1, S, G, D}), sink_query};
+    ops::attention_forward(context_, a.attention_out, a.lse, in, params);
+    if (sizes_.by_score) return add_scores(l, in, a.lse, params);
     ops::cache_write(context_, pool_, k, v, step_.slots.slice(0, l, l + 1).view({T, G}), step_.positions);
 }
 
@@ -212,13 +240,15 @@ void CachedModel::attend_batch(int64_t l, const Tensor& qkv, const model::LayerA
     const int64_t B = a.q.dim(1), H = a.q.dim(2), G = a.k.dim(2), D = a.k.dim(3), W = step_.table.dim(3);
     const auto of_layer = [l](const Tensor& all) { return all.slice(0, l, l + 1); };
     rotate(a.q, a.k, a.v, qkv);
+    if (sizes_.by_score) replace_lightest(l, B);
     ops::cache_write(context_, pool_, a.k.view({B, G, D}), a.v.view({B, G, D}), of_layer(step_.slots).view({B, G}),
                      step_.positions);
     const Tensor sink_query = layout_.sink_query.empty() ? Tensor{} : layout_.sink_query.slice(0, 0, B);
     ops::cached_attention_forward(
         context_, a.attention_out.view({B, H, D}), a.q.view({B, H, D}), sink_query, pool_,
         {of_layer(step_.table).view({B, G, W}), of_layer(step_.lengths).view({B, G})}, step_.positions,
-        {of_layer(step_.items).view({step_.items.dim(1), 3}), of_layer(step_.firsts).view({B * G + 1})}, attention(l));
+        {of_layer(step_.items).view({step_.items.dim(1), 3}), of_layer(step_.firsts).view({B * G + 1})}, attention(l),
+        scores_);
 }
 
 }  // namespace ballast::infer

@@ -15,6 +15,8 @@ struct PolicyChoice {
     int64_t sinks = -1;     // positions kept at the start; -1: four, or the model's sink tokens where those are more
     int64_t cache = 0;      // positions in all; 0: half of what the model was trained on
     std::string plan = {};  // file of a mixture of spans (infer/span_plan.h)
+    int64_t heavy = -1;     // positions kept by score; -1: a quarter of what the model was trained on
+    int64_t recent = 0;     // beside the last so many; 0: a quarter, too
 };
 
 std::vector<std::string> policy_names();

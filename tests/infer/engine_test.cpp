@@ -27,6 +27,7 @@ CachePlan plan_named(const std::string& name, const model::ModelConfig& config) 
     if (name == "dense") return CachePlan::uniform(CachePolicy::dense(), L, H);
     if (name == "window") return CachePlan::uniform(CachePolicy::sink(0, 9), L, H);
     if (name == "sink") return CachePlan::uniform(CachePolicy::sink(3, 8), L, H);
+    if (name == "h2o") return CachePlan::heavy_hitters(5, 6, L, H);
     std::vector<HeadCache> heads;
     for (int64_t i = 0; i < L * H; ++i) heads.push_back({2, 4 + 5 * (i % 4)});
     return {L, H, heads, PositionRule::absolute};
@@ -121,9 +122,9 @@ void check_bits(Dtype dtype, const std::vector<std::string>& plans) {
 }  // namespace
 
 TEST_CASE("engine: the same bits alone, among others, joining at any step, for any number of threads", "[not_cuda]") {
-    check_bits(Dtype::f32, {"dense", "window", "sink", "moa"});
+    check_bits(Dtype::f32, {"dense", "window", "sink", "moa", "h2o"});
 }
-TEST_CASE("engine: the same bits in bf16", "[cpu]") { check_bits(Dtype::bf16, {"dense", "sink", "moa"}); }
+TEST_CASE("engine: the same bits in bf16", "[cpu]") { check_bits(Dtype::bf16, {"dense", "sink", "moa", "h2o"}); }
 
 TEST_CASE("engine: tokens and log-probabilities are those of the literal cache") {
     Model m(Dtype::f32);
