@@ -32,15 +32,15 @@ std::string perplexity_cell(double perplexity) {
 
 struct StreamingCommand {
     std::string model, policy = "sink", method, plan, weights = "same";
-    std::vector<int64_t> sinks, caches, heavy, recent;
+    std::vector<int64_t> sinks, caches, heavy, recent, blocks;
     int64_t chunk = 512, recompute_every = 1;
     std::string json;
     TextOptions text;
 
     std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config) const {
         eval::StreamingOptions base;
-        base.method = method == "cache" || (method.empty() && policy == "h2o") ? eval::StreamingMethod::cache
-                                                                               : eval::StreamingMethod::masked;
+        base.method = method == "cache" || (method.empty() && is_scored()) ? eval::StreamingMethod::cache
+                                                                           : eval::StreamingMethod::masked;
         base.chunk = chunk;
         base.recompute_every = recompute_every;
         std::vector<eval::StreamingOptions> out;
@@ -49,9 +49,9 @@ struct StreamingCommand {
             base.policy = eval::Mixture{};
             base.plan = eval::NamedPlan{std::filesystem::path(plan).stem().string(), infer::read_span_plan(plan)};
         }
-        if (policy != "h2o" && !(heavy.empty() && recent.empty()))
-            throw UserError("--heavy and --recent are for --policy h2o");
-        if (policy == "h2o") return scored_cells(config, base);
+        if (!is_scored() && !(heavy.empty() && recent.empty() && blocks.empty()))
+            throw UserError("--heavy, --recent and --blocks are for the policies h2o and infllm");
+        if (is_scored()) return scored_cells(config, base);
         if (policy == "dense" || policy == "moa") {
             eval::check_streaming(config, base);
             return {base};
@@ -70,16 +70,25 @@ struct StreamingCommand {
         return out;
     }
 
+    bool is_scored() const { return policy == "h2o" || policy == "infllm"; }
+
+    /// A cell for every way to take a number from each list; make_plan() knows which lists the policy may have.
     std::vector<eval::StreamingOptions> scored_cells(const model::ModelConfig& config,
                                                      eval::StreamingOptions base) const {
-        if (!sinks.empty() || !caches.empty())
-            throw UserError(
-                fmt::format("--policy {} has --heavy and --recent, and neither --sinks nor --cache", policy));
+        if (!caches.empty())
+            throw UserError(fmt::format("the policy {} has no setting cache; what it keeps is said by --recent and {}",
+                                        policy, policy == "h2o" ? "--heavy" : "--sinks and --blocks"));
+        const auto or_default = [](const std::vector<int64_t>& list, int64_t value) {
+            return list.empty() ? std::vector<int64_t>{value} : list;
+        };
         base.policy = eval::Scored{policy};
         std::vector<eval::StreamingOptions> out;
-        for (const int64_t h : heavy.empty() ? std::vector<int64_t>{-1} : heavy)
-            for (const int64_t r : recent.empty() ? std::vector<int64_t>{0} : recent)
-                out.emplace_back(base).choice = infer::PolicyChoice{.policy = policy, .heavy = h, .recent = r};
+        for (const int64_t s : or_default(sinks, -1))
+            for (const int64_t h : or_default(heavy, -1))
+                for (const int64_t r : or_default(recent, 0))
+                    for (const int64_t b : or_default(blocks, -1))
+                        out.emplace_back(base).choice =
+                            infer::PolicyChoice{.policy = policy, .sinks = s, .heavy = h, .recent = r, .blocks = b};
         for (const auto& cell : out) eval::check_streaming(config, cell);
         return out;
     }
@@ -93,6 +102,7 @@ struct StreamingCommand {
         const std::vector<eval::StreamingOptions> all = cells(config);
         const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
         const auto length = static_cast<int64_t>(stream.tokens.size());
+        for (const auto& cell : all) eval::check_streaming(config, cell, length);
         if (policy == "dense" && length > config.max_position_embeddings)
             log_warning(fmt::format(
                 "dense: the text has {} positions, the model was trained on {}; expect the perplexity to drift", length,
@@ -124,11 +134,13 @@ void add_streaming(CLI::App* parent) {
     CLI::App* command = parent->add_subcommand("streaming", "Perplexity of a long text under a cache policy");
     command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
     command
-        ->add_option("--policy", o->policy,
-                     "dense: keep all; window: the last C; sink: the first s and the last C - s; moa: a span for every "
-                     "head (--plan); h2o: the R last and the H that had most attention, token by token; recompute: run "
-                     "the last C again for every token")
-        ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa", "h2o"}))
+        ->add_option(
+            "--policy", o->policy,
+            "dense: keep all; window: the last C; sink: the first s and the last C - s; moa: a span for every "
+            "head (--plan); h2o: the R last and the H that had most attention, infllm: the first s, the R last and "
+            "the B nearest blocks between, both token by token; recompute: run the last C again for every "
+            "token")
+        ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa", "h2o", "infllm"}))
         ->capture_default_str();
     command
         ->add_option("--sinks", o->sinks,
@@ -147,14 +159,22 @@ void add_streaming(CLI::App* parent) {
         ->delimiter(',')
         ->allow_extra_args(false)
         ->check(CLI::NonNegativeNumber);
-    command->add_option("--recent", o->recent, "h2o: the last positions R; default: a quarter of the trained context")
+    command
+        ->add_option("--recent", o->recent,
+                     "h2o, infllm: the last positions R; default: a quarter of the trained context")
         ->delimiter(',')
         ->allow_extra_args(false)
         ->check(CLI::PositiveNumber);
     command
+        ->add_option("--blocks", o->blocks,
+                     "infllm: blocks B of 64 positions a query; default: a quarter of the trained context")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::NonNegativeNumber);
+    command
         ->add_option(
             "--method", o->method,
-            "masked: one pass in chunks; cache: token by token; they agree. Default: masked, and cache for h2o")
+            "masked: one pass in chunks; cache: token by token; they agree. Default: masked; of h2o and infllm cache")
         ->check(CLI::IsMember({"masked", "cache"}));
     command->add_option("--chunk", o->chunk, "positions a masked pass takes at once")
         ->check(CLI::PositiveNumber)

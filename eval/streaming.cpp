@@ -122,12 +122,12 @@ bool same_subject(const StreamingResult& a, const StreamingResult& b) {
     return a.policy == b.policy && a.plan == b.plan && (a.plan.empty() || a.density == b.density);
 }
 
-void check_streaming(const model::ModelConfig& config, const StreamingOptions& options) {
-    const int64_t positions = config.max_position_embeddings, size = total_positions(options.policy);
-    if (size > positions)
+void check_streaming(const model::ModelConfig& config, const StreamingOptions& options, int64_t positions) {
+    const int64_t trained = config.max_position_embeddings, size = total_positions(options.policy);
+    if (size > trained)
         throw UserError(
             fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at most {}",
-                        size, positions, positions));
+                        size, trained, trained));
     const bool mixed = std::holds_alternative<Mixture>(options.policy);
     require(mixed == options.plan.has_value(), "a mixture is of a plan, and nothing else is");
     if (mixed && options.method == StreamingMethod::cache)
@@ -140,7 +140,9 @@ void check_streaming(const model::ModelConfig& config, const StreamingOptions& o
             fmt::format("what the policy {} keeps is known only as the text goes on; evaluate it with the "
                         "method cache",
                         kind_name(options.policy)));
-    if (scored) infer::make_plan(*options.choice, config, positions);
+    if (scored)  // refuses a plan that does not suit the model
+        infer::CacheSizes(config, Dtype::f32, infer::make_plan(*options.choice, config, positions),
+                          {.prefill_chunk = 1, .max_positions = positions});
     if (std::holds_alternative<Recompute>(options.policy) && size <= config.num_sink_tokens)
         throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
                                     config.num_sink_tokens));
@@ -205,10 +207,18 @@ class Evaluation {
         const auto& config = model_.config();
         const infer::CachePlan plan = infer::make_plan(*options_.choice, config, positions());
         const infer::HeadCache& head = plan.cache(0, 0);
-        result_.policy = Scored{scored.kind, plan.capacity()};
-        result_.plan = fmt::format("{} {}+{}", scored.kind, head.heavy.value_or(0), head.span);
+        int64_t rows = std::min(plan.capacity(), positions());
+        if (head.heavy) {
+            result_.policy = Scored{scored.kind, plan.capacity()};
+            result_.plan = fmt::format("{} {}+{}", scored.kind, *head.heavy, head.span);
+        } else {  // everything, and the last ones twice
+            const int64_t local = head.span + 1, chosen = head.chosen_blocks.value_or(0);
+            rows = positions() + std::min(local, positions());
+            result_.policy = Scored{scored.kind, head.sinks + local + chosen * ops::kCacheBlockRows};
+            result_.plan = fmt::format("{} {}+{}+{}x{}", scored.kind, head.sinks, local, chosen, ops::kCacheBlockRows);
+        }
         result_.method = "cache";
-        add_memory(std::min(plan.capacity(), positions()) * config.num_layers * config.key_value_heads());
+        add_memory(rows * config.num_layers * config.key_value_heads());
         score(scored_losses(context_, model_, text_, plan, progress_));
     }
 
@@ -234,7 +244,7 @@ class Evaluation {
 
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress) {
-    check_streaming(model.config(), options);
+    check_streaming(model.config(), options, static_cast<int64_t>(text.tokens.size()));
     const auto start = std::chrono::steady_clock::now();
     StreamingResult result = Evaluation(context, model, text, options, progress).run();
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

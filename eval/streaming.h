@@ -52,8 +52,8 @@ struct CurvePoint {
 
 struct StreamingResult {
     StreamingPolicy policy;
-    std::string plan;       // what tells caches of one kind and size apart: the name of a mixture's plan, "h2o 32+64";
-                            // empty: nothing has to
+    std::string plan;       // what tells caches of one kind and size apart: the name of a mixture's plan, "h2o 32+64",
+                            // "infllm 64+128+2x64"; empty: nothing has to
     std::string method;     // "masked", "cache", "recompute"
     int64_t tokens = 0;     // tokens scored
     int64_t of_tokens = 0;  // tokens of the text that could be scored
@@ -83,9 +83,9 @@ using StreamingProgress = std::function<void(int64_t done)>;
 
 /// What evaluate_streaming() refuses, for those who have more to do before: UserError when a bounded cache exceeds the
 /// model's positions, leaves no room beside its sink tokens, is a plan's but token by token, or chooses by score but is
-/// not. A dense stream longer than the trained context is legitimate (its perplexity drifts); the caller may warn. One
-/// that chooses by score is refused there by evaluate_streaming().
-void check_streaming(const model::ModelConfig& config, const StreamingOptions& options);
+/// not, or keeps places in the text and the text, of `positions` where that is known, goes past what the model was trained
+/// on. A dense stream longer than that is legitimate (its perplexity drifts); the caller may warn.
+void check_streaming(const model::ModelConfig& config, const StreamingOptions& options, int64_t positions = 1);
 
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress);

@@ -7,7 +7,7 @@
 namespace ballast::eval {
 namespace {
 
-constexpr const char *kRecompute = "recompute", *kMixture = "moa", *kHeavyHitters = "h2o";
+constexpr const char *kRecompute = "recompute", *kMixture = "moa", *kHeavyHitters = "h2o", *kBlockMemory = "infllm";
 
 /// One lambda a kind of policy.
 template <class... Cases>
@@ -58,9 +58,10 @@ StreamingPolicy make_policy(const std::string& kind, int64_t sinks, int64_t posi
         throw UserError(fmt::format("{} positions, {} of them sinks: there is no such cache", positions, sinks));
     if (kind == kRecompute) return Recompute{positions, sinks};
     if (kind == kMixture) return Mixture{sinks, positions};
-    if (kind == kHeavyHitters) return Scored{kind, positions};
+    if (kind == kHeavyHitters || kind == kBlockMemory) return Scored{kind, positions};
     if (kind != infer::name_of(infer::CacheKind::window) && kind != infer::name_of(infer::CacheKind::sink))
-        throw UserError(fmt::format("the policy \"{}\" is none of dense, window, sink, moa, h2o and recompute", kind));
+        throw UserError(
+            fmt::format("the policy \"{}\" is none of dense, window, sink, moa, h2o, infllm and recompute", kind));
     return infer::CachePolicy::sink(sinks, positions - sinks);
 }
 

@@ -25,9 +25,14 @@ struct HeadCache {
     /// So many earlier ones, chosen by score as the text goes on (H2O). Absent: none, and what a query sees is known in
     /// advance. With it, a prompt is read before anything is dropped.
     std::optional<int64_t> heavy = {};
+    /// Everything earlier is kept too, in blocks of 64 positions, and every query reads the so many blocks that are
+    /// most relevant to it, as if they stood at the edge of the span (InfLLM). Absent: there is no such memory.
+    std::optional<int64_t> chosen_blocks = {};
 
-    bool bounded() const { return span >= 0; }
-    /// Positions kept for the next query.
+    bool bounded() const { return span >= 0 && !chosen_blocks; }
+    /// Whether what a query sees depends on the attention that rows have had.
+    bool by_score() const { return heavy || chosen_blocks; }
+    /// Positions kept for the next query, without a memory of blocks.
     int64_t capacity() const { return sinks + heavy.value_or(0) + span; }
     bool operator==(const HeadCache&) const = default;
 };
@@ -54,8 +59,12 @@ class CachePlan {
 
     /// False when a head keeps every position: memory then grows with the text.
     bool bounded() const { return longest_span() != HeadCache::kAll; }
-    /// Whether which positions are kept depends on the attention they had.
-    bool by_score() const { return caches_.front().heavy.has_value(); }
+    /// InfLLM (Xiao et al. 2024): in every head the first `initial` positions, the last `local`, the query's own among
+    /// them, and the `blocks` blocks of 64 between them that are most relevant to the query. UserError for numbers that
+    /// are no whole blocks, or keep nothing local.
+    static CachePlan block_memory(int64_t initial, int64_t local, int64_t blocks, int64_t layers, int64_t heads);
+    /// Whether what a query sees depends on the attention that rows have had.
+    bool by_score() const { return caches_.front().by_score(); }
     /// Of the bounded heads; 0 when there are none.
     int64_t sinks() const;
     /// Over all heads; kAll when one keeps every position.

@@ -10,6 +10,11 @@
 // into its blocks, scores beside the rows. From there on the text goes token by token, whoever wrote them: each takes
 // the slot of the lightest row. So one prompt is read at a time.
 //
+// Where heads have a memory of blocks (InfLLM), texts go token by token from the beginning. A row is written twice,
+// into the ring of its head's span and, with a key that is not rotated, into the block of its position; blocks that are
+// read are chosen on the device. What is remembered says it stands at position 0, so attention reads it with the second
+// query, which stands at the edge of the span.
+//
 // Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts
 // each row's slots in the same way whatever else is in the call, and products by row of the weight (ops::Products)
 // have the same bits for any number of rows.
@@ -72,12 +77,14 @@ class CachedModel {
         Tensor chunk_table, chunk_lengths;  // i32 [L,1,G,W], [L,1,G]
         Tensor table, lengths;              // i32 [L,max_batch,G,W], [L,max_batch,G]
         Tensor items, firsts;               // i32 [L,most_items,3], [L,max_batch G + 1]: pieces of attention's work
+        Tensor far_slots, origin;  // i32 [L,max_batch,G], [max_batch] zeros; these only with a memory of blocks
+        Tensor read, relevance;    // i32 [max_batch,G,read_blocks], acc [max_batch,N] of one layer
 
         Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, const CacheSizes& sizes);
     };
     /// Tensors of the step under way, as small as it is.
     struct Step {
-        Tensor positions, slots, table, lengths, items, firsts, rope, sink_rope;
+        Tensor positions, slots, far_slots, table, lengths, items, firsts, rope, sink_rope;
     };
 
     static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
@@ -98,7 +105,8 @@ class CachedModel {
                 const std::vector<int32_t>& values) const;
 
     ops::AttentionParams attention(int64_t layer) const;
-    void rotate(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv) const;
+    void split(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv) const;
+    void turn(const Tensor& q, const Tensor& k) const;
     void attend_chunk(int64_t layer, int64_t start, const Tensor& qkv, const model::LayerActivations& a) const;
     void attend_batch(int64_t layer, const Tensor& qkv, const model::LayerActivations& a) const;
     /// The first `rows` rows that a chunk of a layer reads, of layout_.keys or values.
@@ -108,6 +116,10 @@ class CachedModel {
                     const ops::AttentionParams& params) const;
     void replace_lightest(int64_t layer, int64_t batch) const;
     std::vector<int32_t> slots_of_prompt(const CachedText& text) const;
+    void remember(int64_t layer, const Tensor& k, const Tensor& v) const;
+    Tensor blocks_read(int64_t layer, const Tensor& q) const;
+    /// Whether the next tokens of a text are read one at a time, whoever wrote them.
+    bool goes_by_token(const CachedText& text) const;
 
     Context& context_;
     model::Transformer& model_;
@@ -116,7 +128,8 @@ class CachedModel {
     FreeBlocks free_;
     DeviceBuffer pool_buffer_, layout_buffer_, step_buffer_;
     ops::PagedCache pool_;
-    Tensor scores_;  // acc [P,64] of the pool's rows; absent unless they choose
+    Tensor scores_;                         // acc [P,64] of the pool's rows; absent unless they choose
+    Tensor kept_scores_, representatives_;  // acc [P,64], [P,D]; absent without a memory of blocks
     Layout layout_;
     model::Activations a_;  // of the step under way, in step_buffer_
     Step step_;

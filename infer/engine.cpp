@@ -28,7 +28,7 @@ int64_t positions_for(const Request& request, const model::ModelConfig& config, 
     if (!sizes.endless && prompt > most)
         throw UserError(
             fmt::format("the prompt has {} tokens, the cache is for texts of {}; {}", prompt, most, advice));
-    if (sizes.by_score && prompt > sizes.options.max_prompt)
+    if (sizes.whole_prompt && prompt > sizes.options.max_prompt)
         throw UserError(
             fmt::format("the prompt has {} tokens, and the cache reads prompts of {}; give it room for longer ones",
                         prompt, sizes.options.max_prompt));

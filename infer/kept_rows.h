@@ -4,7 +4,8 @@
 // Rows are never moved. A head with sinks s and span r has s + r + 1 slots: position p stands in slot p when p < s, and
 // in slot s + (p - s) mod (r + 1) otherwise. So a row takes the slot of the one row that its own query, and every later
 // one, no longer sees. A head that keeps everything is such a ring that never wraps. A head that chooses by score has a
-// slot for each heavy position besides; once all are full, the device says which row goes (ops::lightest_slots).
+// slot for each heavy position besides; once all are full, the device says which row goes (ops::lightest_slots). A head
+// with a memory of blocks has the ring of its span first, then a slot for every position (ops::BlockMemory).
 #pragma once
 
 #include <cstdint>
@@ -26,13 +27,12 @@ bool keeps(const HeadCache& head, int64_t position, int64_t positions);
 
 /// One layer: what its queries see, and what its key-value heads keep for them.
 struct LayerRows {
-    int64_t sinks = 0;             // positions that every query sees
+    int64_t sinks = 0;             // positions that every query sees; 1 where what is remembered says it stands at 0
     std::vector<int32_t> spans;    // [H] earlier positions that a query head sees besides; < 0: all
     std::vector<HeadCache> rings;  // [G] the widest of a group's query heads
 
     /// Whether a query head sees less than everything.
     bool limited() const;
-    bool by_score() const { return rings.front().heavy.has_value(); }
     /// The first position besides the sinks that some key-value head still keeps, when `positions` rows were written.
     int64_t first_kept(int64_t positions) const;
     /// Of all key-value heads; HeadCache::kAll when one keeps everything, as all do by score while a prompt is read.

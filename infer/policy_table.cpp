@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "infer/span_plan.h"
+#include "kernels/ops.h"
 
 namespace ballast::infer {
 namespace {
@@ -53,8 +54,17 @@ CachePlan make_heavy_hitters(const PolicyChoice& choice, const model::ModelConfi
                                     choice.recent > 0 ? choice.recent : quarter, config.num_layers, config.num_heads);
 }
 
+CachePlan make_block_memory(const PolicyChoice& choice, const model::ModelConfig& config, int64_t) {
+    constexpr int64_t kRows = ops::kCacheBlockRows;
+    const int64_t quarter = std::max<int64_t>(1, config.max_position_embeddings / 4 / kRows);  // in blocks
+    return CachePlan::block_memory(choice.sinks >= 0 ? choice.sinks : kRows,
+                                   choice.recent > 0 ? choice.recent : quarter * kRows,
+                                   choice.blocks >= 0 ? choice.blocks : quarter, config.num_layers, config.num_heads);
+}
+
 constexpr std::array<std::string_view, 1> kWindowSettings{"cache"}, kMixtureSettings{"plan"};
 constexpr std::array<std::string_view, 2> kSinkSettings{"sinks", "cache"}, kHeavySettings{"heavy", "recent"};
+constexpr std::array<std::string_view, 3> kMemorySettings{"sinks", "recent", "blocks"};
 
 constexpr std::array kPolicies{
     Policy{"dense", {}, make_dense},
@@ -62,15 +72,17 @@ constexpr std::array kPolicies{
     Policy{"sink", kSinkSettings, make_sink},
     Policy{"moa", kMixtureSettings, make_mixture},
     Policy{"h2o", kHeavySettings, make_heavy_hitters},
+    Policy{"infllm", kMemorySettings, make_block_memory},
 };
 
 /// The settings that a user may give, and whether this one did.
-std::array<std::pair<std::string_view, bool>, 5> settings_of(const PolicyChoice& choice) {
+std::array<std::pair<std::string_view, bool>, 6> settings_of(const PolicyChoice& choice) {
     return {{{"sinks", choice.sinks >= 0},
              {"cache", choice.cache > 0},
              {"plan", !choice.plan.empty()},
              {"heavy", choice.heavy >= 0},
-             {"recent", choice.recent > 0}}};
+             {"recent", choice.recent > 0},
+             {"blocks", choice.blocks >= 0}}};
 }
 
 }  // namespace

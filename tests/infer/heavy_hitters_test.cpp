@@ -100,7 +100,8 @@ TEST_CASE("h2o: the paged cache = the published algorithm, exactly", "[not_cuda]
         randomise(context, model.weights(), 9, 0.4);
         for (const Budget budget : {Budget{5, 7}, {0, 9}, {20, 1}, {66, 14}})
             for (const int64_t prompt : {1, 13, 77, 140}) {
-                if (test_device() != Device::cpu && prompt != 77) continue;  // the executor takes its time
+                if (test_device() != Device::cpu && (prompt != 77 || budget.heavy % 20 == 0))
+                    continue;  // takes its time
                 INFO("position " << static_cast<int>(position) << " heavy " << budget.heavy << " recent "
                                  << budget.recent << " prompt " << prompt);
                 CachedModel cached(context, model, plan_of(config, budget), {.prefill_chunk = 32});
@@ -111,7 +112,7 @@ TEST_CASE("h2o: the paged cache = the published algorithm, exactly", "[not_cuda]
     }
 }
 
-TEST_CASE("h2o: every family", "[not_cuda]") {
+TEST_CASE("h2o: every family", "[cpu]") {
     size_t which = 0;
     for (const auto& [name, config] : family_configs()) {
         if (model::rope_depends_on_length(config)) continue;
