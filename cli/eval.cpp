@@ -31,15 +31,16 @@ std::string perplexity_cell(double perplexity) {
 // ---- streaming ------------------------------------------------------------------------------------------------------
 
 struct StreamingCommand {
-    std::string model, policy = "sink", method = "masked", plan, weights = "same";
-    std::vector<int64_t> sinks, caches;
+    std::string model, policy = "sink", method, plan, weights = "same";
+    std::vector<int64_t> sinks, caches, heavy, recent, blocks;
     int64_t chunk = 512, every = 1;
     std::string json;
     TextOptions text;
 
     std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config) const {
         eval::StreamingOptions base;
-        base.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
+        base.method = method == "cache" || (method.empty() && is_scored()) ? eval::StreamingMethod::cache
+                                                                           : eval::StreamingMethod::masked;
         base.chunk = chunk;
         base.every = every;
         std::vector<eval::StreamingOptions> out;
@@ -48,6 +49,9 @@ struct StreamingCommand {
             base.policy = eval::Mixture{};
             base.plan = eval::NamedPlan{std::filesystem::path(plan).stem().string(), infer::read_span_plan(plan)};
         }
+        if (!is_scored() && !(heavy.empty() && recent.empty() && blocks.empty()))
+            throw UserError("--heavy, --recent and --blocks are for the policies h2o and infllm");
+        if (is_scored()) return scored_cells(config, base);
         if (policy == "dense" || policy == "moa") {
             eval::check_streaming(config, base);
             return {base};
@@ -66,6 +70,29 @@ struct StreamingCommand {
         return out;
     }
 
+    bool is_scored() const { return policy == "h2o" || policy == "infllm"; }
+
+    /// A cell for every way to take a number from each list; make_plan() knows which lists the policy may have.
+    std::vector<eval::StreamingOptions> scored_cells(const model::ModelConfig& config,
+                                                     eval::StreamingOptions base) const {
+        if (!caches.empty())
+            throw UserError(fmt::format("the policy {} has no setting cache; what it keeps is said by --recent and {}",
+                                        policy, policy == "h2o" ? "--heavy" : "--sinks and --blocks"));
+        const auto or_default = [](const std::vector<int64_t>& list, int64_t value) {
+            return list.empty() ? std::vector<int64_t>{value} : list;
+        };
+        base.policy = eval::Scored{policy};
+        std::vector<eval::StreamingOptions> out;
+        for (const int64_t s : or_default(sinks, -1))
+            for (const int64_t h : or_default(heavy, -1))
+                for (const int64_t r : or_default(recent, 0))
+                    for (const int64_t b : or_default(blocks, -1))
+                        out.emplace_back(base).choice =
+                            infer::PolicyChoice{.policy = policy, .sinks = s, .heavy = h, .recent = r, .blocks = b};
+        for (const auto& cell : out) eval::check_streaming(config, cell);
+        return out;
+    }
+
     void run() const {
         text.require_output(json, std::array{model, plan});
         Context context = text.make_context();
@@ -75,6 +102,7 @@ struct StreamingCommand {
         const std::vector<eval::StreamingOptions> all = cells(config);
         const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
         const auto length = static_cast<int64_t>(stream.tokens.size());
+        for (const auto& cell : all) eval::check_streaming(config, cell, length);
         if (policy == "dense" && length > config.max_position_embeddings)
             log_warning(fmt::format(
                 "dense: the text has {} positions, the model was trained on {}; expect the perplexity to drift", length,
@@ -106,10 +134,13 @@ void add_streaming(CLI::App* parent) {
     CLI::App* command = parent->add_subcommand("streaming", "Perplexity of a long text under a cache policy");
     command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
     command
-        ->add_option("--policy", o->policy,
-                     "dense: keep all; window: the last C; sink: the first s and the last C - s; moa: a span for every "
-                     "head (--plan); recompute: run the last C again for every token")
-        ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa"}))
+        ->add_option(
+            "--policy", o->policy,
+            "dense: keep all; window: the last C; sink: the first s and the last C - s; moa: a span for every "
+            "head (--plan); h2o: the R last and the H that had most attention, infllm: the first s, the R last and "
+            "the B nearest blocks between, both token by token; recompute: run the last C again for every "
+            "token")
+        ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa", "h2o", "infllm"}))
         ->capture_default_str();
     command
         ->add_option("--sinks", o->sinks,
@@ -123,10 +154,28 @@ void add_streaming(CLI::App* parent) {
         ->check(CLI::PositiveNumber);
     command->add_option("--plan", o->plan, "moa: the plan, for a text of at most its longest length (--max-tokens)");
     command
-        ->add_option("--method", o->method,
-                     "masked: one pass in chunks; cache: the literal cache, token by token; they agree")
-        ->check(CLI::IsMember({"masked", "cache"}))
-        ->capture_default_str();
+        ->add_option("--heavy", o->heavy,
+                     "h2o: positions H kept by score, e.g. 32,64; default: a quarter of the trained context")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::NonNegativeNumber);
+    command
+        ->add_option("--recent", o->recent,
+                     "h2o, infllm: the last positions R; default: a quarter of the trained context")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::PositiveNumber);
+    command
+        ->add_option("--blocks", o->blocks,
+                     "infllm: blocks B of 64 positions a query; default: a quarter of the trained context")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::NonNegativeNumber);
+    command
+        ->add_option(
+            "--method", o->method,
+            "masked: one pass in chunks; cache: token by token; they agree. Default: masked; of h2o and infllm cache")
+        ->check(CLI::IsMember({"masked", "cache"}));
     command->add_option("--chunk", o->chunk, "positions a masked pass takes at once")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();

@@ -143,6 +143,12 @@ class StreamReader {
   private:
     /// Chunks end where they would if everything were there at once. A token is left for the answer to begin with.
     void read_whole_chunks() {
+        const infer::CacheSizes& sizes = engine_->cache().sizes();
+        if (sizes.whole_prompt) {  // the prompt is all that comes; one that is too long is refused as soon as it is
+                                   // known
+            if (std::ssize(pending_) > sizes.options.max_positions) read(pending_.size(), 0);
+            return;
+        }
         const int64_t before = text_ < 0 ? session_.source().config.num_sink_tokens : engine_->position(text_);
         const int64_t end = (before + std::ssize(pending_) - 1) / options_.prefill_chunk * options_.prefill_chunk;
         if (end > before) read(static_cast<size_t>(end - before), 0);
@@ -193,7 +199,7 @@ void add_generate_command(CLI::App& app) {
     command->footer(
         "Example:\n  ballast generate SmolLM2-135M \"The capital of France is\" --max-tokens 20 --temperature 0\n"
         "  cat book.txt | ballast generate SmolLM2-135M - --policy sink --cache 1024\n"
-        "Past the context that a model was trained on only the policies window and sink go.");
+        "Past the context that a model was trained on only the policies window, sink and infllm go.");
     command->callback([options] { run(*options); });
 }
 

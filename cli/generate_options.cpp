@@ -41,21 +41,38 @@ void GenerateOptions::add_to(CLI::App* command) {
 
     const char* group = "Cache";
     command
-        ->add_option("--policy", policy.policy,
-                     "dense: keep all; window: the last C; sink: the first s and the last C - s, for ever; moa: what a "
-                     "plan says. Default: "
-                     "dense, and sink for standard input")
+        ->add_option(
+            "--policy", policy.policy,
+            "dense: keep all; window: the last C; sink: the first s and the last C - s, for ever; moa: what a "
+            "plan says; h2o: the R last and the H that had most attention; infllm: the first s, the R last and "
+            "the B blocks between them that a query is nearest to. Default: dense, and sink for standard "
+            "input")
         ->check(CLI::IsMember(infer::policy_names()))
         ->group(group);
     command
         ->add_option("--sinks", policy.sinks,
-                     "sink: positions kept at the start; default: 4, or the model's sink tokens")
+                     "sink, infllm: positions kept at the start; default: 4, or the model's sink tokens; of infllm 64")
         ->check(CLI::NonNegativeNumber)
         ->group(group);
     command->add_option("--cache", policy.cache, "window, sink: positions C in all; default: half the trained context")
         ->check(CLI::PositiveNumber)
         ->group(group);
     command->add_option("--plan", policy.plan, "moa: spans for every layer and head, a JSON file")->group(group);
+    command
+        ->add_option("--heavy", policy.heavy,
+                     "h2o: positions H kept by score; default: a quarter of the trained context")
+        ->check(CLI::NonNegativeNumber)
+        ->group(group);
+    command
+        ->add_option("--recent", policy.recent,
+                     "h2o, infllm: the last positions R; default: a quarter of the trained context")
+        ->check(CLI::PositiveNumber)
+        ->group(group);
+    command
+        ->add_option("--blocks", policy.blocks,
+                     "infllm: blocks B of 64 positions a query; default: a quarter of the trained context")
+        ->check(CLI::NonNegativeNumber)
+        ->group(group);
     command
         ->add_option(
             "--max-positions", max_positions,
@@ -110,8 +127,11 @@ infer::CachePlan GenerateOptions::plan(const model::ModelConfig& config, int64_t
 infer::CacheOptions GenerateOptions::cache(const infer::CachePlan& chosen, const model::ModelConfig& config,
                                            int64_t longest, int64_t batch) const {
     const bool endless = chosen.bounded() && chosen.rule() == infer::PositionRule::in_cache;
+    // A memory of blocks grows with the text: where its length is known, that is what there is room for.
+    const bool remembers = chosen.cache(0, 0).chosen_blocks && longest < infer::CacheSizes::kEndless;
     infer::CacheOptions out{.max_batch = std::min(max_batch, batch), .prefill_chunk = prefill_chunk};
-    out.max_positions = std::min(longest, endless ? infer::CacheSizes::kEndless : config.max_position_embeddings);
+    out.max_positions =
+        std::min(longest, endless || remembers ? infer::CacheSizes::kEndless : config.max_position_embeddings);
     out.blocks = cache_blocks;
     if (!cache_dtype.empty()) out.dtype = dtype_of_option(cache_dtype);
     return out;

@@ -84,8 +84,9 @@ infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests
     const model::ModelConfig& config = source_.config;
     const int64_t wanted = options_.max_positions > 0 ? options_.max_positions : longest;
     const infer::CachePlan plan = options_.plan(config, wanted > 0 ? wanted : config.max_position_embeddings);
-    const infer::CacheOptions cache =
-        options_.cache(plan, config, wanted > 0 ? wanted : infer::CacheSizes::kEndless, batch);
+    infer::CacheOptions cache = options_.cache(plan, config, wanted > 0 ? wanted : infer::CacheSizes::kEndless, batch);
+    for (const infer::Request& request : requests)
+        cache.max_prompt = std::max(cache.max_prompt, config.num_sink_tokens + std::ssize(request.prompt));
     const infer::CacheSizes sizes(config, dtype, plan, cache);
     for (const infer::Request& request : requests) infer::positions_for(request, config, sizes);
     loaded_ = train::load_model(options_.model, context_, dtype, weights_of_option(options_.weights));

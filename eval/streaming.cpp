@@ -8,8 +8,10 @@
 #include "eval/recompute.h"
 #include "eval/stop.h"
 #include "eval/unsigned_nan.h"
+#include "infer/cached_model.h"
 #include "infer/decoder.h"
 #include "infer/masked_stream.h"
+#include "infer/sampling.h"
 
 namespace ballast::eval {
 namespace {
@@ -43,6 +45,30 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
         decoder.feed({&text.tokens[i], 1});
         const int32_t target = text.target(i);
         losses.push_back(target < 0 ? 0.0f : static_cast<float>(decoder.loss(target)));
+        progress(static_cast<int64_t>(i) + 1);
+    }
+    return losses;
+}
+
+/// Token by token from the first one on, so that the cache drops after each.
+std::vector<float> scored_losses(Context& context, model::Transformer& model, const TextStream& text,
+                                 const infer::CachePlan& plan, const StreamingProgress& progress) {
+    const auto positions = static_cast<int64_t>(text.tokens.size());
+    infer::CachedModel cached(context, model, plan, {.prefill_chunk = 1, .max_positions = positions, .max_prompt = 1});
+    infer::CachedText one = cached.open(positions);
+    infer::CachedText* const texts = &one;
+    std::vector<float> losses;
+    losses.reserve(text.tokens.size());
+    for (size_t i = 0; i < text.tokens.size(); ++i) {
+        stop_if_interrupted();
+        cached.decode({&texts, 1}, {&text.tokens[i], 1});
+        const int32_t target = text.target(i);
+        if (target < 0) {
+            losses.push_back(0);
+        } else {
+            const std::vector<float> logits = context.read_floats(cached.logits(1));
+            losses.push_back(static_cast<float>(-infer::log_probs(logits, {&target, 1}).front()));
+        }
         progress(static_cast<int64_t>(i) + 1);
     }
     return losses;
@@ -100,16 +126,27 @@ bool same_subject(const StreamingResult& a, const StreamingResult& b) {
     return a.policy == b.policy && a.plan == b.plan && (a.plan.empty() || a.density == b.density);
 }
 
-void check_streaming(const model::ModelConfig& config, const StreamingOptions& options) {
-    const int64_t positions = config.max_position_embeddings, size = total_positions(options.policy);
-    if (size > positions)
+void check_streaming(const model::ModelConfig& config, const StreamingOptions& options, int64_t positions) {
+    const int64_t trained = config.max_position_embeddings, size = total_positions(options.policy);
+    if (size > trained)
         throw UserError(
             fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at most {}",
-                        size, positions, positions));
+                        size, trained, trained));
     const bool mixed = std::holds_alternative<Mixture>(options.policy);
     require(mixed == options.plan.has_value(), "a mixture is of a plan, and nothing else is");
     if (mixed && options.method == StreamingMethod::cache)
         throw UserError("the literal cache has one policy for all heads; evaluate a plan with the method masked");
+    const bool scored = std::holds_alternative<Scored>(options.policy);
+    require(scored == options.choice.has_value(),
+            "a cache that chooses by score is of a choice of policy, and no other");
+    if (scored && options.method == StreamingMethod::masked)
+        throw UserError(
+            fmt::format("what the policy {} keeps is known only as the text goes on; evaluate it with the "
+                        "method cache",
+                        kind_name(options.policy)));
+    if (scored)  // refuses a plan that does not suit the model
+        infer::CacheSizes(config, Dtype::f32, infer::make_plan(*options.choice, config, positions),
+                          {.prefill_chunk = 1, .max_positions = positions});
     if (std::holds_alternative<Recompute>(options.policy) && size <= config.num_sink_tokens)
         throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
                                     config.num_sink_tokens));
@@ -136,8 +173,7 @@ class Evaluation {
     void measure(const Recompute& recompute) {
         result_.policy = Recompute{recompute.length, text_.num_sink_tokens};
         result_.method = kind_name(options_.policy);
-        result_.losses =
-            recompute_losses(context_, model_, text_, recompute.length, options_.every, progress_);
+        result_.losses = recompute_losses(context_, model_, text_, recompute.length, options_.every, progress_);
     }
 
     void measure(const infer::CachePolicy& policy) {
@@ -170,6 +206,25 @@ class Evaluation {
         score(masked_losses(context_, model_, text_, caches, options_.chunk, progress_));
     }
 
+    void measure(const Scored& scored) {
+        const auto& config = model_.config();
+        const infer::CachePlan plan = infer::make_plan(*options_.choice, config, positions());
+        const infer::HeadCache& head = plan.cache(0, 0);
+        int64_t rows = std::min(plan.capacity(), positions());
+        if (head.heavy) {
+            result_.policy = Scored{scored.kind, plan.capacity()};
+            result_.plan = fmt::format("{} {}+{}", scored.kind, *head.heavy, head.span);
+        } else {  // everything, and the last ones twice
+            const int64_t local = head.span + 1, chosen = head.chosen_blocks.value_or(0);
+            rows = positions() + std::min(local, positions());
+            result_.policy = Scored{scored.kind, head.sinks + local + chosen * ops::kCacheBlockRows};
+            result_.plan = fmt::format("{} {}+{}+{}x{}", scored.kind, head.sinks, local, chosen, ops::kCacheBlockRows);
+        }
+        result_.method = "cache";
+        add_memory(rows * config.num_layers * config.key_value_heads());
+        score(scored_losses(context_, model_, text_, plan, progress_));
+    }
+
     /// `rows`: of all layers and key-value heads, at the end of the text.
     void add_memory(int64_t rows) {
         const auto& config = model_.config();
@@ -192,7 +247,7 @@ class Evaluation {
 
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress) {
-    check_streaming(model.config(), options);
+    check_streaming(model.config(), options, static_cast<int64_t>(text.tokens.size()));
     const auto start = std::chrono::steady_clock::now();
     StreamingResult result = Evaluation(context, model, text, options, progress).run();
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

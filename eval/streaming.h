@@ -10,6 +10,7 @@
 
 #include "eval/streaming_policy.h"
 #include "eval/text_stream.h"
+#include "infer/policy_table.h"
 #include "infer/span_plan.h"
 #include "model/transformer.h"
 
@@ -17,7 +18,7 @@ namespace ballast::eval {
 
 enum class StreamingMethod {
     masked,  // one masked pass in chunks
-    cache,   // the literal cache, token by token
+    cache,   // token by token: the literal cache, or the engine's where rows are chosen by score
 };
 
 /// A plan and what it is called in results.
@@ -28,7 +29,8 @@ struct NamedPlan {
 
 struct StreamingOptions {
     StreamingPolicy policy;
-    std::optional<NamedPlan> plan = {};  // of a Mixture, whose numbers follow from it and the text's length
+    std::optional<NamedPlan> plan = {};              // of a Mixture, whose numbers follow from it and the text's length
+    std::optional<infer::PolicyChoice> choice = {};  // of a Scored, whose numbers follow from it
     StreamingMethod method = StreamingMethod::masked;  // of a cache
     int64_t chunk = 512;                               // positions a masked pass takes at once
     int64_t every = 1;                                 // score every k-th token; with recompute each costs a window
@@ -50,7 +52,8 @@ struct CurvePoint {
 
 struct StreamingResult {
     StreamingPolicy policy;
-    std::string plan;       // of a cache that differs between heads: the plan's name; empty: the same in all heads
+    std::string plan;       // what tells caches of one kind and size apart: the name of a mixture's plan, "h2o 32+64",
+                            // "infllm 64+128+2x64"; empty: nothing has to
     std::string method;     // "masked", "cache", "recompute"
     int64_t tokens = 0;     // tokens scored
     int64_t of_tokens = 0;  // tokens of the text that could be scored
@@ -79,9 +82,10 @@ inline constexpr const char* kNonFiniteAdvice = "look for NaN in the weights, or
 using StreamingProgress = std::function<void(int64_t done)>;
 
 /// What evaluate_streaming() refuses, for those who have more to do before: UserError when a bounded cache exceeds the
-/// model's positions, leaves no room beside its sink tokens, or is a plan's but token by token. A dense stream longer
-/// than the trained context is legitimate (its perplexity drifts); the caller may warn.
-void check_streaming(const model::ModelConfig& config, const StreamingOptions& options);
+/// model's positions, leaves no room beside its sink tokens, is a plan's but token by token, or chooses by score but is
+/// not, or keeps places in the text and the text, of `positions` where that is known, goes past what the model was trained
+/// on. A dense stream longer than that is legitimate (its perplexity drifts); the caller may warn.
+void check_streaming(const model::ModelConfig& config, const StreamingOptions& options, int64_t positions = 1);
 
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress);

@@ -7,7 +7,7 @@
 namespace ballast::eval {
 namespace {
 
-constexpr const char *kRecompute = "recompute", *kMixture = "moa";
+constexpr const char *kRecompute = "recompute", *kMixture = "moa", *kHeavyHitters = "h2o", *kBlockMemory = "infllm";
 
 /// One lambda a kind of policy.
 template <class... Cases>
@@ -17,7 +17,8 @@ struct Overloaded : Cases... {
 template <class... Cases>
 Overloaded(Cases...) -> Overloaded<Cases...>;
 
-const char* other_name(const StreamingPolicy& policy) {
+std::string other_name(const StreamingPolicy& policy) {
+    if (const auto* scored = std::get_if<Scored>(&policy)) return scored->kind;
     return std::holds_alternative<Recompute>(policy) ? kRecompute : kMixture;
 }
 
@@ -38,15 +39,17 @@ std::string kind_name(const StreamingPolicy& policy) {
 int64_t total_positions(const StreamingPolicy& policy) {
     return std::visit(Overloaded{[](const infer::CachePolicy& cache) { return cache.capacity(); },
                                  [](const Recompute& recompute) { return recompute.length; },
-                                 [](const Mixture& mixture) { return mixture.positions; }},
+                                 [](const Mixture& mixture) { return mixture.positions; },
+                                 [](const Scored& scored) { return scored.positions; }},
                       policy);
 }
 
 int64_t sink_positions(const StreamingPolicy& policy) {
-    return std::visit(Overloaded{[](const infer::CachePolicy& cache) { return cache.num_sink_positions; },
-                                 [](const Recompute& recompute) { return recompute.sinks; },
-                                 [](const Mixture& mixture) { return mixture.sinks; }},
-                      policy);
+    return std::visit(
+        Overloaded{[](const infer::CachePolicy& cache) { return cache.num_sink_positions; },
+                   [](const Recompute& recompute) { return recompute.sinks; },
+                   [](const Mixture& mixture) { return mixture.sinks; }, [](const Scored&) { return int64_t{0}; }},
+        policy);
 }
 
 StreamingPolicy make_policy(const std::string& kind, int64_t sinks, int64_t positions) {
@@ -55,8 +58,10 @@ StreamingPolicy make_policy(const std::string& kind, int64_t sinks, int64_t posi
         throw UserError(fmt::format("{} positions, {} of them sinks: there is no such cache", positions, sinks));
     if (kind == kRecompute) return Recompute{positions, sinks};
     if (kind == kMixture) return Mixture{sinks, positions};
+    if (kind == kHeavyHitters || kind == kBlockMemory) return Scored{kind, positions};
     if (kind != infer::name_of(infer::CacheKind::window) && kind != infer::name_of(infer::CacheKind::sink))
-        throw UserError(fmt::format("the policy \"{}\" is none of dense, window, sink, moa and recompute", kind));
+        throw UserError(
+            fmt::format("the policy \"{}\" is none of dense, window, sink, moa, h2o, infllm and recompute", kind));
     return infer::CachePolicy::sink(sinks, positions - sinks);
 }
 

@@ -23,11 +23,18 @@ struct Mixture {
     bool operator==(const Mixture&) const = default;
 };
 
-using StreamingPolicy = std::variant<infer::CachePolicy, Recompute, Mixture>;
+/// A cache that chooses by score what it keeps, or what it reads (infer/policy_table.h): how many positions.
+struct Scored {
+    std::string kind;  // the policy's name
+    int64_t positions = 0;
+    bool operator==(const Scored&) const = default;
+};
 
-/// "4+60", "dense", "recompute", "moa": a column of a table.
+using StreamingPolicy = std::variant<infer::CachePolicy, Recompute, Mixture, Scored>;
+
+/// "4+60", "dense", "recompute", "moa", "h2o", "infllm": a column of a table.
 std::string name_of(const StreamingPolicy& policy);
-/// "dense", "window", "sink", "recompute", "moa".
+/// "dense", "window", "sink", "recompute", "moa", "h2o", "infllm".
 std::string kind_name(const StreamingPolicy& policy);
 /// Total positions, of a mixture's largest cache; 0: unbounded.
 int64_t total_positions(const StreamingPolicy& policy);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/ops.h"
 
 namespace ballast::infer {
 
@@ -22,6 +23,12 @@ CachePlan::CachePlan(int64_t layers, int64_t heads, std::vector<HeadCache> cache
                 throw UserError(
                     fmt::format("layer {}, head {} keeps {} sinks where others keep {}; all must keep as many", l, h,
                                 head.sinks, sinks()));
+            require(head.by_score() ? head == caches_.front() : !caches_.front().by_score(),
+                    "heads that choose by score choose alike");
+            require(!head.heavy || (rule == PositionRule::absolute && head.bounded() && *head.heavy >= 0),
+                    "heavy hitters are of a bounded cache that keeps positions as they are in the text");
+            require(!head.chosen_blocks || (rule == PositionRule::in_cache && head.span >= 0 && !head.heavy),
+                    "a memory of blocks has a span, and positions in the cache");
             if (rule == PositionRule::in_cache && head != caches_.front())
                 throw UserError(fmt::format(
                     "layer {}, head {} keeps something else than the first head: positions in the cache need caches of "
@@ -32,6 +39,26 @@ CachePlan::CachePlan(int64_t layers, int64_t heads, std::vector<HeadCache> cache
 
 CachePlan CachePlan::uniform(const CachePolicy& policy, int64_t layers, int64_t heads) {
     const HeadCache head{policy.num_sink_positions, policy.bounded() ? policy.recent : HeadCache::kAll};
+    return {layers, heads, std::vector<HeadCache>(static_cast<size_t>(layers * heads), head), PositionRule::in_cache};
+}
+
+CachePlan CachePlan::heavy_hitters(int64_t heavy, int64_t recent, int64_t layers, int64_t heads) {
+    if (heavy < 0 || recent < 1)
+        throw UserError(fmt::format(
+            "there is no cache of {} heavy and {} recent positions; keep at least one recent, and heavy ones or none",
+            heavy, recent));
+    const HeadCache head{.sinks = 0, .span = recent, .heavy = heavy};
+    return {layers, heads, std::vector<HeadCache>(static_cast<size_t>(layers * heads), head), PositionRule::absolute};
+}
+
+CachePlan CachePlan::block_memory(int64_t initial, int64_t local, int64_t blocks, int64_t layers, int64_t heads) {
+    constexpr int64_t kRows = ops::kCacheBlockRows;
+    if (initial < 0 || initial % kRows != 0 || local < kRows || local % kRows != 0 || blocks < 0)
+        throw UserError(
+            fmt::format("there is no memory of {} initial and {} recent positions and {} blocks: the positions are "
+                        "multiples of {}, with at least {} recent ones",
+                        initial, local, blocks, kRows, kRows));
+    const HeadCache head{.sinks = initial, .span = local - 1, .heavy = {}, .chosen_blocks = blocks};
     return {layers, heads, std::vector<HeadCache>(static_cast<size_t>(layers * heads), head), PositionRule::in_cache};
 }
 

@@ -10,29 +10,51 @@
 namespace ballast::infer {
 namespace {
 
+/// Of a block's keys, values and positions.
+size_t rows_bytes(int64_t head_dim, Dtype dtype) {
+    return static_cast<size_t>(ops::kCacheBlockRows) *
+           (2 * static_cast<size_t>(head_dim) * size_of(dtype) + sizeof(int32_t));
+}
+
 bool is_endless(const CachePlan& plan) { return plan.bounded() && plan.rule() == PositionRule::in_cache; }
+
+/// What the heads of a plan remember, all alike.
+std::optional<ops::BlockMemory> memory_of(const CachePlan& plan) {
+    const HeadCache& head = plan.cache(0, 0);
+    if (!head.chosen_blocks) return {};
+    return ops::BlockMemory{.local = head.span + 1, .initial = head.sinks, .chosen = *head.chosen_blocks};
+}
+
+/// Positions that a query may be away from its key.
+int64_t farthest(const CachePlan& plan) {
+    const HeadCache& head = plan.cache(0, 0);
+    return head.chosen_blocks ? head.span + 1 : plan.capacity();
+}
 
 CacheOptions completed(CacheOptions options, const model::ModelConfig& config, const CachePlan& plan,
                        const BlockShape& shape) {
     const int64_t trained = config.max_position_embeddings;
     require(options.max_batch > 0 && options.prefill_chunk > 0, "a batch or a chunk of nothing");
     if (options.max_positions == 0) options.max_positions = is_endless(plan) ? CacheSizes::kEndless : trained;
-    if (!is_endless(plan) && options.max_positions > trained)
+    const bool remembers = memory_of(plan).has_value();
+    if (!is_endless(plan) && !remembers && options.max_positions > trained)
         throw UserError(
             fmt::format("texts of {} positions are longer than the {} the model was trained on, and this cache "
                         "keeps positions as they are in the text; choose at most {}, or the policy sink",
                         options.max_positions, trained, trained));
-    if (is_endless(plan) && plan.capacity() > trained)
+    if ((is_endless(plan) || plan.by_score()) && farthest(plan) > trained)
         throw UserError(
             fmt::format("a cache of {} positions is larger than the {} the model was trained on; choose at "
                         "most {}",
-                        plan.capacity(), trained, trained));
+                        farthest(plan), trained, trained));
     if (is_endless(plan) && plan.capacity() + 1 > trained && model::rope_depends_on_length(config))
         throw UserError(
             fmt::format("a cache of {} positions and the token under way are more than the {} the model was "
                         "trained on, and its rope_scaling dynamic would then turn keys that are cached "
                         "anew; choose at most {}",
                         plan.capacity(), trained, trained - 1));
+    options.max_prompt =
+        options.max_prompt == 0 ? options.max_positions : std::min(options.max_prompt, options.max_positions);
     if (options.blocks == 0) options.blocks = options.max_batch * shape.blocks(options.max_positions);
     return options;
 }
@@ -48,15 +70,26 @@ size_t total_bytes(const MemoryList& memory) {
 CacheSizes::CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, const CachePlan& plan,
                        const CacheOptions& wanted)
     : dtype(wanted.dtype.value_or(compute_dtype)),
+      score_dtype(accumulation_dtype(compute_dtype)),
       endless(is_endless(plan)),
+      whole_prompt(plan.cache(0, 0).heavy.has_value()),
+      memory(memory_of(plan)),
       layers(kept_rows(plan, config)),
       shape(layers, ops::kCacheBlockRows),
-      sink_query_position(endless ? plan.capacity() : std::numeric_limits<int64_t>::max()),
+      sink_query_position(memory    ? memory->local - 1
+                          : endless ? plan.capacity()
+                                    : std::numeric_limits<int64_t>::max()),
       head_dim(config.head_dim()) {
     options = completed(wanted, config, plan, shape);
 }
 
+int64_t CacheSizes::read_slots() const {
+    return (memory ? memory->read_blocks() : table_width()) * ops::kCacheBlockRows;
+}
+
 int64_t CacheSizes::key_rows() const {
+    if (memory) return 1;  // there are no chunks
+    if (whole_prompt) return options.max_prompt;
     int64_t most = 0;
     for (const LayerRows& layer : layers) {
         const int64_t span = layer.longest_span();
@@ -67,8 +100,8 @@ int64_t CacheSizes::key_rows() const {
 }
 
 size_t CacheSizes::block_bytes() const {
-    const auto row = 2 * static_cast<size_t>(head_dim) * size_of(dtype) + sizeof(int32_t);
-    return static_cast<size_t>(ops::kCacheBlockRows) * row;
+    const int64_t scores = (has_scores() ? ops::kCacheBlockRows : 0) + (memory ? ops::kCacheBlockRows + head_dim : 0);
+    return rows_bytes(head_dim, dtype) + static_cast<size_t>(scores) * size_of(score_dtype);
 }
 
 size_t CacheSizes::cache_bytes(int64_t positions) const {
@@ -77,7 +110,7 @@ size_t CacheSizes::cache_bytes(int64_t positions) const {
 
 size_t CacheSizes::dense_bytes(int64_t positions) const {
     const int64_t blocks = (positions + ops::kCacheBlockRows - 1) / ops::kCacheBlockRows;
-    return static_cast<size_t>(shape.layers() * shape.heads() * blocks) * block_bytes();
+    return static_cast<size_t>(shape.layers() * shape.heads() * blocks) * rows_bytes(head_dim, dtype);
 }
 
 }  // namespace ballast::infer

@@ -12,14 +12,25 @@ namespace {
 
 /// Whether the keys at the start are read with a query of their own.
 bool has_sink_query(const model::ModelConfig& config, const CacheSizes& sizes) {
-    return sizes.endless && config.rotary_dims() > 0 &&
+    return (sizes.endless || sizes.memory) && config.rotary_dims() > 0 &&
            std::any_of(sizes.layers.begin(), sizes.layers.end(), [](const LayerRows& rows) { return rows.sinks > 0; });
 }
 
-ops::PagedCache pool_layout(Arena& arena, const CacheSizes& sizes) {
+struct Pool {
+    ops::PagedCache rows;
+    Tensor scores, kept_scores, representatives;
+};
+
+Pool pool_layout(Arena& arena, const CacheSizes& sizes) {
     const int64_t P = sizes.options.blocks, R = ops::kCacheBlockRows, D = sizes.head_dim;
     const Tensor keys = arena.tensor(sizes.dtype, {P, R, D}), values = arena.tensor(sizes.dtype, {P, R, D});
-    return {keys, values, arena.tensor(Dtype::i32, {P, R})};
+    const Tensor positions = arena.tensor(Dtype::i32, {P, R});
+    Pool pool{{keys, values, positions}, {}, {}, {}};
+    if (sizes.has_scores()) pool.scores = arena.tensor(sizes.score_dtype, {P, R});
+    if (!sizes.memory) return pool;
+    pool.kept_scores = arena.tensor(sizes.score_dtype, {P, R});
+    pool.representatives = arena.tensor(sizes.score_dtype, {P, D});
+    return pool;
 }
 
 }  // namespace
@@ -29,8 +40,9 @@ CachedModel::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtyp
     const int64_t L = config.num_layers, H = config.num_heads, G = config.key_value_heads(), D = config.head_dim();
     const int64_t B = sizes.options.max_batch, N = sizes.step_rows(), R = config.rotary_dims(), W = sizes.table_width();
     const auto integers = [&](std::initializer_list<int64_t> shape) { return arena.tensor(Dtype::i32, shape); };
-    keys = arena.tensor(dtype, {sizes.key_rows(), G, D});
-    values = arena.tensor(dtype, {sizes.key_rows(), G, D});
+    keys = arena.tensor(dtype, {sizes.key_layers(), sizes.key_rows(), G, D});
+    values = arena.tensor(dtype, {sizes.key_layers(), sizes.key_rows(), G, D});
+    if (sizes.whole_prompt) scores = arena.tensor(acc, {L, G, sizes.key_rows()});
     if (R > 0) rope = arena.tensor(acc, {N, R});
     if (has_sink_query(config, sizes)) {
         sink_query = arena.tensor(dtype, {N, H, D});
@@ -38,20 +50,28 @@ CachedModel::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtyp
     }
     logits = arena.tensor(acc, {B, config.vocab_size});
     spans = integers({L, H});
-    positions = integers({N});
-    slots = integers({L, N, G});
+    positions = integers({written_rows(sizes)});
+    slots = integers({L, written_rows(sizes), G});
     chunk_table = integers({L, 1, G, W});
     chunk_lengths = integers({L, 1, G});
     table = integers({L, B, G, W});
     lengths = integers({L, B, G});
     items = integers({L, most_items(sizes), 3});
     firsts = integers({L, B * G + 1});
+    if (!sizes.memory) return;
+    far_slots = integers({L, B, G});
+    origin = integers({B});
+    read = integers({B, G, sizes.memory->read_blocks()});
+    relevance = arena.tensor(acc, {B, W - sizes.memory->local_blocks()});
 }
 
 /// Pieces of attention's work in one layer of the largest step.
 int64_t CachedModel::most_items(const CacheSizes& sizes) {
-    const int64_t slots = sizes.table_width() * ops::kCacheBlockRows;
-    return sizes.options.max_batch * sizes.shape.heads() * ops::cached_attention_splits(slots);
+    return sizes.options.max_batch * sizes.shape.heads() * ops::cached_attention_splits(sizes.read_slots());
+}
+
+int64_t CachedModel::written_rows(const CacheSizes& sizes) {
+    return sizes.whole_prompt ? std::max(sizes.step_rows(), sizes.key_rows()) : sizes.step_rows();
 }
 
 size_t CachedModel::pool_bytes(const CacheSizes& sizes) {
@@ -73,7 +93,8 @@ size_t CachedModel::scratch_bytes(const Context& context, const model::ModelConf
                                               .heads = config.num_heads,
                                               .kv_heads = config.key_value_heads(),
                                               .head_dim = config.head_dim(),
-                                              .items = most_items(sizes)};
+                                              .items = most_items(sizes),
+                                              .with_mass = sizes.has_scores()};
     const auto pass = [&](int64_t rows, ops::Products products) {
         return model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, rows, weights, products);
     };
@@ -88,7 +109,8 @@ MemoryList CachedModel::memory(const Context& context, const model::ModelConfig&
     return {{"cache blocks", pool_bytes(sizes)},
             {"activations of a step",
              model::Pass::activation_bytes(config, dtype, PassKind::forward, 1, sizes.step_rows())},
-            {"a chunk's keys, tables, logits", layout_bytes(config, dtype, sizes)},
+            {sizes.whole_prompt ? "a prompt's rows and scores, tables, logits" : "a chunk's keys, tables, logits",
+             layout_bytes(config, dtype, sizes)},
             {"kernel scratch", scratch_bytes(context, config, dtype, weights, sizes)}};
 }
 
@@ -103,16 +125,18 @@ CachedModel::CachedModel(Context& context, model::Transformer& model, const Cach
       layout_buffer_(context.allocate(layout_bytes(model.config(), model.dtype(), sizes_))),
       step_buffer_(context.allocate(
           model::Pass::activation_bytes(model.config(), model.dtype(), PassKind::forward, 1, sizes_.step_rows()))),
-      pool_([&] {
-          Arena arena(pool_buffer_.data(), pool_buffer_.bytes());
-          return pool_layout(arena, sizes_);
-      }()),
       layout_([&] {
           Arena arena(layout_buffer_.data(), layout_buffer_.bytes());
           return Layout(arena, model.config(), model.dtype(), sizes_);
       }()) {
     context.scratch().reserve(
         scratch_bytes(context, model.config(), model.dtype(), model.weights().matrix_dtype(), sizes_));
+    Arena arena(pool_buffer_.data(), pool_buffer_.bytes());
+    const Pool pool = pool_layout(arena, sizes_);
+    pool_ = pool.rows;
+    scores_ = pool.scores;
+    kept_scores_ = pool.kept_scores;
+    representatives_ = pool.representatives;
     upload_spans();
 }
 
@@ -124,8 +148,13 @@ void CachedModel::upload_spans() {
 
 CachedText CachedModel::open(int64_t positions) { return {BlockList(free_, sizes_.shape, positions), 0, ++opened_}; }
 
+bool CachedModel::goes_by_token(const CachedText& text) const {
+    return sizes_.memory || (sizes_.whole_prompt && text.position > 0 && text.serial != reading_);
+}
+
 int64_t CachedModel::next_chunk(const CachedText& text, int64_t count) const {
     const int64_t chunk = sizes_.options.prefill_chunk;
+    if (goes_by_token(text)) return 1;
     return std::min(count, chunk - text.position % chunk);
 }
 
@@ -133,6 +162,11 @@ void CachedModel::prefill(CachedText& text, std::span<const int32_t> tokens) {
     const auto T = std::ssize(tokens);
     const int64_t start = text.position;
     require(T > 0 && next_chunk(text, T) == T, "a chunk ends where it may not");
+    if (sizes_.whole_prompt && start == 0) begin_prompt(text);
+    if (goes_by_token(text)) {
+        CachedText* const one = &text;
+        return decode({&one, 1}, tokens);
+    }
     std::vector<int32_t> positions;
     for (int64_t t = 0; t < T; ++t) positions.push_back(static_cast<int32_t>(start + t));
     begin_step(tokens, positions);
@@ -147,7 +181,10 @@ void CachedModel::decode(std::span<CachedText* const> texts, std::span<const int
     require(!texts.empty() && texts.size() == tokens.size() && std::ssize(texts) <= sizes_.options.max_batch,
             "a batch of another size");
     std::vector<int32_t> positions;
-    for (const CachedText* text : texts) positions.push_back(static_cast<int32_t>(text->position));
+    for (const CachedText* text : texts) {
+        require(!sizes_.whole_prompt || text->serial != reading_, "a text whose prompt has not ended");
+        positions.push_back(static_cast<int32_t>(text->position));
+    }
     begin_step(tokens, positions);
     a_.temporaries.products = ops::Products::by_row;  // a text's row is computed as if it were alone
     upload_batch(texts);
@@ -172,11 +209,15 @@ ops::AttentionParams CachedModel::attention(int64_t l) const {
     return params;
 }
 
+/// q, k and v, turned unless turn() is to do that.
+void CachedModel::split(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv) const {
+    ops::qkv_split_rope_forward(context_, q, k, v, qkv, layout_.sink_query.empty() ? step_.rope : Tensor{}, {},
+                                model_.qkv_layout());
+}
+
 /// q and k as attention reads them, and the second query where there is one.
-void CachedModel::rotate(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv) const {
-    const bool second = !layout_.sink_query.empty();
-    ops::qkv_split_rope_forward(context_, q, k, v, qkv, second ? Tensor{} : step_.rope, {}, model_.qkv_layout());
-    if (!second) return;
+void CachedModel::turn(const Tensor& q, const Tensor& k) const {
+    if (layout_.sink_query.empty()) return;
     const int64_t T = q.dim(1);
     ops::rope_forward(context_, layout_.sink_query.slice(0, 0, T).view({1, T, q.dim(2), q.dim(3)}), q, step_.sink_rope,
                       {});
@@ -184,15 +225,21 @@ void CachedModel::rotate(const Tensor& q, const Tensor& k, const Tensor& v, cons
     ops::rope_forward(context_, k, k, step_.rope, {});
 }
 
+Tensor CachedModel::key_rows(const Tensor& all, int64_t l, int64_t rows) const {
+    const int64_t layer = sizes_.whole_prompt ? l : 0;
+    return all.slice(0, layer, layer + 1).slice(1, 0, rows).view({rows, all.dim(2), all.dim(3)});
+}
+
 void CachedModel::attend_chunk(int64_t l, int64_t start, const Tensor& qkv, const model::LayerActivations& a) const {
     const LayerRows& rows = sizes_.layers[static_cast<size_t>(l)];
     const int64_t T = a.q.dim(1), G = a.k.dim(2), D = a.k.dim(3);
     const int64_t first = rows.first_kept(start);  // besides the sinks
     const int64_t before = std::min(start, rows.sinks) + std::max<int64_t>(0, start - first), S = before + T;
-    const Tensor keys = layout_.keys.slice(0, 0, S), values = layout_.values.slice(0, 0, S);
+    const Tensor keys = key_rows(layout_.keys, l, S), values = key_rows(layout_.values, l, S);
     const Tensor k = keys.slice(0, before, S), v = values.slice(0, before, S);
-    rotate(a.q, k.view({1, T, G, D}), v.view({1, T, G, D}), qkv);
-    if (before > 0) {
+    split(a.q, k.view({1, T, G, D}), v.view({1, T, G, D}), qkv);
+    turn(a.q, k.view({1, T, G, D}));
+    if (before > 0 && !sizes_.whole_prompt) {
         const int64_t W = step_.table.dim(3);
         ops::cache_read(context_, keys.slice(0, 0, before), values.slice(0, 0, before), pool_,
                         {step_.table.slice(0, l, l + 1).view({1, G, W}), step_.lengths.slice(0, l, l + 1).view({1, G})},
@@ -203,22 +250,30 @@ void CachedModel::attend_chunk(int64_t l, int64_t start, const Tensor& qkv, cons
     params.mask.key_start = first;
     const Tensor sink_query =
         layout_.sink_query.empty() ? Tensor{} : layout_.sink_query.slice(0, 0, T).view({1, T, a.q.dim(2), D});
-    ops::attention_forward(context_, a.attention_out, a.lse,
-                           {a.q, keys.view({1, S, G, D}), values.view({1, S, G, D}), sink_query}, params);
+    const ops::AttentionInputs in{a.q, keys.view({1, S, G, D}), values.view({1, S, G, D}), sink_query};
+    ops::attention_forward(context_, a.attention_out, a.lse, in, params);
+    if (sizes_.whole_prompt) return add_scores(l, in, a.lse, params);
     ops::cache_write(context_, pool_, k, v, step_.slots.slice(0, l, l + 1).view({T, G}), step_.positions);
 }
 
 void CachedModel::attend_batch(int64_t l, const Tensor& qkv, const model::LayerActivations& a) const {
     const int64_t B = a.q.dim(1), H = a.q.dim(2), G = a.k.dim(2), D = a.k.dim(3), W = step_.table.dim(3);
     const auto of_layer = [l](const Tensor& all) { return all.slice(0, l, l + 1); };
-    rotate(a.q, a.k, a.v, qkv);
-    ops::cache_write(context_, pool_, a.k.view({B, G, D}), a.v.view({B, G, D}), of_layer(step_.slots).view({B, G}),
-                     step_.positions);
+    const Tensor k = a.k.view({B, G, D}), v = a.v.view({B, G, D});
+    split(a.q, a.k, a.v, qkv);
+    if (sizes_.memory) remember(l, k, v);
+    turn(a.q, a.k);
+    if (sizes_.whole_prompt) replace_lightest(l, B);
+    ops::cache_write(context_, pool_, k, v, of_layer(step_.slots).view({B, G}), step_.positions);
+    const Tensor q = a.q.view({B, H, D});
     const Tensor sink_query = layout_.sink_query.empty() ? Tensor{} : layout_.sink_query.slice(0, 0, B);
+    const Tensor table =
+        sizes_.memory ? blocks_read(l, sink_query.empty() ? q : sink_query) : of_layer(step_.table).view({B, G, W});
     ops::cached_attention_forward(
-        context_, a.attention_out.view({B, H, D}), a.q.view({B, H, D}), sink_query, pool_,
-        {of_layer(step_.table).view({B, G, W}), of_layer(step_.lengths).view({B, G})}, step_.positions,
-        {of_layer(step_.items).view({step_.items.dim(1), 3}), of_layer(step_.firsts).view({B * G + 1})}, attention(l));
+        context_, a.attention_out.view({B, H, D}), q, sink_query, pool_, {table, of_layer(step_.lengths).view({B, G})},
+        step_.positions,
+        {of_layer(step_.items).view({step_.items.dim(1), 3}), of_layer(step_.firsts).view({B * G + 1})}, attention(l),
+        scores_);
 }
 
 }  // namespace ballast::infer

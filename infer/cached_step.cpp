@@ -51,6 +51,7 @@ std::vector<int32_t> block_tables(const BlockShape& shape, std::span<const Cache
 }  // namespace
 
 void CachedModel::upload_chunk(const CachedText& text, int64_t count) {
+    if (sizes_.whole_prompt) return;  // it touches no block
     const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads(), start = text.position, end = start + count;
     std::vector<int32_t> slots, lengths;
     for (int64_t l = 0; l < L; ++l) {
@@ -73,15 +74,23 @@ void CachedModel::upload_chunk(const CachedText& text, int64_t count) {
 
 void CachedModel::upload_batch(std::span<CachedText* const> texts) {
     const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads(), B = std::ssize(texts);
-    std::vector<int32_t> slots, lengths;
+    const auto& memory = sizes_.memory;
+    std::vector<int32_t> slots, far_slots, lengths;
     for (int64_t l = 0; l < L; ++l)
         for (const CachedText* text : texts)
             for (int64_t g = 0; g < G; ++g) {
                 const HeadCache& ring = sizes_.layers[static_cast<size_t>(l)].rings[static_cast<size_t>(g)];
-                slots.push_back(text->blocks.row(l, g, slot_of(ring, text->position), ops::kCacheBlockRows));
-                lengths.push_back(static_cast<int32_t>(slots_in_use(ring, text->position + 1)));
+                const int64_t p = text->position;
+                const auto row = [&](int64_t slot) { return text->blocks.row(l, g, slot, ops::kCacheBlockRows); };
+                if (memory) far_slots.push_back(row(memory->local + p));
+                if (!sizes_.whole_prompt) slots.push_back(row(memory ? p % memory->local : slot_of(ring, p)));
+                lengths.push_back(static_cast<int32_t>(memory ? memory->slots(p) : slots_in_use(ring, p + 1)));
             }
-    upload(step_.slots, layout_.slots, {L, B, G}, slots);
+    if (sizes_.whole_prompt)  // chosen on the device
+        step_.slots = Tensor(layout_.slots.data, Dtype::i32, {L, B, G});
+    else
+        upload(step_.slots, layout_.slots, {L, B, G}, slots);
+    if (memory) upload(step_.far_slots, layout_.far_slots, {L, B, G}, far_slots);
     upload(step_.lengths, layout_.lengths, {L, B, G}, lengths);
     upload_table(texts);
     upload_work(lengths, B);

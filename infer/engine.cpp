@@ -28,6 +28,10 @@ int64_t positions_for(const Request& request, const model::ModelConfig& config, 
     if (!sizes.endless && prompt > most)
         throw UserError(
             fmt::format("the prompt has {} tokens, the cache is for texts of {}; {}", prompt, most, advice));
+    if (sizes.whole_prompt && prompt > sizes.options.max_prompt)
+        throw UserError(
+            fmt::format("the prompt has {} tokens, and the cache reads prompts of {}; give it room for longer ones",
+                        prompt, sizes.options.max_prompt));
     if (!sizes.endless && request.max_tokens > most - prompt)
         throw UserError(
             fmt::format("the prompt has {} tokens and the answer up to {}, the cache is for texts of {}; ask "
@@ -117,6 +121,7 @@ void Engine::read_chunk(Text& text) {
     cache_.prefill(text.cached, std::span(text.unread).first(count));
     text.unread.erase(text.unread.begin(), text.unread.begin() + static_cast<std::ptrdiff_t>(count));
     if (!text.unread.empty()) return;
+    cache_.end_prompt(text.cached);
     if (text.request.max_tokens == 0)
         finish(text, Finish::length);
     else
@@ -169,6 +174,7 @@ void Engine::leave(std::vector<Text*>& texts) {
 void Engine::stop(int64_t number) {
     Text& text = at(number);
     if (text.answer.finish != Finish::not_yet) return;
+    cache_.end_prompt(text.cached);
     finish(text, Finish::stopped);
     std::erase(waiting_, &text);
     leave(reading_);

@@ -8,15 +8,18 @@
 namespace ballast::infer {
 
 int64_t slot_of(const HeadCache& head, int64_t position) {
+    require(!head.by_score(), "slots by score are chosen on the device");
     if (!head.bounded() || position < head.sinks) return position;
     return head.sinks + (position - head.sinks) % (head.span + 1);
 }
 
 int64_t slots_in_use(const HeadCache& head, int64_t positions) {
+    if (head.chosen_blocks) return head.span + 1 + positions;
     return head.bounded() ? std::min(positions, ring_slots(head)) : positions;
 }
 
 bool keeps(const HeadCache& head, int64_t position, int64_t positions) {
+    require(!head.by_score(), "what is kept by score is known on the device");
     if (position >= positions) return false;
     return !head.bounded() || position < head.sinks || positions - position <= head.span + 1;
 }
@@ -28,7 +31,7 @@ bool LayerRows::limited() const {
 int64_t LayerRows::longest_span() const {
     int64_t longest = 0;
     for (const HeadCache& ring : rings) {
-        if (!ring.bounded()) return HeadCache::kAll;
+        if (!ring.bounded() || ring.heavy) return HeadCache::kAll;
         longest = std::max(longest, ring.span);
     }
     return longest;
@@ -62,6 +65,7 @@ HeadCache ring_of_group(const LayerRows& layer, int64_t first, int64_t count) {
 
 std::vector<LayerRows> kept_rows(const CachePlan& plan, const model::ModelConfig& config) {
     const int64_t H = config.num_heads, G = config.key_value_heads();
+    const bool remembers = plan.cache(0, 0).chosen_blocks.has_value();
     if (plan.layers() != config.num_layers || plan.heads() != H)
         throw UserError(
             fmt::format("the plan is for {} layers of {} heads, the model has {} of {}; use a plan made for "
@@ -71,11 +75,19 @@ std::vector<LayerRows> kept_rows(const CachePlan& plan, const model::ModelConfig
     for (int64_t l = 0; l < plan.layers(); ++l) {
         LayerRows layer;
         const int64_t window = config.span_of_layer(l);
-        const bool pins_nothing = plan.sinks() == 0 && !plan.bounded();
-        layer.sinks = !pins_nothing ? plan.sinks() : window > 0 ? config.num_sink_tokens : 0;
+        const bool pins_nothing = plan.sinks() == 0 && (!plan.bounded() || plan.by_score());
+        if (remembers && window > 0)
+            throw UserError(fmt::format(
+                "layer {} has a window of {} positions, behind which a memory of blocks means nothing; choose "
+                "another policy for this model",
+                l, window));
+        layer.sinks = !pins_nothing ? plan.sinks() : remembers ? 1 : window > 0 ? config.num_sink_tokens : 0;
         for (int64_t h = 0; h < H; ++h)
-            layer.spans.push_back(static_cast<int32_t>(narrower(plan.cache(l, h).span, window)));
-        for (int64_t g = 0; g < G; ++g) layer.rings.push_back(ring_of_group(layer, g * (H / G), H / G));
+            layer.spans.push_back(
+                static_cast<int32_t>(narrower(plan.by_score() ? HeadCache::kAll : plan.cache(l, h).span, window)));
+        for (int64_t g = 0; g < G; ++g)
+            layer.rings.push_back(plan.by_score() ? plan.cache(l, g * (H / G))
+                                                  : ring_of_group(layer, g * (H / G), H / G));
         out.push_back(std::move(layer));
     }
     return out;

@@ -16,6 +16,7 @@ MaskedStream::MaskedStream(Context& context, model::Transformer& model, const Ca
 MaskedStream::MaskedStream(Context& context, model::Transformer& model, CachePlan plan, int64_t chunk)
     : context_(context), model_(model), plan_(std::move(plan)), chunk_(chunk) {
     require(chunk > 0, "a masked pass of no tokens");
+    require(!plan_.by_score(), "a mask that is not known in advance");
     require(plan_.layers() == model.config().num_layers && plan_.heads() == model.config().num_heads,
             "a plan for another model");
     const auto& config = model.config();

@@ -260,6 +260,16 @@ void cache_write(Context&, const PagedCache&, const Tensor& k_NGD, const Tensor&
 void cache_read(Context&, const Tensor& k_SGD, const Tensor& v_SGD, const PagedCache&, const CacheRows&,
                 int64_t num_sink_positions, int64_t key_start);
 
+/// Where the next row of every sequence and key-value head goes when heads keep rows by their score (H2O, Zhang et al.
+/// 2023): the row that stands at p = position[b] goes to slot p while p < capacity, and then takes the place of the row
+/// of least mass among those of slots [0, capacity) that stand before p - recent; of equal masses the one that stands
+/// first in the text. A mass that is no number is the least of all. The slot's mass becomes 0, as its row is a new one.
+/// slots i32 [B,G], block * 64 + row, as cache_write takes them; table i32 [B,G,W]; position i32 [B]; mass acc [P,64],
+/// as cached_attention_forward adds to it; 0 <= recent < capacity <= 64 W. A block beyond the cache, or no row before
+/// p - recent, is an InternalError on the CPU; on a GPU that row of the cache is passed over, and the slot is -1.
+void lightest_slots(Context&, const Tensor& slots_BG, const Tensor& mass_PR, const Tensor& positions_PR,
+                    const Tensor& table_BGW, const Tensor& position_B, int64_t capacity, int64_t recent);
+
 /// Slots of one piece of cached_attention_forward's work. Fixed, so that bits do not depend on what else is in a call.
 constexpr int64_t kCacheSplitSlots = 4 * kCacheBlockRows;
 
@@ -304,6 +314,45 @@ struct CachedAttentionShape {
     bool with_mass = false;
 };
 size_t cached_attention_scratch_bytes(Dtype x, const CachedAttentionShape& shape);
+
+// ---- Memory of blocks -------------------------------------------------------------------------------------------------
+
+/// What InfLLM keeps of a text (Xiao et al. 2024, section 3.2 and its ContextManager) and how much of it a query reads. A
+/// row [W] of a table names, for a sequence and key-value head, the local / 64 blocks of a ring of the last `local`
+/// positions, p in slot p % local with its key rotated at p; then blocks of all positions, 64 of them each in their
+/// order, with keys that are not rotated. Position f has left the ring at p when f <= p - local. Of the blocks that have
+/// left it whole those of the first `initial` positions are read by every query; of the others each query reads the
+/// `chosen` most relevant. The block that is leaving is read as far as it has left.
+struct BlockMemory {
+    int64_t local = 0;    // positions, a multiple of 64, > 0
+    int64_t initial = 0;  // positions, a multiple of 64
+    int64_t chosen = 0;   // blocks
+    int64_t representatives = 4;  // rows of a block whose mean key stands for it, <= 64
+
+    int64_t local_blocks() const { return local / kCacheBlockRows; }
+    int64_t initial_blocks() const { return initial / kCacheBlockRows; }
+    /// Blocks that a query reads at most.
+    int64_t read_blocks() const { return local_blocks() + initial_blocks() + chosen + 1; }
+    /// Slots that the query at `position` reads.
+    int64_t slots(int64_t position) const;
+};
+
+/// Before the row that stands at p = position[b] is written: score[f] becomes the mass that position f = p - local had in
+/// the ring, and the mass of the slot becomes 0. Where f begins a block, the one before it, if not one of the initial
+/// ones, gets its representative, acc: the mean of the keys of the `representatives` rows of highest score, of equal ones
+/// the earlier, added in the order of their positions. mass, scores acc [P,64]; representatives acc [P,D], by the blocks
+/// of the whole text; table i32 [B,G,W]; position i32 [B].
+/// A block beyond the table or the cache is an InternalError on the CPU; a GPU leaves it out.
+void memory_store(Context&, const Tensor& scores_PR, const Tensor& representatives_PD, const Tensor& mass_PR,
+                  const PagedCache&, const Tensor& table_BGW, const Tensor& position_B, const BlockMemory&);
+/// The blocks that the query at p = position[b] reads, after memory_store of p: relevance[b,n] = sum over heads h of q[b,h] . the
+/// representative of block n, of those that may be chosen; read [B,G,V] names the ring's blocks, the initial ones that have left it whole,
+/// the `chosen` most relevant (of equal ones the earlier) in the order of their positions, and the one that is leaving;
+/// what is behind them is left alone. All key-value heads of a sequence read the same blocks. q x [B,H,D], any strides
+/// with a contiguous last dim; relevance acc [B,N], N >= W - local / 64; read i32 [B,G,V], V >= read_blocks(). Errors as above.
+void memory_lookup(Context&, const Tensor& read_BGV, const Tensor& relevance_BN, const Tensor& q_BHD,
+                   const Tensor& representatives_PD, const Tensor& table_BGW, const Tensor& position_B,
+                   const BlockMemory&);
 
 // ---- Measuring attention's gradient -----------------------------------------------------------------------------------
 

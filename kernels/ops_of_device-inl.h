@@ -6,6 +6,7 @@ using ops::AttentionGradients;
 using ops::AttentionInputs;
 using ops::AttentionMask;
 using ops::AttentionParams;
+using ops::BlockMemory;
 using ops::CachedAttentionWork;
 using ops::CacheRows;
 using ops::Gelu;
@@ -69,9 +70,16 @@ void cache_write(Context&, const PagedCache&, const Tensor& k_NGD, const Tensor&
                  const Tensor& positions_N);
 void cache_read(Context&, const Tensor& k_SGD, const Tensor& v_SGD, const PagedCache&, const CacheRows&,
                 int64_t num_sink_positions, int64_t key_start);
+void lightest_slots(Context&, const Tensor& slots_BG, const Tensor& mass_PR, const Tensor& positions_PR,
+                    const Tensor& table_BGW, const Tensor& position_B, int64_t capacity, int64_t recent);
 void cached_attention_forward(Context&, const Tensor& out_BHD, const Tensor& q_BHD, const Tensor& sink_query_BHD,
                               const PagedCache&, const CacheRows&, const Tensor& query_position_B,
                               const CachedAttentionWork&, const AttentionParams&, const Tensor& mass_PR);
+void memory_store(Context&, const Tensor& scores_PR, const Tensor& representatives_PD, const Tensor& mass_PR,
+                  const PagedCache&, const Tensor& table_BGW, const Tensor& position_B, const BlockMemory&);
+void memory_lookup(Context&, const Tensor& read_BGV, const Tensor& relevance_BN, const Tensor& q_BHD,
+                   const Tensor& representatives_PD, const Tensor& table_BGW, const Tensor& position_B,
+                   const BlockMemory&);
 void attention_influence(Context&, const Influence&, int64_t block, const Tensor& d_out_BTHD, const Tensor& out_BTHD,
                          const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
 void attention_key_mass(Context&, const Tensor& mass_BHS, const Tensor& lse_BHT, const AttentionInputs&,

@@ -52,6 +52,22 @@ void cache_read(Context& context, const Tensor& k, const Tensor& v, const PagedC
     run<cpu::cache_read, cuda::cache_read>(context, k, v, cache, rows, num_sink_positions, key_start);
 }
 
+void lightest_slots(Context& context, const Tensor& slots, const Tensor& mass, const Tensor& positions,
+                    const Tensor& table, const Tensor& position, int64_t capacity, int64_t recent) {
+    require(table.rank == 3 && mass.rank == 2, "a cache's table is [B,G,W], the mass of its rows [P,64]");
+    const int64_t B = table.dim(0), G = table.dim(1), W = table.dim(2), P = mass.dim(0);
+    require(mass.dtype == accumulation_dtype(mass.dtype), "the mass is kept as it is added up");
+    require(P < INT32_MAX / kCacheBlockRows, "a cache has fewer than 2^25 blocks");
+    expect_dense(slots, "slots", Dtype::i32, {B, G});
+    expect_dense(mass, "mass", mass.dtype, {P, kCacheBlockRows});
+    expect_dense(positions, "cached positions", Dtype::i32, {P, kCacheBlockRows});
+    expect_dense(table, "table", Dtype::i32, {B, G, W});
+    expect_dense(position, "position", Dtype::i32, {B});
+    require(0 <= recent && recent < capacity && capacity <= W * kCacheBlockRows,
+            "a head has room for its recent rows and another, and blocks for all of them");
+    run<cpu::lightest_slots, cuda::lightest_slots>(context, slots, mass, positions, table, position, capacity, recent);
+}
+
 CachedAttentionPlan plan_cached_attention(std::span<const int32_t> lengths, int64_t num_kv_heads, int64_t capacity) {
     struct Item {
         int64_t row, split, slots;

@@ -25,7 +25,7 @@ function perplexityText({perplexity, non_finite, tokens}) {
 function columnTitle(cell) {
   if (cell.policy === "dense") return "keeps everything";
   if (cell.policy === "recompute") return `runs the last ${cell.cache} tokens afresh for every token`;
-  if (cell.plan) return `a span for every head, ${((cell.density ?? 0) * 100).toFixed(1)} % of a dense cache's memory`;
+  if (cell.plan) return `${cell.policy === "moa" ? "a span for every head" : `${cell.cache} positions, some of them by the attention they had`}, ${((cell.density ?? 0) * 100).toFixed(1)} % of a dense cache's memory`;
   return cell.sinks ? `keeps the first ${cell.sinks} positions and the last ${cell.cache - cell.sinks}` : `keeps the last ${cell.cache} positions`;
 }
 

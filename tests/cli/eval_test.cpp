@@ -9,8 +9,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string with_text(const TinyRun& run) {
-    return " --max-tokens 100 --threads 1 --text " + run.file("text.txt") + " ";
+std::string with_text(const TinyRun& run, int tokens = 100) {
+    return fmt::format(" --max-tokens {} --threads 1 --text {} ", tokens, run.file("text.txt"));
 }
 
 /// A refusal before the first cell was computed.
@@ -48,6 +48,14 @@ TEST_CASE("cli: eval checks every cell, model and output before it computes the 
     const std::string streaming = "eval streaming " + run.file("run") + text;
     refuse_at_once(streaming + "--cache 8,16,33" + json, {"33", "32"});
     refuse_at_once(streaming + "--cache 16,4 --sinks 0,4" + json, {"4+0"});
+    refuse_at_once(streaming + "--policy h2o --heavy 8,30 --recent 4" + json, {"34 positions", "32"});
+    refuse_at_once(streaming + "--policy h2o --heavy 8 --recent 4" + json, {"texts of 100 positions", "32"});
+    refuse_at_once(streaming + "--policy h2o --method masked" + json, {"method cache"});
+    refuse_at_once(streaming + "--policy h2o --sinks 4" + json, {"h2o has no setting sinks"});
+    refuse_at_once(streaming + "--policy h2o --cache 8" + json, {"h2o has no setting cache", "--heavy"});
+    refuse_at_once(streaming + "--heavy 4" + json, {"--heavy", "h2o"});
+    refuse_at_once(streaming + "--policy infllm" + json, {"a cache of 64 positions", "32"});
+    refuse_at_once(streaming + "--policy infllm --recent 60" + json, {"60 recent positions", "multiples of 64"});
     refuse_at_once("eval streaming " + run.file("sinks") + text + "--policy recompute --cache 16,4" + json,
                    {"4 sink tokens"});
     const std::string table = "eval table " + run.file("run") + " ";
@@ -95,8 +103,9 @@ TEST_CASE("cli: eval and report do not write over what they read") {
 TEST_CASE("cli: each policy keeps what its name says") {
     const TinyRun run;
     succeed(run.train("run", "--set train.steps=1"));
-    const auto cells = [&](const std::string& options) {
-        succeed("eval streaming " + run.file("run") + with_text(run) + options + " --json " + run.file("out.json"));
+    const auto cells = [&](const std::string& options, int tokens = 100) {
+        succeed("eval streaming " + run.file("run") + with_text(run, tokens) + options + " --json " +
+                run.file("out.json"));
         const auto file = run.json("out.json");
         std::vector<std::string> out;
         for (const auto& cell : file["results"])
@@ -104,12 +113,25 @@ TEST_CASE("cli: each policy keeps what its name says") {
                                       cell["cache"].get<int64_t>()));
         return out;
     };
+    const auto plans = [&] {
+        std::vector<std::string> out;
+        const auto file = run.json("out.json");
+        for (const auto& cell : file["results"])
+            out.push_back(fmt::format("{} {} {:.3f}", cell["plan"].get<std::string>(),
+                                      cell["method"].get<std::string>(), cell["density"].get<double>()));
+        return out;
+    };
     using Cells = std::vector<std::string>;
+    CHECK(cells("--policy h2o --heavy 4,7 --recent 8", 30) == Cells{"h2o 0 12", "h2o 0 15"});
+    CHECK(plans() == Cells{"h2o 4+8 cache 0.400", "h2o 7+8 cache 0.500"});
     CHECK(cells("--policy dense") == Cells{"dense 0 0"});
     CHECK(cells("--policy window --cache 8,16") == Cells{"window 0 8", "window 0 16"});
     CHECK(cells("--policy recompute") == Cells{"recompute 0 16"});  // half the trained context
     CHECK(cells("--cache 8 --sinks 0,2") == Cells{"window 0 8", "sink 2 8"});
     CHECK(cells("--cache 8") == Cells{"window 0 8", "sink 1 8", "sink 2 8", "sink 4 8"});
+    succeed(run.train("run", "--overwrite --set train.steps=1 --set model.max_position_embeddings=64"));
+    CHECK(cells("--policy infllm --sinks 0 --recent 64 --blocks 1,2", 160) == Cells{"infllm 0 128", "infllm 0 192"});
+    CHECK(plans() == Cells{"infllm 0+64+1x64 cache 1.400", "infllm 0+64+2x64 cache 1.400"});
 }
 
 TEST_CASE("cli: the first tokens may be line breaks") {

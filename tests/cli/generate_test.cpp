@@ -94,7 +94,8 @@ TEST_CASE("generate: a file of prompts is one batch, in order, and each what it 
     std::string lines;
     for (const std::string& prompt : prompts) lines += nlohmann::json{{"prompt", prompt}}.dump() + "\n\n";
     write_file(run.file("prompts"), lines);
-    for (const char* policy : {"--policy dense", "--policy sink --sinks 2 --cache 8"}) {
+    for (const char* policy :
+         {"--policy dense", "--policy sink --sinks 2 --cache 8", "--policy h2o --heavy 3 --recent 4"}) {
         INFO(policy);
         const std::string more =
             fmt::format("--max-tokens 10 --temperature 0 --prefill-chunk 4 --gemm reference {}", policy);
@@ -132,6 +133,14 @@ TEST_CASE("generate: standard input is read for as long as it lasts, in the cach
         ballast_with(fmt::format("generate {} - --policy dense < {}", run.file("run"), run.file("long.txt")));
     CHECK(dense.code == 2);  // found while it is read
     CHECK_THAT(dense.err, Catch::Matchers::ContainsSubstring("choose the policy sink"));
+    const std::string scored = "--policy h2o --heavy 3 --recent 4 --max-tokens 8 --temperature 0 --prefill-chunk 2";
+    const Outcome too_long =
+        ballast_with(fmt::format("generate {} - {} < {}", run.file("run"), scored, run.file("long.txt")));
+    CHECK(too_long.code == 2);
+    CHECK_THAT(too_long.err, Catch::Matchers::ContainsSubstring("the cache is for texts of 32"));
+    write_file(run.file("short.txt"), "Permission is hereby granted");
+    CHECK(run.generate(fmt::format("- {} < {}", scored, run.file("short.txt"))) ==
+          run.generate(fmt::format("\"$(cat {})\" {}", run.file("short.txt"), scored)));
 }
 
 TEST_CASE("generate: what cannot be is refused before any work") {
@@ -149,6 +158,13 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("a --policy sink --cache 4", {"keeps no recent key"});
     refused("a --policy dense --cache 8", {"the policy dense has no setting cache"});
     refused("a --policy moa", {"needs a plan"});
+    refused("a --policy h2o --heavy 30 --recent 3", {"a cache of 33 positions", "at most 32"});
+    refused("a --policy h2o --max-tokens 40", {"the answer up to 40"});
+    refused("a --policy h2o --cache 8", {"the policy h2o has no setting cache"});
+    refused("a --policy sink --heavy 8", {"the policy sink has no setting heavy"});
+    refused("a --policy infllm", {"a cache of 64 positions", "at most 32"});
+    refused("a --policy infllm --recent 65", {"65 recent positions", "multiples of 64"});
+    refused("a --policy infllm --heavy 1", {"the policy infllm has no setting heavy"});
     refused("a --plan nowhere.json", {"nowhere.json"});
     refused("a --temperature -1", {"temperature"});
     refused("a --stop \"\"", {"stop string is empty"});

@@ -41,10 +41,12 @@ inline std::vector<double> cached_losses(Context& context, model::Transformer& m
         count = at < prompt ? cached.next_chunk(text, prompt - at) : 1;
         const auto piece = tokens.subspan(static_cast<size_t>(at), static_cast<size_t>(count));
         infer::CachedText* const one = &text;
-        if (at < prompt)
+        if (at < prompt) {
             cached.prefill(text, piece);
-        else
+            if (at + count == prompt) cached.end_prompt(text);
+        } else {
             cached.decode({&one, 1}, piece);
+        }
         const auto losses =
             losses_of_step(context, model, cached, targets.subspan(static_cast<size_t>(at), piece.size()));
         out.insert(out.end(), losses.begin(), losses.end());

@@ -27,6 +27,7 @@ CachePlan plan_named(const std::string& name, const model::ModelConfig& config) 
     if (name == "dense") return CachePlan::uniform(CachePolicy::dense(), L, H);
     if (name == "window") return CachePlan::uniform(CachePolicy::sink(0, 9), L, H);
     if (name == "sink") return CachePlan::uniform(CachePolicy::sink(3, 8), L, H);
+    if (name == "h2o") return CachePlan::heavy_hitters(5, 6, L, H);
     std::vector<HeadCache> heads;
     for (int64_t i = 0; i < L * H; ++i) heads.push_back({2, 4 + 5 * (i % 4)});
     return {L, H, heads, PositionRule::absolute};
@@ -121,9 +122,54 @@ void check_bits(Dtype dtype, const std::vector<std::string>& plans) {
 }  // namespace
 
 TEST_CASE("engine: the same bits alone, among others, joining at any step, for any number of threads", "[not_cuda]") {
-    check_bits(Dtype::f32, {"dense", "window", "sink", "moa"});
+    check_bits(Dtype::f32, {"dense", "window", "sink", "moa", "h2o"});
 }
-TEST_CASE("engine: the same bits in bf16", "[cpu]") { check_bits(Dtype::bf16, {"dense", "sink", "moa"}); }
+TEST_CASE("engine: the same bits in bf16", "[cpu]") { check_bits(Dtype::bf16, {"dense", "sink", "moa", "h2o"}); }
+
+TEST_CASE("engine: with a memory of blocks, the same bits in texts that leave their span", "[cpu]") {
+    std::vector<Request> all;
+    for (const size_t length : {150, 3, 61}) {
+        const auto i = static_cast<uint32_t>(all.size());
+        all.push_back({.prompt = random_ids(200 + i, length, 21),
+                       .max_tokens = 50,
+                       .sampling = {.temperature = 1.2, .seed = 5, .stream = i, .alternatives = 2}});
+    }
+    const auto answers = [&](int threads, int64_t batch) {
+        Model m(Dtype::f32, threads);
+        Engine engine(m.context, m.model, CachePlan::block_memory(0, 64, 1, 2, 4),
+                      {.max_batch = batch, .prefill_chunk = 8, .max_positions = 240});
+        std::vector<int64_t> texts;
+        for (const Request& request : all) {
+            texts.push_back(engine.submit(request));
+            for (int i = 0; i < 5; ++i) engine.step();
+        }
+        while (engine.step()) {
+        }
+        std::vector<Answer> out;
+        for (const int64_t text : texts) out.push_back(engine.take(text));
+        return out;
+    };
+    const auto alone = answers(1, 1), together = answers(3, 3);
+    for (size_t i = 0; i < all.size(); ++i) {
+        CHECK(alone[i].tokens.size() == 50);
+        CHECK(same(alone[i], together[i]));
+    }
+}
+
+TEST_CASE("engine: a text by score that is stopped while its prompt is read can go on") {
+    Model m(Dtype::f32);
+    Engine engine = m.engine("h2o");
+    const int64_t text = engine.submit({.prompt = random_ids(1, 30, 21), .max_tokens = 4, .keep_positions = 60});
+    engine.step();
+    engine.stop(text);
+    const int64_t other = engine.submit({.prompt = random_ids(2, 20, 21), .max_tokens = 4});
+    engine.extend(text, {}, 5);
+    while (engine.step()) {
+    }
+    CHECK(engine.take(text).tokens.size() == 5);
+    CHECK(engine.take(other).tokens.size() == 4);
+    CHECK(engine.cache().free_blocks() == engine.cache().sizes().options.blocks);
+}
 
 TEST_CASE("engine: tokens and log-probabilities are those of the literal cache") {
     Model m(Dtype::f32);

@@ -1,0 +1,129 @@
+// InfLLM's memory of blocks (kernels/ops.h, memory_store and memory_lookup). Tasks: a key-value head of a sequence
+// where a position leaves the ring; a block of a sequence for its relevance; a sequence for the choice among its
+// blocks.
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "kernels/cpu/common.h"
+#include "kernels/cpu/ops.h"
+
+namespace ballast::cpu {
+namespace {
+
+using ops::kCacheBlockRows;
+
+/// A row of a table: the blocks of a key-value head of a sequence.
+struct HeadBlocks {
+    const int32_t* blocks;
+    int64_t width, cache_blocks;
+
+    HeadBlocks(const Tensor& table, int64_t bg, int64_t in_cache)
+        : blocks(table.ptr<int32_t>() + bg * table.dim(2)), width(table.dim(2)), cache_blocks(in_cache) {}
+    int64_t block(int64_t w) const {
+        require(0 <= w && w < width, "a position is beyond its table");
+        require(0 <= blocks[w] && blocks[w] < cache_blocks, "a table names a block that the cache has not");
+        return blocks[w];
+    }
+    /// The row of a slot, 64 to a block of the table.
+    int64_t row(int64_t slot) const { return block(slot / kCacheBlockRows) * kCacheBlockRows + slot % kCacheBlockRows; }
+};
+
+/// What a score counts as: one that is no number is the least.
+template <class A>
+A weight(A score) {
+    return score == score ? score : -std::numeric_limits<A>::infinity();
+}
+
+/// The mean key of the rows of a block with the highest scores.
+template <class C>
+void represent(Accumulator<C>* mean, const C* keys_RD, const Accumulator<C>* scores_R, int64_t count, int64_t dims) {
+    using A = Accumulator<C>;
+    int64_t order[kCacheBlockRows];
+    std::iota(order, order + kCacheBlockRows, 0);
+    std::stable_sort(order, order + kCacheBlockRows,
+                     [&](int64_t a, int64_t b) { return weight(scores_R[a]) > weight(scores_R[b]); });
+    std::sort(order, order + count);
+    for (int64_t d = 0; d < dims; ++d) {
+        A sum = 0;
+        for (int64_t i = 0; i < count; ++i) sum += static_cast<A>(keys_RD[order[i] * dims + d]);
+        mean[d] = sum / static_cast<A>(count);
+    }
+}
+
+/// The places of the `chosen` highest of `values`, of equal ones the earlier, ascending.
+template <class A>
+std::vector<int64_t> highest(const A* values, int64_t count, int64_t chosen) {
+    std::vector<int64_t> order(static_cast<size_t>(count));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t a, int64_t b) { return weight(values[a]) > weight(values[b]); });
+    order.resize(static_cast<size_t>(std::min(count, chosen)));
+    std::sort(order.begin(), order.end());
+    return order;
+}
+
+}  // namespace
+
+void memory_store(Context& context, const Tensor& scores, const Tensor& representatives, const Tensor& mass,
+                  const PagedCache& cache, const Tensor& table, const Tensor& position, const BlockMemory& memory) {
+    const int64_t heads = table.dim(1), dims = cache.keys_PRD.dim(2), ring = memory.local_blocks();
+    with_compute_type(cache.keys_PRD.dtype, [&]<class C>(C) {
+        using A = Accumulator<C>;
+        context.pool().parallel_for(table.dim(0) * heads, [&](int64_t bg) {
+            const HeadBlocks head(table, bg, cache.positions_PR.dim(0));
+            const int64_t p = position.ptr<int32_t>()[bg / heads], left = p - memory.local;
+            if (p < 0) return;
+            A& of_slot = mass.ptr<A>()[head.row(p % memory.local)];
+            if (left >= 0) scores.ptr<A>()[head.row(ring * kCacheBlockRows + left)] = of_slot;
+            of_slot = 0;
+            const int64_t n = left / kCacheBlockRows - 1;
+            if (left < 0 || left % kCacheBlockRows != 0 || n < memory.initial_blocks()) return;
+            const int64_t block = head.block(ring + n), first = block * kCacheBlockRows;
+            represent(representatives.ptr<A>() + block * dims, cache.keys_PRD.ptr<C>() + first * dims,
+                      scores.ptr<A>() + first, memory.representatives, dims);
+        });
+    });
+}
+
+void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance, const Tensor& q,
+                   const Tensor& representatives, const Tensor& table, const Tensor& position,
+                   const BlockMemory& memory) {
+    const int64_t B = table.dim(0), G = table.dim(1), ring = memory.local_blocks(), N = relevance.dim(1);
+    const int64_t H = q.dim(1), D = q.dim(2), initial = memory.initial_blocks();
+    with_compute_type(q.dtype, [&]<class T>(T) {
+        using A = Accumulator<T>;
+        const auto left_of = [&](int64_t b) { return position.ptr<int32_t>()[b] - memory.local; };
+        context.pool().parallel_for(B * N, [&](int64_t task) {
+            const int64_t b = task / N, n = task % N, left = left_of(b);
+            if (left < 0 || n < initial || n >= left / kCacheBlockRows) return;
+            A sum = 0;
+            for (int64_t h = 0; h < H; ++h) {
+                const HeadBlocks head(table, b * G + h / (H / G), representatives.dim(0));
+                const A* key = representatives.ptr<A>() + head.block(ring + n) * D;
+                const T* query = static_cast<const T*>(q.data) + b * q.stride[0] + h * q.stride[1];
+                A dot = 0;
+                for (int64_t d = 0; d < D; ++d) dot += static_cast<A>(query[d]) * key[d];
+                sum += dot;
+            }
+            relevance.ptr<A>()[task] = sum;
+        });
+        context.pool().parallel_for(B, [&](int64_t b) {
+            const int64_t left = left_of(b), whole = left < 0 ? 0 : left / kCacheBlockRows;
+            std::vector<int64_t> places;
+            for (int64_t w = 0; w < ring; ++w) places.push_back(w);
+            for (int64_t n = 0; n < std::min(initial, whole); ++n) places.push_back(ring + n);
+            for (const int64_t n :
+                 highest(relevance.ptr<A>() + b * N + initial, std::max<int64_t>(0, whole - initial), memory.chosen))
+                places.push_back(ring + initial + n);
+            if (left >= 0) places.push_back(ring + whole);
+            for (int64_t g = 0; g < G; ++g) {
+                const HeadBlocks head(table, b * G + g, representatives.dim(0));
+                int32_t* to = read.ptr<int32_t>() + (b * G + g) * read.dim(2);
+                for (const int64_t place : places) *to++ = static_cast<int32_t>(head.block(place));
+            }
+        });
+    });
+}
+
+}  // namespace ballast::cpu

@@ -1,0 +1,35 @@
+#include "kernels/cuda/block_memory.cuh"
+
+namespace ballast::cuda {
+
+void memory_store(Context& context, const Tensor& scores, const Tensor& representatives, const Tensor& mass,
+                  const PagedCache& cache, const Tensor& table, const Tensor& position, const BlockMemory& memory) {
+    const int64_t heads = table.dim(0) * table.dim(1);
+    if (heads == 0) return;
+    with_compute_type(cache.keys_PRD.dtype, [&]<class C>(C) {
+        using A = Accumulator<C>;
+        launch(memory_store_kernel<C>, grid_of(heads, 1), kMemoryThreads, {}, context.stream(),
+               MemoryTable(table, position, cache.positions_PR.dim(0), memory), data_of<A>(scores),
+               data_of<A>(representatives), data_of<A>(mass), data_of<const C>(cache.keys_PRD),
+               static_cast<int>(cache.keys_PRD.dim(2)));
+    });
+}
+
+void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance, const Tensor& q,
+                   const Tensor& representatives, const Tensor& table, const Tensor& position,
+                   const BlockMemory& memory) {
+    const int64_t B = table.dim(0), count = relevance.dim(1);
+    if (B * table.dim(1) == 0) return;
+    with_compute_type(q.dtype, [&]<class T>(T) {
+        using A = Accumulator<T>;
+        const MemoryTable blocks(table, position, representatives.dim(0), memory);
+        if (count > 0)
+            launch(memory_relevance_kernel<T>, grid_of(B * count, 1), kMemoryThreads, {}, context.stream(), blocks,
+                   data_of<A>(relevance), MatrixRows<const T>(q), data_of<const A>(representatives), count, q.dim(1),
+                   static_cast<int>(q.dim(2)));
+        launch(memory_choose_kernel<A>, grid_of(B, 1), kMemoryThreads, {}, context.stream(), blocks,
+               data_of<int32_t>(read), data_of<const A>(relevance), count, read.dim(2));
+    });
+}
+
+}  // namespace ballast::cuda

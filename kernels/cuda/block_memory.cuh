@@ -1,0 +1,137 @@
+// InfLLM's memory of blocks (kernels/ops.h, memory_store and memory_lookup). A block of threads
+//   store      a key-value head of a sequence: thread 0 moves a score; where a block has left, 64 threads rank its rows
+//              by counting, then a thread a dim adds the keys of the highest in the order of their rows
+//   relevance  a block of the text of a sequence: a thread's dims of every head, added over the threads in one order
+//   choose     a sequence: a thread a block of the text ranks it by counting, and finds its place among the chosen
+// Bound by memory: the representatives' bytes. Deterministic: ranks have no ties, sums one order.
+#pragma once
+
+#include "kernels/cuda/cache.cuh"
+
+namespace ballast::cuda {
+
+inline constexpr int kMemoryThreads = 128;
+
+/// A table and how it is read; a place or a block that is not there is < 0.
+struct MemoryTable {
+    const int32_t *blocks, *position;
+    int64_t groups, width, cache_blocks, local, ring, initial, chosen;
+    int representatives;
+
+    MemoryTable(const Tensor& table, const Tensor& at, int64_t in_cache, const BlockMemory& memory)
+        : blocks(data_of<const int32_t>(table)),
+          position(data_of<const int32_t>(at)),
+          groups(table.dim(1)),
+          width(table.dim(2)),
+          cache_blocks(in_cache),
+          local(memory.local),
+          ring(memory.local_blocks()),
+          initial(memory.initial_blocks()),
+          chosen(memory.chosen),
+          representatives(static_cast<int>(memory.representatives)) {}
+
+    __device__ int64_t block(int64_t bg, int64_t w) const {
+        if (w < 0 || w >= width) return -1;
+        const int64_t block = blocks[bg * width + w];
+        return block < cache_blocks ? block : -1;
+    }
+    __device__ int64_t row(int64_t bg, int64_t slot) const {
+        const int64_t at = block(bg, slot / ops::kCacheBlockRows);
+        return at < 0 ? -1 : at * ops::kCacheBlockRows + slot % ops::kCacheBlockRows;
+    }
+    /// Whole blocks that have left the ring of sequence b.
+    __device__ int64_t whole(int64_t b) const {
+        const int64_t left = position[b] - local;
+        return left < 0 ? 0 : left / ops::kCacheBlockRows;
+    }
+};
+
+/// Whether the score of i is higher than that of n; one that is no number is the least, of equals the earlier is
+/// higher.
+template <class A>
+__device__ bool is_higher(const A* scores, int64_t i, int64_t n) {
+    const A a = scores[i] == scores[i] ? scores[i] : kMinusInfinity<A>;
+    const A b = scores[n] == scores[n] ? scores[n] : kMinusInfinity<A>;
+    return a > b || (a == b && i < n);
+}
+
+template <class C>
+__global__ void memory_store_kernel(MemoryTable table, Accumulator<C>* scores, Accumulator<C>* representatives,
+                                    Accumulator<C>* mass, const C* keys, int dims) {
+    using A = Accumulator<C>;
+    constexpr int kRows = static_cast<int>(ops::kCacheBlockRows);
+    SIMT_SHARED(int, is_chosen, [kRows]);
+    const int64_t bg = blockIdx.x, p = table.position[bg / table.groups], left = p - table.local;
+    if (p < 0) return;
+    const int tid = static_cast<int>(threadIdx.x);
+    if (tid == 0) {
+        const int64_t slot = table.row(bg, p % table.local);
+        const int64_t row = left < 0 ? -1 : table.row(bg, table.ring * kRows + left);
+        if (slot >= 0 && row >= 0) scores[row] = mass[slot];
+        if (slot >= 0) mass[slot] = 0;
+    }
+    const int64_t n = left / kRows - 1;
+    if (left < 0 || left % kRows != 0 || n < table.initial) return;
+    const int64_t block = table.block(bg, table.ring + n);
+    if (block < 0) return;
+    const A* of_block = scores + block * kRows;
+    if (tid < kRows) {
+        int rank = 0;
+        for (int i = 0; i < kRows; ++i) rank += is_higher(of_block, i, tid) ? 1 : 0;
+        is_chosen[tid] = rank < table.representatives ? 1 : 0;
+    }
+    __syncthreads();
+    for (int d = tid; d < dims; d += kMemoryThreads) {
+        A sum = 0;
+        for (int i = 0; i < kRows; ++i)
+            if (is_chosen[i] != 0) sum += widen(keys[(block * kRows + i) * dims + d]);
+        representatives[block * dims + d] = sum / static_cast<A>(table.representatives);
+    }
+}
+
+template <class T>
+__global__ void memory_relevance_kernel(MemoryTable table, Accumulator<T>* relevance, MatrixRows<const T> q,
+                                        const Accumulator<T>* representatives, int64_t count, int64_t heads, int dims) {
+    using A = Accumulator<T>;
+    SIMT_SHARED(A, warps, [kWarpSize]);
+    const int64_t b = blockIdx.x / count, n = blockIdx.x % count;
+    if (n < table.initial || n >= table.whole(b)) return;
+    A sum = 0;
+    for (int64_t h = 0; h < heads; ++h) {
+        const int64_t block = table.block(b * table.groups + h / (heads / table.groups), table.ring + n);
+        if (block < 0) continue;
+        for (int d = static_cast<int>(threadIdx.x); d < dims; d += kMemoryThreads)
+            sum += widen(q.at(b, h)[d]) * representatives[block * dims + d];
+    }
+    sum = block_sum(sum, warps);
+    if (threadIdx.x == 0) relevance[blockIdx.x] = sum;
+}
+
+template <class A>
+__global__ void memory_choose_kernel(MemoryTable table, int32_t* read, const A* relevance, int64_t count,
+                                     int64_t read_width) {
+    const int64_t b = blockIdx.x, whole = table.whole(b), first = whole < table.initial ? whole : table.initial;
+    const A* of = relevance + b * count;
+    const auto name = [&](int64_t place, int64_t w) {
+        for (int64_t g = 0; g < table.groups; ++g) {
+            const int64_t bg = b * table.groups + g;
+            read[bg * read_width + place] = static_cast<int32_t>(table.block(bg, w));
+        }
+    };
+    const auto is_chosen = [&](int64_t n) {
+        int64_t rank = 0;
+        for (int64_t i = first; i < whole && rank < table.chosen; ++i) rank += is_higher(of, i, n) ? 1 : 0;
+        return rank < table.chosen;
+    };
+    for (int64_t w = threadIdx.x; w < table.ring + first; w += kMemoryThreads) name(w, w);
+    for (int64_t n = first + threadIdx.x; n < whole; n += kMemoryThreads) {
+        if (!is_chosen(n)) continue;
+        int64_t before = 0;
+        for (int64_t i = first; i < n; ++i) before += is_chosen(i) ? 1 : 0;
+        name(table.ring + first + before, table.ring + n);
+    }
+    const int64_t chosen = whole - first < table.chosen ? whole - first : table.chosen;
+    if (threadIdx.x == 0 && table.position[b] >= table.local) name(table.ring + first + chosen, table.ring + whole);
+}
+
+}  // namespace ballast::cuda

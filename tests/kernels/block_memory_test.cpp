@@ -1,0 +1,170 @@
+// InfLLM's memory of blocks against its definition over plain lists: scores of what leaves the ring, representatives,
+// which blocks a query reads.
+#include "tests/kernels/cached_attention_fixture.h"
+
+#include <map>
+
+using namespace ballast;
+using namespace ballast::test;
+
+namespace {
+
+constexpr int64_t kB = 3, kG = 2, kH = 4, kD = 20, kFar = 6;  // of the text: 384 positions
+
+/// A table of shuffled blocks for each head of three sequences, and what the pool holds, as random numbers.
+struct Memory {
+    ops::BlockMemory shape;
+    std::vector<int32_t> position, table;
+    Values keys, mass, scores, representatives, q;
+    int64_t width, blocks;
+    CacheDtypes dtypes;
+
+    Memory(const CacheDtypes& types, ops::BlockMemory memory, std::vector<int32_t> at)
+        : shape(memory), position(std::move(at)), width(memory.local_blocks() + kFar), dtypes(types) {
+        const Dtype acc = accumulation_dtype(types.x);
+        blocks = kB * kG * width + 2;
+        for (const int64_t block : permutation(blocks, "blocks")) table.push_back(static_cast<int32_t>(block));
+        table.resize(static_cast<size_t>(kB * kG * width));
+        keys = rounded(types.stored, normal(blocks * 64 * kD, "keys"));
+        mass = rounded(acc, normal(blocks * 64, "mass"));
+        scores = rounded(acc, normal(blocks * 64, "scores"));
+        for (size_t i = 0; i < scores.size(); i += 5) scores[i] = 0.5;  // ties
+        representatives = rounded(acc, normal(blocks * kD, "representatives"));
+        q = rounded(types.x, normal(kB * kH * kD, "q"));
+    }
+    int64_t block(int64_t bg, int64_t w) const { return table[static_cast<size_t>(bg * width + w)]; }
+    size_t row(int64_t bg, int64_t slot) const { return static_cast<size_t>(block(bg, slot / 64) * 64 + slot % 64); }
+    int64_t left(int64_t b) const { return position[static_cast<size_t>(b)] - shape.local; }
+
+    /// memory_store by its own words.
+    void store() {
+        for (int64_t bg = 0; bg < kB * kG; ++bg) {
+            const int64_t b = bg / kG, f = left(b), p = position[static_cast<size_t>(b)];
+            if (p < 0) continue;
+            const size_t slot = row(bg, p % shape.local);
+            if (f >= 0) scores[row(bg, shape.local + f)] = mass[slot];
+            mass[slot] = 0;
+            if (f < 0 || f % 64 != 0 || f / 64 - 1 < shape.initial_blocks()) continue;
+            const int64_t whole = block(bg, shape.local_blocks() + f / 64 - 1);
+            std::multimap<double, int64_t, std::greater<>> rows;  // equal ones stay in their order
+            for (int64_t i = 0; i < 64; ++i) rows.emplace(scores[static_cast<size_t>(whole * 64 + i)], i);
+            for (int64_t d = 0; d < kD; ++d) {
+                double sum = 0;
+                auto it = rows.begin();
+                for (int64_t i = 0; i < shape.representatives; ++i, ++it)
+                    sum += keys[static_cast<size_t>((whole * 64 + it->second) * kD + d)];
+                representatives[static_cast<size_t>(whole * kD + d)] = sum / static_cast<double>(shape.representatives);
+            }
+        }
+    }
+    double relevance(int64_t b, int64_t n) const {
+        double sum = 0;
+        for (int64_t h = 0; h < kH; ++h)
+            for (int64_t d = 0; d < kD; ++d) {
+                const int64_t of = block(b * kG + h / (kH / kG), shape.local_blocks() + n);
+                sum +=
+                    q[static_cast<size_t>((b * kH + h) * kD + d)] * representatives[static_cast<size_t>(of * kD + d)];
+            }
+        return sum;
+    }
+    /// The places in its table that sequence b reads.
+    std::vector<int64_t> places(int64_t b) const {
+        std::vector<int64_t> out(static_cast<size_t>(shape.local_blocks()));
+        std::iota(out.begin(), out.end(), 0);
+        if (left(b) < 0) return out;
+        const int64_t whole = left(b) / 64;
+        std::vector<int64_t> others, read;
+        for (int64_t n = 0; n < whole; ++n) (n < shape.initial_blocks() ? read : others).push_back(n);
+        std::stable_sort(others.begin(), others.end(),
+                         [&](int64_t x, int64_t y) { return relevance(b, x) > relevance(b, y); });
+        others.resize(std::min(others.size(), static_cast<size_t>(shape.chosen)));
+        std::sort(others.begin(), others.end());
+        read.insert(read.end(), others.begin(), others.end());
+        read.push_back(whole);
+        for (const int64_t n : read) out.push_back(shape.local_blocks() + n);
+        return out;
+    }
+};
+
+void check(Memory x) {
+    const Dtype acc = accumulation_dtype(x.dtypes.x);
+    Context context(test_device(), 2);
+    const TestTensor keys(x.dtypes.stored, {x.blocks, 64, kD}, x.keys), positions(Dtype::i32, {x.blocks, 64});
+    const TestTensor mass(acc, {x.blocks, 64}, x.mass), scores(acc, {x.blocks, 64}, x.scores);
+    const TestTensor representatives(acc, {x.blocks, kD}, x.representatives), q(x.dtypes.x, {kB, kH, kD}, x.q);
+    const TestTensor table({kB, kG, x.width}, x.table), position({kB}, x.position);
+    const int64_t V = x.shape.read_blocks() + 1;
+    const TestTensor read({kB, kG, V}, std::vector<int32_t>(static_cast<size_t>(kB * kG * V), -5));
+    const TestTensor relevance(acc, {kB, kFar + 1});
+    ops::memory_store(context, scores, representatives, mass, {keys, keys, positions}, table, position, x.shape);
+    x.store();
+    CHECK(scores.get() == x.scores);
+    CHECK(mass.get() == x.mass);
+    check_close("representatives", representatives, x.representatives, 1e-6);
+    ops::memory_lookup(context, read, relevance, q, representatives, table, position, x.shape);
+    const Values got = read.get();
+    for (int64_t b = 0; b < kB; ++b) {
+        const auto places = x.places(b);
+        const int64_t used = (x.shape.slots(x.position[static_cast<size_t>(b)]) + 63) / 64;
+        if (x.left(b) >= 0) CHECK(used == std::ssize(places));
+        for (int64_t g = 0; g < kG; ++g)
+            for (int64_t i = 0; i < V; ++i) {
+                INFO("sequence " << b << " head " << g << " place " << i << " in " << name_of(x.dtypes.x));
+                const double expected = i < std::ssize(places)
+                                            ? static_cast<double>(x.block(b * kG + g, places[static_cast<size_t>(i)]))
+                                            : -5;
+                CHECK(got[static_cast<size_t>((b * kG + g) * V + i)] == expected);
+            }
+    }
+}
+
+}  // namespace
+
+TEST_CASE("block memory: scores, representatives and the blocks that are read") {
+    for (const CacheDtypes& dtypes : cache_dtypes())
+        for (const auto& [local, initial, chosen] :
+             {std::array<int64_t, 3>{64, 64, 2}, {128, 0, 1}, {64, 128, 0}, {64, 0, 9}}) {
+            const ops::BlockMemory shape{.local = local, .initial = initial, .chosen = chosen};
+            const auto from = static_cast<int32_t>(local);
+            check(Memory(dtypes, shape, {from + 383, from + 320, from + 256}));  // blocks begin to leave, or go on
+            check(Memory(dtypes, shape, {0, from - 1, from}));
+            check(Memory(dtypes, shape, {from + 63, from + 64, -1}));
+        }
+}
+
+TEST_CASE("block memory: scores that are no numbers come last and break nothing") {
+    Memory x({Dtype::f32, Dtype::f32}, {.local = 64, .initial = 0, .chosen = 2}, {64 + 320, 64 + 256, 64 + 70});
+    const int64_t first = x.block(0, 1), second = x.block(0, 2);
+    for (int64_t d = 0; d < kD; ++d) x.representatives[static_cast<size_t>(first * kD + d)] = NAN;
+    Context context(test_device(), 2);
+    const TestTensor representatives(Dtype::f32, {x.blocks, kD}, x.representatives), q(Dtype::f32, {kB, kH, kD}, x.q);
+    const TestTensor table({kB, kG, x.width}, x.table), position({kB}, x.position);
+    const TestTensor read(Dtype::i32, {kB, kG, 4}), relevance(Dtype::f32, {kB, kFar});
+    ops::memory_lookup(context, read, relevance, q, representatives, table, position, x.shape);
+    const Values got = read.get();
+    CHECK(got[0] == static_cast<double>(x.block(0, 0)));
+    CHECK(got[1] != static_cast<double>(first));
+    CHECK(got[2] != static_cast<double>(first));
+    CHECK(got[3] == static_cast<double>(x.block(0, 6)));
+    CHECK(second >= 0);
+}
+
+TEST_CASE("block memory: the same for any number of threads, and shapes that cannot be are refused") {
+    const Memory x({Dtype::f32, Dtype::f32}, {.local = 64, .initial = 0, .chosen = 2}, {64 + 320, 64 + 256, 64 + 70});
+    const TestTensor representatives(Dtype::f32, {x.blocks, kD}, x.representatives), q(Dtype::f32, {kB, kH, kD}, x.q);
+    const TestTensor table({kB, kG, x.width}, x.table), position({kB}, x.position);
+    check_thread_counts([&](Context& context) {
+        const TestTensor read(Dtype::i32, {kB, kG, 4}), relevance(Dtype::f32, {kB, kFar});
+        ops::memory_lookup(context, read, relevance, q, representatives, table, position, x.shape);
+        return read.bytes() + relevance.bytes();
+    });
+    Context context(test_device(), 1);
+    const TestTensor read(Dtype::i32, {kB, kG, 4}), relevance(Dtype::f32, {kB, kFar});
+    const auto lookup = [&](const ops::BlockMemory& shape) {
+        ops::memory_lookup(context, read, relevance, q, representatives, table, position, shape);
+    };
+    CHECK_THROWS_AS(lookup({.local = 60, .initial = 0, .chosen = 2}), InternalError);
+    CHECK_THROWS_AS(lookup({.local = 64, .initial = 3, .chosen = 2}), InternalError);
+    CHECK_THROWS_AS(lookup({.local = 64, .initial = 0, .chosen = 3}), InternalError);  // read has no room
+    CHECK_THROWS_AS(lookup({.local = 64, .initial = 0, .chosen = 2, .representatives = 65}), InternalError);
+}
