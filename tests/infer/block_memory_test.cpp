@@ -117,7 +117,7 @@ model::ModelConfig long_llama() {
 TEST_CASE("infllm: the paged cache = the published algorithm, exactly", "[not_cuda]") {
     if (!has_f64()) return;
     const bool on_cpu = test_device() == Device::cpu;  // the executor takes its time
-    const ScoredText s(21, on_cpu ? 420 : 200, 23);
+    const ScoredText s(21, on_cpu ? 330 : 200, 23);
     for (const auto position : {model::Position::rope, model::Position::alibi}) {
         if (!on_cpu && position != model::Position::rope) continue;
         auto config = long_llama();
@@ -127,12 +127,12 @@ TEST_CASE("infllm: the paged cache = the published algorithm, exactly", "[not_cu
         Context context(test_device(), 2);
         model::Transformer model(context, config, Dtype::f64);
         randomise(context, model.weights(), 9, 0.4);
-        for (const Budget budget : {Budget{64, 64, 1}, {0, 64, 1}, {64, 128, 2}, {128, 64, 0}}) {
+        for (const Budget budget : {Budget{64, 64, 1}, {0, 64, 1}, {64, 128, 1}, {128, 64, 0}}) {
             if (!on_cpu && budget.initial > 0) continue;
             INFO("position " << static_cast<int>(position) << " initial " << budget.initial << " local " << budget.local
                              << " blocks " << budget.blocks);
             const auto expected = published(context, model, s, budget);
-            CachedModel cached(context, model, plan_of(config, budget), {.prefill_chunk = 32, .max_positions = 420});
+            CachedModel cached(context, model, plan_of(config, budget), {.prefill_chunk = 32, .max_positions = 330});
             CHECK(largest_difference(cached_losses(context, model, cached, s, 100), expected) <= 1e-10);
             CHECK(cached.free_blocks() == cached.sizes().options.blocks);
         }
@@ -149,7 +149,9 @@ TEST_CASE("infllm: in f32, over a narrower cache, and with families' heads") {
     const auto expected = published(context, model, s, budget);
     const CacheOptions options{.prefill_chunk = 16, .max_positions = 150};
     CachedModel cached(context, model, plan_of(config, budget), options);
-    CHECK(largest_difference(cached_losses(context, model, cached, s, 30), expected) <= 1e-4);
+    const auto losses = cached_losses(context, model, cached, s, 30);
+    CHECK(largest_difference(losses, expected) <= 1e-4);
+    CHECK(cached_losses(context, model, cached, s, 30) == losses);  // nothing is left of a text that was there before
     CacheOptions narrow_options = options;
     narrow_options.dtype = Dtype::bf16;
     CachedModel narrow(context, model, plan_of(config, budget), narrow_options);

@@ -156,19 +156,25 @@ TEST_CASE("engine: with a memory of blocks, the same bits in texts that leave th
     }
 }
 
-TEST_CASE("engine: a text by score that is stopped while its prompt is read can go on") {
-    Model m(Dtype::f32);
-    Engine engine = m.engine("h2o");
-    const int64_t text = engine.submit({.prompt = random_ids(1, 30, 21), .max_tokens = 4, .keep_positions = 60});
-    engine.step();
-    engine.stop(text);
-    const int64_t other = engine.submit({.prompt = random_ids(2, 20, 21), .max_tokens = 4});
-    engine.extend(text, {}, 5);
-    while (engine.step()) {
-    }
-    CHECK(engine.take(text).tokens.size() == 5);
-    CHECK(engine.take(other).tokens.size() == 4);
-    CHECK(engine.cache().free_blocks() == engine.cache().sizes().options.blocks);
+TEST_CASE("engine: a text by score that is stopped while its prompt is read goes on as it would alone") {
+    const auto answer = [](bool alone) {
+        Model m(Dtype::f32);
+        Engine engine = m.engine("h2o");
+        const int64_t text = engine.submit({.prompt = random_ids(1, 30, 21), .max_tokens = 4, .keep_positions = 60});
+        engine.step();
+        engine.stop(text);
+        const int64_t other = alone ? -1 : engine.submit({.prompt = random_ids(2, 20, 21), .max_tokens = 4});
+        engine.extend(text, {}, 5);
+        while (engine.step()) {
+        }
+        if (!alone) CHECK(engine.take(other).tokens.size() == 4);
+        const Answer out = engine.take(text);
+        CHECK(engine.cache().free_blocks() == engine.cache().sizes().options.blocks);
+        return out;
+    };
+    const Answer alone = answer(true);
+    CHECK(alone.tokens.size() == 5);
+    CHECK(same(answer(false), alone));
 }
 
 TEST_CASE("engine: tokens and log-probabilities are those of the literal cache") {

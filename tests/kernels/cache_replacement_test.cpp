@@ -32,7 +32,8 @@ struct Replacement {
                 // the last `recent` positions, before them every third
                 const int64_t age = used - i;
                 positions[at] = static_cast<int32_t>(age <= keep ? p - age : p - keep - 3 * (age - keep));
-                mass[at] = std::abs(weights[static_cast<size_t>(i)]);
+                const double weight = std::abs(weights[static_cast<size_t>(i)]);
+                mass[at] = rounded(acc, age <= keep ? weight - 7 : weight);  // the recent are light
             }
         }
     }
