@@ -145,7 +145,7 @@ TEST_CASE("h2o: in f32, and over a narrower cache") {
     CHECK(relative_error(cached_losses(context, model, narrow, s, 9), expected) <= 5e-2);
 }
 
-TEST_CASE("h2o: with no heavy position it is the window, to the bit; with room for all it is dense") {
+TEST_CASE("h2o: with no heavy position it is the window, to the bit, and with room for all it is dense") {
     auto config = tiny_llama();
     Context context(test_device(), 2);
     model::Transformer model(context, config, Dtype::f32);
