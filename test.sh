@@ -16,7 +16,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 # Whole runs and streams on the executor that show what shorter ones, or the CPU's, have shown.
-repeated='^infer on (strict )?simt:(families|masked pass = literal cache: (RoPE, off|no positions))'
+repeated='^infer on (strict )?simt:(families|paged cache = one|masked pass = literal cache: (RoPE, off|no positions))'
 repeated+='|^train on strict simt:(recomputed|data[.]first_token|a run repeats|every setting|fp16: a scale|a killed run|a step saves|resumed)'
 cuda=0
 # Under ThreadSanitizer: the rooms that start threads, or that threads run in. What the others' tests do with threads goes through these.
