@@ -342,14 +342,16 @@ struct BlockMemory {
 /// ones, gets its representative, acc: the mean of the keys of the `representatives` rows of highest score, of equal ones
 /// the earlier, added in the order of their positions. mass, scores acc [P,64]; representatives acc [P,D], by the blocks
 /// of the whole text; table i32 [B,G,W]; position i32 [B].
-/// A block beyond the table or the cache is an InternalError on the CPU; a GPU leaves it out.
+/// A score that is no number is the least. A block beyond the table or the cache is an InternalError on the CPU; a GPU
+/// leaves it out.
 void memory_store(Context&, const Tensor& scores_PR, const Tensor& representatives_PD, const Tensor& mass_PR,
                   const PagedCache&, const Tensor& table_BGW, const Tensor& position_B, const BlockMemory&);
 /// The blocks that the query at p = position[b] reads, after memory_store of p: relevance[b,n] = sum over heads h of q[b,h] . the
 /// representative of block n, of those that may be chosen; read [B,G,V] names the ring's blocks, the initial ones that have left it whole,
 /// the `chosen` most relevant (of equal ones the earlier) in the order of their positions, and the one that is leaving;
 /// what is behind them is left alone. All key-value heads of a sequence read the same blocks. q x [B,H,D], any strides
-/// with a contiguous last dim; relevance acc [B,N], N >= W - local / 64; read i32 [B,G,V], V >= read_blocks(). Errors as above.
+/// with a contiguous last dim; relevance acc [B,N], N >= W - local / 64; read i32 [B,G,V], V >= read_blocks(). Numbers that are none and
+/// errors as above.
 void memory_lookup(Context&, const Tensor& read_BGV, const Tensor& relevance_BN, const Tensor& q_BHD,
                    const Tensor& representatives_PD, const Tensor& table_BGW, const Tensor& position_B,
                    const BlockMemory&);

@@ -28,7 +28,7 @@ struct Memory {
         keys = rounded(types.stored, normal(blocks * 64 * kD, "keys"));
         mass = rounded(acc, normal(blocks * 64, "mass"));
         scores = rounded(acc, normal(blocks * 64, "scores"));
-        for (size_t i = 0; i < scores.size(); i += 5) scores[i] = 0.5;  // ties
+        for (size_t i = 0; i < scores.size(); i += 5) scores[i] = 5;  // ties of the highest
         representatives = rounded(acc, normal(blocks * kD, "representatives"));
         q = rounded(types.x, normal(kB * kH * kD, "q"));
     }
