@@ -8,13 +8,30 @@
 
 namespace ballast::hdf5 {
 
-std::unique_lock<std::mutex> lock() {
+namespace {
+
+std::mutex& the_mutex() {
     static std::mutex mutex;
-    std::unique_lock held(mutex);
+    return mutex;
+}
+
+/// A library built with thread safety, as Debian's, prints for each thread, and keeps the words of a thread's last error
+/// until its next call; nobody would free those of a thread that ends.
+struct ErrorsOfThread {
+    ErrorsOfThread() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+    ~ErrorsOfThread() {
+        const std::lock_guard held(the_mutex());
+        H5Eclear2(H5E_DEFAULT);
+    }
+};
+
+}  // namespace
+
+std::unique_lock<std::mutex> lock() {
+    std::unique_lock held(the_mutex());
     // It would close once more, and crash on, a file that could not be flushed.
     [[maybe_unused]] static const herr_t prepared = H5dont_atexit();
-    // A library built with thread safety, as Debian's, keeps this for each thread.
-    [[maybe_unused]] static thread_local const herr_t silent = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+    [[maybe_unused]] static thread_local const ErrorsOfThread silent;
     return held;
 }
 
