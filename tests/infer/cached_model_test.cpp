@@ -83,12 +83,7 @@ TEST_CASE("paged cache = one pass under the plan's mask, exactly", "[not_cuda]")
     if (!has_f64()) return;
     const ScoredText s(21, 230, 23);  // more than three blocks, and than three times most rings
     for (const auto position : {model::Position::rope, model::Position::alibi}) {
-        auto config = tiny_llama();
-        config.position = position;
-        config.rotary_pct = position == model::Position::rope ? 0.5 : 0;
-        config.max_position_embeddings = 256;
-        config.normaliser = Normaliser::sink_logit;
-        config.attention_span = {0, 150};
+        const auto config = llama_with(position, {0, 150});
         Context context(test_device(), 2);
         model::Transformer model(context, config, Dtype::f64);
         randomise(context, model.weights(), 9, 0.4);

@@ -24,6 +24,17 @@ inline model::ModelConfig tiny_llama() {
     return c;
 }
 
+/// A small Llama of sink logits for texts of 256 positions, rotary on half of its dims or with ALiBi.
+inline model::ModelConfig llama_with(model::Position position, std::vector<int64_t> attention_span) {
+    auto config = tiny_llama();
+    config.position = position;
+    config.rotary_pct = position == model::Position::rope ? 0.5 : 0;
+    config.max_position_embeddings = 256;
+    config.normaliser = Normaliser::sink_logit;
+    config.attention_span = std::move(attention_span);
+    return config;
+}
+
 inline model::ModelConfig tiny_mpt() {
     auto c = tiny_config();
     c.family = model::FamilyName::mpt;
