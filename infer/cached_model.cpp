@@ -1,6 +1,7 @@
 #include "infer/cached_model.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "model/rope_rows.h"
 
@@ -169,7 +170,8 @@ void CachedModel::prefill(CachedText& text, std::span<const int32_t> tokens) {
     }
     std::vector<int32_t> positions;
     for (int64_t t = 0; t < T; ++t) positions.push_back(static_cast<int32_t>(start + t));
-    begin_step(tokens, positions);
+    begin_step({tokens.begin(), tokens.end()}, positions);
+    rows_ = T;
     upload_chunk(text, T);
     model_.forward_layers(context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) {
         attend_chunk(l, start, qkv, a);
@@ -180,23 +182,36 @@ void CachedModel::prefill(CachedText& text, std::span<const int32_t> tokens) {
 void CachedModel::decode(std::span<CachedText* const> texts, std::span<const int32_t> tokens) {
     require(!texts.empty() && texts.size() == tokens.size() && std::ssize(texts) <= sizes_.options.max_batch,
             "a batch of another size");
-    std::vector<int32_t> positions;
+    std::vector<int32_t> positions, ids(tokens.begin(), tokens.end());
     for (const CachedText* text : texts) {
         require(!sizes_.whole_prompt || text->serial != reading_, "a text whose prompt has not ended");
         positions.push_back(static_cast<int32_t>(text->position));
     }
-    begin_step(tokens, positions);
+    rows_ = std::ssize(texts);
+    const int64_t rows = filled_up(rows_);
+    positions.resize(static_cast<size_t>(rows), -1);
+    ids.resize(static_cast<size_t>(rows), 0);
+    begin_step(ids, positions);
     a_.temporaries.products = ops::Products::by_row;  // a text's row is computed as if it were alone
-    upload_batch(texts);
-    model_.forward_layers(
-        context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) { attend_batch(l, qkv, a); });
+    upload_batch(texts, rows);
+    recordings_.try_emplace(rows, context_, [this] { read_batch(); }).first->second.run();
     for (CachedText* text : texts) ++text->position;
 }
 
+int64_t CachedModel::filled_up(int64_t texts) const {
+    if (!Recording::replays(context_)) return texts;
+    const auto power_of_two = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(texts)));
+    return std::min(texts <= 8 ? power_of_two : (texts + 7) / 8 * 8, sizes_.options.max_batch);
+}
+
+void CachedModel::read_batch() {
+    model_.forward_layers(
+        context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) { attend_batch(l, qkv, a); });
+}
+
 Tensor CachedModel::logits(int64_t n) {
-    const int64_t rows = a_.final_out.dim(0);
     const Tensor out = layout_.logits.slice(0, 0, n);
-    model_.head_logits(context_, out, a_.final_out.slice(0, rows - n, rows), ops::Products::by_row);
+    model_.head_logits(context_, out, a_.final_out.slice(0, rows_ - n, rows_), ops::Products::by_row);
     return out;
 }
 

@@ -15,14 +15,20 @@
 // read are chosen on the device. What is remembered says it stands at position 0, so attention reads it with the second
 // query, which stands at the edge of the span.
 //
+// A batch's step is one recording for each number of rows that it is filled up to, on a GPU one launch: all that
+// differs from step to step lies in device memory. Rows that are filled in stand at position -1 and read and write
+// nothing.
+//
 // Bits: a chunk is computed by itself, and the rows of a batch do not see each other; attention over the cache cuts
 // each row's slots in the same way whatever else is in the call, and products by row of the weight (ops::Products)
 // have the same bits for any number of rows.
 #pragma once
 
+#include <map>
 #include <vector>
 
 #include "infer/cache_sizes.h"
+#include "kernels/recording.h"
 #include "model/transformer.h"
 
 namespace ballast::infer {
@@ -38,6 +44,8 @@ class CachedModel {
   public:
     /// UserErrors as CacheSizes.
     CachedModel(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options);
+    CachedModel(const CachedModel&) = delete;  // recordings refer to it
+    CachedModel& operator=(const CachedModel&) = delete;
 
     /// Device memory of one and of its ops' scratch, for a model whose matrices are kept as `weights`; known before it
     /// is made.
@@ -59,7 +67,7 @@ class CachedModel {
     void decode(std::span<CachedText* const> texts, std::span<const int32_t> tokens);
 
     /// What the model made of the tokens read last, [N,C].
-    const Tensor& final_out() const { return a_.final_out; }
+    Tensor final_out() const { return a_.final_out.slice(0, 0, rows_); }
     /// Logits acc [n,V] of the last n of them, n <= max_batch.
     Tensor logits(int64_t n);
 
@@ -98,9 +106,13 @@ class CachedModel {
     void upload_spans();
     void begin_step(std::span<const int32_t> tokens, const std::vector<int32_t>& positions);
     void upload_chunk(const CachedText& text, int64_t count);
-    void upload_batch(std::span<CachedText* const> texts);
-    void upload_table(std::span<CachedText* const> texts);
-    void upload_work(std::span<const int32_t> lengths_LBG, int64_t batch);
+    void upload_batch(std::span<CachedText* const> texts, int64_t rows);
+    void upload_table(std::span<CachedText* const> texts, int64_t rows);
+    void upload_work(std::span<const int32_t> lengths_LBG, int64_t rows);
+    void make_room(int64_t items);
+    /// The rows of a batch of `texts`: where it is replayed, one of few numbers.
+    int64_t filled_up(int64_t texts) const;
+    void read_batch();
     void upload(Tensor& to, const Tensor& memory, std::initializer_list<int64_t> shape,
                 const std::vector<int32_t>& values) const;
 
@@ -133,8 +145,11 @@ class CachedModel {
     Layout layout_;
     model::Activations a_;  // of the step under way, in step_buffer_
     Step step_;
-    std::vector<uint64_t> batch_;  // serials of the texts whose table is on the device
-    std::vector<int64_t> splits_;  // that the work on the device covers
+    std::vector<uint64_t> batch_;              // serials of the texts whose table is on the device
+    std::vector<int64_t> splits_;              // that the work on the device covers
+    int64_t items_ = 0;                        // room for pieces of that work in one layer: as many as a step ever had
+    int64_t rows_ = 0;                         // of the step under way, without those filled in
+    std::map<int64_t, Recording> recordings_;  // by rows, for the current items_
     uint64_t opened_ = 0;
     uint64_t reading_ = 0;  // serial of the text whose prompt is being read; by score only
 };

@@ -1,5 +1,7 @@
 // What a step of CachedModel reads, computed on the host and handed over before its work is queued.
 #include <algorithm>
+#include <bit>
+#include <numeric>
 
 #include "infer/cached_model.h"
 #include "model/rope_rows.h"
@@ -34,17 +36,21 @@ void CachedModel::begin_step(std::span<const int32_t> tokens, const std::vector<
 
 namespace {
 
-/// [L,B,G,W], padded with block 0, which no length reaches.
-std::vector<int32_t> block_tables(const BlockShape& shape, std::span<const CachedText* const> texts, int64_t width) {
+/// [L,rows,G,W], padded with block 0, which no length reaches.
+std::vector<int32_t> block_tables(const BlockShape& shape, std::span<const CachedText* const> texts, int64_t rows,
+                                  int64_t width) {
+    const auto of_text = static_cast<size_t>(shape.heads() * width), of_layer = of_text * static_cast<size_t>(rows);
     std::vector<int32_t> out;
-    out.reserve(static_cast<size_t>(shape.layers() * shape.heads() * width) * texts.size());
-    for (int64_t l = 0; l < shape.layers(); ++l)
+    out.reserve(static_cast<size_t>(shape.layers()) * of_layer);
+    for (int64_t l = 0; l < shape.layers(); ++l) {
         for (const CachedText* text : texts)
             for (int64_t g = 0; g < shape.heads(); ++g) {
                 const auto blocks = text->blocks.of(l, g);
                 out.insert(out.end(), blocks.begin(), blocks.end());
                 out.insert(out.end(), static_cast<size_t>(width) - blocks.size(), 0);
             }
+        out.resize(static_cast<size_t>(l + 1) * of_layer, 0);
+    }
     return out;
 }
 
@@ -69,14 +75,14 @@ void CachedModel::upload_chunk(const CachedText& text, int64_t count) {
     const int64_t W = sizes_.table_width();
     upload(step_.slots, layout_.slots, {L, count, G}, slots);
     upload(step_.lengths, layout_.chunk_lengths, {L, 1, G}, lengths);
-    upload(step_.table, layout_.chunk_table, {L, 1, G, W}, block_tables(sizes_.shape, {&one, 1}, W));
+    upload(step_.table, layout_.chunk_table, {L, 1, G, W}, block_tables(sizes_.shape, {&one, 1}, 1, W));
 }
 
-void CachedModel::upload_batch(std::span<CachedText* const> texts) {
-    const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads(), B = std::ssize(texts);
+void CachedModel::upload_batch(std::span<CachedText* const> texts, int64_t B) {
+    const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads();
     const auto& memory = sizes_.memory;
     std::vector<int32_t> slots, far_slots, lengths;
-    for (int64_t l = 0; l < L; ++l)
+    for (int64_t l = 0; l < L; ++l) {
         for (const CachedText* text : texts)
             for (int64_t g = 0; g < G; ++g) {
                 const HeadCache& ring = sizes_.layers[static_cast<size_t>(l)].rings[static_cast<size_t>(g)];
@@ -86,28 +92,42 @@ void CachedModel::upload_batch(std::span<CachedText* const> texts) {
                 if (!sizes_.whole_prompt) slots.push_back(row(memory ? p % memory->local : slot_of(ring, p)));
                 lengths.push_back(static_cast<int32_t>(memory ? memory->slots(p) : slots_in_use(ring, p + 1)));
             }
+        const auto filled = static_cast<size_t>((l + 1) * B * G);
+        if (memory) far_slots.resize(filled, -1);
+        if (!sizes_.whole_prompt) slots.resize(filled, -1);
+        lengths.resize(filled, 0);
+    }
     if (sizes_.whole_prompt)  // chosen on the device
         step_.slots = Tensor(layout_.slots.data, Dtype::i32, {L, B, G});
     else
         upload(step_.slots, layout_.slots, {L, B, G}, slots);
     if (memory) upload(step_.far_slots, layout_.far_slots, {L, B, G}, far_slots);
     upload(step_.lengths, layout_.lengths, {L, B, G}, lengths);
-    upload_table(texts);
+    upload_table(texts, B);
     upload_work(lengths, B);
 }
 
 /// Tables change only when texts join or leave: all blocks of a text are taken at its beginning.
-void CachedModel::upload_table(std::span<CachedText* const> texts) {
+void CachedModel::upload_table(std::span<CachedText* const> texts, int64_t B) {
     std::vector<uint64_t> serials;
     for (const CachedText* text : texts) serials.push_back(text->serial);
-    const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads(), B = std::ssize(texts), W = sizes_.table_width();
+    serials.resize(static_cast<size_t>(B), 0);  // of no text
+    const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads(), W = sizes_.table_width();
     if (serials == batch_) {
         step_.table = Tensor(layout_.table.data, Dtype::i32, {L, B, G, W});
         return;
     }
     const std::vector<const CachedText*> all(texts.begin(), texts.end());
-    upload(step_.table, layout_.table, {L, B, G, W}, block_tables(sizes_.shape, all, W));
+    upload(step_.table, layout_.table, {L, B, G, W}, block_tables(sizes_.shape, all, B, W));
     batch_ = std::move(serials);
+}
+
+/// Room grows in powers of two and never shrinks, so that recordings, which end with it, are few.
+void CachedModel::make_room(int64_t items) {
+    if (items <= items_) return;
+    const auto power_of_two = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(items)));
+    items_ = std::min(power_of_two, most_items(sizes_));
+    recordings_.clear();
 }
 
 /// The pieces of attention's work change only when texts join or leave, or one has grown by a split.
@@ -116,20 +136,16 @@ void CachedModel::upload_work(std::span<const int32_t> lengths, int64_t B) {
     std::vector<int64_t> splits;
     for (const int32_t length : lengths) splits.push_back(ops::cached_attention_splits(length));
     if (splits == splits_) return;
-    int64_t capacity = 0;
-    for (int64_t l = 0; l < L; ++l) {
-        int64_t items = 0;
-        for (int64_t i = l * B * G; i < (l + 1) * B * G; ++i) items += splits[static_cast<size_t>(i)];
-        capacity = std::max(capacity, items);
-    }
+    for (auto of_layer = splits.begin(); of_layer != splits.end(); of_layer += B * G)
+        make_room(std::accumulate(of_layer, of_layer + B * G, int64_t{0}));
     std::vector<int32_t> items, firsts;
     for (int64_t l = 0; l < L; ++l) {
         const auto plan = ops::plan_cached_attention(
-            lengths.subspan(static_cast<size_t>(l * B * G), static_cast<size_t>(B * G)), G, capacity);
+            lengths.subspan(static_cast<size_t>(l * B * G), static_cast<size_t>(B * G)), G, items_);
         items.insert(items.end(), plan.items_N3.begin(), plan.items_N3.end());
         firsts.insert(firsts.end(), plan.first_BG1.begin(), plan.first_BG1.end());
     }
-    upload(step_.items, layout_.items, {L, capacity, 3}, items);
+    upload(step_.items, layout_.items, {L, items_, 3}, items);
     upload(step_.firsts, layout_.firsts, {L, B * G + 1}, firsts);
     splits_ = std::move(splits);
 }

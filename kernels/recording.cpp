@@ -7,7 +7,7 @@
 namespace ballast {
 
 Recording::Recording(Context& context, std::function<void()> work, bool record)
-    : context_(context), work_(std::move(work)), record_(record && context.device() != Device::cpu) {}
+    : context_(context), work_(std::move(work)), record_(record && replays(context)) {}
 Recording::~Recording() = default;
 
 void Recording::run() {

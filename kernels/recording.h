@@ -25,6 +25,9 @@ class Recording {
     Recording(Context& context, std::function<void()> work, bool record = true);
     ~Recording();
 
+    /// Whether it ever replays, so that it pays to give work a shape that repeats.
+    static bool replays(const Context& context) { return context.device() != Device::cpu; }
+
     void run();
 
   private:
