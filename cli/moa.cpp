@@ -144,7 +144,7 @@ struct ShowCommand {
             }
         const infer::SpanPlan read =
             plan.ends_with(".tsv") ? infer::read_duo_plan(plan, duo) : infer::read_span_plan(plan);
-        const std::vector<int64_t> all = lengths_of(read);
+        const std::vector<int64_t> all = lengths.empty() ? moa::lengths_to_show(read) : lengths;
         const int64_t at = length > 0 ? length : all.back();
         int64_t kv_heads = read.shape ? read.shape->kv_heads : read.entries;
         std::string memory;
@@ -163,14 +163,6 @@ struct ShowCommand {
     }
 
   private:
-    std::vector<int64_t> lengths_of(const infer::SpanPlan& read) const {
-        if (!lengths.empty()) return lengths;
-        std::vector<int64_t> all;
-        for (const auto& figure : read.figures) all.push_back(figure.length);
-        if (all.empty()) all = {2048, 4096, 8192, 16384};  // where the MoA project's plans are looked at
-        return all;
-    }
-
     static std::string memory_text(const infer::SpanPlan& read, const model::ModelConfig& config, int64_t N) {
         int64_t rows = 0;
         for (int64_t l = 0; l < config.num_layers; ++l)

@@ -11,13 +11,14 @@
 #include "cli/commands.h"
 #include "cli/text_options.h"
 #include "report/measure.h"
+#include "report/plans.h"
 #include "report/report.h"
 
 namespace ballast {
 namespace {
 
 struct Options {
-    std::vector<std::string> runs, tables;
+    std::vector<std::string> runs, tables, plans;
     std::string out = "report.html";
     int64_t cache = 0;
     TextOptions text;
@@ -52,13 +53,14 @@ void say_what_is_missing(const std::vector<report::RunData>& runs) {
 }
 
 void report_command(const Options& o) {
-    o.text.require_output(o.out, o.tables);
+    for (const auto* inputs : {&o.tables, &o.plans}) o.text.require_output(o.out, *inputs);
+    report::plans_json(o.plans);  // refuses what is no plan before anything is measured
     std::vector<report::RunData> runs = report::read_runs(o.runs, o.tables);
     if (!o.text.text.empty()) {
         measure_missing(o, runs);
         runs = report::read_runs(o.runs, o.tables);
     }
-    const std::string page = report::render(runs);
+    const std::string page = report::render(runs, o.plans);
     write_file(o.out, page);
     say_what_is_missing(runs);
     std::cout << fmt::format("{}: {} run{}, {:.0f} kB; open it in a browser\n", o.out, runs.size(),
@@ -76,6 +78,8 @@ void add_report_command(CLI::App& app) {
         ->required();
     command->add_option("-o,--out", o->out, "the file to write")->capture_default_str();
     command->add_option("--table", o->tables, "results of ballast eval table --json (repeat as needed)")
+        ->allow_extra_args(false);
+    command->add_option("--plan", o->plans, "a mixture of attention spans to draw (repeat as needed)")
         ->allow_extra_args(false);
     CLI::Option* text = o->text.add_to(command);
     text->description("held-out text (UTF-8): measures what a run's newest checkpoint lacks and keeps it in RUN/eval");

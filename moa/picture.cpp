@@ -42,6 +42,13 @@ struct Canvas {
 
 }  // namespace
 
+std::vector<int64_t> lengths_to_show(const infer::SpanPlan& plan) {
+    if (plan.figures.empty()) return {2048, 4096, 8192, 16384};
+    std::vector<int64_t> lengths;
+    for (const auto& figure : plan.figures) lengths.push_back(figure.length);
+    return lengths;
+}
+
 std::string plan_svg(const infer::SpanPlan& plan, int64_t N) {
     constexpr double kLeft = 64, kTop = 52, kBottom = 84, kSide = 24, kGap = 2, kLegend = 240, kLegendHeight = 12;
     const double right = kLeft + kSide * static_cast<double>(plan.layers), width = std::max(right + 16, 560.0),

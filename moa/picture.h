@@ -2,10 +2,14 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "infer/span_plan.h"
 
 namespace ballast::moa {
+
+/// Texts that a plan is looked at: those that it has figures for, else those of the MoA project's plans.
+std::vector<int64_t> lengths_to_show(const infer::SpanPlan& plan);
 
 /// A line a layer: a bar a head, as high as the share of N that its cache holds, and the mean cache in positions.
 std::string plan_picture(const infer::SpanPlan& plan, int64_t N);

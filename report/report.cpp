@@ -15,6 +15,7 @@
 #include "base/path_labels.h"
 #include "report/attention_maps.h"
 #include "report/page.h"
+#include "report/plans.h"
 
 namespace ballast::report {
 namespace {
@@ -104,7 +105,7 @@ std::vector<RunData> read_runs(const std::vector<std::string>& folders, const st
     return runs;
 }
 
-std::string render(const std::vector<RunData>& runs) {
+std::string render(const std::vector<RunData>& runs, const std::vector<std::string>& plans) {
     ordered_json json = ordered_json::array();
     for (const RunData& run : runs) json.push_back(to_json(run));
     add_maps(runs, json);
@@ -114,6 +115,7 @@ std::string render(const std::vector<RunData>& runs) {
                                       {"commit", build_info().commit},
                                       {"most_points", kMostPoints},
                                       {"runs", json},
+                                      {"plans", plans_json(plans)},
                                       {"config", config_json(runs)}});
 }
 

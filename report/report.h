@@ -12,7 +12,7 @@ namespace ballast::report {
 /// UserError for a missing folder, one that is no run, one given twice, and tables that are none.
 std::vector<RunData> read_runs(const std::vector<std::string>& folders, const std::vector<std::string>& tables);
 
-/// The page of these runs, complete in itself.
-std::string render(const std::vector<RunData>& runs);
+/// The page of these runs, complete in itself, and of plans (mixtures of attention spans). UserErrors as plans_json().
+std::string render(const std::vector<RunData>& runs, const std::vector<std::string>& plans = {});
 
 }  // namespace ballast::report

@@ -15,6 +15,7 @@ showRuns();
 showOverview();
 showTraining();
 showStreaming();
+showSpans();
 showAttention();
 showOutliers();
 showSamples();

@@ -226,6 +226,21 @@ TEST_CASE("a page of whatever lies in a run's folder") {
     for (const char* outside : {"src=", "href=", "@import", "fetch("}) CHECK(page.find(outside) == std::string::npos);
 }
 
+TEST_CASE("a page draws the plans it is given") {
+    const TemporaryFolder folder;
+    const std::string run = make_run(folder, "run"), plan = folder / "half.json";
+    write_file(plan, R"({"alphas":[[0,-64]],"betas":[[0.5,1]],"figures":[{"length":512,"density":0.5}]})");
+    CHECK(data_of(render(read_runs({run}, {})))["plans"].empty());
+    const auto plans = data_of(render(read_runs({run}, {}), {plan}))["plans"];
+    REQUIRE(plans.size() == 1);
+    CHECK(plans[0]["name"] == "half.json");
+    CHECK(plans[0]["length"] == 512);
+    CHECK(plans[0]["svg"].get<std::string>().starts_with("PHN2Zy"));               // "<svg"
+    CHECK_THAT(plans[0]["table"].get<std::string>(), ContainsSubstring("352.0"));  // (256 + 448) / 2
+    write_file(plan, "{}");
+    CHECK_THAT(message_of([&] { render(read_runs({run}, {}), {plan}); }), ContainsSubstring("half.json"));
+}
+
 TEST_CASE("measurements that are not finite are read, as older versions and this one write them") {
     const TemporaryFolder folder;
     const std::string run = make_run(folder, "run");
