@@ -108,7 +108,7 @@ struct StreamingCommand {
                 "dense: the text has {} positions, the model was trained on {}; expect the perplexity to drift", length,
                 config.max_position_embeddings));
         const InterruptGuard guard;
-        eval::MeasuredModel measured{loaded.source, loaded.step, {}};
+        eval::MeasuredModel measured{loaded.source, loaded.step, {}, text.dtype, weights == "same" ? "" : weights};
         std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12}\n", "policy", "sinks", "cache", "tokens",
                                  "perplexity");
         for (const auto& cell : all) {
@@ -218,6 +218,7 @@ struct TableCommand {
             table.sink_metrics.first_id = loaded.first_of_samples(texts[i]);
             rows.push_back(eval::evaluate_cache_table(context, names[i], *loaded.model, texts[i], table));
             measured.push_back(to_measured_model(rows.back(), models[i], loaded.step));
+            measured.back().dtype = text.dtype;
         }
         std::cout << eval::format_cache_table(rows);
         if (!json.empty()) eval::write_measurement_table(json, table.cache, measured);

@@ -41,7 +41,7 @@ struct OutliersCommand {
                                                                    [&](int64_t done) { progress.update(done); });
         progress.finish();
         print(result);
-        if (!json.empty()) eval::write_measurements(json, {loaded.source, loaded.step, {result}});
+        if (!json.empty()) eval::write_measurements(json, {loaded.source, loaded.step, {result}, text.dtype});
     }
 
   private:

@@ -76,7 +76,7 @@ struct SinksCommand {
                     fmt::format("sequences of {} tokens, but the model was trained on {}; expect other attention",
                                 length, config.max_position_embeddings));
 
-        eval::MeasuredModel measured{loaded.source, loaded.step, {}};
+        eval::MeasuredModel measured{loaded.source, loaded.step, {}, text.dtype};
         eval::SinkResult result = eval::evaluate_sinks(context, *loaded.model, given.all, options);
         result.whole_sentences = given.whole_sentences;
         print(result);

@@ -53,6 +53,8 @@ MeasuredModel read_model(const json& model) {
     MeasuredModel out;
     out.model = model.at("model").get<std::string>();
     out.step = model.value("step", int64_t{-1});
+    out.dtype = model.value("dtype", "");
+    out.weights = model.value("weights", "");
     read_kinds(model, out.metrics, std::type_identity<Metrics>());
     if (out.metrics.empty()) throw UserError("nothing was measured");
     return out;
@@ -60,6 +62,8 @@ MeasuredModel read_model(const json& model) {
 
 ordered_json model_json(const MeasuredModel& model) {
     ordered_json out{{"model", model.model}, {"step", model.step}};
+    if (!model.dtype.empty()) out["dtype"] = model.dtype;
+    if (!model.weights.empty()) out["weights"] = model.weights;
     for (const Metrics& metrics : model.metrics)
         std::visit(
             [&]<class M>(const M& m) {

@@ -40,6 +40,8 @@ struct MeasuredModel {
     std::string model;  // the run folder, checkpoint file or Hugging Face folder, as it was named
     int64_t step = -1;
     std::vector<Metrics> metrics;
+    std::string dtype = {};    // it was computed in; empty: unknown
+    std::string weights = {};  // what its matrices were kept as; empty: the same
 };
 
 /// The file of one model (`eval streaming`, `eval sinks`, `eval outliers`).

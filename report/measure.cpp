@@ -120,19 +120,21 @@ void measure(Context& context, const std::string& run, Missing missing, const Me
     eval::SinkOptions attention = sink_options(config);
     attention.first_id = loaded.first_of_samples(tokens);
     eval::SinkResult sinks;
+    const std::string dtype(name_of(options.dtype));
     if (missing.cells) {
         eval::CacheTableOptions table = table_options(config, options);
         table.sink_metrics = attention;
         const std::string name = "measure " + fs::path(run).lexically_normal().filename().string();
         eval::CacheTableRow row = eval::evaluate_cache_table(context, name, *loaded.model, tokens, table);
         sinks = row.sinks;
-        eval::write_measurement_table(directory.file(kTableFile), table.cache,
-                                      {to_measured_model(std::move(row), run, loaded.step)});
+        eval::MeasuredModel measured = to_measured_model(std::move(row), run, loaded.step);
+        measured.dtype = dtype;
+        eval::write_measurement_table(directory.file(kTableFile), table.cache, {measured});
     } else {
         sinks = eval::evaluate_sinks(context, *loaded.model, tokens, attention);
     }
     eval::write_maps(directory.file(kMapsFile), sinks);
-    eval::write_measurements(directory.file(kSinksFile), {run, loaded.step, {std::move(sinks)}});
+    eval::write_measurements(directory.file(kSinksFile), {run, loaded.step, {std::move(sinks)}, dtype});
 }
 
 }  // namespace ballast::report

@@ -122,7 +122,7 @@ void check_same(const OutlierResult& a, const OutlierResult& b) {
 TEST_CASE("measurements: what is written is read, finite or not, of every policy") {
     const TemporaryFolder folder;
     const double inf = std::numeric_limits<double>::infinity();
-    MeasuredModel model{"runs/a", 14, {}};
+    MeasuredModel model{"runs/a", 14, {}, "bf16", "int8"};
     for (const double perplexity : {2.5, inf, std::nan("")})
         for (const StreamingPolicy& policy :
              {StreamingPolicy(CachePolicy::dense()), StreamingPolicy(CachePolicy::sink(0, 64)),
@@ -139,6 +139,8 @@ TEST_CASE("measurements: what is written is read, finite or not, of every policy
         const MeasuredModel read = read_measurements(folder / file)[0];
         CHECK(read.model == "runs/a");
         CHECK(read.step == 14);
+        CHECK(read.dtype == "bf16");
+        CHECK(read.weights == "int8");
         REQUIRE(read.metrics.size() == model.metrics.size());
         for (size_t i = 0; i < 15; ++i) check_same(streaming(read.metrics[i]), streaming(model.metrics[i]));
         const auto& back = std::get<SinkResult>(read.metrics[15]);
