@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Texts that can only be answered by looking back, and what was answered, by length and depth.
+
+    scripts/retrieval.py passkey --text book.txt --tokenizer MODEL/tokenizer.json --lengths 512,1024,2048 -o prompts.jsonl
+    scripts/retrieval.py lines --text book.txt --tokenizer MODEL/tokenizer.json --lengths 512,1024 -o prompts.jsonl
+    ballast generate MODEL --prompts prompts.jsonl --max-tokens 12 --temperature 0 --policy dense --json dense.json
+    scripts/retrieval.py score prompts.jsonl dense.json sink.json plan.json
+
+    scripts/retrieval.py documents --text books/*.txt --lines 128 --count 50000 -o train.jsonl     to train a model that can
+
+passkey: a five-digit number in a book's text. lines: records `line <adjective>-<noun>: <word>`, one of which is asked for, among
+paragraphs of a book. A prompt has LENGTH tokens at most, its question included; what is asked for stands at DEPTH of it. Passages are
+taken one after the other from the book, so every prompt has its own. An answer counts when its first number, or word, is the right one.
+Needs Python's standard library, and ballast (--ballast) to count tokens.
+"""
+import argparse
+import json
+import math
+import random
+import re
+import subprocess
+import sys
+
+CHAT = ("<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{text}\n\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}")
+QUESTION, ANSWER = "What is the pass key?", "The pass key is"
+
+ADJECTIVES = """able ancient angry bitter black blue bold brave bright broad broken brown calm clean clear clever cold cool cruel curious dark dear deep
+dry dull eager early empty fair faint false fine firm foreign free fresh full gentle gold good grand grave gray great green happy hard heavy high
+honest hot huge humble idle keen kind large late light little lonely long loud""".split()
+NOUNS = """anchor apple arrow basket bell bird boat bone book bottle bridge candle castle chain chair church circle cloud coat coin corner cottage crown
+desert door dream drum engine farm feather field fire fish flag flame flower forest fountain garden gate glass grave hammer hand harbor hat horse
+house island jewel key kitchen knife lake lamp lantern leaf letter lion mirror moon mountain needle""".split()
+WORDS = """autumn bread breath butter captain carpet center charge cheese chicken child city coal coffee colour copper cotton cousin daughter doctor dust
+earth evening father feast fever finger fortune friend frost fruit ghost grain grass guest hair harvest heart heaven honey hunger iron judge kettle king
+ladder lawyer lesson marble market meadow memory milk money morning mother music nation night nurse ocean orange oxen paper parlour pepper
+picture pillow poet porch prayer priest prince queen rain reason ribbon river rose salt sand school secret shadow sheep silence silver sister smoke soap
+soldier song soup spring star steam storm stream street sugar summer table teacher thunder tobacco tower traveller uncle valley velvet village violin
+voice wagon wall water weather wheat widow window winter wisdom wonder wood wool""".split()
+
+
+def record(key, word):
+    return f"line {key}: {word}\n"
+
+
+def query(key):
+    return f"what is line {key}?"
+
+
+class Records:
+    """Lines with keys of their own, a random word each."""
+
+    def __init__(self, draw):
+        self.draw = draw
+        self.keys = [f"{a}-{n}" for a in ADJECTIVES for n in NOUNS]
+        draw.shuffle(self.keys)
+        self.lines = []
+
+    def add(self):
+        self.lines.append((self.keys[len(self.lines)], self.draw.choice(WORDS)))
+        return record(*self.lines[-1])
+
+    def asked(self):
+        """A query with its answer; how many lines back is log-uniform."""
+        back = int(math.exp(self.draw.uniform(0, math.log(len(self.lines) + 1))))
+        key, word = self.lines[-min(back, len(self.lines))]
+        return f"{query(key)} {word}\n"
+
+
+def paragraphs_of(paths):
+    out = []
+    for path in paths:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            out += [text for text in (re.sub(r"\s+", " ", part).strip() for part in file.read().split("\n\n")) if text]
+    return out
+
+
+def documents(options):
+    """Half of them a book's paragraphs, half of them records: eight lines, four queries, and so on, with a paragraph now and then."""
+    draw, paragraphs = random.Random(options.seed), paragraphs_of(options.text)
+    with open(options.out, "w", encoding="utf-8") as out:
+        for number in range(options.count):
+            at = draw.randrange(len(paragraphs))
+            text, characters = "", 36 * options.lines  # about what so many lines and their queries have
+            if number % 2:
+                while len(text) < characters:
+                    text += paragraphs[at % len(paragraphs)] + "\n\n"
+                    at += 1
+            else:
+                records = Records(draw)
+                while len(records.lines) < options.lines:
+                    text += "".join(records.add() for _ in range(8)) + "".join(records.asked() for _ in range(4))
+                    if draw.random() < 0.15:
+                        text += paragraphs[at % len(paragraphs)][:300] + "\n"
+                        at += 1
+            out.write(json.dumps({"text": text}) + "\n")
+
+
+def token_counts(options, texts):
+    """Tokens of each text, by one run of ballast tokenizer encode."""
+    lines = "".join(json.dumps({"text": text, "add_special": False}) + "\n" for text in texts)
+    run = subprocess.run([options.ballast, "tokenizer", "encode", "-t", options.tokenizer, "--jsonl", "/dev/stdin"], input=lines, capture_output=True,
+                         text=True)
+    if run.returncode:
+        sys.exit(f"retrieval: {run.stderr.strip()}")
+    return [len(json.loads(line)["ids"]) for line in run.stdout.splitlines()]
+
+
+def most_that_fits(options, length, prompt):
+    """The largest n for which prompt(n) has at most `length` tokens; a unit of n is a token or more. 0: none."""
+    low, high = 0, length
+    while low < high:
+        tries = sorted({low + 1 + (high - low - 1) * k // 7 for k in range(8)})
+        fit = [n for n, tokens in zip(tries, token_counts(options, map(prompt, tries))) if tokens <= length]
+        if not fit:
+            high = low if tries[0] == low + 1 else tries[0] - 1
+        else:
+            low, high = fit[-1], next((n - 1 for n in tries if n > fit[-1]), high)
+    return low
+
+
+def write_prompts(options, make_one):
+    """make_one(draw, start, depth) gives prompt(n) -> (text, answer) of n units, and the book's units; `start` of them are used."""
+    draw, start = random.Random(options.seed), 0
+    with open(options.out, "w", encoding="utf-8") as out:
+        for length in options.lengths:
+            for depth in options.depths:
+                for _ in range(options.keys):
+                    prompt, units = make_one(draw, start, depth)
+                    count = most_that_fits(options, length, lambda n: prompt(n)[0])
+                    if count == 0 or start + count > units:
+                        sys.exit(f"retrieval: {options.text} is too short, or {length} tokens are too few for the question")
+                    text, answer = prompt(count)
+                    out.write(json.dumps({"prompt": text, "key": answer, "length": length, "depth": depth}) + "\n")
+                    start += count
+
+
+def passkey(options):
+    with open(options.text, encoding="utf-8", errors="replace") as file:
+        words = re.sub(r"[ \n\r\t]+", " ", file.read()).split(" ")
+    template = CHAT.replace("{system}", options.system) if options.chat else "{text}\n\n{question} {answer}"
+
+    def make_one(draw, start, depth):
+        key = draw.randrange(10000, 100000)
+
+        def prompt(count):
+            passage = words[start:start + count]
+            at = round(depth * count)
+            text = " ".join(passage[:at] + [f"\n\nThe pass key is {key}. Remember it. {key} is the pass key.\n\n"] + passage[at:])
+            return template.format(text=text, question=QUESTION, answer=ANSWER), str(key)
+
+        return prompt, len(words)
+
+    write_prompts(options, make_one)
+
+
+def lines(options):
+    paragraphs = paragraphs_of([options.text])
+
+    def make_one(draw, start, depth):
+        seed = draw.random()
+
+        def prompt(count):
+            own = random.Random(seed)
+            records, parts = Records(own), []
+            for n in range(count):  # a unit is a line, every eighth with four queries behind it as in training
+                parts.append(records.add())
+                if n % 8 == 7 and n + 1 < count:
+                    parts += [records.asked() for _ in range(4)]
+                    if own.random() < 0.15:
+                        parts.append(paragraphs[start + n][:300] + "\n")
+            key, word = records.lines[min(count - 1, int(depth * count))]
+            return "".join(parts) + query(key), word
+
+        return prompt, len(paragraphs)
+
+    write_prompts(options, make_one)
+
+
+def score(options):
+    with open(options.prompts, encoding="utf-8") as file:
+        prompts = [json.loads(line) for line in file]
+    lengths, depths = sorted({p["length"] for p in prompts}), sorted({p["depth"] for p in prompts})
+    print("| answers | length | " + " | ".join(f"depth {d:g}" for d in depths) + " | all |")
+    print("|:--|--:|" + "--:|" * (len(depths) + 1))
+    first = lambda text, key: next(iter(re.findall(r"\d+" if key.isdigit() else r"[a-z]+", text)), "")
+    for path in options.answers:
+        with open(path, encoding="utf-8") as file:
+            answers = json.load(file)
+        if len(answers) != len(prompts):
+            sys.exit(f"retrieval: {path} has {len(answers)} answers, {options.prompts} has {len(prompts)} prompts")
+        right = [first(a["text"], p["key"]) == p["key"] for a, p in zip(answers, prompts)]
+        for length in lengths:
+            cells = [[ok for ok, p in zip(right, prompts) if p["length"] == length and p["depth"] == depth] for depth in depths]
+            row = [f"{sum(cell)}/{len(cell)}" for cell in (*cells, sum(cells, []))]
+            print(f"| {path.rsplit('/', 1)[-1].removesuffix('.json')} | {length} | " + " | ".join(row) + " |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    numbers = lambda kind: lambda text: [kind(x) for x in text.split(",")]
+
+    def prompts_command(name, run, help_text):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("--text", required=True, help="a book (UTF-8)")
+        command.add_argument("--tokenizer", required=True)
+        command.add_argument("--ballast", default="ballast")
+        command.add_argument("--lengths", type=numbers(int), default=[512, 1024, 2048], help="tokens, e.g. 512,1024")
+        command.add_argument("--depths", type=numbers(float), default=[0.1, 0.5, 0.9], help="0 is the beginning, 1 the end")
+        command.add_argument("--keys", type=int, default=3, help="prompts of each length and depth")
+        command.add_argument("--seed", type=int, default=1)
+        command.add_argument("-o", "--out", required=True)
+        command.set_defaults(run=run)
+        return command
+
+    command = prompts_command("passkey", passkey, "write prompts with a number in a book's text")
+    command.add_argument("--chat", action="store_true", help="in ChatML, as SmolLM2-Instruct was trained")
+    command.add_argument("--system", default="You are a helpful AI assistant named SmolLM, trained by Hugging Face")
+    prompts_command("lines", lines, "write prompts that ask for one of many lines")
+    command = commands.add_parser("documents", help="write texts to train on")
+    command.add_argument("--text", nargs="+", required=True, help="books (UTF-8)")
+    command.add_argument("--lines", type=int, default=128, help="of a document of records, a multiple of 8")
+    command.add_argument("--count", type=int, default=10000, help="documents")
+    command.add_argument("--seed", type=int, default=1)
+    command.add_argument("-o", "--out", required=True)
+    command.set_defaults(run=documents)
+    command = commands.add_parser("score", help="a table of what was right")
+    command.add_argument("prompts")
+    command.add_argument("answers", nargs="+", help="files of ballast generate --prompts … --json")
+    command.set_defaults(run=score)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
