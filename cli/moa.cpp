@@ -39,7 +39,11 @@ void MoaOptimiseOptions::add_to(CLI::App* command) {
     command->add_option("--rules-per-layer", options.rules_per_layer, "different rules in a layer: 1 or 2")
         ->check(CLI::Range(1, 2))
         ->capture_default_str();
-    command->add_flag("--signed", options.signed_influence, "sum the influence with its sign, not its absolute value");
+    command
+        ->add_option("--measure", measure,
+                     "what a rule loses: second-order (default, where the profile has it), or the influence of what it "
+                     "hides, absolute or signed")
+        ->check(CLI::IsMember(std::vector<std::string>(moa::kLossMeasureNames.begin(), moa::kLossMeasureNames.end())));
     command->add_flag(
         "--by-query-head", options.by_query_head,
         "grouped heads: a rule a query head (the density is of what they attend to), not a key-value head");
@@ -79,6 +83,9 @@ std::string program_line(const moa::ProgramReport& r, const moa::Profile& profil
 
 std::vector<moa::PlanCandidate> MoaOptimiseOptions::run(const moa::Profile& profile) {
     options.pareto.gap = gap_percent / 100;
+    const auto& names = moa::kLossMeasureNames;
+    if (const auto name = std::find(names.begin(), names.end(), measure); name != names.end())
+        options.measure = static_cast<moa::LossMeasure>(name - names.begin());
     if (solver != "lagrangian") options.pareto.cbc = moa::find_cbc();
     if (options.pareto.cbc.empty() && solver == "cbc")
         throw UserError("cbc is not installed; apt-get install coinor-cbc, or use --solver lagrangian");

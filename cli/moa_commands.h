@@ -16,6 +16,7 @@ void add_moa_show(CLI::App* parent);
 struct MoaOptimiseOptions {
     moa::OptimiseOptions options;
     double gap_percent = 1;
+    std::string measure;  // empty: the default
     std::string solver = "auto";
 
     void add_to(CLI::App* command);

@@ -59,14 +59,14 @@ struct SearchCommand {
     void check_settings() const {
         std::string settings = fmt::format(
             "model {}\ntext {}\nmax-tokens {}\ntokenizer {}\ndtype {}\nlengths {}\ncount {}\nanswer-tokens {}\nkind "
-            "{}\ninstruction {}\nseed {}\nblock {}\n"
-            "density {}\nleast-share {}\nmax-length {}\nalphas {}\nbetas {}\nsinks {}\nrules-per-layer {}\nsigned {}\n"
+            "{}\ninstruction {}\nseed {}\nblock {}\ndraws {}\n"
+            "density {}\nleast-share {}\nmax-length {}\nalphas {}\nbetas {}\nsinks {}\nrules-per-layer {}\nmeasure {}\n"
             "by-query-head {}\nintervals {}\ngap {}\nseconds {}\nsolver {}\nvalidation {} {}\n",
             model, fmt::join(text.text, " "), text.max_tokens, text.tokenizer, text.dtype,
             fmt::join(calibrate.options.lengths, ","), calibrate.options.count, calibrate.options.answer_tokens,
-            calibrate.kind, calibrate.instruction_file, calibrate.options.seed, profile.block, optimise.options.density,
-            optimise.options.least_share, optimise.options.longest, optimise.options.alphas, optimise.options.betas,
-            optimise.options.sinks, optimise.options.rules_per_layer, optimise.options.signed_influence,
+            calibrate.kind, calibrate.instruction_file, calibrate.options.seed, profile.block, profile.draws,
+            optimise.options.density, optimise.options.least_share, optimise.options.longest, optimise.options.alphas,
+            optimise.options.betas, optimise.options.sinks, optimise.options.rules_per_layer, optimise.measure,
             optimise.options.by_query_head, optimise.options.pareto.intervals, optimise.gap_percent,
             optimise.options.pareto.seconds, optimise.solver, validation_length, validation_count);
         const std::string path = file("settings.txt");

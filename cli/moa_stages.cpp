@@ -117,6 +117,12 @@ void ProfileStage::add_to(CLI::App* command) {
     add_lengths(command, lengths, "positions of the sequences to profile, e.g. 512,1024,2048");
     command->add_option("--block", block, "positions of a block; default: a 32nd of the shortest length, 8 to 64")
         ->check(CLI::PositiveNumber);
+    command
+        ->add_option("--draws", draws,
+                     "labellings by the model of each item, a pass each, for second-order losses; 0: the influence of "
+                     "single values alone, as in MoA")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     command->add_option("--count", count, "most items of each length; default: all there are")
         ->check(CLI::PositiveNumber);
 }
@@ -133,11 +139,12 @@ moa::Profile profile_to_continue(moa::Profile fresh, const std::string& path) {
         return out;
     };
     const bool same = found.model == fresh.model && found.step == fresh.step && found.shape == fresh.shape &&
-                      found.block == fresh.block && found.calibration == fresh.calibration &&
-                      lengths_of(found) == lengths_of(fresh);
+                      found.block == fresh.block && found.draws == fresh.draws &&
+                      found.calibration == fresh.calibration && lengths_of(found) == lengths_of(fresh);
     if (!same)
         throw UserError(fmt::format(
-            "{} is a profile of another model, other items, lengths or blocks; remove it or name another file", path));
+            "{} is a profile of another model, other items, lengths, blocks or draws; remove it or name another file",
+            path));
     return found;
 }
 
@@ -148,7 +155,7 @@ class ProfileRun {
 
     void length(moa::LengthProfile& at, const std::vector<moa::ItemTokens>& items, Progress& progress) {
         if (at.sequences >= std::ssize(items)) return;
-        moa::Profiler profiler(model_.context, *model_.loaded.model, at.length, profile_.block);
+        moa::Profiler profiler(model_.context, *model_.loaded.model, at.length, profile_.block, profile_.draws);
         for (size_t i = static_cast<size_t>(at.sequences); i < items.size(); ++i) {
             profiler.add(items[i], at);
             progress.set_suffix(
@@ -184,7 +191,7 @@ void ProfileStage::run(MoaModel& model, const std::string& model_path, const std
                        const std::string& out) const {
     const int64_t shortest = *std::min_element(lengths.begin(), lengths.end());
     const int64_t chosen = block > 0 ? block : std::clamp<int64_t>(shortest / 32, 8, 64);
-    moa::Profile fresh = moa::empty_profile(model.config(), lengths, chosen);
+    moa::Profile fresh = moa::empty_profile(model.config(), lengths, chosen, draws);
     fresh.model = model_path;
     fresh.step = model.loaded.step;
     fresh.calibration = moa::checksum_of(read_file(items));
@@ -206,7 +213,8 @@ void ProfileStage::run(MoaModel& model, const std::string& model_path, const std
     const int64_t longest = profile.lengths.back().length;
     std::cerr << fmt::format(
         "memory at {} positions: {:.2f} GB\n", longest,
-        static_cast<double>(moa::Profiler::bytes(model.config(), model.loaded.model->dtype(), longest, chosen)) / 1e9);
+        static_cast<double>(moa::Profiler::bytes(model.config(), model.loaded.model->dtype(), longest, chosen, draws)) /
+            1e9);
     Progress progress("profile", total, "items", done);
     ProfileRun run(model, profile, out);
     for (size_t i = 0; i < by_length.size(); ++i) run.length(profile.lengths[i], by_length[i], progress);

@@ -37,6 +37,7 @@ struct ProfileStage {
     std::vector<int64_t> lengths;
     int64_t block = 0;  // 0: a 32nd of the shortest length, as MoA's 64 is of 2048; between 8 and 64
     int64_t count = 0;
+    int64_t draws = 4;
 
     void add_to(CLI::App* command);
     /// Goes on with `out` where it is there. RunError on Ctrl-C, with everything so far saved.

@@ -375,6 +375,16 @@ struct Influence {
 void attention_influence(Context&, const Influence&, int64_t block, const Tensor& d_out_BTHD, const Tensor& out_BTHD,
                          const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
 
+/// What a shorter span does to a loss, to first order in the output: effect[b,h,m-1] += sum over queries i of E_im, m = 1 … M,
+/// where query i no longer sees the keys at positions j >= sinks with i - j >= m block, all at once, and the rest of its row is
+/// renormalised. With the names of attention_influence(),
+///   E_im = (sum over what is hidden of P'_ij (D_i - g_ij)) / (1 - sum over what is hidden of P'_ij),
+/// exact for a loss that is linear in O: neither a sum of E_ij nor of |E_ij|. 1 - ... is added up from what stays, and is not
+/// taken below the accumulation's epsilon. effect acc [B,H,M]; block >= 1; sinks >= 0, whatever the mask's are; the rest as above.
+/// Scratch on a GPU: 2 B H T (M + 1) numbers and a little; queries are added in one order.
+void attention_span_effect(Context&, const Tensor& effect_BHM, int64_t block, int64_t sinks, const Tensor& d_out_BTHD,
+                           const Tensor& out_BTHD, const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+
 /// mass[b,h,c] += sum over queries of P'_ic: the accumulated scores of H2O (Zhang et al. 2023) and InfLLM (Xiao et al. 2024). mass acc [B,H,S];
 /// lse acc [B,H,T] of the forward pass. No T x S buffer; queries are added in one order.
 void attention_key_mass(Context&, const Tensor& mass_BHS, const Tensor& lse_BHT, const AttentionInputs&,

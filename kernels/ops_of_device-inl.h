@@ -82,6 +82,9 @@ void memory_lookup(Context&, const Tensor& read_BGV, const Tensor& relevance_BN,
                    const BlockMemory&);
 void attention_influence(Context&, const Influence&, int64_t block, const Tensor& d_out_BTHD, const Tensor& out_BTHD,
                          const Tensor& lse_BHT, const AttentionInputs&, const AttentionParams&);
+void attention_span_effect(Context&, const Tensor& effect_BHM, int64_t block, int64_t sinks, const Tensor& d_out_BTHD,
+                           const Tensor& out_BTHD, const Tensor& lse_BHT, const AttentionInputs&,
+                           const AttentionParams&);
 void attention_key_mass(Context&, const Tensor& mass_BHS, const Tensor& lse_BHT, const AttentionInputs&,
                         const AttentionParams&);
 

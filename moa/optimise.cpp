@@ -35,6 +35,10 @@ class Optimiser {
                                   .alphas = options.alphas,
                                   .betas = options.betas},
                                  lengths_);
+        if (measure() == LossMeasure::second_order && sinks_ != profile.block)
+            throw UserError(fmt::format(
+                "second-order losses were profiled with {} sinks, one block; give the same, or choose another measure",
+                profile.block));
         fill_problem();
     }
 
@@ -54,6 +58,14 @@ class Optimiser {
             if (at.sequences == 0)
                 throw UserError(fmt::format(
                     "the profile has no sequence of {} positions; go on with ballast moa profile", at.length));
+        if (measure() == LossMeasure::second_order && profile_.draws == 0)
+            throw UserError(
+                "the profile has no second-order losses; make it with ballast moa profile --draws, or choose another "
+                "measure");
+    }
+
+    LossMeasure measure() const {
+        return options_.measure.value_or(profile_.draws > 0 ? LossMeasure::second_order : LossMeasure::absolute);
     }
 
     int64_t heads_of_entry() const { return profile_.shape.heads / problem_.entries; }
@@ -71,11 +83,23 @@ class Optimiser {
             for (const auto& rule : rules_)
                 budget.rows.push_back(std::min(N, infer::cache_size(rule, profile_.block, sinks_, N)));
         }
-        for (const LengthProfile& at : profile_.lengths) problem_.losses.push_back(losses_at(at));
+        for (const LengthProfile& at : profile_.lengths)
+            problem_.losses.push_back(measure() == LossMeasure::second_order ? second_order_at(at) : influence_at(at));
     }
 
-    std::vector<double> losses_at(const LengthProfile& at) const {
-        const auto& influence = options_.signed_influence ? at.signed_sum : at.absolute;
+    std::vector<double> second_order_at(const LengthProfile& at) const {
+        std::vector<double> out(static_cast<size_t>(problem_.heads() * problem_.rules));
+        for (int64_t r = 0; r < problem_.rules; ++r) {
+            const int64_t cache = infer::cache_size(rules_[static_cast<size_t>(r)], profile_.block, sinks_, at.length);
+            const std::vector<double> losses = second_order_losses(profile_, at, options_.by_query_head, cache);
+            for (int64_t i = 0; i < problem_.heads(); ++i)
+                out[static_cast<size_t>(i * problem_.rules + r)] = losses[static_cast<size_t>(i)];
+        }
+        return out;
+    }
+
+    std::vector<double> influence_at(const LengthProfile& at) const {
+        const auto& influence = measure() == LossMeasure::signed_sum ? at.signed_sum : at.absolute;
         std::vector<double> out;
         for (int64_t l = 0; l < problem_.layers; ++l)
             for (int64_t e = 0; e < problem_.entries; ++e)
@@ -129,6 +153,20 @@ double masked_influence(const Profile& profile, const LengthProfile& at, const s
         for (int64_t j = sink_blocks; j <= i - kept; ++j)
             masked += (i - j == kept ? edge : 1.0) * of_head[i * blocks + j];
     return masked / static_cast<double>(at.sequences);
+}
+
+std::vector<double> second_order_losses(const Profile& profile, const LengthProfile& at, bool by_query_head,
+                                        int64_t cache) {
+    const std::vector<double>& all = by_query_head ? at.second_order_heads : at.second_order_groups;
+    const int64_t spans = profile.spans(at), entries = std::ssize(all) / spans;
+    const int64_t m = (cache - profile.block) / profile.block;  // blocks that are seen behind the sinks
+    std::vector<double> out(static_cast<size_t>(entries), 0.0);
+    for (int64_t i = 0; i < entries; ++i)
+        for (int64_t wider = std::max<int64_t>(m, 1); wider <= spans; ++wider)
+            out[static_cast<size_t>(i)] =
+                std::max(out[static_cast<size_t>(i)],
+                         all[static_cast<size_t>(i * spans + wider - 1)] / static_cast<double>(at.draws));
+    return out;
 }
 
 std::vector<PlanCandidate> optimise(const Profile& profile, const OptimiseOptions& options,

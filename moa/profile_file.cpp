@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 #include <fmt/format.h>
+#include <functional>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/hdf5_file.h"
@@ -19,6 +21,10 @@ std::string attribute(int64_t length, const char* what) { return fmt::format("le
 
 std::array<int64_t, 4> shape_of(const Profile& profile, const LengthProfile& at) {
     return {profile.shape.layers, profile.shape.heads, profile.blocks(at), profile.blocks(at)};
+}
+
+std::array<int64_t, 3> second_order_shape(const Profile& profile, const LengthProfile& at, int64_t entries) {
+    return {profile.shape.layers, entries, profile.spans(at)};
 }
 
 void require_between(const std::string& path, const char* name, int64_t value, int64_t least, int64_t most) {
@@ -43,6 +49,8 @@ void read_head(const Hdf5Reader& file, const std::string& path, Profile& p) {
                                     p.shape.heads, p.shape.kv_heads));
     p.max_positions = positive("max_positions", int64_t{1} << 40);
     p.block = positive("block", kMostPositions);
+    if (file.has_attribute("draws")) p.draws = file.integer_attribute("draws");  // older files have none
+    require_between(path, "draws", p.draws, 0, kMostHeads);
 }
 
 /// Lengths are what the datasets' names say.
@@ -75,12 +83,19 @@ void write_profile(const std::string& path, const Profile& profile) {
     file.set_attribute("key_value_heads", profile.shape.kv_heads);
     file.set_attribute("max_positions", profile.max_positions);
     file.set_attribute("block", profile.block);
+    file.set_attribute("draws", profile.draws);
     for (const LengthProfile& at : profile.lengths) {
         file.set_attribute(attribute(at.length, "sequences"), at.sequences);
         file.set_attribute(attribute(at.length, "answer_tokens"), at.answer_tokens);
         file.set_attribute(attribute(at.length, "loss"), at.loss);
         file.write(dataset(at.length, "absolute"), Dtype::f64, shape_of(profile, at), at.absolute.data());
         file.write(dataset(at.length, "signed"), Dtype::f64, shape_of(profile, at), at.signed_sum.data());
+        if (profile.draws == 0) continue;
+        file.set_attribute(attribute(at.length, "draws"), at.draws);
+        file.write(dataset(at.length, "second_order_heads"), Dtype::f64,
+                   second_order_shape(profile, at, profile.shape.heads), at.second_order_heads.data());
+        file.write(dataset(at.length, "second_order_groups"), Dtype::f64,
+                   second_order_shape(profile, at, profile.shape.kv_heads), at.second_order_groups.data());
     }
     file.commit();
 }
@@ -96,20 +111,25 @@ Profile read_profile(const std::string& path) {
         at.answer_tokens = file.integer_attribute(attribute(length, "answer_tokens"));
         at.loss = file.real_attribute(attribute(length, "loss"));
         require_between(path, "a number of sequences", at.sequences, 0, int64_t{1} << 40);
-        const auto shape = shape_of(profile, at);
-        const auto read = [&](const char* what, std::vector<double>& out) {
+        const auto read = [&](const char* what, const auto& shape, std::vector<double>& out) {
             const std::string name = dataset(length, what);
             if (const Hdf5Dataset stored = file.dataset(name);  // before memory is taken for what the head says
                 stored.shape != std::vector<int64_t>(shape.begin(), shape.end()))
                 throw UserError(fmt::format("{}: {} has another shape than the model's heads and blocks", path, name));
-            out.resize(static_cast<size_t>(shape[0] * shape[1] * shape[2] * shape[3]));
+            out.resize(static_cast<size_t>(
+                std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>())));
             file.read_all(name, Dtype::f64, shape, out.data());
             if (!std::all_of(out.begin(), out.end(), [](double value) { return std::isfinite(value); }))
                 throw UserError(
                     fmt::format("{}: {} holds values that are not finite; make the profile again", path, name));
         };
-        read("absolute", at.absolute);
-        read("signed", at.signed_sum);
+        read("absolute", shape_of(profile, at), at.absolute);
+        read("signed", shape_of(profile, at), at.signed_sum);
+        if (profile.draws == 0) continue;
+        at.draws = file.integer_attribute(attribute(length, "draws"));
+        require_between(path, "a number of draws", at.draws, 0, int64_t{1} << 40);
+        read("second_order_heads", second_order_shape(profile, at, profile.shape.heads), at.second_order_heads);
+        read("second_order_groups", second_order_shape(profile, at, profile.shape.kv_heads), at.second_order_groups);
     }
     return profile;
 }

@@ -10,146 +10,42 @@
 #include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/attention-inl.h"
+#include "kernels/cpu/attention_gradient-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
-inline constexpr int64_t kKeys = 64, kQueries = 10 * kMicroRows;
+/// Sums of one tile.
+template <class A, class Add>
+struct InfluenceSums {
+    const Add& add;  // (key row, sum of |E|, sum of E)
+    double absolute = 0, signed_sum = 0;
 
-/// Products of up to kMicroRows query rows with the keys (or values) of a tile, kept as [D, kKeys].
-template <class A>
-HWY_INLINE void tile_products(A* to, const A* rows, int64_t stride, int64_t count, const A* tile, Range panels,
-                              int64_t dims) {
-    multiply_rows<A>(count, panels.end - panels.begin, dims, {rows, stride, 1},
-                     {tile + panels.begin, kKeys, kMicroColumns<A>}, to + panels.begin, kKeys, false);
-}
-
-/// Up to kQueries queries [t0, t1) of one head, all of one block of queries.
-template <class T>
-class InfluenceTile {
-  public:
-    using A = Accumulator<T>;
-
-    InfluenceTile(const AttentionInputs& in, const AttentionParams& params, const KeyParts& parts, int64_t b, int64_t h)
-        : in_(in),
-          rules_(params, b, h),
-          parts_(parts),
-          scale_(static_cast<A>(params.scale)),
-          has_sink_logit_(sink_logit_of<A>(params, h) != -std::numeric_limits<A>::infinity()),
-          b_(b),
-          h_(h),
-          g_(h / (in.q.dim(2) / in.k.dim(2))),
-          dims_(in.q.dim(3)),
-          stride_(tile_stride<A>(dims_)),
-          memory_(bytes(stride_)),
-          q_(memory_.template take<A>(kQueries * stride_)),
-          d_o_(memory_.template take<A>(kQueries * stride_)),
-          k_(memory_.template take<A>(kKeys * stride_)),
-          v_(memory_.template take<A>(kKeys * stride_)),
-          s_(memory_.template take<A>(kMicroRows * kKeys)),
-          grad_(memory_.template take<A>(kMicroRows * kKeys)) {}
-
-    /// add(key row, sum of |E|, sum of E) for pieces of `block` that hold the key row.
-    template <class Add>
-    void run(int64_t t0, int64_t t1, const Tensor& d_out, const Tensor& out, const A* lse, int64_t block,
-             const Add& add) {
-        t0_ = t0;
-        queries_ = t1 - t0;
-        lse_ = lse;
-        const hn::ScalableTag<A> d;
-        copy_rows(d_o_, stride_, head_row<const T>(d_out, b_, t0, h_), d_out.stride[1], queries_, dims_, dims_);
-        for (int64_t r = 0; r < queries_; ++r) {
-            const T* o = head_row<const T>(out, b_, t0 + r, h_);
-            delta_[r] = reduce_sum<A>(dims_, [&](int64_t i, auto lanes) HWY_ATTR {
-                return hn::Mul(load(d, d_o_ + r * stride_ + i, lanes), load(d, o + i, lanes));
-            });
-            int64_t keys = 0;
-            for (const KeyPart& part : parts_) {
-                const Range seen = rules_.visible(part, t0 + r);
-                keys += std::max<int64_t>(0, seen.end - seen.begin);
-            }
-            alone_[r] = keys == 1 && !has_sink_logit_;
-        }
-        for (const KeyPart& part : parts_) {
-            const Range first = rules_.visible(part, t0), last = rules_.visible(part, t1 - 1);
-            if (first.begin >= last.end) continue;
-            const Tensor& query = part.sinks && !in_.sink_query.empty() ? in_.sink_query : in_.q;
-            copy_rows(q_, stride_, head_row<const T>(query, b_, t0, h_), query.stride[1], queries_, dims_, dims_,
-                      scale_);
-            for (int64_t c = first.begin, end; c < last.end; c = end) {
-                const int64_t row = part.first_row + c;
-                end = std::min({c + kKeys, last.end, c + block - row % block});
-                absolute_ = signed_ = 0;
-                add_tile(part, {c, end});
-                add(row, absolute_, signed_);
-            }
-        }
-    }
-
-  private:
-    static size_t bytes(int64_t stride) {
-        return 2 * TileMemory::padded(static_cast<size_t>(kQueries * stride) * sizeof(A)) +
-               2 * TileMemory::padded(static_cast<size_t>(kKeys * stride) * sizeof(A)) +
-               2 * TileMemory::padded(static_cast<size_t>(kMicroRows * kKeys) * sizeof(A));
-    }
-
-    void add_tile(const KeyPart& part, Range columns) {
-        const int64_t count = columns.end - columns.begin, row = part.first_row + columns.begin;
-        const int64_t padded = round_up(count, kRunColumns<A>);
-        transpose_rows(k_, kKeys, head_row<const T>(in_.k, b_, row, g_), in_.k.stride[1], count, dims_, padded);
-        transpose_rows(v_, kKeys, head_row<const T>(in_.v, b_, row, g_), in_.v.stride[1], count, dims_, padded);
-        for (int64_t r0 = 0; r0 < queries_; r0 += kMicroRows) {
-            const int64_t rows = std::min(kMicroRows, queries_ - r0);
-            const Range seen{within(columns, rules_.visible(part, t0_ + r0)).begin,
-                             within(columns, rules_.visible(part, t0_ + r0 + rows - 1)).end};
-            if (seen.empty()) continue;
-            const Range panels = whole_runs<A>(seen);
-            tile_products(s_, q_ + r0 * stride_, stride_, rows, k_, panels, dims_);
-            tile_products(grad_, d_o_ + r0 * stride_, stride_, rows, v_, panels, dims_);
-            for (int64_t r = 0; r < rows; ++r)
-                add_row(part, columns, panels, r0 + r, s_ + r * kKeys, grad_ + r * kKeys);
-        }
-    }
-
-    void add_row(const KeyPart& part, Range columns, Range panels, int64_t r, A* s, const A* g) {
-        const Range seen = within(columns, rules_.visible(part, t0_ + r));
-        if (seen.empty()) return;
-        bias_and_mask(s, panels, seen, rules_, part.position + columns.begin - rules_.bias_position(part, t0_ + r));
+    HWY_INLINE void row(const GradientRow<A>& of) {
         using Sum = LaneSum<A>;
         const typename Sum::D d;
         constexpr A kLowest = sizeof(A) == sizeof(float) ? A(-87) : A(-708);  // there exp is 0
         const auto lowest = hn::Set(d, kLowest), epsilon = hn::Set(d, std::numeric_limits<A>::epsilon());
-        const auto lse = hn::Set(d, lse_[r]), delta = hn::Set(d, alone_[r] ? A(0) : delta_[r]);
+        const auto lse = hn::Set(d, of.lse), delta = hn::Set(d, of.alone ? A(0) : of.delta);
         Sum sum, sum_of_absolute;
-        for (int64_t c = panels.begin; c < panels.end; c += Sum::kLanes)
+        for (int64_t c = of.panels.begin; c < of.panels.end; c += Sum::kLanes)
             for (int64_t part_of = 0; part_of < Sum::kParts; ++part_of) {
                 const int64_t at = c + part_of * Sum::kNative;
-                const auto x = hn::Sub(hn::LoadU(d, s + at), lse);
+                const auto x = hn::Sub(hn::LoadU(d, of.s + at), lse);
                 const auto rest = hn::Max(hn::Neg(hn::Expm1(d, hn::Max(x, lowest))), epsilon);
-                const auto ratio = alone_[r] ? hn::Set(d, A(1)) : hn::Div(exp(d, x), rest);
-                const auto e = hn::Mul(ratio, hn::Sub(delta, hn::LoadU(d, g + at)));
+                const auto ratio = of.alone ? hn::Set(d, A(1)) : hn::Div(exp(d, x), rest);
+                const auto e = hn::Mul(ratio, hn::Sub(delta, hn::LoadU(d, of.g + at)));
                 const auto shown = hn::IfThenZeroElse(hn::Lt(x, lowest), e);  // a NaN stays
                 sum.add(part_of, shown);
                 sum_of_absolute.add(part_of, hn::Abs(shown));
             }
-        signed_ += static_cast<double>(sum.total());
-        absolute_ += static_cast<double>(sum_of_absolute.total());
+        signed_sum += static_cast<double>(sum.total());
+        absolute += static_cast<double>(sum_of_absolute.total());
     }
-
-    const AttentionInputs& in_;
-    const HeadRules rules_;
-    const KeyParts& parts_;
-    const A scale_;
-    const bool has_sink_logit_;
-    const int64_t b_, h_, g_, dims_, stride_;
-    int64_t t0_ = 0, queries_ = 0;
-    const A* lse_ = nullptr;
-    double absolute_ = 0, signed_ = 0;
-    TileMemory memory_;
-    A *q_, *d_o_, *k_, *v_, *s_, *grad_;
-    A delta_[kQueries];
-    bool alone_[kQueries];  // nothing to renormalise by
+    void end_of_tile(int64_t key) {
+        add(key, absolute, signed_sum);
+        absolute = signed_sum = 0;
+    }
 };
 
 void attention_influence(Context& context, const Influence& influence, int64_t block, const Tensor& d_out,
@@ -164,14 +60,15 @@ void attention_influence(Context& context, const Influence& influence, int64_t b
         A *absolute = sums_of(influence.absolute_BHIJ), *signed_sum = sums_of(influence.signed_sum_BHIJ);
         context.pool().parallel_for(in.q.dim(0) * heads * rows.size(), [&](int64_t task) HWY_ATTR {
             const int64_t bh = task / rows.size(), end = rows.end(task % rows.size());
-            InfluenceTile<T> tile(in, params, parts, bh / heads, bh % heads);
+            const auto add = [&](int64_t key, double of_absolute, double of_signed) {
+                const int64_t at = task * columns.size() + key / block;
+                if (absolute) absolute[at] += static_cast<A>(of_absolute);
+                if (signed_sum) signed_sum[at] += static_cast<A>(of_signed);
+            };
+            InfluenceSums<A, decltype(add)> sums{add};
+            GradientTile<T> tile(in, params, parts, bh / heads, bh % heads);
             for (int64_t t = rows.begin(task % rows.size()); t < end; t += kQueries)
-                tile.run(t, std::min(t + kQueries, end), d_out, out, lse.ptr<A>() + bh * steps + t, block,
-                         [&](int64_t key, double of_absolute, double of_signed) {
-                             const int64_t at = task * columns.size() + key / block;
-                             if (absolute) absolute[at] += static_cast<A>(of_absolute);
-                             if (signed_sum) signed_sum[at] += static_cast<A>(of_signed);
-                         });
+                tile.run(t, std::min(t + kQueries, end), d_out, out, lse.ptr<A>() + bh * steps + t, block, sums);
         });
     });
 }

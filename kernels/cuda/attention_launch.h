@@ -15,6 +15,14 @@ void with_mask(const AttentionMask& mask, F&& f) {
     f.template operator()<false>();
 }
 
+/// Calls f.template operator()<kDims>() with the smallest tile shape of the plain multipliers that holds `dims`.
+template <class F>
+void with_plain_tile_dims(int64_t dims, F&& f) {
+    if (dims <= 64) return f.template operator()<64>();
+    if (dims <= 128) return f.template operator()<128>();
+    f.template operator()<256>();
+}
+
 /// There are queries.
 template <bool kByRow>
 void launch_attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,

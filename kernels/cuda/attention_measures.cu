@@ -3,17 +3,6 @@
 #include "kernels/cuda/attention_launch.h"
 
 namespace ballast::cuda {
-namespace {
-
-/// Calls f.template operator()<kDims>() with the smallest tile shape that holds `dims`.
-template <class F>
-void with_plain_tile_dims(int64_t dims, F&& f) {
-    if (dims <= 64) return f.template operator()<64>();
-    if (dims <= 128) return f.template operator()<128>();
-    f.template operator()<256>();
-}
-
-}  // namespace
 
 void attention_influence(Context& context, const Influence& influence, int64_t block, const Tensor& d_out,
                          const Tensor& out, const Tensor& lse, const AttentionInputs& in,

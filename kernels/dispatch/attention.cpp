@@ -59,7 +59,8 @@ void attention_backward(Context& context, const AttentionGradients& gradients, c
     if (!in.sink_query.empty()) expect_rows(gradients.d_sink_query, "d_sink_query", x, {B, T, H, D});
     const bool learned = has_learned_sink_logit(params.normaliser);
     require(gradients.d_sink_logit_H.empty() || learned, "d_sink_logit without a learned sink logit");
-    if (!gradients.d_sink_logit_H.empty()) expect_dense(gradients.d_sink_logit_H, "d_sink_logit", accumulation_dtype(x), {H});
+    if (!gradients.d_sink_logit_H.empty())
+        expect_dense(gradients.d_sink_logit_H, "d_sink_logit", accumulation_dtype(x), {H});
     run<cpu::attention_backward, cuda::attention_backward>(context, gradients, d_out, out, lse, in, params);
 }
 
@@ -95,6 +96,20 @@ void attention_influence(Context& context, const Influence& influence, int64_t b
             expect_dense(*sums, "influence", accumulation_dtype(x),
                          {B, H, (T + block - 1) / block, (S + block - 1) / block});
     run<cpu::attention_influence, cuda::attention_influence>(context, influence, block, d_out, out, lse, in, params);
+}
+
+void attention_span_effect(Context& context, const Tensor& effect, int64_t block, int64_t sinks, const Tensor& d_out,
+                           const Tensor& out, const Tensor& lse, const AttentionInputs& in,
+                           const AttentionParams& params) {
+    check_attention(in, params, lse);
+    const Dtype x = in.q.dtype;
+    const int64_t B = in.q.dim(0), T = in.q.dim(1), H = in.q.dim(2), D = in.q.dim(3);
+    expect_rows(out, "out", x, {B, T, H, D});
+    expect_rows(d_out, "d_out", x, {B, T, H, D});
+    expect_dense(effect, "effect", accumulation_dtype(x), {B, H, effect.dim(2)});
+    require(block >= 1 && sinks >= 0, "spans are multiples of a block of at least one row, behind no or some sinks");
+    run<cpu::attention_span_effect, cuda::attention_span_effect>(context, effect, block, sinks, d_out, out, lse, in,
+                                                                 params);
 }
 
 void attention_key_mass(Context& context, const Tensor& mass, const Tensor& lse, const AttentionInputs& in,

@@ -98,7 +98,7 @@ TEST_CASE("moa search: all stages, and again from where it was stopped") {
         succeed(search);
         CHECK(read_file(t.file("search/plan.json")) == plan);
     }
-    for (const char* other : {" --signed", " --gap 2", " --dtype bf16"})
+    for (const char* other : {" --measure signed", " --gap 2", " --dtype bf16"})
         refuse(search + other, {"a search with other settings"});
     CHECK(leftovers(t.file("search")).empty());
 }

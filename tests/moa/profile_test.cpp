@@ -51,6 +51,21 @@ Profile made_profile() {
     return profile;
 }
 
+/// The same with second-order losses of 6 draws: they fall with the span, of layer 0, head 0 and 1 but slowly.
+Profile with_second_order(Profile profile) {
+    profile.draws = 2;
+    for (LengthProfile& at : profile.lengths) {
+        at.draws = 6;
+        for (int64_t head = 0; head < 8; ++head)
+            for (int64_t m = 1; m <= profile.spans(at); ++m)
+                at.second_order_heads.push_back(6 * influence(0.1, head < 2 ? 0.95 : 0.3, m));
+        for (int64_t group = 0; group < 4; ++group)
+            for (int64_t m = 1; m <= profile.spans(at); ++m)
+                at.second_order_groups.push_back(6 * influence(0.2, group < 1 ? 0.95 : 0.3, m));
+    }
+    return profile;
+}
+
 }  // namespace
 
 TEST_CASE("moa profile: what a cache masks, against every pair of positions") {
@@ -105,9 +120,38 @@ TEST_CASE("moa optimise: heads that reach far keep most, within the density") {
 
     options.by_query_head = true;
     CHECK(optimise(profile, options, [](const ProgramReport&) {}).front().plan.entries == 4);
-    options.signed_influence = true;
+    options.measure = LossMeasure::signed_sum;
     const auto by_sign = optimise(profile, options, [](const ProgramReport&) {});
     CHECK(by_sign.front().losses[0] < plans.front().losses[0]);  // neighbours of other signs cancel
+}
+
+TEST_CASE("moa optimise: by second-order losses where the profile has them") {
+    Profile profile = with_second_order(made_profile());
+    profile.lengths[0].second_order_groups[1] += 1;  // noise: more is lost with two blocks than with one
+    const auto losses = [&](int64_t cache) {
+        return second_order_losses(profile, profile.lengths[0], false, cache)[0];
+    };
+    CHECK(losses(2 * kBlock) == losses(3 * kBlock));  // who keeps less loses no less
+    CHECK(losses(4 * kBlock) == Approx(influence(0.2, 0.95, 3)));
+    CHECK(losses(32) == Approx(influence(0.2, 0.95, 7)));
+    OptimiseOptions options;
+    options.alphas = 1;
+    const auto widest = [&] {
+        const infer::SpanPlan plan = optimise(profile, options, [](const ProgramReport&) {}).front().plan;
+        std::vector<int64_t> sizes;
+        for (const auto& rule : plan.rules) sizes.push_back(infer::cache_size(rule, kBlock, kBlock, 64));
+        return std::max_element(sizes.begin(), sizes.end()) - sizes.begin();
+    };
+    CHECK(widest() == 0);
+    options.measure = LossMeasure::absolute;
+    CHECK(widest() == 3);
+    options.measure = LossMeasure::second_order;
+    const auto refusal = [&] { return message_of([&] { optimise(profile, options, [](const ProgramReport&) {}); }); };
+    options.sinks = 8;
+    CHECK_THAT(refusal(), ContainsSubstring("with 4 sinks"));
+    options.sinks = -1;
+    profile = made_profile();
+    CHECK_THAT(refusal(), ContainsSubstring("no second-order losses"));
 }
 
 TEST_CASE("moa optimise: options that mean nothing are refused") {
@@ -134,6 +178,8 @@ TEST_CASE("moa profile: files come back as they were, damaged and foreign ones a
     const Profile profile = made_profile();
     write_profile(folder / "profile.h5", profile);
     CHECK(read_profile(folder / "profile.h5") == profile);
+    write_profile(folder / "draws.h5", with_second_order(profile));
+    CHECK(read_profile(folder / "draws.h5") == with_second_order(profile));
 
     write_file(folder / "text.h5", "no HDF5");
     CHECK_THAT(message_of([&] { read_profile(folder / "text.h5"); }), ContainsSubstring("text.h5"));
@@ -170,6 +216,8 @@ TEST_CASE("moa show: a bar a head") {
     CHECK_THAT(density_table(plan, 1, {1024}), ContainsSubstring("480.0     0.4688  0.6250"));
 
     const std::string svg = plan_svg(plan, 1024);
-    CHECK_THAT(svg, ContainsSubstring("layer 0, head 1: 512 positions, 50.0 %") && ContainsSubstring("46.9 % on average"));
-    CHECK_THAT(svg, ContainsSubstring("fill=\"#0c245c\"><title>layer 0, head 0: 1024 positions"));  // all of it: darkest
+    CHECK_THAT(svg,
+               ContainsSubstring("layer 0, head 1: 512 positions, 50.0 %") && ContainsSubstring("46.9 % on average"));
+    CHECK_THAT(svg,
+               ContainsSubstring("fill=\"#0c245c\"><title>layer 0, head 0: 1024 positions"));  // all of it: darkest
 }

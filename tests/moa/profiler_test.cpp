@@ -79,10 +79,10 @@ TEST_CASE("moa items: files come back, hostile ones are refused by line") {
 TEST_CASE("moa profile: blocks sum up what single values have, by layer and head") {
     Model m;
     const ItemTokens tokens = item(3, kLength, 6);
-    Profile fine = empty_profile(m.model.config(), {kLength}, 1),
-            coarse = empty_profile(m.model.config(), {kLength}, kBlock);
-    const double loss = Profiler(m.context, m.model, kLength, 1).add(tokens, fine.lengths[0]);
-    Profiler blocks(m.context, m.model, kLength, kBlock);
+    Profile fine = empty_profile(m.model.config(), {kLength}, 1, 0),
+            coarse = empty_profile(m.model.config(), {kLength}, kBlock, 0);
+    const double loss = Profiler(m.context, m.model, kLength, 1, 0).add(tokens, fine.lengths[0]);
+    Profiler blocks(m.context, m.model, kLength, kBlock, 0);
     blocks.add(tokens, coarse.lengths[0]);
     CHECK(loss == Approx(validation_loss(m.context, m.model, std::nullopt, {tokens}, [](int64_t) {})).epsilon(1e-5));
     CHECK(fine.lengths[0].loss == loss);
@@ -104,8 +104,8 @@ TEST_CASE("moa profile: blocks sum up what single values have, by layer and head
     // A second item adds to the first.
     const auto before = coarse.lengths[0].absolute;
     const ItemTokens second = item(4, kLength - 3, 6);
-    Profile alone = empty_profile(m.model.config(), {kLength}, kBlock);
-    Profiler(m.context, m.model, kLength, kBlock).add(second, alone.lengths[0]);
+    Profile alone = empty_profile(m.model.config(), {kLength}, kBlock, 0);
+    Profiler(m.context, m.model, kLength, kBlock, 0).add(second, alone.lengths[0]);
     blocks.add(second, coarse.lengths[0]);
     CHECK(coarse.lengths[0].sequences == 2);
     for (size_t i = 0; i < before.size(); ++i)
@@ -122,8 +122,8 @@ TEST_CASE("moa profile: influence is what the loss does when a head loses its fa
         ItemTokens tokens = item(seed, kLength + 1, 2);
         tokens.ids.pop_back();
         tokens.first_scored = kLength - 2;
-        Profile fine = empty_profile(m.model.config(), {kLength}, 1);
-        Profiler(m.context, m.model, kLength, 1).add(tokens, fine.lengths[0]);
+        Profile fine = empty_profile(m.model.config(), {kLength}, 1, 0);
+        Profiler(m.context, m.model, kLength, 1, 0).add(tokens, fine.lengths[0]);
         const std::vector<int64_t> all(8, kLength);
         const double dense = masked_loss(m, tokens, all, 0);
         for (int64_t head = 4; head < 8; ++head) {  // of layer 1
@@ -140,14 +140,83 @@ TEST_CASE("moa profile: influence is what the loss does when a head loses its fa
     CHECK(agreeing >= cases * 8 / 10);
 }
 
+TEST_CASE("moa profile: second-order losses are what a narrower head costs the model's own predictions") {
+    // One token is scored, so the expected loss under labels of the dense model is a sum over the vocabulary, and what
+    // a narrower head adds to it the divergence of its predictions.
+    constexpr int64_t kDraws = 300, kCache = 3 * kBlock, kIds = 23;
+    Model m;
+    randomise(m.context, m.model.weights(), 11, 0.12);
+    const ItemTokens tokens = item(5, kLength, 1);
+    Profile profile = empty_profile(m.model.config(), {kLength}, kBlock, kDraws);
+    Profiler(m.context, m.model, kLength, kBlock, kDraws).add(tokens, profile.lengths[0]);
+    CHECK(profile.lengths[0].draws == kDraws);
+    const std::vector<int64_t> all(8, kLength);
+    const auto losses = [&](const std::vector<int64_t>& sizes) {
+        std::vector<double> out;
+        for (int32_t label = 0; label < kIds; ++label) {
+            ItemTokens labelled = tokens;
+            labelled.ids.back() = label;
+            out.push_back(masked_loss(m, labelled, sizes, kBlock));
+        }
+        return out;
+    };
+    const std::vector<double> dense = losses(all);
+    double predicted = 0, measured = 0;
+    const std::vector<double> of_heads = second_order_losses(profile, profile.lengths[0], true, kCache);
+    for (size_t head = 0; head < 8; ++head) {
+        std::vector<int64_t> sizes = all;
+        sizes[head] = kCache;
+        const std::vector<double> narrow = losses(sizes);
+        double divergence = 0;
+        for (size_t y = 0; y < dense.size(); ++y) divergence += std::exp(-dense[y]) * (narrow[y] - dense[y]);
+        INFO("head " << head << ": " << of_heads[head] << " said, " << divergence << " measured");
+        CHECK(divergence > 0);
+        CHECK(of_heads[head] > 0.5 * divergence);
+        CHECK(of_heads[head] < 2 * divergence);
+        predicted += of_heads[head];
+        measured += divergence;
+    }
+    CHECK(predicted == Approx(measured).epsilon(0.25));
+}
+
+TEST_CASE("moa profile: labels are drawn anew for every item, and the same ones again") {
+    Model m;
+    const ItemTokens tokens = item(6, kLength, 5);
+    const auto profile_of = [&](int64_t items) {
+        Profile profile = empty_profile(m.model.config(), {kLength}, kBlock, 2);
+        Profiler profiler(m.context, m.model, kLength, kBlock, 2);
+        for (int64_t i = 0; i < items; ++i) profiler.add(tokens, profile.lengths[0]);
+        return profile;
+    };
+    const Profile one = profile_of(1), two = profile_of(2);
+    CHECK(one == profile_of(1));
+    CHECK(two.lengths[0].draws == 4);
+    CHECK(two.lengths[0].absolute[0] == 2 * one.lengths[0].absolute[0]);
+    CHECK(two.lengths[0].second_order_heads[0] != Approx(2 * one.lengths[0].second_order_heads[0]));
+    // A group's effect is the sum of its two heads', so its mean square lies between these (Minkowski).
+    const auto& heads = one.lengths[0].second_order_heads;
+    const auto& groups = one.lengths[0].second_order_groups;
+    REQUIRE(2 * groups.size() == heads.size());
+    const size_t spans = static_cast<size_t>(kLength / kBlock - 1);
+    double off_the_sum = 0;
+    for (size_t g = 0; g < 4; ++g) {
+        const double a = std::sqrt(heads[2 * g * spans]), b = std::sqrt(heads[(2 * g + 1) * spans]);
+        const double together = std::sqrt(groups[g * spans]);
+        CHECK(together <= (a + b) * (1 + 1e-6));
+        CHECK(together >= std::abs(a - b) * (1 - 1e-6));
+        off_the_sum = std::max(off_the_sum, std::abs(together * together / (a * a + b * b) - 1));
+    }
+    CHECK(off_the_sum > 0.01);
+}
+
 TEST_CASE("moa profile: lengths and items that cannot be are refused") {
     Model m;
-    CHECK_THAT(message_of([&] { empty_profile(m.model.config(), {128}, 4); }), ContainsSubstring("trained on 64"));
+    CHECK_THAT(message_of([&] { empty_profile(m.model.config(), {128}, 4, 0); }), ContainsSubstring("trained on 64"));
     CHECK_THAT(message_of([&] {
-                   empty_profile(m.model.config(), {16, 64}, 16);
+                   empty_profile(m.model.config(), {16, 64}, 16, 0);
                }),
                ContainsSubstring("fewer than two blocks"));
-    const Profile sorted = empty_profile(m.model.config(), {32, 16, 32}, 4);
+    const Profile sorted = empty_profile(m.model.config(), {32, 16, 32}, 4, 0);
     CHECK(sorted.lengths.size() == 2);
     CHECK(sorted.lengths[0].length == 16);
     infer::SpanPlan plan;
