@@ -111,7 +111,6 @@ void CachedModel::upload_batch(std::span<CachedText* const> texts, int64_t B) {
 void CachedModel::upload_table(std::span<CachedText* const> texts, int64_t B) {
     std::vector<uint64_t> serials;
     for (const CachedText* text : texts) serials.push_back(text->serial);
-    serials.resize(static_cast<size_t>(B), 0);  // of no text
     const int64_t L = sizes_.shape.layers(), G = sizes_.shape.heads(), W = sizes_.table_width();
     if (serials == batch_) {
         step_.table = Tensor(layout_.table.data, Dtype::i32, {L, B, G, W});

@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
                     if (shown && !far) always[i] += p[j];
                 }
                 // Bins fall with the column; all lanes count alike, as they exchange what they have.
-                const int64_t last = min(sees.end, c0 + columns) - 1, distance = position - (part.position + last);
+                const int64_t distance = position - (part.position + c0 + columns - 1);  // to the last column
                 const int64_t first_bin = distance < 0 ? 0 : min(distance / of.block, of.spans);
                 for (int64_t n = 0; n <= kOther / of.block + 1; ++n) {
                     A of_mass = 0, of_change = 0;
