@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <vector>
 
+#include "base/columns.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/commands.h"
@@ -59,6 +61,7 @@ void info(const InfoArguments& arguments) {
         fmt::print("{:<15} {}\n", label, rest.substr(0, end));
         rest.remove_prefix(std::min(end + 1, rest.size()));
     }
+    print_groups(store);
     if (!arguments.verify) return;
     store.verify();
     fmt::print("verified        checksums match, every token is in the vocabulary\n");
@@ -67,7 +70,7 @@ void info(const InfoArguments& arguments) {
 void add_store_info_command(CLI::App& parent) {
     auto arguments = std::make_shared<InfoArguments>();
     CLI::App* command = parent.add_subcommand("info", "Say what is in a token store");
-    command->add_option("file", arguments->path, "Token store: .h5, or Megatron's and GPT-NeoX's .idx")
+    command->add_option("file", arguments->path, "Token store: .h5, parts' .json, or Megatron's and GPT-NeoX's .idx")
         ->required();
     command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json: also counts its end-of-text tokens");
     command->add_flag("--verify", arguments->verify, "Read everything and check it");
@@ -76,6 +79,23 @@ void add_store_info_command(CLI::App& parent) {
 }
 
 }  // namespace
+
+void print_groups(const data::TokenStore& store) {
+    const data::GroupCounts& groups = store.info().groups;
+    if (groups.empty()) return;
+    std::vector<std::vector<std::string>> lines{{"group", "documents", "tokens", "share"}};
+    data::GroupCount rest{store.num_documents(), store.num_tokens()};
+    const auto add = [&](const std::string& name, const data::GroupCount& count) {
+        const double share = static_cast<double>(count.tokens) / static_cast<double>(store.num_tokens());
+        lines.push_back(
+            {name, fmt::format("{}", count.documents), fmt::format("{}", count.tokens), fmt::format("{:.4f}", share)});
+        rest.documents -= count.documents;
+        rest.tokens -= count.tokens;
+    };
+    for (const auto& [name, count] : groups) add(name, count);
+    if (rest.documents > 0) add("(none)", data::GroupCount(rest));
+    fmt::print("{}", align_columns(lines));
+}
 
 data::Tokenizer open_tokenizer(const std::string& path, data::TokenStore& store) {
     auto tokenizer = data::Tokenizer::load(path);

@@ -12,6 +12,9 @@ namespace ballast {
 void add_prepare_command(CLI::App& parent);
 void add_show_command(CLI::App& parent);
 
+/// Documents, tokens and share of the tokens of each group, and of what is in none; nothing without groups.
+void print_groups(const data::TokenStore& store);
+
 /// The tokenizer at `path`, if the store was made with it, or does not say.
 data::Tokenizer open_tokenizer(const std::string& path, data::TokenStore& store);
 

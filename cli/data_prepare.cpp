@@ -11,7 +11,9 @@
 #include "base/thread_pool.h"
 #include "cli/data_commands.h"
 #include "cli/options.h"
+#include "data/joined_parts.h"
 #include "data/prepare.h"
+#include "data/shared_prepare.h"
 #include "data/tokenizer.h"
 
 namespace ballast {
@@ -22,6 +24,17 @@ struct PrepareArguments {
     data::PrepareOptions options;
     int threads = 0;
 };
+
+/// What it took, and what the Pile would take.
+void print_rate(std::string_view who, int64_t text_bytes, double seconds) {
+    constexpr double kPileBytes = 825.18 * 1024 * 1024 * 1024;  // of text; Gao et al. 2020, table 1
+    constexpr double kMeasured = 5;                             // seconds; less is mostly the start
+    const double rate = static_cast<double>(text_bytes) / seconds;
+    const bool says_something = seconds >= kMeasured && text_bytes > 0;
+    const std::string pile =
+        says_something ? fmt::format(" (the Pile's 825 GiB: {})", format_duration(kPileBytes / rate)) : "";
+    fmt::print("{}{} bytes of text, {:.1f} s, {:.1f} MB/s{}\n", who, text_bytes, seconds, rate * 1e-6, pile);
+}
 
 void prepare(const PrepareArguments& arguments) {
     const auto start = std::chrono::steady_clock::now();
@@ -37,17 +50,26 @@ void prepare(const PrepareArguments& arguments) {
     };
     const InterruptGuard guard;
     options.interrupted = &interrupted;
-    const data::PrepareResult result = data::prepare(tokenizer, options, pool);
+    const bool shared = data::JoinedParts::is_name(options.output);
+    const data::PrepareResult result =
+        shared ? data::prepare_shared(tokenizer, options, pool) : data::prepare(tokenizer, options, pool);
     if (progress) progress->finish();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     fmt::print("{}: {} tokens ({})\n", options.output, result.num_tokens - result.num_validation_tokens,
                name_of(data::token_dtype(tokenizer.vocab_size())));
     if (result.num_validation_tokens > 0)
         fmt::print("{}: {} tokens, held out\n", options.validation_output, result.num_validation_tokens);
+    if (result.num_duplicates > 0) fmt::print("{} documents were duplicates, left out\n", result.num_duplicates);
     if (result.lines_without_text > 0) fmt::print("{} lines without text, skipped\n", result.lines_without_text);
-    fmt::print("{} documents, {} bytes of text, {:.2f} bytes a token, {:.1f} s, {:.1f} MB/s\n", result.num_documents,
-               result.text_bytes, static_cast<double>(result.text_bytes) / static_cast<double>(result.num_tokens),
-               seconds, static_cast<double>(result.text_bytes) * 1e-6 / seconds);
+    if (shared) {
+        fmt::print("{} documents\n", result.num_documents);
+        print_rate("this process took ", result.text_bytes, seconds);
+    } else {
+        fmt::print("{} documents, {:.2f} bytes a token\n", result.num_documents,
+                   static_cast<double>(result.text_bytes) / static_cast<double>(result.num_tokens));
+        print_rate("", result.text_bytes, seconds);
+    }
+    print_groups(data::TokenStore(options.output));
 }
 
 }  // namespace
@@ -55,14 +77,34 @@ void prepare(const PrepareArguments& arguments) {
 void add_prepare_command(CLI::App& parent) {
     auto arguments = std::make_shared<PrepareArguments>();
     data::PrepareOptions& options = arguments->options;
-    CLI::App* command = parent.add_subcommand("prepare", "Tokenise text into a file to train on (HDF5)");
+    CLI::App* command = parent.add_subcommand("prepare", "Tokenise text into files to train on");
     add_input_options(*command, options.inputs, options.format);
     command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json or tokenizer.model")->required();
-    command->add_option("-o,--output", options.output, "Token store to write")->required();
-    command->add_option("--validation-output", options.validation_output,
-                        "Token store for the held-out end of the text");
-    command->add_option("--validation-fraction", options.validation_fraction,
-                        "Share of the tokens held out, e.g. 0.05");
+    command
+        ->add_option(
+            "-o,--output", options.output,
+            "Token store to write: .h5, .idx (GPT-NeoX's, with .bin), or .json: a store for each input file and an "
+            "index, made by as many processes as are started with this command")
+        ->required();
+    command->add_option("--validation-output", options.validation_output, "Token store for what is held out");
+    command->add_option("--validation-fraction", options.validation_fraction, "Share held out, e.g. 0.05");
+    command
+        ->add_option_function<std::string>(
+            "--validation-by",
+            [&options](const std::string& name) {
+                options.validation_by = name == "hash" ? data::ValidationBy::hash : data::ValidationBy::end;
+            },
+            "What is held out: the end of the text (share of its tokens), or documents by the hash of their text "
+            "(share "
+            "of the documents, the same ones whatever else there is)")
+        ->check(CLI::IsMember({"end", "hash"}))
+        ->default_str("end");
+    command->add_flag("--drop-duplicates", options.drop_duplicates,
+                      "Of documents with the very same text keep the first (256 MiB and a bit a document)");
+    command
+        ->add_option("--count-by", options.group_key,
+                     "Field of a JSON line, or field.field, by which documents and tokens are counted")
+        ->capture_default_str();
     command->add_flag("--append-eod,!--no-append-eod", options.append_end_of_text,
                       "Put <|endoftext|>, or else <|end_of_text|> or </s>, after each document (default: yes)");
     command->add_option("--text-key", options.text_key, "Field of a JSON line that holds the text")
