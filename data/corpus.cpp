@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -96,6 +97,14 @@ void Corpus::add_folder(const std::string& path) {
 }
 
 bool Corpus::next(TextPiece& piece) {
+    while (next_raw(piece)) {
+        if (take_text(piece)) return true;
+        ++lines_without_text_;
+    }
+    return false;
+}
+
+bool Corpus::next_raw(TextPiece& piece) {
     while (file_index_ < files_.size()) {
         const std::string& path = files_[file_index_];
         const TextFormat format = format_of(path);
@@ -112,7 +121,8 @@ bool Corpus::next(TextPiece& piece) {
     return false;
 }
 
-std::vector<TextPiece> Corpus::next_batch(size_t bytes) {
+template <class Next>
+std::vector<TextPiece> Corpus::batch_of(size_t bytes, Next&& next) {
     std::vector<TextPiece> batch;
     TextPiece piece;
     for (size_t taken = 0; taken < bytes && batch.size() < kMaxBatchPieces && next(piece);) {
@@ -120,6 +130,36 @@ std::vector<TextPiece> Corpus::next_batch(size_t bytes) {
         batch.push_back(std::move(piece));
     }
     return batch;
+}
+
+std::vector<TextPiece> Corpus::next_batch(size_t bytes) {
+    return batch_of(bytes, [this](TextPiece& piece) { return next(piece); });
+}
+
+std::vector<TextPiece> Corpus::next_raw_batch(size_t bytes) {
+    return batch_of(bytes, [this](TextPiece& piece) { return next_raw(piece); });
+}
+
+bool Corpus::take_text(TextPiece& piece) const {
+    if (!piece.is_json_line) return true;
+    piece.is_json_line = false;
+    const std::string line = std::exchange(piece.text, {});
+    try {
+        std::string repaired;
+        const std::string_view valid = checked_utf8(line, options_.invalid_utf8, repaired);
+        if (text_of_json_line(valid, options_.text_key, options_.invalid_utf8, piece.text, options_.group_key,
+                              piece.group) == TextField::found)
+            return true;
+        if (options_.missing_text == MissingText::error)
+            throw UserError(
+                fmt::format("no text in field \"{}\" of this line; name another with --text-key, or pass "
+                            "--missing-text skip",
+                            options_.text_key));
+    } catch (const UserError& error) {
+        throw UserError(fmt::format("{}: {}", piece.source, error.what()));
+    }
+    piece.text.clear();
+    return false;
 }
 
 void Corpus::finish_file() {
@@ -166,33 +206,21 @@ void Corpus::next_of_text(TextPiece& piece) {
     piece.source = files_[file_index_];
     piece.offset = offset_;
     piece.ends_document = !more;
+    piece.is_json_line = false;
+    piece.group.clear();
     begin_ += cut;
     offset_ += static_cast<int64_t>(cut);
     if (!more) finish_file();
 }
 
 bool Corpus::next_of_lines(TextPiece& piece) {
-    std::string line, repaired;
-    while (read_line(line)) {
-        if (is_blank(line)) continue;
-        piece.source = fmt::format("{}:{}", files_[file_index_], line_number_);
-        piece.offset = 0;
-        piece.begins_document = piece.ends_document = true;
-        try {
-            const std::string_view valid = checked_utf8(line, options_.invalid_utf8, repaired);
-            if (text_of_json_line(valid, options_.text_key, options_.invalid_utf8, piece.text) == TextField::found)
-                return true;
-            if (options_.missing_text == MissingText::error)
-                throw UserError(
-                    fmt::format("no text in field \"{}\" of this line; name another with --text-key, or pass "
-                                "--missing-text skip",
-                                options_.text_key));
-        } catch (const UserError& error) {
-            throw UserError(fmt::format("{}: {}", piece.source, error.what()));
-        }
-        ++lines_without_text_;
-    }
-    return false;
+    do {
+        if (!read_line(piece.text)) return false;
+    } while (is_blank(piece.text));
+    piece.source = fmt::format("{}:{}", files_[file_index_], line_number_);
+    piece.offset = 0;
+    piece.begins_document = piece.ends_document = piece.is_json_line = true;
+    return true;
 }
 
 bool Corpus::read_line(std::string& line) {

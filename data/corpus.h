@@ -31,6 +31,8 @@ struct CorpusOptions {
     /// The last place where a piece may end, 0 when there is none: Tokenizer::last_safe_cut or last_word_cut. A
     /// stretch without such a place is held whole.
     std::function<size_t(std::string_view)> last_cut;
+
+    std::string group_key = "";  ///< the field of a JSON line that says what its text is of, as "meta.pile_set_name"
 };
 
 /// A document, or consecutive bytes of one.
@@ -39,6 +41,8 @@ struct TextPiece {
     std::string source;  ///< "folder/a.txt" or "pile.jsonl:17"
     int64_t offset = 0;  ///< of the first byte within the document
     bool begins_document = true, ends_document = true;
+    std::string group = "";     ///< what CorpusOptions::group_key says, empty where it says nothing
+    bool is_json_line = false;  ///< `text` is a whole line, as Corpus::take_text() takes it
 };
 
 /// Reads .txt (one document a file), .jsonl and .jsonl.zst (one a line: {"text": …}) files; folders stand for all such
@@ -64,10 +68,19 @@ class Corpus {
     /// The pieces that follow, about `bytes` of text in all; none at the end.
     std::vector<TextPiece> next_batch(size_t bytes);
 
+    /// The same without looking into JSON lines, whose text take_text() gets: reading takes one thread, parsing all.
+    std::vector<TextPiece> next_raw_batch(size_t bytes);
+    /// Puts its text in the place of a piece's JSON line, and leaves other pieces as they are. False, and no text, for
+    /// a line without text under MissingText::skip. UserError as next(). Any thread may call this, while another reads.
+    bool take_text(TextPiece& piece) const;
+
   private:
     void add_path(const std::string& path);
     void add_folder(const std::string& path);
     TextFormat format_of(const std::string& path) const;
+    bool next_raw(TextPiece& piece);
+    template <class Next>
+    std::vector<TextPiece> batch_of(size_t bytes, Next&& next);
     void skip_byte_order_mark();
     void next_of_text(TextPiece& piece);
     bool next_of_lines(TextPiece& piece);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace ballast::data {
@@ -18,16 +20,27 @@ class Reader {
   public:
     Reader(std::string_view line, InvalidUtf8 policy) : line_(line), policy_(policy) {}
 
-    TextField text_of(std::string_view key, std::string& text) {
+    /// `group_key` is empty, a field, or a field of a field with a dot between them.
+    TextField text_of(std::string_view key, std::string& text, std::string_view group_key, std::string& group) {
+        const size_t dot = std::min(group_key.find('.'), group_key.size());
+        const std::string_view outer = group_key.substr(0, dot),
+                               inner = group_key.substr(std::min(dot + 1, group_key.size()));
         auto result = TextField::missing;
+        group.clear();
         take("\xEF\xBB\xBF");  // the mark that begins a file in some editors, and in the middle of joined ones
         skip_space();
         if (!take('{')) fail("no JSON object starts here");
         skip_space();
         if (!take('}')) {
             do {
-                if (read_key() == key)
+                read_key();
+                const bool of_group = !outer.empty() && key_ == outer;
+                if (key_ == key)
                     result = read_text_or_null(key, text);
+                else if (of_group && inner.empty() && peek() == '"')
+                    read_string(&group);
+                else if (of_group && !inner.empty() && peek() == '{')
+                    read_field(inner, group);
                 else
                     skip_value();
                 skip_space();
@@ -75,6 +88,21 @@ class Reader {
             throw UserError(fmt::format("field \"{}\" at byte {} is not text; name another with --text-key", key, at_));
         read_string(&text, policy_);
         return TextField::found;
+    }
+
+    /// Of the object that starts here: the text of one field, if it is text.
+    void read_field(std::string_view key, std::string& text) {
+        take('{');
+        skip_space();
+        if (take('}')) return;
+        do {
+            if (read_key() == key && peek() == '"')
+                read_string(&text);
+            else
+                skip_value();
+            skip_space();
+        } while (take(','));
+        if (!take('}')) fail("a comma or } is missing");
     }
 
     /// Into `out`, unless that is null.
@@ -207,8 +235,14 @@ class Reader {
 
 }  // namespace
 
+TextField text_of_json_line(std::string_view line, std::string_view key, InvalidUtf8 policy, std::string& text,
+                            std::string_view group_key, std::string& group) {
+    return Reader(line, policy).text_of(key, text, group_key, group);
+}
+
 TextField text_of_json_line(std::string_view line, std::string_view key, InvalidUtf8 policy, std::string& text) {
-    return Reader(line, policy).text_of(key, text);
+    std::string none;
+    return text_of_json_line(line, key, policy, text, "", none);
 }
 
 }  // namespace ballast::data

@@ -1,4 +1,4 @@
-// One text field out of a line of JSON, read as Python's json module reads it.
+// One text field out of a line of JSON, and what the text is of, read as Python's json module reads it.
 #pragma once
 
 #include <optional>
@@ -19,6 +19,10 @@ enum class TextField : uint8_t {
 /// fields are only stepped over: NaN, Infinity, numbers of any size and any depth of nesting are let pass, as Python
 /// does. `line` is valid UTF-8. Halves of surrogate pairs (\ud800), which are no characters, are treated by `policy`.
 /// UserError, naming the byte, when the line is not a JSON object or the field holds something other than text.
+/// `group` becomes the text of the field `group_key`, "outer.inner" for one of an object in the object; empty where
+/// there is none.
+TextField text_of_json_line(std::string_view line, std::string_view key, InvalidUtf8 policy, std::string& text,
+                            std::string_view group_key, std::string& group);
 TextField text_of_json_line(std::string_view line, std::string_view key, InvalidUtf8 policy, std::string& text);
 
 }  // namespace ballast::data

@@ -17,10 +17,11 @@
 #include "base/atomic_file.h"
 #include "base/dtype.h"
 #include "base/mapped_file.h"
+#include "data/token_source.h"
 
 namespace ballast::data {
 
-class MegatronFiles {
+class MegatronFiles : public TokenSource {
   public:
     /// Of NAME.idx or NAME.bin. UserError for files that are missing, damaged, of another kind or an older one.
     explicit MegatronFiles(const std::string& path);
@@ -28,13 +29,11 @@ class MegatronFiles {
     static bool is_name(const std::string& path);
 
     /// u16 or i32.
-    Dtype dtype() const { return dtype_; }
-    int64_t num_tokens() const { return num_tokens_; }
-    int64_t num_documents() const { return num_documents_; }
-    /// Tokens before document d; d = num_documents(): all of them.
-    int64_t document_offset(int64_t d) const;
-    /// Copies tokens [first, first + count).
-    void read(int64_t first, int64_t count, int32_t* out) const;
+    Dtype dtype() const override { return dtype_; }
+    int64_t num_tokens() const override { return num_tokens_; }
+    int64_t num_documents() const override { return num_documents_; }
+    int64_t document_offset(int64_t d) const override;
+    void read(int64_t first, int64_t count, int32_t* out) const override;
 
   private:
     struct Slice {

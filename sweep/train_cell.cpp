@@ -68,8 +68,10 @@ std::vector<std::string> train_command(const std::string& program, const SweepFi
     std::vector<std::string> words{program, "train", fs::absolute(file.base).lexically_normal().string()};
     const auto set = [&](const std::string& text) { words.insert(words.end(), {"--set", text}); };
     const train::DataConfig& data = cell.config.data;  // paths, absolute by now
-    const std::array<std::pair<std::string, std::string>, 3> paths{
-        {{"data.train", data.train}, {"data.validation", data.validation}, {"data.tokenizer", data.tokenizer}}};
+    const std::array<std::pair<std::string, std::string>, 4> paths{{{"data.train", data.train},
+                                                                    {"data.validation", data.validation},
+                                                                    {"data.tokenizer", data.tokenizer},
+                                                                    {"data.index", data.index}}};
     const auto is_path = [&](const std::string& key) {
         return std::any_of(paths.begin(), paths.end(), [&](const auto& path) { return path.first == key; });
     };

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "data/index_triplet.h"
 
 namespace ballast::train {
 namespace {
@@ -21,10 +22,12 @@ std::string_view name_of(data::OrderKind kind) { return data::kOrderNames[static
 
 /// The order in which `samples` of the store are to be read.
 data::SampleOrder order_of(const RunConfig& config, const data::TokenStore& store, int64_t samples) {
-    const int64_t length = config.train.sequence_length;
-    if (config.data.order == data::OrderKind::preshuffled)
-        return data::preshuffled_order(store, length, samples, config.data.first_token);
-    return data::order_for(store, length, seed_of(config), samples, config.data.first_token);
+    return data::order_for(store, {.kind = config.data.order,
+                                   .seq_length = config.train.sequence_length,
+                                   .seed = seed_of(config),
+                                   .samples = samples,
+                                   .first_token = config.data.first_token,
+                                   .index = config.data.index});
 }
 
 /// One of `names`; the first where a run was made before there was a choice.
@@ -55,10 +58,16 @@ std::vector<std::string> reasons_for_another(const DataStretch& was, int64_t nex
                                       name_of(now.data.first_token)));
     if (was.order.kind != now.data.order)
         reasons.push_back(fmt::format("data.order was {} and is {}", name_of(was.order.kind), name_of(now.data.order)));
-    if (was.order.kind == data::OrderKind::neox && was.order.seed != seed_of(now))
+    else if (data::has_seed(was.order.kind) && was.order.seed != seed_of(now))
         reasons.push_back(fmt::format("train.data_seed was {} and is {}", was.order.seed, now.train.data_seed));
     if (!reasons.empty()) return reasons;
-    if (const int64_t size = data::Sampler::size(store, was.order); left > size - next_sample)
+    data::SampleOrder order = was.order;
+    if (order.kind == data::OrderKind::npy) {
+        order.index = now.data.index;  // the files may have moved
+        if (const std::string is = data::IndexTriplet(order.index).fingerprint(); is != order.index_fingerprint)
+            return {fmt::format("{} holds another order ({}; it was {})", order.index, is, order.index_fingerprint)};
+    }
+    if (const int64_t size = data::Sampler::size(store, order); left > size - next_sample)
         reasons.push_back(
             fmt::format("of its {} samples {} are left, and train.steps and train.global_batch ask for {}", size,
                         size - next_sample, left));
@@ -83,6 +92,9 @@ DataStretch stretch_from(const ordered_json& json) {
     out.order.num_epochs = number(json, "epochs", 1, std::numeric_limits<int32_t>::max());
     out.order.first_token = choice_from<data::FirstToken>(json, "first_token", data::kFirstTokenNames);
     out.order.kind = choice_from<data::OrderKind>(json, "order", data::kOrderNames);
+    out.order.last_epoch_apart = json.value("last_epoch_apart", false);
+    out.order.index = json.value("index", std::string());
+    out.order.index_fingerprint = json.value("index_fingerprint", std::string());
     out.corpus = json.at("corpus").get<std::string>();
     return out;
 }
@@ -114,7 +126,7 @@ DataOrder DataOrder::parse(std::string_view json, const std::string& source) {
 
 std::string DataOrder::to_json() const {
     ordered_json rows = ordered_json::array();
-    for (const DataStretch& s : stretches_)
+    for (const DataStretch& s : stretches_) {
         rows.push_back({{"first_step", s.first_step},
                         {"first_sample", s.first_sample},
                         {"global_batch", s.global_batch},
@@ -124,6 +136,12 @@ std::string DataOrder::to_json() const {
                         {"first_token", name_of(s.order.first_token)},
                         {"order", name_of(s.order.kind)},
                         {"corpus", s.corpus}});
+        if (s.order.kind == data::OrderKind::mcore) rows.back()["last_epoch_apart"] = s.order.last_epoch_apart;
+        if (s.order.kind == data::OrderKind::npy) {
+            rows.back()["index"] = s.order.index;
+            rows.back()["index_fingerprint"] = s.order.index_fingerprint;
+        }
+    }
     return ordered_json{{"stretches", rows}}.dump(2) + "\n";
 }
 
@@ -141,8 +159,9 @@ void DataOrder::resume(int64_t step, const RunConfig& config, const data::TokenS
                         "begin another "
                         "order, in which samples that were read come again",
                         fmt::join(reasons, "; ")));
+    if (reasons.empty() && was.order.kind == data::OrderKind::npy) stretches_.back().order.index = config.data.index;
     if (left == 0 || (reasons.empty() && config.train.global_batch == was.global_batch)) return;
-    DataStretch now{step + 1, next, config.train.global_batch, was.order, was.corpus};
+    DataStretch now{step + 1, next, config.train.global_batch, last_stretch().order, was.corpus};
     if (!reasons.empty()) {
         now.first_sample = 0;
         now.order = order_of(config, store, left);

@@ -2,8 +2,8 @@
 //
 // A run reads the samples of one order (data/sampler.h) one after another, train.global_batch of them a step. A resumed
 // run keeps the order that it began with and goes on at the first sample it has not read. So another batch, or another
-// number of steps, repeats and skips nothing as long as the order has samples enough. Another corpus, sequence length
-// or data seed is another order.
+// number of steps, repeats and skips nothing as long as the order has samples enough; a stable order never ends.
+// Another corpus, sequence length or data seed is another order.
 #pragma once
 
 #include <cstdint>

@@ -49,9 +49,10 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("document_mask", data.document_mask,
             "attention never reaches from one document into an earlier one of the same sample");
     v.field("order", data.order, data::kOrderNames,
-            "of the samples: neox shuffles documents and windows as GPT-NeoX; preshuffled reads a store of samples in "
-            "its own "
-            "order (EleutherAI's pile-*-preshuffled)");
+            "of the samples: neox and mcore shuffle documents and windows as GPT-NeoX and Megatron-Core; stable shuffles "
+            "windows of the text, sample i the same for any batch and number of steps; npy reads what either wrote "
+            "(data.index); preshuffled reads a store of samples in its own order (EleutherAI's pile-*-preshuffled)");
+    v.field("index", data.index, "for order = \"npy\": NAME of NAME_doc_idx.npy, NAME_sample_idx.npy, NAME_shuffle_idx.npy");
     v.field(
         "first_token", data.first_token, data::kFirstTokenNames,
         "where the tokenizer's begin-of-text token is put: as first input of every_window, before every_document, or "
@@ -145,7 +146,8 @@ RunConfig RunConfig::load(const std::string& path, const std::vector<std::string
 RunConfig RunConfig::load_with(const std::string& path, std::span<const ConfigOverride> overrides) {
     RunConfig config;
     load_toml(config, path, overrides);
-    for (std::string* file : {&config.data.train, &config.data.validation, &config.data.tokenizer})
+    for (std::string* file :
+         {&config.data.train, &config.data.validation, &config.data.tokenizer, &config.data.index})
         if (!file->empty()) *file = std::filesystem::absolute(*file).lexically_normal().string();
     return config;
 }
@@ -169,6 +171,9 @@ void RunConfig::validate() const {
         throw UserError(
             "data.document_mask needs to know where documents begin, and a preshuffled store does not say; set it "
             "to false");
+    if ((data.order == data::OrderKind::npy) == data.index.empty())
+        throw UserError(
+            "data.order = \"npy\" and data.index, the name of the three files, need each other; set both or neither");
     if (model.num_sink_tokens > 0 && data.first_token == data::FirstToken::every_window)
         throw UserError(
             "data.first_token = \"every_window\" and model.num_sink_tokens > 0 both put a token before every sample; "

@@ -20,6 +20,7 @@ struct DataConfig {
     bool document_mask = false;  // a query sees its own document alone, and the sink tokens
     data::FirstToken first_token = data::FirstToken::none;
     data::OrderKind order = data::OrderKind::neox;
+    std::string index = "";  // of data.order = "npy": what the names of the three files have in common
 };
 
 struct TrainConfig {

@@ -156,9 +156,10 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
 
 void Trainer::order_samples() {
     const data::SampleOrder& order = order_.last_stretch().order;
-    constexpr int64_t kNoticed = 20'000'000;  // seconds
-    if (const int64_t size = data::Sampler::size(data_.train, order); size >= kNoticed)
-        observer_.note(fmt::format("putting {} samples into their order, about a second for ten million", size));
+    constexpr size_t kNoticed = 80'000'000;  // bytes, of 20 million samples: seconds
+    if (data::Sampler::bytes(data_.train, order) >= kNoticed)
+        observer_.note(fmt::format("putting {} samples into their order, about a second for ten million",
+                                   data::Sampler::size(data_.train, order)));
     sampler_.emplace(data_.train, order);
 }
 

@@ -57,7 +57,34 @@ TEST_CASE("cli: data prepare takes files and folders, and info and show read wha
     const std::string shown =
         succeed("data show " + run.file("train.h5") + with + "--step 2 --steps 12 --batch 4 --seq 32");
     CHECK_THAT(shown, ContainsSubstring("=== step 2, sample 3 of 4"));
+    CHECK_THAT(shown, ContainsSubstring("step 2, which Pythia's batch viewer counts as 1"));
     CHECK(leftovers(run.folder.path()).empty());
+}
+
+TEST_CASE("cli: data show writes the ids that Pythia's batch viewer saves") {
+    const TinyRun run;  // a preshuffled set of 12 samples of 5 + 1 ids, in NAME.idx and NAME.bin
+    std::string index("MMIDIDX\0\0", 9), tokens;
+    const auto add = [](std::string& to, auto value) { to.append(reinterpret_cast<char*>(&value), sizeof value); };
+    add(index, uint64_t{1});
+    add(index, uint8_t{8});
+    add(index, uint64_t{12});
+    add(index, uint64_t{13});
+    for (int i = 0; i < 12; ++i) add(index, int32_t{6});
+    for (int i = 0; i < 12; ++i) add(index, int64_t{12 * i});
+    for (int i = 0; i <= 12; ++i) add(index, int64_t{i});
+    for (int i = 0; i < 72; ++i) add(tokens, static_cast<uint16_t>(i));
+    write_file(run.file("document.idx"), index);
+    write_file(run.file("document.bin"), tokens);
+    const std::string with = " -t " + run.file("tokenizer.json") + " --batch 4 --seq 5 ",
+                      set = run.file("document.idx");
+    succeed("data show " + set + with + "--order preshuffled --step 2 --npy " + run.file("batch.npy"));
+    const std::string file = read_file(run.file("batch.npy"));  // dataset[1 * 4 : 2 * 4], shape (4, 6)
+    CHECK_THAT(file, ContainsSubstring("{'descr': '<u2', 'fortran_order': False, 'shape': (4, 6), }"));
+    CHECK(file.substr(128) == tokens.substr(2 * 24, 2 * 24));
+    CHECK_THAT(succeed("data show " + set + with + "--order stable --step 1000000"), ContainsSubstring("without end"));
+    refuse("data show " + set + with + "--order preshuffled --step 4", {"past the last of 3 steps"});
+    refuse("data show " + set + with + "--order npy", {"--index"});
+    refuse("data show " + set + with + "--order npy --index " + run.file("none"), {"none_doc_idx.npy"});
 }
 
 TEST_CASE("cli: train writes the documented files, and refuses to write over them unasked") {

@@ -12,6 +12,7 @@
 #include "tests/catch.h"
 #include "tests/data/fixtures.h"
 #include "tests/data/offsets_of.h"
+#include "tests/data/stores.h"
 
 namespace ballast::data {
 namespace {
@@ -130,7 +131,7 @@ TEST_CASE("megatron files: what prepare writes are the bytes that GPT-NeoX write
     for (const char* ending : {".idx", ".bin"})
         CHECK(read_file(folder.file("set") + ending) == read_file(folder.file("neox") + ending));
 
-    const Sampler of_set(set, order_for(set, 8, 1, 30)), of_h5(h5, order_for(h5, 8, 1, 30));
+    const Sampler of_set(set, test::neox_order(set, 8, 1, 30)), of_h5(h5, test::neox_order(h5, 8, 1, 30));
     REQUIRE(of_set.size() == of_h5.size());
     std::vector<int32_t> a(9), b(9);
     for (int64_t i = 0; i < of_set.size(); ++i) {
@@ -146,7 +147,10 @@ TEST_CASE("megatron files: a preshuffled set is read in its own order") {
     for (int i = 0; i < 90; ++i) samples[static_cast<size_t>(i / 9)][static_cast<size_t>(i % 9)] = i;
     write_set<uint16_t>(folder.file("set"), 8, samples);
     const TokenStore store(folder.file("set.idx"));
-    const SampleOrder order = preshuffled_order(store, 8, 10, FirstToken::none);
+    const auto preshuffled = [&](int64_t length, int64_t wanted) {
+        return order_for(store, {.kind = OrderKind::preshuffled, .seq_length = length, .samples = wanted});
+    };
+    const SampleOrder order = preshuffled(8, 10);
     const Sampler sampler(store, order);
     REQUIRE(sampler.size() == 10);
     CHECK(Sampler::bytes(store, order) == 0);
@@ -156,12 +160,9 @@ TEST_CASE("megatron files: a preshuffled set is read in its own order") {
         CHECK(std::equal(out.begin(), out.end(), samples[static_cast<size_t>(i)].begin()));
         CHECK(starts == std::vector<int32_t>(9, 0));
     }
-    CHECK_THAT(test::message_of([&] { preshuffled_order(store, 8, 11, FirstToken::none); }),
-               ContainsSubstring("holds 10 samples"));
-    CHECK_THAT(test::message_of([&] { preshuffled_order(store, 5, 1, FirstToken::none); }),
-               ContainsSubstring("samples of 5 + 1 tokens"));
-    CHECK_THAT(test::message_of([&] { preshuffled_order(store, 4, 1, FirstToken::none); }),
-               ContainsSubstring("its first sequence has 9"));
+    CHECK_THAT(test::message_of([&] { preshuffled(8, 11); }), ContainsSubstring("holds 10 samples"));
+    CHECK_THAT(test::message_of([&] { preshuffled(5, 1); }), ContainsSubstring("samples of 5 + 1 tokens"));
+    CHECK_THAT(test::message_of([&] { preshuffled(4, 1); }), ContainsSubstring("its first sequence has 9"));
 }
 
 TEST_CASE("megatron files: damaged, foreign and missing ones are named") {

@@ -11,49 +11,12 @@
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 #include "tests/data/offsets_of.h"
+#include "tests/data/stores.h"
 
 namespace ballast::data {
 namespace {
 
-/// A store of these documents, one after another.
-std::string write_store(const std::string& path, const TokenStoreInfo& info,
-                        const std::vector<std::vector<uint16_t>>& documents) {
-    std::vector<int64_t> offsets = {0};
-    std::vector<uint16_t> tokens;
-    for (const auto& document : documents) {
-        tokens.insert(tokens.end(), document.begin(), document.end());
-        offsets.push_back(static_cast<int64_t>(tokens.size()));
-    }
-    Hdf5Writer file(path);
-    write_info(file, info);
-    const int64_t num_tokens[] = {offsets.back()}, num_offsets[] = {static_cast<int64_t>(offsets.size())};
-    file.write(kTokensDataset, Dtype::u16, num_tokens, tokens.data());
-    file.write(kOffsetsDataset, Dtype::i64, num_offsets, offsets.data());
-    file.commit();
-    return path;
-}
-
-/// Documents of these lengths, whose token i is i modulo 60000 counted over all of them.
-std::vector<std::vector<uint16_t>> counting_documents(const std::vector<int64_t>& lengths) {
-    std::vector<std::vector<uint16_t>> documents;
-    int64_t i = 0;
-    for (int64_t length : lengths)
-        for (auto& document = documents.emplace_back(); static_cast<int64_t>(document.size()) < length; ++i)
-            document.push_back(static_cast<uint16_t>(i % 60000));
-    return documents;
-}
-
-std::string make_store(const test::TemporaryFolder& folder, const std::vector<int64_t>& lengths) {
-    return write_store(folder.file("tokens.h5"), {"hash", 60000, -1, ""}, counting_documents(lengths));
-}
-
-std::vector<int64_t> random_lengths(uint32_t seed, size_t documents, uint32_t longest) {
-    std::mt19937 random(seed);
-    std::vector<int64_t> lengths(documents);
-    for (int64_t& length : lengths) length = random() % 7 == 0 ? 0 : 1 + random() % longest;
-    lengths[0] = std::max<int64_t>(lengths[0], 1);
-    return lengths;
-}
+using test::counting_documents, test::make_store, test::random_lengths, test::write_store;
 
 /// GPT-NeoX's order as its Python and C++ write it down: all three index arrays, the window walked token by token.
 class NeoxOrder {
@@ -174,7 +137,7 @@ TEST_CASE("sampler: the order of GPT-NeoX") {
         const test::TemporaryFolder folder;
         const auto lengths = random_lengths(c.seed, c.documents, c.longest);
         const TokenStore store(make_store(folder, lengths));
-        const Sampler sampler(store, order_for(store, c.seq_length, c.seed, c.steps * c.batch));
+        const Sampler sampler(store, test::neox_order(store, c.seq_length, c.seed, c.steps * c.batch));
         const auto wanted = static_cast<int64_t>(std::ceil(static_cast<double>(c.steps * c.batch) * 1.005));
         const NeoxOrder order(lengths, c.seq_length, c.seed, wanted);
         INFO(c.documents << " documents, window " << c.seq_length);
@@ -196,7 +159,7 @@ TEST_CASE("sampler: the order of GPT-NeoX") {
 TEST_CASE("sampler: a worked example from numpy") {
     const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, {3, 5, 8, 2, 6}));
-    const Sampler sampler(store, order_for(store, 4, 1234, 2 * 2));
+    const Sampler sampler(store, test::neox_order(store, 4, 1234, 2 * 2));
     REQUIRE(sampler.size() == 5);
     const std::vector<std::vector<int32_t>> expected = {
         {6, 7, 8, 9, 10}, {2, 3, 4, 5, 6}, {22, 23, 0, 1, 2}, {18, 19, 20, 21, 22}, {10, 11, 12, 13, 14}};
@@ -211,14 +174,14 @@ TEST_CASE("sampler: a text one token short takes another epoch") {
     // 2 steps of 2 samples want ceil(4.02) = 5 windows: 5 · 4 tokens and one more for the last target.
     const test::TemporaryFolder short_folder, folder;
     const TokenStore too_short(make_store(short_folder, {13, 7})), enough(make_store(folder, {13, 8}));
-    CHECK(order_for(too_short, 4, 1234, 4).num_epochs == 2);
-    CHECK(order_for(enough, 4, 1234, 4).num_epochs == 1);
+    CHECK(test::neox_order(too_short, 4, 1234, 4).num_epochs == 2);
+    CHECK(test::neox_order(enough, 4, 1234, 4).num_epochs == 1);
 }
 
 TEST_CASE("sampler: its memory is what was said before") {
     const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, random_lengths(3, 1000, 50)));
-    const SampleOrder order = order_for(store, 10, 1234, 20000);
+    const SampleOrder order = test::neox_order(store, 10, 1234, 20000);
     // 4 bytes a visit, 8 bytes every 256th, 4 bytes a sample.
     const int64_t visits = order.num_epochs * 1000, samples = (order.num_epochs * store.num_tokens() - 1) / 10;
     REQUIRE(order.num_epochs > 1);
@@ -237,7 +200,7 @@ TEST_CASE("sampler: numbers past any run are refused before anything is taken") 
         const std::string message = test::message_of([&] { count_samples(steps, batch, length); });
         CHECK_THAT(message, Catch::Matchers::ContainsSubstring("more than the 1e18 that can be counted"));
     }
-    const SampleOrder order = order_for(store, 2, 1, 5000000000000);  // countable, but it takes 40 TB
+    const SampleOrder order = test::neox_order(store, 2, 1, 5000000000000);  // countable, but it takes 40 TB
     const std::string message = test::message_of([&] { Sampler(store, order); });
     CHECK_THAT(message, Catch::Matchers::ContainsSubstring("samples takes"));
     CHECK_THAT(message, Catch::Matchers::ContainsSubstring("use fewer steps"));
@@ -276,7 +239,7 @@ TEST_CASE("sampler: where each token's document begins") {
             CHECK(starts == expected);
         }
     };
-    const Sampler shuffled(store, order_for(store, kLength, 1, 100));
+    const Sampler shuffled(store, test::neox_order(store, kLength, 1, 100));
     check(shuffled, shuffled.size());
     const SequentialSampler sequential(store, kLength);
     check(sequential, sequential.size());
@@ -303,9 +266,9 @@ TEST_CASE("sampler: a token before every document gives the samples of documents
             REQUIRE(starts == expected_starts);
         }
     };
-    const SampleOrder order = order_for(plain, kLength, 3, 700, FirstToken::every_document);
-    CHECK(order.num_epochs == order_for(written, kLength, 3, 700).num_epochs);
-    check(Sampler(plain, order), Sampler(written, order_for(written, kLength, 3, 700)));
+    const SampleOrder order = test::neox_order(plain, kLength, 3, 700, FirstToken::every_document);
+    CHECK(order.num_epochs == test::neox_order(written, kLength, 3, 700).num_epochs);
+    check(Sampler(plain, order), Sampler(written, test::neox_order(written, kLength, 3, 700)));
     check(SequentialSampler(plain, kLength, FirstToken::every_document), SequentialSampler(written, kLength));
 }
 
@@ -323,8 +286,8 @@ TEST_CASE("sampler: a token at the beginning of every window replaces the text's
             REQUIRE(window == expected);
         }
     };
-    check(Sampler(store, order_for(store, 7, 3, 100, FirstToken::every_window)),
-          Sampler(store, order_for(store, 7, 3, 100)));
+    check(Sampler(store, test::neox_order(store, 7, 3, 100, FirstToken::every_window)),
+          Sampler(store, test::neox_order(store, 7, 3, 100)));
     check(SequentialSampler(store, 7, FirstToken::every_window), SequentialSampler(store, 7));
 }
 
@@ -333,18 +296,19 @@ TEST_CASE("sampler: a first token that the store has not, or has already, is ref
     const TokenStore without(make_store(folder, {30}));
     const TokenStore ended(
         write_store(folder.file("ended.h5"), {"hash", 60002, 60001, "", 60001}, counting_documents({30})));
-    CHECK_THAT(test::message_of([&] { order_for(without, 4, 1, 2, FirstToken::every_window); }),
+    CHECK_THAT(test::message_of([&] { test::neox_order(without, 4, 1, 2, FirstToken::every_window); }),
                Catch::Matchers::ContainsSubstring("knows no token that texts begin with"));
     CHECK_THAT(test::message_of([&] { SequentialSampler(without, 4, FirstToken::every_document); }),
                Catch::Matchers::ContainsSubstring("knows no token that texts begin with"));
-    CHECK_THAT(test::message_of([&] { order_for(ended, 4, 1, 2, FirstToken::every_document); }),
+    CHECK_THAT(test::message_of([&] { test::neox_order(ended, 4, 1, 2, FirstToken::every_document); }),
                Catch::Matchers::ContainsSubstring("has token 60001 after each document"));
 }
 
 TEST_CASE("sampler: too little text") {
     const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, std::vector<int64_t>(1000, 1)));
-    CHECK(test::message_of([&] { order_for(store, 2048, 1, 146432000); }).find("is too small") != std::string::npos);
+    CHECK(test::message_of([&] { test::neox_order(store, 2048, 1, 146432000); }).find("is too small") !=
+          std::string::npos);
 }
 
 }  // namespace ballast::data

@@ -63,6 +63,33 @@ TEST_CASE("kills: preparing data") {
               folder, share_of_kills(0.16));
 }
 
+TEST_CASE("kills: preparing data as one of several processes") {
+    const TinyRun run;
+    const TemporaryFolder folder;
+    const std::string text = read_file(run.file("text.txt"));
+    std::filesystem::create_directories(run.file("texts"));
+    for (int i = 0; i < 12; ++i)
+        write_file(run.file(fmt::format("texts/{}.txt", i)),
+                   text.substr(0, text.size() * (12 - static_cast<size_t>(i)) / 12));
+    const std::string prepare =
+        fmt::format("data prepare -t {} -o train.json --threads 1 {}", run.file("tokenizer.json"), run.file("texts"));
+    // Two of them. Either one is killed and the other takes over what it was at, or both and the next start does.
+    run_kills({.name = "preparing data as one of several processes",
+               .arguments = prepare,
+               .check_killed = check_whole_files,
+               .written_to = "train.parts",
+               .kill =
+                   [](const Process& process, std::mt19937_64& any) {
+                       const std::vector<pid_t> both = children_of(process.id());
+                       if (both.empty()) return process.signal(SIGKILL);  // none was started yet
+                       const bool one = any() % 2 == 0;
+                       for (size_t i = any() % both.size(), n = one ? 1 : both.size(); n > 0; --n, ++i)
+                           ::kill(both[i % both.size()], SIGKILL);
+                   },
+               .launcher = fmt::format("sh -c '\"$0\" {} & \"$0\" \"$@\"; code=$?; wait; exit $code'", prepare)},
+              folder, share_of_kills(0.1));
+}
+
 TEST_CASE("kills: training a tokenizer") {
     const TinyRun run;
     const TemporaryFolder folder;

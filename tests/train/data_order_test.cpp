@@ -5,6 +5,7 @@
 #include "base/interrupt.h"
 #include "tests/base/message_of.h"
 #include "tests/catch.h"
+#include "tests/data/index_files.h"
 #include "tests/train/run_fixture.h"
 
 using namespace ballast;
@@ -170,6 +171,73 @@ TEST_CASE("checkpoints from before the data order was kept are resumed", "[cpu]"
     CHECK(f.run("old", StartMode::resume) == RunStatus::finished);
     CHECK(f.metrics("old") == f.metrics("whole"));
     CHECK(newest(f, "old").data_order.to_json() == newest(f, "whole").data_order.to_json());
+}
+
+TEST_CASE("a stable order: batch and length of the run may change, and sample i stays what it was", "[cpu]") {
+    RunFixture f;
+    f.config.data.order = data::OrderKind::stable;
+    f.config.optimizer.learning_rate = f.config.optimizer.min_learning_rate = 0;  // a loss tells the samples only
+    f.config.validation.every = 0;
+    f.config.train.micro_batch = 1;
+    const train::RunData data = train::RunData::open(f.config.data);
+    const int64_t windows = (data.train.num_tokens() - 1) / 32;
+    f.config.train.steps = windows / 4 + 25;  // into a second epoch
+    f.run("whole", StartMode::fresh);
+    f.config.train.steps = 20;
+    begin(f, "changed");
+    f.config.train.global_batch = 8;
+    f.config.train.steps = 15 + windows / 8;
+    CHECK(f.run("changed", StartMode::resume) == RunStatus::finished);
+    const auto small = f.losses("whole"), large = f.losses("changed");
+    for (size_t i = 0; i < 10; ++i) CHECK(large[i] == small[i]);
+    for (size_t i = 10; i < large.size(); ++i)
+        CHECK(large[i] == Approx((small[2 * i - 10] + small[2 * i - 9]) / 2).epsilon(1e-6));
+    const DataOrder order = newest(f, "changed").data_order;
+    CHECK(order.first_sample(11) == 40);
+    CHECK(DataOrder::parse(order.to_json(), "again").to_json() == order.to_json());
+    f.config.train.data_seed = 7;
+    f.config.train.steps += 1;
+    CHECK_THAT(message_of([&] { f.run("changed", StartMode::resume); }),
+               ContainsSubstring("train.data_seed was 1234 and is 7"));
+}
+
+TEST_CASE("an order read from files trains as the one it was written from, and is known again", "[cpu]") {
+    RunFixture f;
+    f.config.validation.every = 0;
+    f.run("made", StartMode::fresh);
+    const train::RunData data = train::RunData::open(f.config.data);
+    std::vector<int64_t> lengths;
+    for (int64_t d = 0; d < data.train.num_documents(); ++d)
+        lengths.push_back(data.train.document_offset(d + 1) - data.train.document_offset(d));
+    const int64_t epochs = DataOrder(f.config, data.train).last_stretch().order.num_epochs;
+    Triplet(lengths, epochs, 32, 1234).write(f.folder / "pile");
+    f.config.data.order = data::OrderKind::npy;
+    f.config.data.index = f.folder / "pile";
+    begin(f, "read");
+    Triplet(lengths, epochs, 32, 1234).write(f.folder / "moved");
+    f.config.data.index = f.folder / "moved";
+    CHECK(f.run("read", StartMode::resume) == RunStatus::finished);
+    CHECK(f.metrics("read") == f.metrics("made"));
+    const DataOrder order = newest(f, "read").data_order;
+    CHECK(order.last_stretch().order.index == f.config.data.index);
+    CHECK(DataOrder::parse(order.to_json(), "again").last_stretch().order == order.last_stretch().order);
+    Triplet(lengths, epochs, 32, 5).write(f.folder / "moved");
+    f.config.train.steps = 21;
+    CHECK_THAT(message_of([&] { f.run("read", StartMode::resume); }), ContainsSubstring("moved holds another order"));
+    f.config.train.steps = 100000;
+    CHECK_THAT(message_of([&] { DataOrder(f.config, data.train); }), ContainsSubstring("moved holds "));
+    f.config.data.index = "";
+    CHECK_THAT(message_of([&] { f.run("read", StartMode::resume); }), ContainsSubstring("data.index"));
+}
+
+TEST_CASE("Megatron-Core's order is kept with whether its last epoch is apart", "[cpu]") {
+    RunFixture f;
+    f.config.data.order = data::OrderKind::mcore;
+    const train::RunData data = train::RunData::open(f.config.data);
+    f.config.train.steps = (data.train.num_tokens() - 1) / 32 / 4 + 3;  // little of a second epoch
+    const DataOrder order(f.config, data.train);
+    CHECK(order.last_stretch().order.last_epoch_apart);
+    CHECK(DataOrder::parse(order.to_json(), "again").last_stretch().order == order.last_stretch().order);
 }
 
 TEST_CASE("a damaged data order is the user's to hear of", "[cpu]") {

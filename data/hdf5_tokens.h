@@ -1,0 +1,64 @@
+// The HDF5 file of a token store.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+
+#include "base/hdf5_file.h"
+#include "data/token_source.h"
+
+namespace ballast::data {
+
+inline constexpr const char* kTokensDataset = "tokens";
+inline constexpr const char* kOffsetsDataset = "document_offsets";
+
+/// What a store has of one group of texts, by the group's name (CorpusOptions::group_key; of the Pile, its sets).
+struct GroupCount {
+    int64_t documents = 0, tokens = 0;
+
+    bool operator==(const GroupCount&) const = default;
+};
+using GroupCounts = std::map<std::string, GroupCount>;
+
+/// Attributes of the root group, under these names, next to format = "ballast-tokens" and format_version = 1.
+struct TokenStoreInfo {
+    std::string tokenizer_hash;   ///< Tokenizer::hash(); empty: unknown, as of Megatron's files
+    int64_t vocab_size = 0;       ///< of the tokenizer: every token is below it
+    int64_t end_of_text_id = -1;  ///< the token after each document, or -1: none was put there
+    std::string sources;          ///< what was tokenised, a path a line
+    /// The token that a text begins with: what the tokenizer puts first, else its end-of-text token; -1: neither
+    /// exists.
+    int64_t begin_of_text_id = -1;
+    GroupCounts groups = {};  ///< the u8 dataset groups, {name: [documents, tokens]}; empty: nobody said
+};
+
+/// The type tokens are stored in: the smallest that holds every id.
+Dtype token_dtype(int64_t vocab_size);
+
+void write_info(Hdf5Writer& file, const TokenStoreInfo& info);
+
+class Hdf5Tokens : public TokenSource {
+  public:
+    /// UserError for a file that is not a token store, or whose offsets are not ascending from 0 to the number of
+    /// tokens. Looks at all offsets, not at the tokens.
+    explicit Hdf5Tokens(const std::string& path);
+
+    const TokenStoreInfo& info() const { return info_; }
+    Dtype dtype() const override { return dtype_; }
+    int64_t num_tokens() const override { return offsets_.back(); }
+    int64_t num_documents() const override { return static_cast<int64_t>(offsets_.size()) - 1; }
+    int64_t document_offset(int64_t d) const override { return offsets_[static_cast<size_t>(d)]; }
+    void read(int64_t first, int64_t count, int32_t* out) const override;
+    std::string checksums() const override;
+    void verify() const override;
+
+  private:
+    Hdf5Reader file_;
+    TokenStoreInfo info_;
+    Dtype dtype_ = Dtype::u16;
+    const void* tokens_ = nullptr;
+    std::span<const int64_t> offsets_;
+};
+
+}  // namespace ballast::data

@@ -1,0 +1,48 @@
+// Token stores that several processes have made, one an input file, read as one. NAME.json says which and in which
+// order; nothing is copied together:
+//   {"format": "ballast-token-parts", "format_version": 1, "sources", "parts": [{"file", "tokens", "documents",
+//   "checksums"}]}
+// "file" is relative to NAME.json. (HDF5's virtual datasets would read a missing part as zeros without a word.)
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/hdf5_tokens.h"
+
+namespace ballast::data {
+
+class JoinedParts : public TokenSource {
+  public:
+    /// Opens all parts. UserError naming the part that is missing, damaged, made with another tokenizer or other
+    /// options than the others, or not the one that was joined.
+    explicit JoinedParts(const std::string& path);
+    /// Whether the path's name is that of such an index.
+    static bool is_name(const std::string& path);
+
+    /// Of the parts, and the sources of the index.
+    const TokenStoreInfo& info() const { return info_; }
+    Dtype dtype() const override { return parts_.front().file->dtype(); }
+    int64_t num_tokens() const override { return num_tokens_; }
+    int64_t num_documents() const override { return num_documents_; }
+    int64_t document_offset(int64_t d) const override;
+    void read(int64_t first, int64_t count, int32_t* out) const override;
+    std::string checksums() const override;
+    void verify() const override;
+
+  private:
+    struct Part {
+        std::unique_ptr<Hdf5Tokens> file;
+        int64_t first_token, first_document;
+    };
+
+    std::vector<Part> parts_;
+    TokenStoreInfo info_;
+    int64_t num_tokens_ = 0, num_documents_ = 0;
+};
+
+/// Writes the index of these parts, which are there. UserError as JoinedParts.
+void join_parts(const std::string& path, const std::vector<std::string>& parts, const std::string& sources);
+
+}  // namespace ballast::data

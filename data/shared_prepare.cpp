@@ -1,0 +1,200 @@
+#include "data/shared_prepare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <thread>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/file_lock.h"
+#include "base/json_file.h"
+#include "data/joined_parts.h"
+
+namespace ballast::data {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+constexpr auto kLook = std::chrono::milliseconds(200);  // between looks at what other processes do
+
+/// An input file, and where its tokens go.
+struct Part {
+    std::string input, store, validation_store, lock;
+    int64_t bytes;
+
+    bool is_there() const { return fs::exists(store); }
+};
+
+class SharedWork {
+  public:
+    SharedWork(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool)
+        : tokenizer_(tokenizer), options_(options), pool_(pool) {
+        folder_ = folder_of(options.output);
+        list_parts();
+        require_writable(options.output);
+        make_folders(folder_);
+        if (!options.validation_output.empty()) {
+            require_writable(options.validation_output);
+            make_folders(folder_of(options.validation_output));
+        }
+        agree_on_plan();
+    }
+
+    PrepareResult run() {
+        tokenise_all();
+        std::vector<std::string> stores, validation_stores;
+        for (const Part& part : parts_) {
+            stores.push_back(part.store);
+            validation_stores.push_back(part.validation_store);
+        }
+        if (!options_.validation_output.empty()) {
+            const JoinedParts validation = join(options_.validation_output, validation_stores);
+            result_.num_validation_tokens = validation.num_tokens();
+            result_.num_documents += validation.num_documents();
+        }
+        const JoinedParts joined = join(options_.output, stores);
+        result_.num_documents += joined.num_documents();
+        result_.num_tokens = joined.num_tokens() + result_.num_validation_tokens;
+        return result_;
+    }
+
+  private:
+    static std::string folder_of(const std::string& output) {
+        const fs::path path(output);
+        return (path.parent_path() / path.stem()).string() + ".parts";
+    }
+
+    JoinedParts join(const std::string& output, const std::vector<std::string>& stores) const {
+        join_parts(output, stores, sources_of(options_));
+        JoinedParts joined(output);
+        if (joined.num_tokens() == 0) throw UserError(fmt::format("the input holds no text for {}", output));
+        return joined;
+    }
+
+    void list_parts() {
+        const Corpus corpus(options_.inputs,
+                            {.format = options_.format, .last_cut = [](auto text) { return text.size(); }});
+        require_not_an_input(options_.output, corpus.files());
+        for (const std::string& input : corpus.files()) {
+            if (!fs::is_regular_file(input))
+                throw UserError(fmt::format("{} is no file, and processes share files; write an .h5 store", input));
+            const std::string name = fmt::format("/{:05}", parts_.size());
+            parts_.push_back({input, folder_ + name + ".h5", folder_of(options_.validation_output) + name + ".h5",
+                              folder_ + name + ".lock", static_cast<int64_t>(fs::file_size(input))});
+            total_bytes_ += parts_.back().bytes;
+        }
+        order_.resize(parts_.size());
+        std::iota(order_.begin(), order_.end(), size_t{0});
+        std::stable_sort(order_.begin(), order_.end(),
+                         [this](size_t a, size_t b) { return parts_[a].bytes > parts_[b].bytes; });
+    }
+
+    /// Everything that decides what the stores hold.
+    ordered_json plan() const {
+        auto inputs = ordered_json::array();
+        for (const Part& part : parts_) inputs.push_back({{"path", part.input}, {"bytes", part.bytes}});
+        return {{"tokenizer_hash", tokenizer_.hash()},
+                {"append_end_of_text", options_.append_end_of_text},
+                {"text_key", options_.text_key},
+                {"invalid_utf8", options_.invalid_utf8 == InvalidUtf8::error ? "error" : "replace"},
+                {"missing_text", options_.missing_text == MissingText::error ? "error" : "skip"},
+                {"format", kTextFormatNames[static_cast<size_t>(options_.format)]},
+                {"validation_output", options_.validation_output},
+                {"validation_fraction", options_.validation_fraction},
+                {"group_key", options_.group_key},
+                {"inputs", inputs}};
+    }
+
+    /// The first process writes the plan, the others hold theirs against it.
+    void agree_on_plan() {
+        const std::string path = folder_ + "/plan.json";
+        const ordered_json mine = plan();
+        std::optional<FileLock> lock;
+        while (!(lock = FileLock::take(folder_ + "/plan.lock"))) wait();
+        if (!fs::exists(path)) return write_json_file(path, mine);
+        const nlohmann::json theirs = read_json_file(path);
+        for (const auto& [key, value] : mine.items())
+            if (!theirs.contains(key) || theirs[key] != nlohmann::json(value))
+                throw UserError(fmt::format(
+                    "{} was begun with another {}; finish it as it was begun, remove the folder {}, or choose "
+                    "another --output",
+                    options_.output, key, folder_));
+    }
+
+    void tokenise_all() {
+        for (;;) {
+            bool all_there = true, did_one = false;
+            for (const size_t i : order_) {
+                if (parts_[i].is_there()) continue;
+                const auto lock = FileLock::take(parts_[i].lock);
+                if (lock && !parts_[i].is_there()) tokenise(parts_[i]);
+                did_one = did_one || lock;
+                all_there = all_there && lock;
+            }
+            show_progress(0);
+            if (all_there) return;
+            if (!did_one) wait();
+        }
+    }
+
+    void tokenise(const Part& part) {
+        PrepareOptions options = options_;
+        options.inputs = {part.input};
+        options.output = part.store;
+        if (!options.validation_output.empty()) options.validation_output = part.validation_store;
+        options.may_be_empty = true;
+        options.progress = [&](int64_t done, int64_t) { show_progress(done); };
+        const PrepareResult result = prepare(tokenizer_, options, pool_);
+        result_.text_bytes += result.text_bytes;
+        result_.lines_without_text += result.lines_without_text;
+    }
+
+    void show_progress(int64_t of_this_part) const {
+        if (!options_.progress) return;
+        for (const Part& part : parts_)
+            if (part.is_there()) of_this_part += part.bytes;
+        options_.progress(std::min(of_this_part, total_bytes_), total_bytes_);
+    }
+
+    void wait() const {
+        if (options_.interrupted && options_.interrupted())
+            throw RunError("interrupted; what is done is kept, and the same command goes on with it");
+        std::this_thread::sleep_for(kLook);
+    }
+
+    const Tokenizer& tokenizer_;
+    const PrepareOptions& options_;
+    ThreadPool& pool_;
+    std::string folder_;
+    std::vector<Part> parts_;    // in the order of their documents
+    std::vector<size_t> order_;  // in which they are begun
+    int64_t total_bytes_ = 0;
+    PrepareResult result_;
+};
+
+}  // namespace
+
+PrepareResult prepare_shared(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool) {
+    const bool holds_out = !options.validation_output.empty();
+    if (holds_out && options.validation_by == ValidationBy::end)
+        throw UserError(
+            "processes that share the work do not know where the text's end begins; hold out with --validation-by "
+            "hash");
+    if (holds_out && !JoinedParts::is_name(options.validation_output))
+        throw UserError(
+            fmt::format("{} is made in parts, so --validation-output has to be too: name it .json", options.output));
+    if (options.drop_duplicates)
+        throw UserError(
+            "--drop-duplicates looks at all documents at once, which processes that share the work do not; write an "
+            ".h5 "
+            "store");
+    return SharedWork(tokenizer, options, pool).run();
+}
+
+}  // namespace ballast::data

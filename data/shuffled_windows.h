@@ -1,0 +1,48 @@
+// The orders of GPT-NeoX and Megatron-Core, made anew.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "data/sampler.h"
+
+namespace ballast::data {
+
+class NumpyRandomState;
+
+/// The order of GPT-NeoX v1.0, which is Pythia's (its data/gpt2_dataset.py and helpers.cpp): a pure function of
+/// (corpus, seq_length, seed, epochs), and the epochs one of steps · global_batch (order_for()).
+/// With every_document, a document is one token longer than it is in the store.
+///   document order     all documents E times, shuffled together over all epochs
+///   sample order       a permutation of the (E · tokens - 1) / seq_length windows, from the same random stream
+/// Megatron-Core with the last epoch apart: documents of the first E - 1 epochs are shuffled together and then those of
+/// the last; so are the ((E - 1) · tokens - 1) / seq_length first windows, and then the others.
+/// Memory: 4 bytes a document and epoch, 4 bytes a sample (8 from 2^32 on), and little else; window starts are found
+/// from every 256th document rather than stored.
+class ShuffledWindows : public SampleSource {
+  public:
+    ShuffledWindows(const TokenStore& store, const SampleOrder& order);
+
+    static int64_t size(const TokenStore& store, const SampleOrder& order);
+    static size_t bytes(const TokenStore& store, const SampleOrder& order);
+
+    void sample(int64_t index, int32_t* out, int32_t* document_starts) const override;
+
+  private:
+    void order_documents(NumpyRandomState& random);
+    void order_samples(NumpyRandomState& random);
+    void index_positions();
+    int64_t document_of(int64_t visit) const { return document_order_[static_cast<size_t>(visit)]; }
+    int64_t window_of(int64_t index) const;
+
+    static constexpr int64_t kStride = 256;
+
+    Documents documents_;
+    const SampleOrder& order_;
+    std::vector<int32_t> document_order_;     // visit -> document
+    std::vector<int64_t> positions_;          // tokens before visit kStride · i
+    std::vector<uint32_t> sample_order_;      // sample -> window
+    std::vector<int64_t> wide_sample_order_;  // the same where 32 bits do not suffice; one of the two is empty
+};
+
+}  // namespace ballast::data
