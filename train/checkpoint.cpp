@@ -143,7 +143,8 @@ void write_info(Hdf5Writer& file, const CheckpointInfo& info) {
 /// left waiting.
 class FirstRank {
   public:
-    explicit FirstRank(Communicator& ranks) : ranks_(ranks) {}
+    explicit FirstRank(const Optimizer& optimizer)
+        : ranks_(optimizer.distribution().ranks()), timeline_(optimizer.timeline()) {}
     template <class Part>
     void run(Part&& part) {
         if (!ranks_.is_first() || failure_) return;
@@ -155,6 +156,7 @@ class FirstRank {
     }
     /// Throws on every rank when a part failed.
     void finish() {
+        const Span span(timeline_, Track::compute, {Activity::agree_on_saved});
         const bool failed = ranks_.any(failure_ != nullptr);
         if (failure_) std::rethrow_exception(failure_);
         if (failed) throw UserError("rank 0 could not save");
@@ -162,14 +164,25 @@ class FirstRank {
 
   private:
     Communicator& ranks_;
+    Timeline* timeline_;
     std::exception_ptr failure_;
 };
 
 }  // namespace
 
+RunConfig as_saved(RunConfig config) {
+    const TrainConfig usual;
+    config.train.zero = usual.zero;
+    config.train.overlap = usual.overlap;
+    config.train.reduce_bucket_size = usual.reduce_bucket_size;
+    config.train.hang_timeout_seconds = usual.hang_timeout_seconds;
+    config.checkpoint.background = true;
+    return config;
+}
+
 void save_checkpoint(const std::string& path, const CheckpointInfo& info, const model::Weights& weights,
                      const Optimizer& optimizer) {
-    FirstRank first(optimizer.distribution().ranks());
+    FirstRank first(optimizer);
     std::optional<Hdf5Writer> file;
     first.run([&] {
         file.emplace(path);

@@ -30,6 +30,10 @@ struct CheckpointInfo {
     std::optional<LossScalerState> loss_scaler;  // of an fp16 run
 };
 
+/// A configuration as checkpoints keep it: how ranks share the work out, who writes and who watches change no bit of
+/// it.
+RunConfig as_saved(RunConfig config);
+
 /// Rank 0 writes `path` atomically, in the same bytes whatever the number of ranks; all ranks call it. UserError when
 /// the disk refuses, RunError naming the parameter when a weight is not finite; an older file at `path` then survives.
 /// Other ranks get a UserError then.

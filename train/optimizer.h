@@ -35,8 +35,9 @@ class Optimizer {
     /// Of one of the rank's lanes.
     const model::FlatArray& gradients(int64_t lane = 0) const { return gradients_.of_lane(lane); }
 
-    /// What is done when goes there from now on; null: nowhere.
+    /// Where its work is, and was when, goes there from now on; null: nowhere.
     void set_timeline(Timeline* timeline) { timeline_ = timeline; }
+    Timeline* timeline() const { return timeline_; }
 
     /// What update number `update` (1-based) runs with, on the host; queue_begin() sends it.
     void set_scalars(int64_t update, double learning_rate, double loss_scale = 1);

@@ -95,6 +95,12 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("threads", train.threads, "0: every core available", {.min = 0, .max = 4096});
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
 
+    v.field("hang_timeout_seconds", train.hang_timeout_seconds,
+            "a run that makes no progress for so long is ended, naming the rank that hangs and where; 3 times as long "
+            "where "
+            "it saves, loads or waits for a GPU's update; 0: never",
+            {.min = 0, .max = 1e6});
+
     v.section("optimizer", "AdamW and its learning rate");
     v.field("schedule", optimizer.schedule, kScheduleNames,
             "pythia: as published; corrected: gpt-neox since August 2023; neox: today's");

@@ -32,14 +32,15 @@ struct TrainConfig {
     Dtype dtype = Dtype::bf16;
     Gemm gemm = Gemm::automatic;
     model::Recompute recompute = model::Recompute::none;
-    int64_t reduction_lanes = 1;  // train/lanes.h
-    Dtype reduction_dtype = Dtype::f32;  // f32 or bf16
-    int64_t zero = 0;             // 1: ranks share the optimiser's state out (ZeRO, Rajbhandari et al. 2020)
-    bool overlap = true;          // ranks reduce gradients while the backward pass still runs
+    int64_t reduction_lanes = 1;           // train/lanes.h
+    Dtype reduction_dtype = Dtype::f32;    // f32 or bf16
+    int64_t zero = 0;                      // 1: ranks share the optimiser's state out (ZeRO, Rajbhandari et al. 2020)
+    bool overlap = true;                   // ranks reduce gradients while the backward pass still runs
     int64_t reduce_bucket_size = 4 << 20;  // elements, at least
     bool cuda_graph = true;
     int64_t threads = 0;
     int64_t log_every = 1;
+    int64_t hang_timeout_seconds = 600;  // train/hang_watch.h
 };
 
 struct OptimizerConfig {

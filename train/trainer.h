@@ -18,6 +18,7 @@
 #include "model/transformer.h"
 #include "train/background_save.h"
 #include "train/checkpoint.h"
+#include "train/hang_watch.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/run_directory.h"
@@ -70,14 +71,19 @@ class Trainer {
     /// parameter has changed then and the last checkpoint stays.
     RunStatus run(StartMode mode, DataChange change = DataChange::refused);
 
-    /// Where updates are noted down from now on (TrainStep).
-    void set_timeline(Timeline* timeline) { step_.set_timeline(timeline); }
+    /// Notes down what is done when, of the last `updates`. On a CPU: elsewhere work is only queued.
+    void keep_timeline(size_t updates);
+    const Timeline& timeline() const { return timeline_; }
+    /// Told in place of end_all_ranks() when the run hangs; to be set before run().
+    void on_hang(HangWatch::End end) { end_of_hang_ = std::move(end); }
 
     const model::Transformer& model() const { return model_; }
 
   private:
     Communicator& ranks() const { return distribution_.ranks(); }
+    Span at(Activity activity) { return {&timeline_, Track::compute, {activity}}; }
     int64_t start(StartMode mode, DataChange change);
+    RunStatus run_watched(StartMode mode, DataChange change);
     /// The newest valid checkpoint of a run that is resumed; -1: there is none, and it begins anew.
     int64_t step_to_resume(StartMode mode);
     void write_run_files();
@@ -87,9 +93,12 @@ class Trainer {
     RunStatus run_steps();
     void set_status(RunStatus status, int64_t step);
     /// A resumed run may go on under other settings (more steps, another rate), but not unnoticed.
-    void warn_of_changes(const RunConfig& saved) const;
+    void warn_of_changes(const RunConfig& saved);
     void open_logs();
+    /// Whether any rank was told to.
+    bool wanted_to_stop();
     StepMetrics train_step(int64_t step);
+    void wait_for_device();
     void load_tokens(int64_t step);
     [[noreturn]] void fail_non_finite(int64_t step, double loss, const StepResult& result);
     /// What to do about weights or gradients that are not finite.
@@ -116,6 +125,9 @@ class Trainer {
     /// `newest` is known to be good. Later ones, which a resume passed over as damaged, do not count.
     void remove_old_checkpoints(int64_t newest) const;
     void note_down(const std::function<void()>& append);
+    /// Calls `tell`, which may wait for whoever reads the output.
+    void show(const std::function<void()>& tell);
+    void warn(const std::string& text);
 
     Context& context_;
     RunConfig config_;
@@ -123,6 +135,9 @@ class Trainer {
     RunDirectory& directory_;
     const Distribution& distribution_;
     TrainObserver observer_;
+    Timeline timeline_;
+    HangWatch::End end_of_hang_;
+    std::optional<HangWatch> hang_watch_;
     Schedule schedule_;
     DataOrder order_;
     std::optional<data::Sampler> sampler_;  // of the order that the run reads now
