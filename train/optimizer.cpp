@@ -96,9 +96,12 @@ size_t Optimizer::moment_bytes(const model::ParameterTable& table, Dtype compute
     return 2 * static_cast<size_t>(num_updated(shards, distribution)) * size_of(accumulation_dtype(compute_dtype));
 }
 
-void Optimizer::set_scalars(int64_t update, double learning_rate, double loss_scale) {
-    host_scalars_.as<ops::StepScalars>()[0] = {
-        .learning_rate = learning_rate, .step = update, .loss_scale = loss_scale};
+void Optimizer::set_scalars(int64_t update, double learning_rate, double loss_scale, const UpdateLimits& limits) {
+    host_scalars_.as<ops::StepScalars>()[0] = {.learning_rate = learning_rate,
+                                               .step = update,
+                                               .loss_scale = loss_scale,
+                                               .loss_limit = limits.loss,
+                                               .norm_limit = limits.norm};
 }
 
 void Optimizer::queue_begin() {
@@ -181,8 +184,8 @@ void Optimizer::queue_update(model::Weights& weights, const Tensor& losses) {
 
 StepResult Optimizer::result(const model::Weights& weights) const {
     const ops::StepScalars& scalars = host_scalars_.as<ops::StepScalars>()[0];
-    StepResult result{scalars.grad_norm, scalars.non_finite == 0, ""};
-    if (!result.applied) result.non_finite_parameter = first_non_finite(weights.table());
+    StepResult result{scalars.grad_norm, scalars.non_finite == 0, scalars.spike != 0, ""};
+    if (!result.finite) result.non_finite_parameter = first_non_finite(weights.table());
     return result;
 }
 

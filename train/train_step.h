@@ -23,6 +23,8 @@ class TrainStep {
 
     /// The samples of an update that this rank computes, counted from the update's first.
     Range samples() const { return samples_; }
+    /// Of an update, over all ranks.
+    double num_targets() const { return num_targets_; }
     /// Queues the copy of the next update's samples: windows of T + 1 tokens, one after another, and with
     /// data.document_mask where each token's document begins (data/sampler.h), else nothing. What was loaded before
     /// must have reached the device.

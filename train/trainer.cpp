@@ -64,7 +64,8 @@ Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDi
       optimizer_(context, model_.weights(),
                  {config.optimizer.beta1, config.optimizer.beta2, config.optimizer.eps, config.optimizer.weight_decay},
                  config.optimizer.clip_norm, distribution),
-      step_(context, model_, optimizer_, config) {
+      step_(context, model_, optimizer_, config),
+      spikes_(config.spikes()) {
     step_.set_timeline(&timeline_);
     if (config.train.dtype == Dtype::f16) scaler_.emplace(config.fp16);
     if (config.checkpoint.background && config.checkpoint.any_before_the_end())
@@ -143,8 +144,8 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
         const Span loading = at(Activity::load);
         load_checkpoint(path, context_, model_.weights(), &optimizer_);
     }
-    steps_skipped_ = saved.steps_skipped;
-    if (scaler_ && saved.loss_scaler) scaler_->restore(*saved.loss_scaler);
+    restore(saved);
+    if (saved.spikes) spikes_.restore(*saved.spikes);
     {
         const Span agreement = at(Activity::agree_on_loaded);
         ranks().barrier();  // nobody reads the file any more
@@ -157,6 +158,11 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
     }
     last_saved_ = step;
     return step;
+}
+
+void Trainer::restore(const CheckpointInfo& saved) {
+    steps_skipped_ = saved.steps_skipped;
+    if (scaler_ && saved.loss_scaler) scaler_->restore(*saved.loss_scaler);
 }
 
 void Trainer::order_samples() {
@@ -234,6 +240,8 @@ RunStatus Trainer::run_steps() {
     if (is_first) catch_up(steps_done_);
     while (steps_done_ < last) {
         const StepMetrics metrics = train_step(steps_done_ + 1);
+        if (!metrics.why_skipped.empty() && config_.train.spike_action == SpikeAction::rollback && roll_back(metrics))
+            continue;
         const int64_t step = ++steps_done_;
         if (is_first) note_down([&] { metrics_->append(metrics); });
         show([&] { observer_.step(metrics); });
@@ -285,73 +293,6 @@ void Trainer::note_down(const std::function<void()>& append) {
         if (!std::exchange(lines_lost_, true))
             warn(fmt::format("{}; training goes on, lines are missing from step {} on", error.what(), steps_done_));
     }
-}
-
-void Trainer::load_tokens(int64_t step) {
-    const Span span = at(Activity::read_samples);
-    const int64_t T = config_.train.sequence_length, first = order_.first_sample(step);
-    const Range own = step_.samples();
-    std::vector<int32_t> windows(static_cast<size_t>(own.size() * (T + 1)));
-    std::vector<int32_t> document_starts(config_.data.document_mask ? windows.size() : 0);
-    for (int64_t i = 0; i < own.size(); ++i)
-        sampler_->sample(first + own.begin + i, windows.data() + i * (T + 1),
-                         document_starts.empty() ? nullptr : document_starts.data() + i * (T + 1));
-    step_.load(windows, document_starts);
-    loaded_step_ = step;
-}
-
-StepMetrics Trainer::train_step(int64_t step) {
-    const auto begin = std::chrono::steady_clock::now();
-    timeline_.places().begin_step(step);
-    const int64_t update = step - steps_skipped_;
-    const double rate = schedule_.of_update(update), loss_scale = scaler_ ? scaler_->scale() : 1;
-    if (loaded_step_ != step) {
-        load_tokens(step);
-        context_.synchronise();
-    }
-    optimizer_.set_scalars(update, rate, loss_scale);
-    step_.run();
-    if (step < config_.train.steps) load_tokens(step + 1);  // while a GPU is at work
-    wait_for_device();
-    const double loss = step_.loss();
-    const StepResult result = optimizer_.result(model_.weights());
-    if (!(scaler_ ? scaler_->update(!result.applied) : result.applied)) fail_non_finite(step, loss, result);
-    if (!result.applied) ++steps_skipped_;
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    const int64_t tokens_a_step = config_.train.global_batch * config_.train.sequence_length;
-    return {step,
-            loss,
-            result.grad_norm,
-            rate,
-            order_.tokens_after(step),
-            seconds,
-            static_cast<double>(tokens_a_step) / seconds,
-            scaler_ ? std::optional(loss_scale) : std::nullopt,
-            !result.applied};
-}
-
-void Trainer::wait_for_device() {
-    const Span span = at(Activity::device);
-    context_.synchronise();
-}
-
-std::string Trainer::way_back() const {
-    const std::string advice = "Lower optimizer.learning_rate or optimizer.clip_norm and --resume; ";
-    if (!ranks().is_first()) return advice + "rank 0 knows the last good checkpoint";
-    return advice + (last_saved_ >= 0
-                         ? fmt::format("the last good checkpoint is {}", directory_.checkpoint_path(last_saved_))
-                         : std::string("no checkpoint was saved yet"));
-}
-
-void Trainer::fail_non_finite(int64_t step, double loss, const StepResult& result) {
-    wait_for_save();
-    const std::string what =
-        result.non_finite_parameter.empty()
-            ? fmt::format("the loss is {}", loss)
-            : fmt::format("the gradient of {} is not finite (loss {})", result.non_finite_parameter, loss);
-    throw RunError(fmt::format("step {}: {}{}; stopped before the update. {}", step, what,
-                               scaler_ ? fmt::format(", at the smallest loss scale ({})", scaler_->scale()) : "",
-                               way_back()));
 }
 
 void Trainer::validate(int64_t step) {

@@ -2,8 +2,9 @@
 //   accumulate gradients over micro-batches -> norm, clip, AdamW -> report -> save -> validate, sample.
 // A checkpoint comes before what may fail or take long. Neither a full disk nor a closed terminal ends a run: metrics
 // that cannot be written are left out, a checkpoint that cannot be saved is tried again when the next is due.
-// In fp16 a step whose gradients overflow takes its batch but updates nothing: as in DeepSpeed neither the schedule nor
-// AdamW's step count moves, so both lag behind the step's number by the steps skipped so far.
+// In fp16 a step whose gradients overflow takes its batch but updates nothing, and so does a spike that is skipped
+// (train/spike_guard.h): as in DeepSpeed neither the schedule nor AdamW's step count moves, so both lag behind the
+// step's number by the steps skipped so far.
 #pragma once
 
 #include <functional>
@@ -100,6 +101,13 @@ class Trainer {
     StepMetrics train_step(int64_t step);
     void wait_for_device();
     void load_tokens(int64_t step);
+    /// What follows from how an update went: RunError when it could not be, and must not go on without.
+    void judge_update(StepMetrics& metrics, const StepResult& result, const SpikeGuard::Limits& limits);
+    /// Back to the newest checkpoint, on with the samples after this step's. Nothing changes, but for a warning, when
+    /// that cannot be. All ranks.
+    bool roll_back(const StepMetrics& spike);
+    /// What a checkpoint knows besides tensors, the order of samples and spikes.
+    void restore(const CheckpointInfo& saved);
     [[noreturn]] void fail_non_finite(int64_t step, double loss, const StepResult& result);
     /// What to do about weights or gradients that are not finite.
     std::string way_back() const;
@@ -150,6 +158,8 @@ class Trainer {
     std::unique_ptr<JsonLines> metrics_, samples_;
     std::optional<BackgroundSave> background_;  // after what its thread uses
     std::optional<LossScaler> scaler_;          // fp16 only
+    SpikeGuard spikes_;
+    StepMetrics rolled_back_;  // the spike that the run has gone back from, until the next line of metrics tells it
     int64_t steps_done_ = 0, steps_skipped_ = 0, last_saved_ = -1, loaded_step_ = 0;
 };
 
