@@ -53,6 +53,17 @@ std::string_view id_of_temporary(std::string_view name) {
     return id.find_first_not_of("0123456789") == std::string_view::npos ? id : std::string_view{};
 }
 
+/// False, with errno, when the disk refuses.
+bool write_all(int descriptor, std::string_view text) {
+    while (!text.empty()) {
+        const ssize_t written = ::write(descriptor, text.data(), text.size());
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return false;
+        text.remove_prefix(static_cast<size_t>(written));
+    }
+    return true;
+}
+
 /// Removes temporaries of `target` whose writers were killed: a writer that lives holds its own. Where there are no
 /// locks all stay.
 void remove_temporaries_of(const std::string& target) {
@@ -108,14 +119,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
 AtomicFile::~AtomicFile() { discard(); }
 
 void AtomicFile::write(const void* data, size_t bytes) {
-    const char* next = static_cast<const char*>(data);
-    while (bytes > 0) {
-        const ssize_t written = ::write(descriptor_, next, bytes);
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) throw_errno("write", path_);
-        next += written;
-        bytes -= static_cast<size_t>(written);
-    }
+    if (!write_all(descriptor_, {static_cast<const char*>(data), bytes})) throw_errno("write", path_);
 }
 
 void AtomicFile::commit() {
@@ -179,6 +183,20 @@ void write_file(const std::string& path, std::string_view text) {
     AtomicFile file(path);
     file.write(text);
     file.commit();
+}
+
+void replace_file(const std::string& path, std::string_view text) {
+    const std::string temporary = fmt::format("{}{}{}", path, kMark, ::getpid());
+    const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (descriptor < 0) throw_errno("write", path);
+    const bool written = write_all(descriptor, text);
+    const int error = errno;
+    ::close(descriptor);
+    if (written && ::rename(temporary.c_str(), path.c_str()) == 0) return;
+    const int reason = written ? errno : error;
+    ::unlink(temporary.c_str());
+    errno = reason;
+    throw_errno("write", path);
 }
 
 std::string read_file(const std::string& path) {

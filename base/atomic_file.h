@@ -57,6 +57,11 @@ void remove_abandoned_temporaries(const std::string& folder);
 /// `text` becomes the content of `path`, atomically.
 void write_file(const std::string& path, std::string_view text);
 
+/// The same without waiting for the disk and without care for what a killed writer left, for what is written often and
+/// means nothing once the writer is gone: a reader finds the old text or the new one, but after a loss of power maybe
+/// neither.
+void replace_file(const std::string& path, std::string_view text);
+
 /// The whole file. UserError when it cannot be read.
 std::string read_file(const std::string& path);
 

@@ -30,8 +30,9 @@ class Communicator {
 
     virtual int rank() const { return 0; }
     virtual int size() const { return 1; }
-    /// Ranks on this machine.
+    /// Ranks on this machine, and which of them this one is.
     virtual int local_size() const { return 1; }
+    virtual int local_rank() const { return 0; }
     bool is_first() const { return rank() == 0; }
 
     /// Returns when every rank has called it.

@@ -33,6 +33,7 @@ class MpiCommunicator : public Communicator {
         check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
               "finding the ranks of this machine");
         check(MPI_Comm_size(machine, &local_size_), "counting the ranks of this machine");
+        check(MPI_Comm_rank(machine, &local_rank_), "asking for the rank on this machine");
         MPI_Comm_free(&machine);
     }
     ~MpiCommunicator() override {
@@ -42,6 +43,7 @@ class MpiCommunicator : public Communicator {
     int rank() const override { return rank_; }
     int size() const override { return size_; }
     int local_size() const override { return local_size_; }
+    int local_rank() const override { return local_rank_; }
 
     void barrier() override { check(MPI_Barrier(MPI_COMM_WORLD), "a barrier"); }
 
@@ -84,7 +86,7 @@ class MpiCommunicator : public Communicator {
         for (size_t at = 0; at < bytes.size(); at += kMost) use(bytes.subspan(at, std::min(kMost, bytes.size() - at)));
     }
 
-    int rank_ = 0, size_ = 1, local_size_ = 1;
+    int rank_ = 0, size_ = 1, local_size_ = 1, local_rank_ = 0;
 };
 
 }  // namespace

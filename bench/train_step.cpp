@@ -79,7 +79,7 @@ class Step {
     /// Ends with the host knowing the step's outcome.
     void finish() {
         context_.synchronise();
-        if (!optimizer_.result(model_.weights()).applied) throw RunError("the step is not finite");
+        if (!optimizer_.result(model_.weights()).applied()) throw RunError("the step is not finite");
     }
     double loss() const { return step_.loss(); }
 

@@ -40,9 +40,9 @@ void print_info() {
 void add_backend_option(CLI::App* command, std::string& name) {
     command
         ->add_option("--backend", name,
-                     "where to compute; auto: CUDA where it is usable, else the CPU; simt: the CUDA kernels on the "
-                     "CPU, for tests")
-        ->check(CLI::IsMember(std::vector<std::string>(kBackendNames.begin(), kBackendNames.end())))
+                     "where to compute: auto, cpu, cuda, cuda:N or simt; auto: CUDA where it is usable, else the CPU; "
+                     "cuda:1: the second of several GPUs; simt: the CUDA kernels on the CPU, for tests")
+        ->check(CLI::Validator(why_no_backend, "NAME"))
         ->capture_default_str();
 }
 

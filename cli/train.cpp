@@ -142,7 +142,7 @@ TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& 
 
 /// The first rank's settings: others use as many threads, not the whole machine.
 Context make_context(const Options& options, const RunConfig& config, const Communicator& ranks) {
-    const Device device = device_of_backend(options.backend);
+    const Device device = device_of_backend(options.backend, ranks.local_rank());
     if (ranks.size() > 1 && device != Device::cpu)
         throw UserError(fmt::format("{} ranks on {}: several ranks train on the CPU so far; pass --backend cpu",
                                     ranks.size(), name_of(device)));
@@ -179,14 +179,13 @@ int train_as_rank(const Options& options, Communicator& ranks) {
     const StartMode mode = options.resume      ? StartMode::resume
                            : options.overwrite ? StartMode::overwrite
                                                : StartMode::fresh;
-    Timeline timeline(kTimelineUpdates);
-    if (!options.timeline.empty() && ranks.is_first()) trainer.set_timeline(&timeline);
+    if (!options.timeline.empty() && ranks.is_first()) trainer.keep_timeline(kTimelineUpdates);
     const RunStatus status = trainer.run(mode, options.allow_data_change ? DataChange::allowed : DataChange::refused);
     if (!ranks.is_first()) return exit_code::kDone;
     if (bar) bar->finish();
     if (!options.timeline.empty()) {
-        timeline.write(options.timeline, ranks.rank());
-        print_line(describe(timeline.overlap(), config, distribution));
+        trainer.timeline().write(options.timeline, ranks.rank());
+        print_line(describe(trainer.timeline().overlap(), config, distribution));
     }
     print_line(status == RunStatus::interrupted ? "interrupted; continue with: " + options.resume_command()
                                                 : "done: " + options.run_folder());

@@ -43,6 +43,7 @@ std::vector<int32_t> Generator::generate(std::span<const int32_t> prompt, int64_
         const auto ids = std::span(logits).first(static_cast<size_t>(num_ids));
         out.push_back(sample(ids, options.temperature, random.uniform(out.size())));
         decoder_.feed({&out.back(), 1});
+        options.after_token();
     }
     return out;
 }

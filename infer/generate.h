@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -14,6 +15,7 @@ struct SamplingOptions {
     int64_t num_tokens = 64;
     double temperature = 1.0;  // 0: always the most likely token
     uint64_t seed = 1234;      // the same seed, model and prompt give the same text
+    std::function<void()> after_token = [] {};
 };
 
 /// Continues texts with one model. All its memory is taken when it is made, and kept.

@@ -2,12 +2,42 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <optional>
+
 #include "base/error.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/simd.h"
 
 namespace ballast {
+namespace {
+
+/// What a backend's name says; nothing: to be chosen.
+struct NameParts {
+    std::optional<Device> device;
+    std::optional<int> number;
+};
+
+/// None when it is no backend's name.
+std::optional<NameParts> name_parts(std::string_view name) {
+    if (name == "auto") return NameParts{};
+    const size_t colon = name.find(':');
+    NameParts parts;
+    for (Device device : {Device::cpu, Device::cuda, Device::simt})
+        if (name.substr(0, colon) == name_of(device)) parts.device = device;
+    if (!parts.device) return std::nullopt;
+    if (colon == std::string_view::npos) return parts;
+    const std::string_view digits = name.substr(colon + 1);
+    int number = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    if (parts.device == Device::cpu || error != std::errc{} || end != digits.data() + digits.size() || number < 0)
+        return std::nullopt;
+    parts.number = number;
+    return parts;
+}
+
+}  // namespace
 
 std::vector<BackendInfo> backends() {
     const auto bf16 = [] {
@@ -28,12 +58,31 @@ std::vector<BackendInfo> backends() {
     return all;
 }
 
-Device device_of_backend(std::string_view name) {
-    for (Device device : {Device::cpu, Device::cuda, Device::simt})
-        if (name == name_of(device)) return device;
-    require(name == "auto", "a backend's name nobody checked");
-    return is_built(Device::cuda) && cuda::why_unusable().empty() ? Device::cuda : Device::cpu;
+std::string why_no_backend(const std::string& name) {
+    if (name_parts(name)) return "";
+    return fmt::format("{} is none of {}; a GPU's number follows a colon, as in cuda:1", name,
+                       fmt::join(kBackendNames, ", "));
 }
+
+Device device_of_backend(std::string_view name, int local_rank) {
+    const auto parts = name_parts(name);
+    require(parts.has_value(), "a backend's name nobody checked");
+    const Device device =
+        parts->device.value_or(is_built(Device::cuda) && cuda::why_unusable().empty() ? Device::cuda : Device::cpu);
+    if (device == Device::cpu || !is_built(device)) return device;
+    const int present = cuda::num_devices();
+    if (present == 0) return device;  // Context says why
+    const int number = parts->number.value_or(gpu_of_rank(local_rank, present));
+    if (number >= present)
+        throw UserError(
+            fmt::format("--backend {}: this machine has {} such device{}, numbered from 0 (CUDA_VISIBLE_DEVICES "
+                        "may hide some); choose {}:{} or less",
+                        name, present, present == 1 ? "" : "s", name_of(device), present - 1));
+    cuda::use_device(number);
+    return device;
+}
+
+int gpu_of_rank(int local_rank, int num_devices) { return local_rank % num_devices; }
 
 Dtype computable_on(Device device, Dtype dtype) {
     if (dtype == Dtype::f16 && device == Device::cpu)

@@ -18,6 +18,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -403,14 +404,19 @@ void head_gate_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_gate_B
 // ---- A step's scalars -----------------------------------------------------------------------------------------------
 
 /// What changes from step to step lives on the device, so that a whole step can become a CUDA graph. The host writes
-/// learning_rate, step and loss_scale before the step and reads the rest after it.
+/// learning_rate, step, loss_scale and the limits before the step and reads the rest after it.
 struct StepScalars {
+    static constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+
     double learning_rate = 0;
-    int64_t step = 0;        // 1-based: bias corrections use beta^step
-    double loss_scale = 1;   // multiplies the loss, hence every gradient until AdamW (fp16)
-    double grad_norm = 0;    // L2 of all gradients of the loss itself, before clipping
-    double clip_factor = 1;  // multiplies every gradient: clips it and takes loss_scale out
-    int64_t non_finite = 0;  // 1 when loss or grad norm is not finite; AdamW then changes nothing
+    int64_t step = 0;              // 1-based: bias corrections use beta^step
+    double loss_scale = 1;         // multiplies the loss, hence every gradient until AdamW (fp16)
+    double loss_limit = kNoLimit;  // on the sum of all passes' losses
+    double norm_limit = kNoLimit;  // on grad_norm
+    double grad_norm = 0;          // L2 of all gradients of the loss itself, before clipping
+    double clip_factor = 1;        // multiplies every gradient: clips it and takes loss_scale out
+    int64_t non_finite = 0;        // 1 when loss or grad norm is not finite; AdamW then changes nothing
+    int64_t spike = 0;             // 1 when either is above its limit; AdamW then changes nothing
 };
 /// The scalars' place on the device: u8 [sizeof(StepScalars)].
 using StepScalarsTensor = Tensor;
@@ -472,7 +478,8 @@ void sums_of_squares(Context&, const Tensor& sum_of_squares_n, const Tensor& gra
                      const ParameterSet& parameters);
 /// From sum_of_squares, into scalars: grad_norm = sqrt(total) / loss_scale,
 /// clip_factor = 1 / max(1, (grad_norm + 1e-6) / clip_norm) / loss_scale (DeepSpeed's; 1 / loss_scale when
-/// clip_norm <= 0), non_finite = the norm, or one of the losses f64 [K] of the step's passes, is not finite.
+/// clip_norm <= 0), non_finite = the norm, or one of the losses f64 [K] of the step's passes, is not finite, spike =
+/// grad_norm > norm_limit or sum of losses > loss_limit (0 where either side is NaN).
 void global_norm(Context&, const StepScalarsTensor& scalars, const Tensor& sum_of_squares_n, const Tensor& losses_K,
                  double clip_norm);
 
@@ -483,7 +490,7 @@ struct AdamW {
 ///   g' = clip_factor g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
 ///   p -= lr (m/(1-b1^step) / (sqrt(v/(1-b2^step)) + eps) + weight_decay p [if decay]).
 /// master, m, v, gradients acc [P]; compute x [P] gets the new weights in the compute dtype (absent when it is the
-/// master itself). Changes nothing when scalars.non_finite is set.
+/// master itself). Changes nothing when scalars.non_finite or scalars.spike is set.
 void adamw(Context&, const Tensor& master_P, const Tensor& compute_P, const Tensor& m_P, const Tensor& v_P,
            const Tensor& gradients_P, const ParameterSet& parameters, const StepScalarsTensor& scalars,
            const AdamW& options);

@@ -18,7 +18,7 @@ struct MetricsLog {
     std::vector<std::vector<double>> values;  // [metric][line]; NaN: null or absent
     std::vector<double> validation_step, validation_tokens, validation_loss;
     double seconds = 0;         // spent in steps
-    int64_t skipped_steps = 0;  // fp16: the gradients overflowed
+    int64_t skipped_steps = 0;  // fp16 gradients that overflowed, and spikes
     int64_t lines_ignored = 0;  // neither a step's nor a validation's
 };
 

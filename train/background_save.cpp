@@ -54,6 +54,7 @@ void Snapshot::take() {
     } catch (...) {
         failure = std::current_exception();
     }
+    const Span span(optimizer_.timeline(), Track::compute, {Activity::agree_on_saved});
     const bool failed = ranks.any(failure != nullptr);
     if (failure) std::rethrow_exception(failure);
     if (failed) throw RunError("rank 0 found weights that are not finite");
@@ -73,11 +74,15 @@ void BackgroundSave::start(const std::string& path, CheckpointInfo info, std::fu
     outcome_ = {info.step, path, 0, seconds_since(begin), nullptr};
     thread_ = std::thread([this, begin, info = std::move(info), before = std::move(before), after = std::move(after)] {
         leave_interrupts_to_main_thread();
+        Timeline* const timeline = optimizer_.timeline();
+        const Span span(timeline, Track::saving, {Activity::write_checkpoint});
         try {
             before();
-            write_checkpoint(
-                outcome_.path, info, weights_.table(), weights_.master_dtype(),
-                [this](State state, const model::ParameterRow& row) { return snapshot_.values(state, row); });
+            write_checkpoint(outcome_.path, info, weights_.table(), weights_.master_dtype(),
+                             [&](State state, const model::ParameterRow& row) {
+                                 if (timeline) timeline->places().move();
+                                 return snapshot_.values(state, row);
+                             });
             after();
         } catch (...) {
             outcome_.failure = std::current_exception();

@@ -109,6 +109,47 @@ std::optional<LossScalerState> read_loss_scaler(const Hdf5Reader& file, const st
     return state;
 }
 
+constexpr const char *kSpikeLosses = "spikes/losses", *kSpikeNorms = "spikes/norms",
+                     *kSkippedInARow = "spikes/skipped_in_a_row", *kRollbacks = "spikes/rollbacks",
+                     *kFurthestSpike = "spikes/furthest";
+
+void write_numbers(Hdf5Writer& file, const std::string& name, const std::vector<double>& values) {
+    const auto count = static_cast<int64_t>(values.size());
+    if (count > 0) file.write(name, Dtype::f64, {&count, 1}, values.data());
+}
+std::vector<double> read_numbers(const Hdf5Reader& file, const std::string& path, const std::string& name) {
+    constexpr int64_t kMost = 1 << 20;
+    if (!file.has(name)) return {};
+    const Hdf5Dataset stored = file.dataset(name);
+    if (stored.numel() > kMost)
+        throw UserError(fmt::format("{}: its {} has {} numbers; the file is damaged", path, name, stored.numel()));
+    std::vector<double> values(static_cast<size_t>(stored.numel()));
+    file.read_all(name, Dtype::f64, stored.shape, values.data());
+    return values;
+}
+
+void write_spikes(Hdf5Writer& file, const SpikeState& state) {
+    write_numbers(file, kSpikeLosses, state.losses);
+    write_numbers(file, kSpikeNorms, state.norms);
+    write_number(file, kSkippedInARow, state.skipped_in_a_row);
+    write_number(file, kRollbacks, state.rollbacks);
+    write_number(file, kFurthestSpike, state.furthest_spike);
+}
+
+std::optional<SpikeState> read_spikes(const Hdf5Reader& file, const std::string& path) {
+    if (!file.has(kRollbacks)) return std::nullopt;
+    SpikeState state{read_numbers(file, path, kSpikeLosses), read_numbers(file, path, kSpikeNorms),
+                     read_number<int64_t>(file, kSkippedInARow), read_number<int64_t>(file, kRollbacks),
+                     read_number<int64_t>(file, kFurthestSpike)};
+    const auto finite = [](const std::vector<double>& values) {
+        return std::all_of(values.begin(), values.end(), [](double x) { return std::isfinite(x); });
+    };
+    if (!(finite(state.losses) && finite(state.norms) && state.losses.size() == state.norms.size() &&
+          state.skipped_in_a_row >= 0 && state.rollbacks >= 0 && state.furthest_spike >= 0))
+        throw UserError(fmt::format("{}: what it knows of spikes is impossible; the file is damaged", path));
+    return state;
+}
+
 void require_format(const Hdf5Reader& file, const std::string& path) {
     if (!file.has_attribute("format") || file.string_attribute("format") != kFormat)
         throw UserError(fmt::format("{} is not a Ballast checkpoint (no attribute format = {})", path, kFormat));
@@ -137,13 +178,15 @@ void write_info(Hdf5Writer& file, const CheckpointInfo& info) {
     write_text(file, "config", to_toml(info.config));
     write_text(file, kDataOrder, info.data_order.to_json());
     if (info.loss_scaler) write_loss_scaler(file, *info.loss_scaler);
+    if (info.spikes) write_spikes(file, *info.spikes);
 }
 
 /// What rank 0 does while the others hand over their parts. After a failure it goes on receiving, so that they are not
 /// left waiting.
 class FirstRank {
   public:
-    explicit FirstRank(Communicator& ranks) : ranks_(ranks) {}
+    explicit FirstRank(const Optimizer& optimizer)
+        : ranks_(optimizer.distribution().ranks()), timeline_(optimizer.timeline()) {}
     template <class Part>
     void run(Part&& part) {
         if (!ranks_.is_first() || failure_) return;
@@ -155,6 +198,7 @@ class FirstRank {
     }
     /// Throws on every rank when a part failed.
     void finish() {
+        const Span span(timeline_, Track::compute, {Activity::agree_on_saved});
         const bool failed = ranks_.any(failure_ != nullptr);
         if (failure_) std::rethrow_exception(failure_);
         if (failed) throw UserError("rank 0 could not save");
@@ -162,14 +206,25 @@ class FirstRank {
 
   private:
     Communicator& ranks_;
+    Timeline* timeline_;
     std::exception_ptr failure_;
 };
 
 }  // namespace
 
+RunConfig as_saved(RunConfig config) {
+    const TrainConfig usual;
+    config.train.zero = usual.zero;
+    config.train.overlap = usual.overlap;
+    config.train.reduce_bucket_size = usual.reduce_bucket_size;
+    config.train.hang_timeout_seconds = usual.hang_timeout_seconds;
+    config.checkpoint.background = true;
+    return config;
+}
+
 void save_checkpoint(const std::string& path, const CheckpointInfo& info, const model::Weights& weights,
                      const Optimizer& optimizer) {
-    FirstRank first(optimizer.distribution().ranks());
+    FirstRank first(optimizer);
     std::optional<Hdf5Writer> file;
     first.run([&] {
         file.emplace(path);
@@ -221,6 +276,7 @@ CheckpointInfo read_checkpoint_info(const std::string& path) {
     if (file.has(kDataOrder))
         info.data_order = DataOrder::parse(read_text(file, path, kDataOrder), fmt::format("{}:{}", path, kDataOrder));
     info.loss_scaler = read_loss_scaler(file, path);
+    info.spikes = read_spikes(file, path);
     return info;
 }
 

@@ -2,8 +2,9 @@
 // config and the tokenizer's hash. Each appears whole or not at all and carries checksums (base/hdf5_file.h).
 //
 // Layout (docs/formats.md): model/<name>, optimizer/m/<name>, optimizer/v/<name>; loss_scaler/{scale, hysteresis,
-// good_updates} of fp16 runs; the u8 datasets config (TOML) and data_order (JSON); root attributes format, step,
-// steps_skipped, samples, tokens, tokenizer_hash, ballast_version.
+// good_updates} of fp16 runs; spikes/{losses, norms, skipped_in_a_row, rollbacks, furthest} of runs that look for them;
+// the u8 datasets config (TOML) and data_order (JSON); root attributes format, step, steps_skipped, samples, tokens,
+// tokenizer_hash, ballast_version.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,12 @@ struct CheckpointInfo {
     RunConfig config;
     std::string tokenizer_hash;
     std::optional<LossScalerState> loss_scaler;  // of an fp16 run
+    std::optional<SpikeState> spikes;            // of a run with train.spike_action
 };
+
+/// A configuration as checkpoints keep it: how ranks share the work out, who writes and who watches change no bit of
+/// it.
+RunConfig as_saved(RunConfig config);
 
 /// Rank 0 writes `path` atomically, in the same bytes whatever the number of ranks; all ranks call it. UserError when
 /// the disk refuses, RunError naming the parameter when a weight is not finite; an older file at `path` then survives.

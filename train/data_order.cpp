@@ -171,6 +171,17 @@ void DataOrder::resume(int64_t step, const RunConfig& config, const data::TokenS
     stretches_.push_back(std::move(now));
 }
 
+bool DataOrder::skip(int64_t step, int64_t last_read, int64_t last_step, const data::TokenStore& store) {
+    DataStretch next = stretch_of(last_read);
+    next.first_sample = first_sample(last_read) + next.global_batch;
+    next.first_step = step + 1;
+    if ((last_step - step) * next.global_batch > data::Sampler::size(store, next.order) - next.first_sample)
+        return false;
+    std::erase_if(stretches_, [&](const DataStretch& stretch) { return stretch.first_step > step; });
+    stretches_.push_back(next);
+    return true;
+}
+
 const DataStretch& DataOrder::stretch_of(int64_t step) const {
     require(step >= 1 && !stretches_.empty(), "steps count from 1");
     const auto after = std::upper_bound(stretches_.begin(), stretches_.end(), step,

@@ -38,6 +38,10 @@ class DataOrder {
     /// that takes another order; `allow_change` then begins the other order at its first sample.
     void resume(int64_t step, const RunConfig& config, const data::TokenStore& store, bool allow_change);
 
+    /// After a return to the state of `step`: from the next step on, the samples after those of step `last_read` are
+    /// read. False, and nothing changes, when the order has too few left for `last_step`.
+    bool skip(int64_t step, int64_t last_read, int64_t last_step, const data::TokenStore& store);
+
     bool empty() const { return stretches_.empty(); }
     /// The stretch that a step (from 1) belongs to.
     const DataStretch& stretch_of(int64_t step) const;

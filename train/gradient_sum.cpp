@@ -158,19 +158,19 @@ void GradientSum::exchange_nodes(Context& context, const Bucket& bucket, const s
     for (size_t other = 0; other < in.size(); ++other) ops::cast(context, widened[other], in[other].values);
 }
 
-void GradientSum::queue_sum(Context& context, const Bucket& bucket, Timeline* timeline) {
+void GradientSum::queue_sum(Context& context, const Bucket& bucket, int32_t number, Timeline* timeline) {
     if (distribution_.is_trivial()) return;
     {
-        const Span span(timeline, Track::communication, "add own lanes");
+        const Span span(timeline, Track::communication, {Activity::add_own_lanes, number});
         add_own_lanes(context, bucket.elements());
     }
     const Range share = bucket.elements_of(distribution_.ranks().rank());
     const std::vector<Tensor> received = shares_of_nodes(share);
     {
-        const Span span(timeline, Track::communication, "exchange");
+        const Span span(timeline, Track::communication, {Activity::exchange_gradients, number});
         exchange_nodes(context, bucket, received);
     }
-    const Span span(timeline, Track::communication, "add");
+    const Span span(timeline, Track::communication, {Activity::add_ranks, number});
     const size_t sum = add_tree(all_lanes(distribution_), nodes_, [&](size_t into, size_t from) {
         ops::add(context, received[into], received[into], received[from]);
         round(context, received[into]);

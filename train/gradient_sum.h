@@ -28,8 +28,8 @@ class GradientSum {
     void queue_clear();
     /// Adds up a bucket of all ranks' lanes in the tree's order (train/lanes.h): afterwards the rank's share of it in
     /// of_lane(0) holds the sum, and what lies outside it means nothing. Runs on `context`, which may be another than
-    /// the one that the arrays were made on.
-    void queue_sum(Context& context, const Bucket& bucket, Timeline* timeline = nullptr);
+    /// the one that the arrays were made on. For the timeline it is bucket `number`.
+    void queue_sum(Context& context, const Bucket& bucket, int32_t number = -1, Timeline* timeline = nullptr);
 
     /// Gives the shares of a bucket's sum to all ranks.
     void queue_gather(Context& context, const Bucket& bucket);

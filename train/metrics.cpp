@@ -26,10 +26,12 @@ std::string with_thousands(double value) {
 std::string format_step(const StepMetrics& m, int64_t last_step) {
     const std::string time =
         m.seconds < 10 ? fmt::format("{:.0f} ms", m.seconds * 1e3) : fmt::format("{:.1f} s", m.seconds);
-    const std::string scale =
-        m.loss_scale ? fmt::format(" | scale {}{}", *m.loss_scale, m.skipped ? " | skipped" : "") : "";
-    return fmt::format("step {}/{} | loss {:.4f} | norm {:.3f} | lr {:.2e}{} | {} tok/s | {}", m.step, last_step,
-                       m.loss, m.grad_norm, m.learning_rate, scale, with_thousands(m.tokens_per_second), time);
+    const std::string scale = m.loss_scale ? fmt::format(" | scale {}", *m.loss_scale) : "";
+    const std::string skipped = !m.skipped              ? ""
+                                : m.why_skipped.empty() ? " | skipped"
+                                                        : fmt::format(" | skipped: {}", m.why_skipped);
+    return fmt::format("step {}/{} | loss {:.4f} | norm {:.3f} | lr {:.2e}{}{} | {} tok/s | {}", m.step, last_step,
+                       m.loss, m.grad_norm, m.learning_rate, scale, skipped, with_thousands(m.tokens_per_second), time);
 }
 
 JsonLines::JsonLines(std::string path)
@@ -66,6 +68,9 @@ void JsonLines::append(const StepMetrics& m) {
                                 {"seconds", m.seconds},
                                 {"tokens_per_second", m.tokens_per_second}};
     if (m.loss_scale) line.update({{"loss_scale", *m.loss_scale}, {"skipped", m.skipped}});
+    if (!m.why_skipped.empty()) line.update({{"skipped", true}, {"why", m.why_skipped}});
+    if (m.rolled_back_from)
+        line.update({{"rolled_back_from", *m.rolled_back_from}, {"why_rolled_back", m.why_rolled_back}});
     append_line(line.dump());
 }
 

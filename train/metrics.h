@@ -15,12 +15,15 @@ struct StepMetrics {
     int64_t tokens = 0;        // input positions seen since the start of the run, whatever its settings were
     double seconds = 0;        // of this step
     double tokens_per_second = 0;
-    std::optional<double> loss_scale;  // of this step, in fp16
-    bool skipped = false;              // its gradients overflowed: nothing was updated
+    std::optional<double> loss_scale;         // of this step, in fp16
+    bool skipped = false;                     // nothing was updated,
+    std::string why_skipped;                  // because of a spike; empty: gradients overflowed in fp16
+    std::optional<int64_t> rolled_back_from;  // the step whose spike the run went back from to this one
+    std::string why_rolled_back;
 };
 
 /// "step 12/1000 | loss 5.1234 | norm 0.934 | lr 1.20e-04 | 12,345 tok/s | 83 ms", in fp16 with "scale 4096" and, where
-/// the gradients overflowed, "skipped" after the rate.
+/// nothing was updated, "skipped" after the rate.
 std::string format_step(const StepMetrics& metrics, int64_t last_step);
 
 /// Appends JSON lines to a file; each is whole on the disk's side of write(2) before the next begins. A line that the

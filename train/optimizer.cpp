@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <fmt/format.h>
 
 #include "kernels/collectives.h"
 
@@ -97,9 +96,12 @@ size_t Optimizer::moment_bytes(const model::ParameterTable& table, Dtype compute
     return 2 * static_cast<size_t>(num_updated(shards, distribution)) * size_of(accumulation_dtype(compute_dtype));
 }
 
-void Optimizer::set_scalars(int64_t update, double learning_rate, double loss_scale) {
-    host_scalars_.as<ops::StepScalars>()[0] = {
-        .learning_rate = learning_rate, .step = update, .loss_scale = loss_scale};
+void Optimizer::set_scalars(int64_t update, double learning_rate, double loss_scale, const UpdateLimits& limits) {
+    host_scalars_.as<ops::StepScalars>()[0] = {.learning_rate = learning_rate,
+                                               .step = update,
+                                               .loss_scale = loss_scale,
+                                               .loss_limit = limits.loss,
+                                               .norm_limit = limits.norm};
 }
 
 void Optimizer::queue_begin() {
@@ -109,7 +111,10 @@ void Optimizer::queue_begin() {
 }
 
 void Optimizer::run_or_post(std::function<void(Context&)> work) {
-    if (!communication_) return work(context_);
+    if (!communication_) {
+        const Span span(timeline_, Track::compute, {Activity::wait_for_reduction});
+        return work(context_);
+    }
     communication_->post([this, work = std::move(work)] { work(*communication_context_); });
 }
 
@@ -125,25 +130,31 @@ void Optimizer::part_finished(int64_t part) {
 void Optimizer::queue_reduction() {
     post_buckets_until(-1);
     if (!communication_) return;
-    const Span span(timeline_, Track::compute, "wait for gradients");
+    const Span span(timeline_, Track::compute, {Activity::wait_for_reduction});
     communication_->wait();
 }
 
 void Optimizer::reduce(Context& context, size_t b) {
     const Bucket& bucket = shards_.buckets()[b];
-    const Span span(distribution_.is_trivial() ? nullptr : timeline_, Track::communication,
-                    fmt::format("bucket {}: gradients", b));
-    gradients_.queue_sum(context, bucket, timeline_);
+    Timeline* const timeline = distribution_.is_trivial() ? nullptr : timeline_;
+    const auto number = static_cast<int32_t>(b);
+    const Span span(timeline, Track::communication, {Activity::reduce_bucket, number});
+    gradients_.queue_sum(context, bucket, number, timeline);
     Communicator& ranks = distribution_.ranks();
     const Tensor gradients = gradients_.of_lane(0).flat();
     ops::sums_of_squares(context, part(sum_of_squares_, bucket.blocks_of(ranks.rank())),
                          part(gradients, buckets_[b].own), buckets_[b].own_blocks);
-    gather_shares(context, ranks, sum_of_squares_, bucket.block_bounds);
-    if (!distribution_.shards_optimizer()) gradients_.queue_gather(context, bucket);
+    {
+        const Span gathering(timeline, Track::communication, {Activity::gather_norms, number});
+        gather_shares(context, ranks, sum_of_squares_, bucket.block_bounds);
+    }
+    if (distribution_.shards_optimizer()) return;
+    const Span gathering(timeline, Track::communication, {Activity::gather_gradients, number});
+    gradients_.queue_gather(context, bucket);
 }
 
 void Optimizer::gather_weights(Context& context, const model::Weights& weights, size_t b) {
-    const Span span(timeline_, Track::communication, fmt::format("bucket {}: weights", b));
+    const Span span(timeline_, Track::communication, {Activity::gather_weights, static_cast<int32_t>(b)});
     // Of a 16-bit model the master stays where it was updated.
     gather_shares(context, distribution_.ranks(),
                   weights.compute_flat().empty() ? weights.master_flat() : weights.compute_flat(),
@@ -155,7 +166,7 @@ void Optimizer::queue_update(model::Weights& weights, const Tensor& losses) {
     ops::global_norm(context_, scalars_, sum_of_squares_, losses, clip_norm_);
     const Tensor gradients = gradients_.of_lane(0).flat();
     for (size_t b = 0; b < buckets_.size(); ++b) {
-        const Span span(timeline_, Track::compute, "AdamW");
+        const Span span(timeline_, Track::compute, {Activity::update, static_cast<int32_t>(b)});
         const BucketState& bucket = buckets_[b];
         const Range kept{bucket.moment_begin, bucket.moment_begin + bucket.updated.size()};
         ops::adamw(context_, part(weights.master_flat(), bucket.updated), part(weights.compute_flat(), bucket.updated),
@@ -164,14 +175,17 @@ void Optimizer::queue_update(model::Weights& weights, const Tensor& losses) {
         if (distribution_.shards_optimizer())
             run_or_post([this, &weights, b](Context& context) { gather_weights(context, weights, b); });
     }
-    if (communication_) communication_->wait();
+    if (communication_) {
+        const Span span(timeline_, Track::compute, {Activity::wait_for_reduction});
+        communication_->wait();
+    }
     context_.queue_copy_to_host(host_scalars_.as<ops::StepScalars>(), scalars_);
 }
 
 StepResult Optimizer::result(const model::Weights& weights) const {
     const ops::StepScalars& scalars = host_scalars_.as<ops::StepScalars>()[0];
-    StepResult result{scalars.grad_norm, scalars.non_finite == 0, ""};
-    if (!result.applied) result.non_finite_parameter = first_non_finite(weights.table());
+    StepResult result{scalars.grad_norm, scalars.non_finite == 0, scalars.spike != 0, ""};
+    if (!result.finite) result.non_finite_parameter = first_non_finite(weights.table());
     return result;
 }
 
@@ -208,6 +222,8 @@ Tensor Optimizer::kept(State state, const model::Weights& weights, size_t b, Ran
 void Optimizer::gather(State state, const model::ParameterRow& row, const model::Weights& weights,
                        std::span<char> values) const {
     Communicator& ranks = distribution_.ranks();
+    if (timeline_) timeline_->places().move();
+    const Span span(ranks.size() > 1 ? timeline_ : nullptr, Track::compute, {Activity::gather_state});
     const size_t size = size_of(weights.master_dtype()), bucket = shards_.bucket_of(row);
     const Range wanted{row.offset, row.offset + row.count};
     if (ranks.is_first())
@@ -241,6 +257,7 @@ void Optimizer::gather(State state, const model::ParameterRow& row, const model:
 }
 
 void Optimizer::load(State state, const model::ParameterRow& row, const std::vector<char>& values) {
+    if (timeline_) timeline_->places().move();
     const size_t bucket = shards_.bucket_of(row);
     const Range held = common({row.offset, row.offset + row.count}, buckets_[bucket].updated);
     if (held.size() <= 0) return;

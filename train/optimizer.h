@@ -16,9 +16,18 @@ namespace ballast::train {
 
 /// What the host learns from a step.
 struct StepResult {
-    double grad_norm = 0;              // of the loss itself, before clipping
-    bool applied = true;               // false: something was not finite and no parameter changed
-    std::string non_finite_parameter;  // first parameter whose gradient is not finite; empty when only the loss was
+    double grad_norm = 0;               // of the loss itself, before clipping
+    bool finite = true, spike = false;  // the loss and the gradient, and whether one was above its limit
+    std::string non_finite_parameter;   // first parameter whose gradient is not finite; empty when only the loss was
+
+    /// Otherwise no parameter changed.
+    bool applied() const { return finite && !spike; }
+};
+
+/// Above one of them an update is a spike, and is not applied.
+struct UpdateLimits {
+    double loss = ops::StepScalars::kNoLimit;  // of the sum over all targets
+    double norm = ops::StepScalars::kNoLimit;  // of the gradient
 };
 
 class Optimizer {
@@ -35,11 +44,12 @@ class Optimizer {
     /// Of one of the rank's lanes.
     const model::FlatArray& gradients(int64_t lane = 0) const { return gradients_.of_lane(lane); }
 
-    /// What is done when goes there from now on; null: nowhere.
+    /// Where its work is, and was when, goes there from now on; null: nowhere.
     void set_timeline(Timeline* timeline) { timeline_ = timeline; }
+    Timeline* timeline() const { return timeline_; }
 
     /// What update number `update` (1-based) runs with, on the host; queue_begin() sends it.
-    void set_scalars(int64_t update, double learning_rate, double loss_scale = 1);
+    void set_scalars(int64_t update, double learning_rate, double loss_scale = 1, const UpdateLimits& limits = {});
     /// Queued work of an update, before the passes: gradients become zero.
     void queue_begin();
     /// To be called by the rank's last backward pass when it has finished a part (model::backward_part()): buckets
@@ -48,8 +58,8 @@ class Optimizer {
     void part_finished(int64_t part);
     /// After the passes: sums over lanes and ranks of the gradients that are left, and their squares.
     void queue_reduction();
-    /// Norm and AdamW, unless one of `losses` f64 [K], of the passes of all ranks, or of the gradients is not finite.
-    /// Reduces first what queue_reduction() has not.
+    /// Norm and AdamW, unless one of `losses` f64 [K], of the passes of all ranks, or of the gradients is not finite,
+    /// or the update is a spike. Reduces first what queue_reduction() has not.
     void queue_update(model::Weights& weights, const Tensor& losses);
     /// How the update went, once it has been waited for.
     StepResult result(const model::Weights& weights) const;

@@ -96,6 +96,21 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("threads", train.threads, "0: every core available", {.min = 0, .max = 4096});
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
 
+    v.field("hang_timeout_seconds", train.hang_timeout_seconds,
+            "a run that makes no progress for so long is ended, naming the rank that hangs and where; 3 times as long "
+            "where "
+            "it saves, loads or waits for a GPU's update; 0: never",
+            {.min = 0, .max = 1e6});
+
+    v.field("spike_action", train.spike_action, kSpikeActionNames,
+            "when a batch's loss or gradient norm jumps: skip leaves its update out; rollback goes back to the newest "
+            "checkpoint and on with the batch after it; none updates whatever is finite");
+    v.field("spike_zscore", train.spike_zscore,
+            "a jump is further above the mean of the last updates than so many of their standard deviations",
+            {.min = 0.1, .max = 1e6});
+    v.field("spike_window", train.spike_window,
+            "updates that mean and deviation are taken over; the first half only fills it", {.min = 4, .max = 1 << 20});
+
     v.section("optimizer", "AdamW and its learning rate");
     v.field("schedule", optimizer.schedule, kScheduleNames,
             "pythia: as published; corrected: gpt-neox since August 2023; neox: today's");

@@ -10,6 +10,7 @@
 #include "model/transformer.h"
 #include "train/loss_scaler.h"
 #include "train/schedule.h"
+#include "train/spike_guard.h"
 
 namespace ballast::train {
 
@@ -33,14 +34,18 @@ struct TrainConfig {
     Dtype dtype = Dtype::bf16;
     Gemm gemm = Gemm::automatic;
     model::Recompute recompute = model::Recompute::none;
-    int64_t reduction_lanes = 1;  // train/lanes.h
-    Dtype reduction_dtype = Dtype::f32;  // f32 or bf16
-    int64_t zero = 0;             // 1: ranks share the optimiser's state out (ZeRO, Rajbhandari et al. 2020)
-    bool overlap = true;          // ranks reduce gradients while the backward pass still runs
+    int64_t reduction_lanes = 1;           // train/lanes.h
+    Dtype reduction_dtype = Dtype::f32;    // f32 or bf16
+    int64_t zero = 0;                      // 1: ranks share the optimiser's state out (ZeRO, Rajbhandari et al. 2020)
+    bool overlap = true;                   // ranks reduce gradients while the backward pass still runs
     int64_t reduce_bucket_size = 4 << 20;  // elements, at least
     bool cuda_graph = true;
     int64_t threads = 0;
     int64_t log_every = 1;
+    int64_t hang_timeout_seconds = 600;  // train/hang_watch.h
+    SpikeAction spike_action = SpikeAction::none;
+    double spike_zscore = 6;
+    int64_t spike_window = 200;
 };
 
 struct OptimizerConfig {
@@ -90,6 +95,7 @@ struct RunConfig {
     /// Throws UserError naming the first field that makes no sense, and what would.
     void validate() const;
     Schedule schedule() const;
+    SpikeConfig spikes() const { return {train.spike_action, train.spike_zscore, train.spike_window}; }
     /// train.micro_batch, or the largest divisor of the global batch with at most 8192 positions a pass that leaves a
     /// pass for each of train.reduction_lanes. Never chosen from the machine: it decides the order of additions, and
     /// runs are to repeat to the bit.

@@ -4,6 +4,7 @@
 //   metrics.jsonl    one JSON object a step            samples.jsonl   generated texts
 //   status.json      running, interrupted, finished or failed, and the step
 //   environment.json what the run was last started on
+//   heartbeats/      while it trains, where each rank is (train/heartbeat.h)
 //   eval/            what was measured on it: table.json, sinks.json, maps.safetensors and the like
 //   checkpoints/step_00001000.h5
 #pragma once

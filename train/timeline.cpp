@@ -9,11 +9,12 @@
 namespace ballast::train {
 namespace {
 
-/// Collectives of an update: names of spans that hold others would be counted twice.
+/// Collectives of an update: what a bucket's span holds would be counted twice.
 bool is_bucket(const Timeline::Event& event) {
-    return event.track == Track::communication && event.name.starts_with("bucket");
+    return event.track == Track::communication &&
+           (event.place.activity == Activity::reduce_bucket || event.place.activity == Activity::gather_weights);
 }
-bool is_pass(const Timeline::Event& event) { return event.track == Track::compute && event.name.starts_with("pass"); }
+bool is_pass(const Timeline::Event& event) { return event.place.activity == Activity::pass; }
 
 Timeline::Overlap overlap_of(const std::vector<Timeline::Event>& events) {
     Timeline::Overlap overlap;
@@ -29,7 +30,14 @@ Timeline::Overlap overlap_of(const std::vector<Timeline::Event>& events) {
 
 }  // namespace
 
+void Timeline::keep(size_t updates) {
+    const std::lock_guard lock(mutex_);
+    updates_kept_ = updates;
+    updates_.clear();
+}
+
 void Timeline::begin_update() {
+    if (!keeps_events()) return;
     const std::lock_guard lock(mutex_);
     updates_.emplace_back();
     if (updates_.size() > updates_kept_) updates_.pop_front();
@@ -37,9 +45,9 @@ void Timeline::begin_update() {
 
 double Timeline::now() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
 
-void Timeline::add(Track track, std::string name, double begin, double end) {
+void Timeline::add(Track track, Place place, double begin, double end) {
     const std::lock_guard lock(mutex_);
-    if (!updates_.empty()) updates_.back().push_back({track, std::move(name), begin, end});
+    if (!updates_.empty()) updates_.back().push_back({track, place, begin, end});
 }
 
 Timeline::Overlap Timeline::overlap() const {
@@ -69,7 +77,7 @@ void Timeline::write(const std::string& path, int rank) const {
     for (const auto& update : updates_)
         for (const Event& event : update)
             events.push_back({{"ph", "X"},
-                              {"name", event.name},
+                              {"name", describe(event.place)},
                               {"pid", rank},
                               {"tid", static_cast<int>(event.track)},
                               {"ts", event.begin * 1e6},

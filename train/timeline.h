@@ -1,5 +1,5 @@
-// What a rank did when, in the last updates: to look at, and to see how much of the communication hides beside the
-// backward pass.
+// What a rank does now, and what it did when in the last updates: to look at, to see how much of the communication
+// hides beside the backward pass, and to say where a run hangs (train/hang_watch.h).
 #pragma once
 
 #include <chrono>
@@ -8,25 +8,30 @@
 #include <string>
 #include <vector>
 
-namespace ballast::train {
+#include "train/place.h"
 
-enum class Track { compute, communication };
+namespace ballast::train {
 
 /// Times in seconds since the timeline was made. Spans may be added by several threads.
 class Timeline {
   public:
     struct Event {
         Track track;
-        std::string name;
+        Place place;
         double begin, end;
     };
 
-    /// `updates`: as many are kept, the last.
-    explicit Timeline(size_t updates) : updates_kept_(updates) {}
+    /// `updates`: as many are kept, the last. Without any it only knows where the rank is now.
+    explicit Timeline(size_t updates = 0) : updates_kept_(updates) {}
+    /// Forgets those kept so far.
+    void keep(size_t updates);
+    bool keeps_events() const { return updates_kept_ > 0; }
+
+    CurrentPlaces& places() { return places_; }
 
     void begin_update();
     double now() const;
-    void add(Track track, std::string name, double begin, double end);
+    void add(Track track, Place place, double begin, double end);
 
     /// Of an update, seconds.
     struct Overlap {
@@ -40,19 +45,25 @@ class Timeline {
 
   private:
     using Clock = std::chrono::steady_clock;
+    CurrentPlaces places_;
     Clock::time_point start_ = Clock::now();
     size_t updates_kept_;
     mutable std::mutex mutex_;
     std::deque<std::vector<Event>> updates_;
 };
 
-/// Adds an event of its lifetime, where there is a timeline.
+/// The track is at `place` for its lifetime, then where it was before. Nothing where there is no timeline.
 class Span {
   public:
-    Span(Timeline* timeline, Track track, std::string name)
-        : timeline_(timeline), track_(track), name_(std::move(name)), begin_(timeline ? timeline->now() : 0) {}
+    Span(Timeline* timeline, Track track, Place place) : timeline_(timeline), track_(track), place_(place) {
+        if (!timeline_) return;
+        before_ = timeline_->places().enter(track_, place_);
+        if (timeline_->keeps_events()) begin_ = timeline_->now();
+    }
     ~Span() {
-        if (timeline_) timeline_->add(track_, std::move(name_), begin_, timeline_->now());
+        if (!timeline_) return;
+        if (timeline_->keeps_events()) timeline_->add(track_, place_, begin_, timeline_->now());
+        timeline_->places().enter(track_, before_);
     }
     Span(const Span&) = delete;
     Span& operator=(const Span&) = delete;
@@ -60,8 +71,8 @@ class Span {
   private:
     Timeline* timeline_;
     Track track_;
-    std::string name_;
-    double begin_;
+    Place place_, before_;
+    double begin_ = 0;
 };
 
 }  // namespace ballast::train

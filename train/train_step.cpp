@@ -1,6 +1,5 @@
 #include "train/train_step.h"
 
-#include <fmt/format.h>
 #include <numeric>
 
 #include "base/arena.h"
@@ -80,31 +79,42 @@ void TrainStep::load(std::span<const int32_t> windows, std::span<const int32_t> 
 void TrainStep::run() { recording_.run(); }
 
 void TrainStep::set_timeline(Timeline* timeline) {
-    require(timeline == nullptr || context_.device() == Device::cpu, "a timeline of work that is only queued");
     timeline_ = timeline;
     optimizer_.set_timeline(timeline);
 }
 
+void TrainStep::enter(Place place) { timeline_->places().enter(Track::compute, place); }
+
 void TrainStep::observe(bool is_last) {
     if (!timeline_ && !is_last) return pass_.observe_gradients({});
-    part_begin_ = timeline_ ? timeline_->now() : 0;
     pass_.observe_gradients([this, is_last](int64_t part) {
-        if (timeline_) {
-            const int64_t layers = model_.config().num_layers;
-            const double now = timeline_->now();
-            timeline_->add(Track::compute,
-                           part == layers ? "forward, head and loss"
-                           : part < 0     ? "embedding"
-                                          : fmt::format("layer {}", part),
-                           part_begin_, now);
-            part_begin_ = now;
-        }
+        if (timeline_) note_finished(part);
         if (is_last) optimizer_.part_finished(part);
+    });
+    if (!timeline_) return;
+    part_begin_ = timeline_->now();
+    enter({Activity::forward, 0});
+    pass_.observe_layers([this](int64_t layer, const model::LayerActivations&) {
+        const bool last = layer + 1 == model_.config().num_layers;
+        enter(last ? Place{Activity::head} : Place{Activity::forward, static_cast<int32_t>(layer + 1)});
     });
 }
 
+void TrainStep::note_finished(int64_t part) {
+    const auto going_back = [&](int64_t p) {
+        return p == model_.config().num_layers ? Place{Activity::head}
+               : p < 0                         ? Place{Activity::embedding}
+                                               : Place{Activity::backward, static_cast<int32_t>(p)};
+    };
+    if (part >= 0) enter(going_back(part - 1));
+    if (!timeline_->keeps_events()) return;
+    const double now = timeline_->now();
+    timeline_->add(Track::compute, going_back(part), part_begin_, now);
+    part_begin_ = now;
+}
+
 void TrainStep::queue_pass(int64_t pass, int64_t lane) {
-    const Span span(timeline_, Track::compute, fmt::format("pass {}", pass));
+    const Span span(timeline_, Track::compute, {Activity::pass, static_cast<int32_t>(pass)});
     observe(pass + 1 == passes_.end);
     const int64_t own = pass - passes_.begin;
     const auto of_pass = [&](int64_t which) {
@@ -130,7 +140,10 @@ void TrainStep::queue_work() {
     }
     const Phase phase(context_, "optimiser");
     optimizer_.queue_reduction();
-    if (!distribution.is_trivial()) all_gather(context_, distribution.ranks(), losses_, distribution.pass_bounds());
+    if (!distribution.is_trivial()) {
+        const Span span(timeline_, Track::compute, {Activity::gather_losses});
+        all_gather(context_, distribution.ranks(), losses_, distribution.pass_bounds());
+    }
     optimizer_.queue_update(model_.weights(), losses_);
     context_.queue_copy_to_host(host_losses_.as<double>(), losses_);
 }

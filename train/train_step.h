@@ -23,13 +23,16 @@ class TrainStep {
 
     /// The samples of an update that this rank computes, counted from the update's first.
     Range samples() const { return samples_; }
+    /// Of an update, over all ranks.
+    double num_targets() const { return num_targets_; }
     /// Queues the copy of the next update's samples: windows of T + 1 tokens, one after another, and with
     /// data.document_mask where each token's document begins (data/sampler.h), else nothing. What was loaded before
     /// must have reached the device.
     void load(std::span<const int32_t> windows, std::span<const int32_t> document_starts);
     /// Queues the update whose tokens were loaded last and whose scalars the optimiser holds.
     void run();
-    /// What is done when goes there from now on, the optimiser's part too. On a CPU: elsewhere work is only queued.
+    /// Where its work is, and was when, goes there from now on, the optimiser's part too. Where a GPU replays a
+    /// recorded update, only what the host does: events are for a CPU.
     void set_timeline(Timeline* timeline);
     /// The mean loss over the targets, nats; once the run has been waited for.
     double loss() const;
@@ -37,8 +40,10 @@ class TrainStep {
   private:
     void queue_work();
     void queue_pass(int64_t pass, int64_t lane);
-    /// Looks on while a pass goes back; `is_last` of the rank.
+    /// Looks on while a pass goes through the layers and back; `is_last` of the rank.
     void observe(bool is_last);
+    void note_finished(int64_t part);
+    void enter(Place place);
 
     Context& context_;
     model::Transformer& model_;

@@ -16,16 +16,6 @@ namespace {
 
 bool multiple_of(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-/// A configuration as checkpoints keep it: how ranks share the work out, and who writes, change no bit of it.
-RunConfig as_saved(RunConfig config) {
-    const TrainConfig usual;
-    config.train.zero = usual.zero;
-    config.train.overlap = usual.overlap;
-    config.train.reduce_bucket_size = usual.reduce_bucket_size;
-    config.checkpoint.background = true;
-    return config;
-}
-
 /// Stores that do not say which tokenizer made them are taken to be this one's.
 void require_same_tokenizer(data::TokenStore& store, const data::Tokenizer& tokenizer, const DataConfig& config) {
     if (store.tokenizer_hash().empty()) return store.assume_tokenizer(tokenizer);
@@ -74,7 +64,9 @@ Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDi
       optimizer_(context, model_.weights(),
                  {config.optimizer.beta1, config.optimizer.beta2, config.optimizer.eps, config.optimizer.weight_decay},
                  config.optimizer.clip_norm, distribution),
-      step_(context, model_, optimizer_, config) {
+      step_(context, model_, optimizer_, config),
+      spikes_(config.spikes()) {
+    step_.set_timeline(&timeline_);
     if (config.train.dtype == Dtype::f16) scaler_.emplace(config.fp16);
     if (config.checkpoint.background && config.checkpoint.any_before_the_end())
         background_.emplace(context, model_.weights(), optimizer_);
@@ -83,19 +75,27 @@ Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDi
     if (config.sample.every > 0) generator_.emplace(context, model_);
 }
 
+void Trainer::keep_timeline(size_t updates) {
+    require(context_.device() == Device::cpu, "a timeline of work that is only queued");
+    timeline_.keep(updates);
+}
+
 int64_t Trainer::start(StartMode mode, DataChange change) {
+    const Span span = at(Activity::start);
     int64_t step = -1;
-    if (ranks().is_first()) {
-        directory_.create_and_lock();
-        step = step_to_resume(mode);
+    if (ranks().is_first()) step = step_to_resume(mode);
+    {
+        const Span agreement = at(Activity::agree_on_start);
+        ranks().broadcast(std::as_writable_bytes(std::span(&step, 1)));
     }
-    ranks().broadcast(std::as_writable_bytes(std::span(&step, 1)));
     return step < 0 ? start_anew(mode) : resume(step, change);
 }
 
 int64_t Trainer::step_to_resume(StartMode mode) {
     if (mode != StartMode::resume) return -1;
-    if (const auto step = directory_.newest_valid_checkpoint(observer_.warning)) return *step;
+    const Span span = at(Activity::load);
+    if (const auto step = directory_.newest_valid_checkpoint([this](const std::string& text) { warn(text); }))
+        return *step;
     if (!directory_.checkpoint_steps().empty())
         throw UserError(fmt::format("every checkpoint in {} is damaged; restore one, or start again with --overwrite",
                                     directory_.path()));
@@ -140,10 +140,16 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
     order_.resume(step, config_, data_.train, change == DataChange::allowed);
     order_samples();
     warn_of_changes(saved.config);
-    load_checkpoint(path, context_, model_.weights(), &optimizer_);
-    steps_skipped_ = saved.steps_skipped;
-    if (scaler_ && saved.loss_scaler) scaler_->restore(*saved.loss_scaler);
-    ranks().barrier();  // nobody reads the file any more
+    {
+        const Span loading = at(Activity::load);
+        load_checkpoint(path, context_, model_.weights(), &optimizer_);
+    }
+    restore(saved);
+    if (saved.spikes) spikes_.restore(*saved.spikes);
+    {
+        const Span agreement = at(Activity::agree_on_loaded);
+        ranks().barrier();  // nobody reads the file any more
+    }
     if (ranks().is_first()) {
         directory_.cut_back("metrics.jsonl", step);
         directory_.cut_back("samples.jsonl", step);
@@ -154,23 +160,30 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
     return step;
 }
 
+void Trainer::restore(const CheckpointInfo& saved) {
+    steps_skipped_ = saved.steps_skipped;
+    if (scaler_ && saved.loss_scaler) scaler_->restore(*saved.loss_scaler);
+}
+
 void Trainer::order_samples() {
+    const Span span = at(Activity::order_samples);
     const data::SampleOrder& order = order_.last_stretch().order;
     constexpr size_t kNoticed = 80'000'000;  // bytes, of 20 million samples: seconds
     if (data::Sampler::bytes(data_.train, order) >= kNoticed)
-        observer_.note(fmt::format("putting {} samples into their order, about a second for ten million",
-                                   data::Sampler::size(data_.train, order)));
+        show([&] {
+            observer_.note(fmt::format("putting {} samples into their order, about a second for ten million",
+                                       data::Sampler::size(data_.train, order)));
+        });
     sampler_.emplace(data_.train, order);
 }
 
-void Trainer::warn_of_changes(const RunConfig& saved) const {
+void Trainer::warn_of_changes(const RunConfig& saved) {
     std::istringstream then(to_toml(as_saved(saved))), now(to_toml(as_saved(config_)));
     std::string section, was, is;
     while (std::getline(then, was) && std::getline(now, is)) {
         if (is.starts_with('[')) section = is;
         if (was != is)
-            observer_.warning(
-                fmt::format("the checkpoint was made with {} {}; this run continues with {}", section, was, is));
+            warn(fmt::format("the checkpoint was made with {} {}; this run continues with {}", section, was, is));
     }
 }
 
@@ -180,6 +193,21 @@ void Trainer::open_logs() {
 }
 
 RunStatus Trainer::run(StartMode mode, DataChange change) {
+    if (ranks().is_first()) {
+        directory_.create_and_lock();
+        HeartbeatFolder(directory_.path()).clear();
+    }
+    ranks().barrier();
+    if (config_.train.hang_timeout_seconds > 0)
+        hang_watch_.emplace(timeline_.places(), ranks(), directory_.path(),
+                            static_cast<double>(config_.train.hang_timeout_seconds),
+                            end_of_hang_ ? end_of_hang_ : end_all_ranks(ranks()));
+    const RunStatus status = run_watched(mode, change);
+    hang_watch_.reset();
+    return status;
+}
+
+RunStatus Trainer::run_watched(StartMode mode, DataChange change) {
     steps_done_ = start(mode, change);
     try {
         return run_steps();
@@ -209,15 +237,17 @@ RunStatus Trainer::run_steps() {
     const int64_t last = config_.train.steps;
     const bool is_first = ranks().is_first();
     set_status(RunStatus::running, steps_done_);
-    observer_.started(steps_done_);
+    show([&] { observer_.started(steps_done_); });
     if (is_first) catch_up(steps_done_);
     while (steps_done_ < last) {
         const StepMetrics metrics = train_step(steps_done_ + 1);
+        if (!metrics.why_skipped.empty() && config_.train.spike_action == SpikeAction::rollback && roll_back(metrics))
+            continue;
         const int64_t step = ++steps_done_;
         if (is_first) note_down([&] { metrics_->append(metrics); });
-        observer_.step(metrics);
+        show([&] { observer_.step(metrics); });
         if (background_) take_note(background_->poll());
-        const bool stop = ranks().any(interrupted()) && step < last;
+        const bool stop = wanted_to_stop() && step < last;
         if (stop || step == last)
             save(step);
         else if (checkpoint_due(config_.checkpoint, step, last))
@@ -230,7 +260,23 @@ RunStatus Trainer::run_steps() {
         if (is_first && sample_due(step)) sample(step);
     }
     set_status(RunStatus::finished, last);
+    const Span span = at(Activity::agree_on_end);  // until rank 0 is done, it is watched by all
+    ranks().barrier();
     return RunStatus::finished;
+}
+
+bool Trainer::wanted_to_stop() {
+    const Span span = at(Activity::agree_to_stop);
+    return ranks().any(interrupted());
+}
+
+void Trainer::show(const std::function<void()>& tell) {
+    const Span span = at(Activity::show);
+    tell();
+}
+
+void Trainer::warn(const std::string& text) {
+    show([&] { observer_.warning(text); });
 }
 
 void Trainer::catch_up(int64_t step) {
@@ -240,90 +286,33 @@ void Trainer::catch_up(int64_t step) {
 }
 
 void Trainer::note_down(const std::function<void()>& append) {
+    const Span span = at(Activity::metrics);
     try {
         append();
         lines_lost_ = false;
     } catch (const UserError& error) {
         if (!std::exchange(lines_lost_, true))
-            observer_.warning(
-                fmt::format("{}; training goes on, lines are missing from step {} on", error.what(), steps_done_));
+            warn(fmt::format("{}; training goes on, lines are missing from step {} on", error.what(), steps_done_));
     }
-}
-
-void Trainer::load_tokens(int64_t step) {
-    const int64_t T = config_.train.sequence_length, first = order_.first_sample(step);
-    const Range own = step_.samples();
-    std::vector<int32_t> windows(static_cast<size_t>(own.size() * (T + 1)));
-    std::vector<int32_t> document_starts(config_.data.document_mask ? windows.size() : 0);
-    for (int64_t i = 0; i < own.size(); ++i)
-        sampler_->sample(first + own.begin + i, windows.data() + i * (T + 1),
-                         document_starts.empty() ? nullptr : document_starts.data() + i * (T + 1));
-    step_.load(windows, document_starts);
-    loaded_step_ = step;
-}
-
-StepMetrics Trainer::train_step(int64_t step) {
-    const auto begin = std::chrono::steady_clock::now();
-    const int64_t update = step - steps_skipped_;
-    const double rate = schedule_.of_update(update), loss_scale = scaler_ ? scaler_->scale() : 1;
-    if (loaded_step_ != step) {
-        load_tokens(step);
-        context_.synchronise();
-    }
-    optimizer_.set_scalars(update, rate, loss_scale);
-    step_.run();
-    if (step < config_.train.steps) load_tokens(step + 1);  // while a GPU is at work
-    context_.synchronise();
-    const double loss = step_.loss();
-    const StepResult result = optimizer_.result(model_.weights());
-    if (!(scaler_ ? scaler_->update(!result.applied) : result.applied)) fail_non_finite(step, loss, result);
-    if (!result.applied) ++steps_skipped_;
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    const int64_t tokens_a_step = config_.train.global_batch * config_.train.sequence_length;
-    return {step,
-            loss,
-            result.grad_norm,
-            rate,
-            order_.tokens_after(step),
-            seconds,
-            static_cast<double>(tokens_a_step) / seconds,
-            scaler_ ? std::optional(loss_scale) : std::nullopt,
-            !result.applied};
-}
-
-std::string Trainer::way_back() const {
-    const std::string advice = "Lower optimizer.learning_rate or optimizer.clip_norm and --resume; ";
-    if (!ranks().is_first()) return advice + "rank 0 knows the last good checkpoint";
-    return advice + (last_saved_ >= 0
-                         ? fmt::format("the last good checkpoint is {}", directory_.checkpoint_path(last_saved_))
-                         : std::string("no checkpoint was saved yet"));
-}
-
-void Trainer::fail_non_finite(int64_t step, double loss, const StepResult& result) {
-    wait_for_save();
-    const std::string what =
-        result.non_finite_parameter.empty()
-            ? fmt::format("the loss is {}", loss)
-            : fmt::format("the gradient of {} is not finite (loss {})", result.non_finite_parameter, loss);
-    throw RunError(fmt::format("step {}: {}{}; stopped before the update. {}", step, what,
-                               scaler_ ? fmt::format(", at the smallest loss scale ({})", scaler_->scale()) : "",
-                               way_back()));
 }
 
 void Trainer::validate(int64_t step) {
-    const double loss = validation_->loss();
+    const Span span = at(Activity::validation);
+    const double loss = validation_->loss([this] { timeline_.places().move(); });
     note_down([&] { metrics_->append_validation(step, loss); });
-    observer_.validation(step, loss);
+    show([&] { observer_.validation(step, loss); });
 }
 
 void Trainer::sample(int64_t step) {
+    const Span span = at(Activity::sample);
     const std::string& prompt = config_.sample.prompt;
     std::vector<int32_t> ids;
     for (uint32_t id : data_.tokenizer.encode(prompt)) ids.push_back(static_cast<int32_t>(id));
     if (ids.empty()) ids.push_back(static_cast<int32_t>(data_.tokenizer.end_of_text_id().value_or(0)));
-    const auto out = generator_->generate(
-        ids, data_.tokenizer.vocab_size(),
-        {config_.sample.tokens, config_.sample.temperature, static_cast<uint64_t>(config_.train.seed)});
+    const auto out =
+        generator_->generate(ids, data_.tokenizer.vocab_size(),
+                             {config_.sample.tokens, config_.sample.temperature,
+                              static_cast<uint64_t>(config_.train.seed), [this] { timeline_.places().move(); }});
     std::vector<uint32_t> tokens;
     const auto append = [&](const std::vector<int32_t>& list) {
         for (int32_t id : list)
@@ -336,87 +325,7 @@ void Trainer::sample(int64_t step) {
     std::string text = data_.tokenizer.decode(tokens);
     text.erase(0, prompt_bytes);
     note_down([&] { samples_->append_sample(step, prompt, text); });
-    observer_.sample(step, prompt + text);
-}
-
-CheckpointInfo Trainer::checkpoint_info(int64_t step) const {
-    return {step,
-            steps_skipped_,
-            order_,
-            as_saved(config_),
-            data_.tokenizer.hash(),
-            scaler_ ? std::optional(scaler_->state()) : std::nullopt};
-}
-
-void Trainer::or_fail(int64_t step, const std::function<void()>& save) {
-    try {
-        save();
-    } catch (const RunError& error) {
-        throw RunError(fmt::format("step {}: {}, so it was not saved. {}", step, error.what(), way_back()));
-    }
-}
-
-void Trainer::save(int64_t step) {
-    wait_for_save();
-    const auto begin = std::chrono::steady_clock::now();
-    const std::string path = directory_.checkpoint_path(step);
-    if (ranks().is_first()) sync_logs();
-    or_fail(step, [&] { save_checkpoint(path, checkpoint_info(step), model_.weights(), optimizer_); });
-    if (ranks().is_first()) remove_old_checkpoints(step);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    take_note(SaveOutcome{step, path, seconds, seconds, nullptr});
-}
-
-void Trainer::save_in_background(int64_t step) {
-    wait_for_save();
-    or_fail(step, [&] {
-        background_->start(
-            directory_.checkpoint_path(step), checkpoint_info(step), [this] { sync_logs(); },
-            [this, step] { remove_old_checkpoints(step); });
-    });
-}
-
-void Trainer::try_to_save(int64_t step) {
-    if (background_) return save_in_background(step);
-    try {
-        save(step);
-    } catch (const UserError& error) {
-        warn_not_saved(step, error);
-    }
-}
-
-void Trainer::wait_for_save() {
-    if (background_) take_note(background_->wait());
-}
-
-void Trainer::take_note(const std::optional<SaveOutcome>& outcome) {
-    if (!outcome) return;
-    if (outcome->failure) {
-        try {
-            std::rethrow_exception(outcome->failure);
-        } catch (const UserError& error) {
-            return warn_not_saved(outcome->step, error);
-        }
-    }
-    last_saved_ = outcome->step;
-    if (ranks().is_first()) observer_.checkpoint(*outcome);
-}
-
-void Trainer::warn_not_saved(int64_t step, const UserError& error) {
-    observer_.warning(
-        fmt::format("step {} was not saved: {}; training goes on and saves when it is due again", step, error.what()));
-}
-
-void Trainer::sync_logs() const {
-    for (const auto* log : {&metrics_, &samples_})
-        if (*log) (*log)->sync();
-}
-
-void Trainer::remove_old_checkpoints(int64_t newest) const {
-    std::vector<int64_t> steps = directory_.checkpoint_steps();
-    std::erase_if(steps, [&](int64_t step) { return step > newest; });
-    for (int64_t old : checkpoints_to_remove(config_.checkpoint, steps))
-        std::filesystem::remove(directory_.checkpoint_path(old));
+    show([&] { observer_.sample(step, prompt + text); });
 }
 
 }  // namespace ballast::train

@@ -2,8 +2,9 @@
 //   accumulate gradients over micro-batches -> norm, clip, AdamW -> report -> save -> validate, sample.
 // A checkpoint comes before what may fail or take long. Neither a full disk nor a closed terminal ends a run: metrics
 // that cannot be written are left out, a checkpoint that cannot be saved is tried again when the next is due.
-// In fp16 a step whose gradients overflow takes its batch but updates nothing: as in DeepSpeed neither the schedule nor
-// AdamW's step count moves, so both lag behind the step's number by the steps skipped so far.
+// In fp16 a step whose gradients overflow takes its batch but updates nothing, and so does a spike that is skipped
+// (train/spike_guard.h): as in DeepSpeed neither the schedule nor AdamW's step count moves, so both lag behind the
+// step's number by the steps skipped so far.
 #pragma once
 
 #include <functional>
@@ -18,6 +19,7 @@
 #include "model/transformer.h"
 #include "train/background_save.h"
 #include "train/checkpoint.h"
+#include "train/hang_watch.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/run_directory.h"
@@ -70,14 +72,19 @@ class Trainer {
     /// parameter has changed then and the last checkpoint stays.
     RunStatus run(StartMode mode, DataChange change = DataChange::refused);
 
-    /// Where updates are noted down from now on (TrainStep).
-    void set_timeline(Timeline* timeline) { step_.set_timeline(timeline); }
+    /// Notes down what is done when, of the last `updates`. On a CPU: elsewhere work is only queued.
+    void keep_timeline(size_t updates);
+    const Timeline& timeline() const { return timeline_; }
+    /// Told in place of end_all_ranks() when the run hangs; to be set before run().
+    void on_hang(HangWatch::End end) { end_of_hang_ = std::move(end); }
 
     const model::Transformer& model() const { return model_; }
 
   private:
     Communicator& ranks() const { return distribution_.ranks(); }
+    Span at(Activity activity) { return {&timeline_, Track::compute, {activity}}; }
     int64_t start(StartMode mode, DataChange change);
+    RunStatus run_watched(StartMode mode, DataChange change);
     /// The newest valid checkpoint of a run that is resumed; -1: there is none, and it begins anew.
     int64_t step_to_resume(StartMode mode);
     void write_run_files();
@@ -87,10 +94,20 @@ class Trainer {
     RunStatus run_steps();
     void set_status(RunStatus status, int64_t step);
     /// A resumed run may go on under other settings (more steps, another rate), but not unnoticed.
-    void warn_of_changes(const RunConfig& saved) const;
+    void warn_of_changes(const RunConfig& saved);
     void open_logs();
+    /// Whether any rank was told to.
+    bool wanted_to_stop();
     StepMetrics train_step(int64_t step);
+    void wait_for_device();
     void load_tokens(int64_t step);
+    /// What follows from how an update went: RunError when it could not be, and must not go on without.
+    void judge_update(StepMetrics& metrics, const StepResult& result, const SpikeGuard::Limits& limits);
+    /// Back to the newest checkpoint, on with the samples after this step's. Nothing changes, but for a warning, when
+    /// that cannot be. All ranks.
+    bool roll_back(const StepMetrics& spike);
+    /// What a checkpoint knows besides tensors, the order of samples and spikes.
+    void restore(const CheckpointInfo& saved);
     [[noreturn]] void fail_non_finite(int64_t step, double loss, const StepResult& result);
     /// What to do about weights or gradients that are not finite.
     std::string way_back() const;
@@ -116,6 +133,9 @@ class Trainer {
     /// `newest` is known to be good. Later ones, which a resume passed over as damaged, do not count.
     void remove_old_checkpoints(int64_t newest) const;
     void note_down(const std::function<void()>& append);
+    /// Calls `tell`, which may wait for whoever reads the output.
+    void show(const std::function<void()>& tell);
+    void warn(const std::string& text);
 
     Context& context_;
     RunConfig config_;
@@ -123,6 +143,9 @@ class Trainer {
     RunDirectory& directory_;
     const Distribution& distribution_;
     TrainObserver observer_;
+    Timeline timeline_;
+    HangWatch::End end_of_hang_;
+    std::optional<HangWatch> hang_watch_;
     Schedule schedule_;
     DataOrder order_;
     std::optional<data::Sampler> sampler_;  // of the order that the run reads now
@@ -135,6 +158,8 @@ class Trainer {
     std::unique_ptr<JsonLines> metrics_, samples_;
     std::optional<BackgroundSave> background_;  // after what its thread uses
     std::optional<LossScaler> scaler_;          // fp16 only
+    SpikeGuard spikes_;
+    StepMetrics rolled_back_;  // the spike that the run has gone back from, until the next line of metrics tells it
     int64_t steps_done_ = 0, steps_skipped_ = 0, last_saved_ = -1, loaded_step_ = 0;
 };
 

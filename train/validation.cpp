@@ -40,7 +40,7 @@ void Validation::mask_documents(const std::vector<int32_t>& first_keys) {
     pass_.use_tokens(pass_.activations().ids, pass_.activations().targets, tensor);
 }
 
-double Validation::loss() {
+double Validation::loss(const std::function<void()>& after_pass) {
     const auto T = static_cast<size_t>(pass_.length()), B = static_cast<size_t>(pass_.batch());
     const Tensor sum(sum_buffer_.data(), Dtype::f64, {1});
     std::vector<int32_t> window(T + 1), ids(B * T), targets(B * T), document_starts(T + 1), first_keys(B * T);
@@ -58,6 +58,7 @@ double Validation::loss() {
         double loss;
         context_.copy_to_host(&loss, sum);
         total += loss;
+        after_pass();
     }
     const int64_t targets_a_sample = model::targets_per_sample(config_, pass_.length());
     return total / static_cast<double>(passes_ * pass_.batch() * targets_a_sample);

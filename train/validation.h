@@ -1,6 +1,7 @@
 // The loss on text that is held out from training.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "data/sampler.h"
@@ -15,8 +16,8 @@ class Validation {
     /// UserError when the store is shorter than one pass: it could never give a loss.
     Validation(Context& context, model::Transformer& model, const data::TokenStore& store, const RunConfig& config);
 
-    /// Nats a target, over the first [validation] batches passes of the text.
-    double loss();
+    /// Nats a target, over the first [validation] batches passes of the text; `after_pass` is called after each.
+    double loss(const std::function<void()>& after_pass = [] {});
 
   private:
     /// Lets the pass read first keys, [B*T], with data.document_mask.

@@ -141,12 +141,14 @@ void global_norm(Context&, const Tensor& scalars, const Tensor& sum_of_squares, 
     const std::span all_losses(losses.ptr<double>(), static_cast<size_t>(losses.dim(0)));
     const bool finite_losses = std::all_of(all_losses.begin(), all_losses.end(), [](double loss) { return std::isfinite(loss); });
     step.non_finite = std::isfinite(step.grad_norm) && finite_losses ? 0 : 1;
+    const double loss = std::accumulate(all_losses.begin(), all_losses.end(), 0.0);
+    step.spike = step.grad_norm > step.norm_limit || loss > step.loss_limit ? 1 : 0;
 }
 
 void adamw(Context& context, const Tensor& master, const Tensor& compute, const Tensor& m, const Tensor& v,
            const Tensor& gradients, const ParameterSet& set, const Tensor& scalars, const AdamW& options) {
     const auto& now = *static_cast<const StepScalars*>(scalars.data);
-    if (now.non_finite != 0) return;
+    if (now.non_finite != 0 || now.spike != 0) return;
     const double t = static_cast<double>(now.step);
     const AdamWStep step{now.clip_factor,
                          options.beta1,

@@ -177,6 +177,7 @@ class Product {
 }  // namespace
 
 CudaState::CudaState() {
+    enter_device();
     if (const cudaError_t error = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking); error != cudaSuccess)
         simt::throw_cuda_error(error, "making a stream");
     check(cublasLtCreate(&cublas_), "starting");

@@ -1,6 +1,6 @@
 // Global norm and AdamW over all parameters at once. The flat arrays are cut into pieces that never cross a parameter,
-// one block a piece, so one launch serves every tensor. Learning rate, step, loss scale, clip factor and the non-finite
-// flag are read from device memory (StepScalars): nothing of a step is decided by the host. AdamW reads 16 and writes
+// one block a piece, so one launch serves every tensor. Learning rate, step, loss scale, clip factor and the two
+// flags are read from device memory (StepScalars): nothing of a step is decided by the host. AdamW reads 16 and writes
 // 12 bytes an f32 parameter (and 2 for a bf16 copy); the norm reads 4.
 #pragma once
 
@@ -57,32 +57,36 @@ static __global__ void parameter_sums_kernel(double* sums, const double* partial
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-/// One block: the norm, the clip factor and the flag from the parameters' sums of squares.
+/// One block: the norm, the clip factor and the flags from the parameters' sums of squares.
 static __global__ void global_norm_kernel(ops::StepScalars* scalars, const double* sums, int parameters,
                                           const double* losses, int num_losses, double clip_norm) {
     SIMT_SHARED(double, warps, [kWarpSize]);
-    double total = 0, bad_losses = 0;
+    double total = 0, bad_losses = 0, loss = 0;
     for (int p = static_cast<int>(threadIdx.x); p < parameters; p += kOptimizerThreads) total += sums[p];
-    for (int k = static_cast<int>(threadIdx.x); k < num_losses; k += kOptimizerThreads)
+    for (int k = static_cast<int>(threadIdx.x); k < num_losses; k += kOptimizerThreads) {
         bad_losses += is_finite(losses[k]) ? 0 : 1;
+        loss += losses[k];
+    }
     total = block_sum(total, warps);
     bad_losses = block_sum(bad_losses, warps);
+    loss = block_sum(loss, warps);
     if (threadIdx.x != 0) return;
     const double norm = sqrt(total) / scalars->loss_scale, excess = (norm + 1e-6) / clip_norm;
     scalars->grad_norm = norm;
     scalars->clip_factor = (clip_norm > 0 && !(excess < 1) ? 1 / excess : 1) / scalars->loss_scale;
     scalars->non_finite = is_finite(norm) && bad_losses == 0 ? 0 : 1;
+    scalars->spike = norm > scalars->norm_limit || loss > scalars->loss_limit ? 1 : 0;
 }
 
-/// AdamW of one piece; compute may be nullptr. Nothing changes when the step is not finite.
+/// AdamW of one piece; compute may be nullptr. Nothing changes when the step is not finite, or a spike.
 template <class T>
 __global__ void adamw_kernel(Accumulator<T>* master, T* compute, Accumulator<T>* m, Accumulator<T>* v,
                              const Accumulator<T>* gradients, const Piece* pieces, const ops::StepScalars* scalars,
                              ops::AdamW options) {
     using A = Accumulator<T>;
     SIMT_SHARED(double, corrections, [2]);
-    if (scalars->non_finite != 0) return;  // the same for all blocks
-    if (threadIdx.x < 2)                   // powers in double are slow: two threads take them
+    if (scalars->non_finite != 0 || scalars->spike != 0) return;  // the same for all blocks
+    if (threadIdx.x < 2)                                           // powers in double are slow: two threads take them
         corrections[threadIdx.x] =
             1 / (1 - pow(threadIdx.x == 0 ? options.beta1 : options.beta2, static_cast<double>(scalars->step)));
     __syncthreads();

@@ -13,6 +13,11 @@ namespace ballast::cuda {
 
 /// The device this build's GPU code runs on; Device::cpu when it has none, and then the rest is never called.
 Device built_device();
+/// GPUs of this machine that the process may use (CUDA_VISIBLE_DEVICES); 0 where CUDA does not start.
+int num_devices();
+/// Which of them all threads of the process work on from now on; the first before. To be called before anything is
+/// allocated.
+void use_device(int number);
 /// Why the device cannot be used on this machine; empty when it can.
 std::string why_unusable();
 /// "SIMT executor" or the GPU's name, memory and driver.

@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 #include <nvtx3/nvToolsExt.h>
 
+#include <atomic>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "kernels/cuda/architectures.h"
@@ -39,11 +41,15 @@ class CudaGraph : public Graph {
     cudaGraphExec_t executable_ = nullptr;
 };
 
+/// Of the process; each thread has to tell CUDA.
+std::atomic<int> used_device{0};
+
 double gibibytes(size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
 class EventStopwatch : public Stopwatch {
   public:
     EventStopwatch() {
+        enter_device();
         for (cudaEvent_t& event : events_) check(cudaEventCreate(&event), "making an event");
     }
     ~EventStopwatch() override {
@@ -66,6 +72,22 @@ class EventStopwatch : public Stopwatch {
 
 Device built_device() { return Device::cuda; }
 
+int num_devices() {
+    int devices = 0;
+    return cudaGetDeviceCount(&devices) == cudaSuccess ? devices : 0;
+}
+
+void use_device(int number) {
+    used_device = number;
+    enter_device();
+}
+
+void enter_device() {
+    thread_local int entered = 0;  // CUDA's own first device of a thread
+    const int wanted = used_device.load(std::memory_order_relaxed);
+    if (std::exchange(entered, wanted) != wanted) check(cudaSetDevice(wanted), "choosing a device");
+}
+
 std::string why_unusable() {
     int devices = 0;
     switch (const cudaError_t error = cudaGetDeviceCount(&devices); error) {
@@ -85,7 +107,7 @@ std::string why_unusable() {
     }
     if (devices == 0) return "there is no CUDA device here; use --backend cpu";
     cudaDeviceProp properties{};
-    check(cudaGetDeviceProperties(&properties, 0), "reading the device's properties");
+    check(cudaGetDeviceProperties(&properties, used_device), "reading the device's properties");
     if (properties.major < 8)
         return fmt::format("the {} has compute capability {}.{}; the kernels need 8.0 (Ampere) or later",
                            properties.name, properties.major, properties.minor);
@@ -99,7 +121,7 @@ std::string why_unusable() {
 
 std::string description() {
     cudaDeviceProp properties{};
-    check(cudaGetDeviceProperties(&properties, 0), "reading the device's properties");
+    check(cudaGetDeviceProperties(&properties, used_device), "reading the device's properties");
     int driver = 0, runtime = 0;
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
@@ -111,6 +133,7 @@ std::string description() {
 std::unique_ptr<GpuState> make_state() { return std::make_unique<CudaState>(); }
 
 void* allocate(size_t bytes) {
+    enter_device();
     void* memory = nullptr;
     if (const cudaError_t error = cudaMalloc(&memory, bytes); error != cudaSuccess) {
         if (error != cudaErrorMemoryAllocation) simt::throw_cuda_error(error, "allocating memory");
@@ -137,6 +160,7 @@ void copy_from_host(void* device, const void* host, size_t bytes, GpuStream stre
 }
 
 void* allocate_host(size_t bytes) {
+    enter_device();
     void* memory = nullptr;
     check(cudaMallocHost(&memory, bytes), "allocating page-locked memory");
     std::memset(memory, 0, bytes);
@@ -173,6 +197,7 @@ void copy_on_device(void* to, const void* from, size_t bytes, GpuStream stream) 
 }
 
 DeviceMemory device_memory() {
+    enter_device();
     DeviceMemory memory;
     check(cudaMemGetInfo(&memory.available, &memory.total), "asking for free memory");
     return memory;
@@ -180,7 +205,10 @@ DeviceMemory device_memory() {
 
 std::unique_ptr<Stopwatch> make_stopwatch() { return std::make_unique<EventStopwatch>(); }
 
-void synchronise() { check(cudaDeviceSynchronize(), "the work before a wait"); }
+void synchronise() {
+    enter_device();
+    check(cudaDeviceSynchronize(), "the work before a wait");
+}
 
 bool is_reachable(const void*) { return true; }
 

@@ -9,6 +9,8 @@ namespace {
 }  // namespace
 
 Device built_device() { return Device::cpu; }
+int num_devices() { return 0; }
+void use_device(int) { absent(); }
 std::string why_unusable() { absent(); }
 std::string description() { absent(); }
 std::unique_ptr<GpuState> make_state() { absent(); }

@@ -40,6 +40,8 @@ class ClockStopwatch : public Stopwatch {
 }  // namespace
 
 Device built_device() { return Device::simt; }
+int num_devices() { return 1; }
+void use_device(int) {}
 std::string why_unusable() { return ""; }
 std::string description() { return "the CUDA kernels on the CPU, for tests"; }
 

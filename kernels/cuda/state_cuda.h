@@ -23,6 +23,9 @@ struct GemmShape {
     auto operator<=>(const GemmShape&) const = default;
 };
 
+/// Lets the calling thread work on the device of use_device(). Cheap when it does already.
+void enter_device();
+
 class CudaState : public GpuState {
   public:
     static constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
@@ -32,7 +35,10 @@ class CudaState : public GpuState {
     CudaState(const CudaState&) = delete;
     CudaState& operator=(const CudaState&) = delete;
 
-    GpuStream stream() const override { return stream_; }
+    GpuStream stream() const override {
+        enter_device();  // what is queued there next may come from any thread
+        return stream_;
+    }
     cublasLtHandle_t cublas() const { return cublas_; }
     void* workspace() const { return workspace_; }
     /// Chosen once for each shape; empty where cuBLASLt has none.

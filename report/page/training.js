@@ -95,7 +95,7 @@ function showTraining() {
       "each the mean of its steps; the pale band goes from their least to their greatest value, so no spike is lost."));
   for (const run of RUNS) {
     if (run.metrics.ignored) host.append(el("p", {class: "soft"}, `${run.label}: ${whole(run.metrics.ignored)} lines of metrics.jsonl could not be read and were left out.`));
-    if (run.metrics.skipped) host.append(el("p", {class: "soft"}, `${run.label}: ${whole(run.metrics.skipped)} steps were skipped, their fp16 gradients overflowed.`));
+    if (run.metrics.skipped) host.append(el("p", {class: "soft"}, `${run.label}: ${whole(run.metrics.skipped)} steps were skipped: fp16 gradients that overflowed, or spikes.`));
   }
   onRedraw(draw);
 }

@@ -41,7 +41,7 @@ TEST_CASE("timeline: a file of events in time, for a run that communicates nothi
         CHECK(event.at("dur").get<double>() >= 0);
         const std::string name = event.at("name");
         passes += name.starts_with("pass ");
-        layers += name.starts_with("layer ");
+        layers += name.starts_with("backward of layer ");
     }
     CHECK(passes > 0);
     CHECK(layers % passes == 0);

@@ -77,6 +77,33 @@ TEST_CASE("mpi: a run that was warned, and one that lost a process, go on with t
     CHECK(read_file(run.file("warned" + last)) == read_file(run.file("killed" + last)));
 }
 
+TEST_CASE("mpi: a rank that was stopped is named, with its process, and all end") {
+    const TinyRun run;
+    for (const int stopped : {1, 0}) {
+        const std::string name = fmt::format("run-{}", stopped);
+        Process process(Process::ShellCommand{
+            "exec env " + mpirun(3) + " '" BALLAST_BINARY "' " +
+            run.train(name, kLanes + "--set train.steps=100000 --set train.hang_timeout_seconds=3") + " 2>'" +
+            run.file(name + ".err") + "'"});
+        const std::string beat = run.file(fmt::format("{}/heartbeats/rank_{:04}.json", name, stopped));
+        REQUIRE(process.run_until([&] { return run.metrics_lines(name) > 15 && fs::exists(beat); }));
+        const auto pid = nlohmann::json::parse(read_file(beat)).at("pid").get<pid_t>();
+        REQUIRE(::kill(pid, SIGSTOP) == 0);
+        CHECK(process.wait() == 1);
+        const std::string err = read_file(run.file(name + ".err"));
+        CAPTURE(err);
+        const size_t first = err.find("ballast: error: the run hangs: ");
+        REQUIRE(first != std::string::npos);
+        CHECK(err.find("the run hangs", first + 30) == std::string::npos);  // one rank speaks
+        const std::string line = err.substr(first, err.find('\n', first) - first);
+        CHECK_THAT(line, ContainsSubstring(fmt::format("rank {} (", stopped)));
+        CHECK_THAT(line, ContainsSubstring(fmt::format("process {}) gives no sign of life", pid)));
+        CHECK_THAT(line, ContainsSubstring("it is stopped"));
+        CHECK_THAT(line, ContainsSubstring(stopped == 1 ? "ranks 0 and 2 wait in" : "ranks 1 and 2 wait in"));
+        CHECK(::kill(pid, 0) != 0);  // mpirun ended it too
+    }
+}
+
 TEST_CASE("mpi: a mistake is told once, and ends all processes with its exit code") {
     const TinyRun run;
     for (const auto& [arguments, part] :

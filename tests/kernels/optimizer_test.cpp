@@ -81,6 +81,37 @@ TEST_CASE("global_norm: NaN or infinity in any gradient or the loss is flagged, 
         }
 }
 
+TEST_CASE("global_norm: a norm or a sum of losses above its limit is a spike, one at it is none, and adamw leaves all alone") {
+    constexpr double kNone = ops::StepScalars::kNoLimit;
+    Context context(test_device(), 2);
+    OptimizerRun measured(Dtype::f32);
+    measured.norm(context, 1.0);
+    const double norm = measured.scalars.grad_norm, loss = 2.5 + 2.25;
+    CHECK(measured.scalars.spike == 0);
+    for (const auto& [loss_limit, norm_limit, spike] :
+         {std::tuple{kNone, norm, 0}, {kNone, std::nextafter(norm, 0.0), 1}, {loss, kNone, 0}, {std::nextafter(loss, 0.0), kNone, 1}, {0.0, 0.0, 1}}) {
+        OptimizerRun run(Dtype::f32);
+        run.scalars.loss_limit = loss_limit;
+        run.scalars.norm_limit = norm_limit;
+        const Values master = run.master.get(), m = run.m.get(), v = run.v.get();
+        run.norm(context, 1.0);
+        CHECK(run.scalars.spike == spike);
+        CHECK(run.scalars.non_finite == 0);
+        CHECK(run.scalars.norm_limit == norm_limit);
+        run.step(context);
+        CHECK((run.master.get() == master) == (spike == 1));
+        CHECK((run.m.get() == m) == (spike == 1));
+        CHECK((run.v.get() == v) == (spike == 1));
+    }
+    OptimizerRun run(Dtype::f32);  // NaN is above nothing: it has a flag of its own
+    run.scalars.loss_limit = run.scalars.norm_limit = 1;
+    run.gradients.put(3, std::numeric_limits<double>::quiet_NaN());
+    run.losses.put(0, std::numeric_limits<double>::quiet_NaN());
+    run.norm(context, 1.0);
+    CHECK(run.scalars.non_finite == 1);
+    CHECK(run.scalars.spike == 0);
+}
+
 TEST_CASE("adamw: against a scalar version in double, clipping and decay included") {
     for (Dtype dtype : compute_dtypes()) {
         OptimizerRun run(dtype, 0.3);

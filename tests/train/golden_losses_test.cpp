@@ -68,7 +68,7 @@ std::vector<double> golden_run(Normaliser normaliser, int64_t num_sink_tokens, D
         optimizer.begin(step, schedule.of_update(step));
         pass.forward_backward(optimizer.gradients(), 1.0 / targets);
         ops::sum(context, loss, pass.losses());
-        REQUIRE(optimizer.step(model.weights(), loss).applied);
+        REQUIRE(optimizer.step(model.weights(), loss).applied());
         losses.push_back(sum / targets);
     }
     return losses;

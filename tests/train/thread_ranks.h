@@ -56,6 +56,7 @@ class ThreadRank : public Communicator {
     int rank() const override { return rank_; }
     int size() const override { return world_.size(); }
     int local_size() const override { return world_.size(); }
+    int local_rank() const override { return rank_; }
     void barrier() override { world_.barrier(); }
     void broadcast(std::span<std::byte> bytes) override {
         for (int r = 1; r < size(); ++r)

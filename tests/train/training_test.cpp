@@ -426,7 +426,7 @@ TEST_CASE("the optimiser changes nothing when a gradient or the loss is not fini
         optimizer.begin(1, 1e-3);
         context.copy_from_host(gradient, &bad);
         const auto result = optimizer.step(weights, losses);
-        CHECK_FALSE(result.applied);
+        CHECK_FALSE(result.applied());
         CHECK(result.non_finite_parameter == row.name);
         CHECK(snapshot(weights.master_flat()) == before);
     }
@@ -434,10 +434,10 @@ TEST_CASE("the optimiser changes nothing when a gradient or the loss is not fini
     const float good = 0.5f;
     context.copy_from_host(gradient, &good);
     loss.set(std::numeric_limits<double>::quiet_NaN());
-    CHECK_FALSE(optimizer.step(weights, losses).applied);
+    CHECK_FALSE(optimizer.step(weights, losses).applied());
     CHECK(snapshot(weights.master_flat()) == before);
     loss.set(1.0);
-    CHECK(optimizer.step(weights, losses).applied);
+    CHECK(optimizer.step(weights, losses).applied());
     CHECK(snapshot(weights.master_flat()) != before);
 }
 

@@ -1,0 +1,94 @@
+// Saving, at once or in the background (train/background_save.h), and what becomes of a save that fails.
+#include <chrono>
+#include <filesystem>
+#include <fmt/format.h>
+
+#include "train/trainer.h"
+
+namespace ballast::train {
+
+CheckpointInfo Trainer::checkpoint_info(int64_t step) const {
+    return {step,
+            steps_skipped_,
+            order_,
+            as_saved(config_),
+            data_.tokenizer.hash(),
+            scaler_ ? std::optional(scaler_->state()) : std::nullopt,
+            config_.train.spike_action != SpikeAction::none ? std::optional(spikes_.state()) : std::nullopt};
+}
+
+void Trainer::or_fail(int64_t step, const std::function<void()>& save) {
+    try {
+        save();
+    } catch (const RunError& error) {
+        throw RunError(fmt::format("step {}: {}, so it was not saved. {}", step, error.what(), way_back()));
+    }
+}
+
+void Trainer::save(int64_t step) {
+    wait_for_save();
+    const Span span = at(Activity::save);
+    const auto begin = std::chrono::steady_clock::now();
+    const std::string path = directory_.checkpoint_path(step);
+    if (ranks().is_first()) sync_logs();
+    or_fail(step, [&] { save_checkpoint(path, checkpoint_info(step), model_.weights(), optimizer_); });
+    if (ranks().is_first()) remove_old_checkpoints(step);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    take_note(SaveOutcome{step, path, seconds, seconds, nullptr});
+}
+
+void Trainer::save_in_background(int64_t step) {
+    wait_for_save();
+    const Span span = at(Activity::save);
+    or_fail(step, [&] {
+        background_->start(
+            directory_.checkpoint_path(step), checkpoint_info(step), [this] { sync_logs(); },
+            [this, step] { remove_old_checkpoints(step); });
+    });
+}
+
+void Trainer::try_to_save(int64_t step) {
+    if (background_) return save_in_background(step);
+    try {
+        save(step);
+    } catch (const UserError& error) {
+        warn_not_saved(step, error);
+    }
+}
+
+void Trainer::wait_for_save() {
+    if (!background_) return;
+    const Span span = at(Activity::wait_for_save);
+    take_note(background_->wait());
+}
+
+void Trainer::take_note(const std::optional<SaveOutcome>& outcome) {
+    if (!outcome) return;
+    if (outcome->failure) {
+        try {
+            std::rethrow_exception(outcome->failure);
+        } catch (const UserError& error) {
+            return warn_not_saved(outcome->step, error);
+        }
+    }
+    last_saved_ = outcome->step;
+    if (ranks().is_first()) show([&] { observer_.checkpoint(*outcome); });
+}
+
+void Trainer::warn_not_saved(int64_t step, const UserError& error) {
+    warn(fmt::format("step {} was not saved: {}; training goes on and saves when it is due again", step, error.what()));
+}
+
+void Trainer::sync_logs() const {
+    for (const auto* log : {&metrics_, &samples_})
+        if (*log) (*log)->sync();
+}
+
+void Trainer::remove_old_checkpoints(int64_t newest) const {
+    std::vector<int64_t> steps = directory_.checkpoint_steps();
+    std::erase_if(steps, [&](int64_t step) { return step > newest; });
+    for (int64_t old : checkpoints_to_remove(config_.checkpoint, steps))
+        std::filesystem::remove(directory_.checkpoint_path(old));
+}
+
+}  // namespace ballast::train
