@@ -18,6 +18,9 @@ namespace {
 
 using Clock = TickingTime::Clock;
 
+/// Seconds that others leave the rank that is to speak, and the end that it brings about.
+constexpr double kGrace = 10;
+
 std::string host_name() {
     std::array<char, 256> name{};
     return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
@@ -169,7 +172,7 @@ std::optional<std::string> HangWatch::judge(double seconds) {
     const bool blind = !folder_answers() && is_collective(own_.place.activity);
     std::optional<std::string> report = hang_report(all, blind ? 3 * timeout_ : timeout_);
     overdue_ = report ? overdue_ + seconds : 0;
-    const double grace = speaker(all, timeout_) == own_.rank ? 0 : 2 * beat_interval(timeout_);
+    const double grace = speaker(all, timeout_) == own_.rank ? 0 : kGrace;
     if (overdue_ <= grace) return std::nullopt;
     if (!folder_answers()) *report += fmt::format("; the run's folder has not answered for {:.0f} s", since_beat_);
     return report;

@@ -20,7 +20,7 @@ struct Row {
 
 using A = Activity;
 constexpr std::array kRows{
-    Row{A::nothing, "nothing", "nothing", "", false, kUsual},
+    Row{A::nothing, "nothing", "the loop", "", false, kUsual},
     Row{A::start, "start", "making the run's files", "", false, kLong},
     Row{A::agree_on_start, "agree_on_start", "broadcast of the step to start from", "", true, kUsual},
     Row{A::order_samples, "order_samples", "putting samples into their order", "", false, kLong},
