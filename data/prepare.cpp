@@ -21,6 +21,12 @@ namespace {
 
 constexpr size_t kDuplicatesMemory = size_t{256} << 20;
 
+/// Pieces, and in the end the ids of each.
+struct Batch {
+    std::vector<TextPiece> pieces;
+    std::vector<std::vector<uint32_t>> ids;  // as many at least; their memory is used again
+};
+
 /// One encoder a thread, kept from batch to batch for its word cache.
 class ParallelEncoder {
   public:
@@ -28,22 +34,20 @@ class ParallelEncoder {
         for (int i = 0; i < pool.num_threads(); ++i) encoders_.emplace_back(tokenizer, policy);
     }
 
-    /// The ids of each piece, until the next call: their memory is used again. JSON lines become their texts; the piece
-    /// of one without text is empty.
-    std::span<const std::vector<uint32_t>> encode(const Corpus& corpus, std::vector<TextPiece>& batch) {
-        if (ids_.size() < batch.size()) ids_.resize(batch.size());
+    /// JSON lines become their texts; the piece of one without text is empty.
+    void encode(const Corpus& corpus, Batch& batch) {
+        if (batch.ids.size() < batch.pieces.size()) batch.ids.resize(batch.pieces.size());
         std::atomic<size_t> next{0};
         pool_.parallel_for(static_cast<int64_t>(encoders_.size()), [&](int64_t lane) {
-            for (size_t i; (i = next.fetch_add(1)) < batch.size();) {
-                ids_[i].clear();
-                if (!corpus.take_text(batch[i])) {
+            for (size_t i; (i = next.fetch_add(1)) < batch.pieces.size();) {
+                batch.ids[i].clear();
+                if (!corpus.take_text(batch.pieces[i])) {
                     lines_without_text_.fetch_add(1, std::memory_order_relaxed);
                     continue;
                 }
-                encode_piece(encoders_[static_cast<size_t>(lane)], batch[i], ids_[i]);
+                encode_piece(encoders_[static_cast<size_t>(lane)], batch.pieces[i], batch.ids[i]);
             }
         });
-        return {ids_.data(), batch.size()};
     }
 
     int64_t lines_without_text() const { return lines_without_text_; }
@@ -59,7 +63,6 @@ class ParallelEncoder {
 
     ThreadPool& pool_;
     std::vector<Encoder> encoders_;
-    std::vector<std::vector<uint32_t>> ids_;
     std::atomic<int64_t> lines_without_text_{0};
 };
 
@@ -176,28 +179,34 @@ void check_validation_options(const PrepareOptions& options) {
         throw UserError(fmt::format("{} cannot be both the output and the validation output", options.output));
 }
 
-/// Reads the next batch while the pool takes this one's texts out of their lines and encodes them; after it, when the
-/// system refuses another thread. Returns what prepare() does of texts.
+/// While the pool takes a batch's texts out of their lines and encodes them, one thread reads the next and another puts
+/// the one before into the spill; after it, when the system refuses more threads. Returns what prepare() does of texts.
 PrepareResult tokenize(Corpus& corpus, const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool,
                        DocumentCollector& documents) {
     // Many pieces a thread: at the end of a batch threads wait for the last piece.
     const size_t batch_bytes = options.piece_bytes * 32 * static_cast<size_t>(pool.num_threads());
     ParallelEncoder encoder(tokenizer, options.invalid_utf8, pool);
     PrepareResult result;
-    std::vector<TextPiece> batch = corpus.next_raw_batch(batch_bytes);
-    while (!batch.empty()) {
+    Batch encoded, collected;
+    std::future<void> collecting;
+    constexpr auto kBeside = std::launch::async | std::launch::deferred;
+    encoded.pieces = corpus.next_raw_batch(batch_bytes);
+    while (!encoded.pieces.empty()) {
         const int64_t done = corpus.file_bytes_read();
-        auto next =
-            std::async(std::launch::async | std::launch::deferred, [&] { return corpus.next_raw_batch(batch_bytes); });
-        const auto ids = encoder.encode(corpus, batch);
-        for (size_t i = 0; i < batch.size(); ++i) {
-            documents.append(batch[i], ids[i]);
-            result.text_bytes += static_cast<int64_t>(batch[i].text.size());
-        }
+        auto next = std::async(kBeside, [&] { return corpus.next_raw_batch(batch_bytes); });
+        encoder.encode(corpus, encoded);
+        if (collecting.valid()) collecting.get();
+        std::swap(encoded, collected);
+        collecting = std::async(kBeside, [&] {
+            for (size_t i = 0; i < collected.pieces.size(); ++i)
+                documents.append(collected.pieces[i], collected.ids[i]);
+        });
+        for (const TextPiece& piece : collected.pieces) result.text_bytes += static_cast<int64_t>(piece.text.size());
         if (options.progress) options.progress(done, corpus.total_file_bytes());
         if (options.interrupted && options.interrupted()) throw RunError("interrupted; nothing was written");
-        batch = next.get();
+        encoded.pieces = next.get();
     }
+    if (collecting.valid()) collecting.get();
     result.lines_without_text = encoder.lines_without_text();
     return result;
 }
