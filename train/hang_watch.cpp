@@ -93,11 +93,10 @@ void HangWatch::look(double seconds) {
     const Whereabouts now = places_.now();
     const bool debugger = process_state(own_.pid) == ProcessState::traced;
     const std::lock_guard lock(mutex_);
-    const bool moved = std::exchange(moves_, now.moves) != now.moves;
     own_.step = now.step;
     own_.place = now.decisive();
     own_.debugger = debugger;
-    own_.still = moved ? 0 : own_.still + seconds;
+    own_.still = stillness_.count(now.moves, seconds);
     since_beat_ += seconds;
 }
 

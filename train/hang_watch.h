@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/communicator.h"
@@ -36,6 +37,20 @@ class TickingTime {
   private:
     double longest_;
     Clock::time_point last_;
+};
+
+/// For how long a rank has stood still.
+class Stillness {
+  public:
+    /// With its moves as they are now, and the seconds since the call before. Seconds.
+    double count(uint64_t moves, double seconds) {
+        still_ = std::exchange(moves_, moves) == moves ? still_ + seconds : 0;
+        return still_;
+    }
+
+  private:
+    uint64_t moves_ = 0;
+    double still_ = 0;
 };
 
 class HangWatch {
@@ -78,7 +93,7 @@ class HangWatch {
     std::condition_variable stopped_;
     bool stop_ = false;
     Heartbeat own_;
-    uint64_t moves_ = 0;
+    Stillness stillness_;
     std::vector<RankView> others_;
     double since_beat_ = 0;  // since the other thread came back from the files
     double overdue_ = 0;     // since this rank has known of a hang

@@ -42,12 +42,12 @@ struct Watched {
                 [this](const std::string& text) { report.set_value(text); }) {}
 
     std::string wait() {
-        auto told = report.get_future();
         REQUIRE(told.wait_for(kSoon) == std::future_status::ready);
         return told.get();
     }
 
     std::promise<std::string> report;
+    std::future<std::string> told = report.get_future();
     Timeline timeline;
     HangWatch watch;
 };
@@ -157,6 +157,15 @@ TEST_CASE("hang: hours in which the process was stopped count as two ticks") {
     CHECK(time.tick(begin + 5h + 1500ms) == 1.5);
 }
 
+TEST_CASE("hang: a move ends the time that a rank has stood still") {
+    Stillness still;
+    CHECK(still.count(7, 1) == 0);
+    CHECK(still.count(7, 1) == 1);
+    CHECK(still.count(7, 2.5) == 3.5);
+    CHECK(still.count(9, 1) == 0);
+    CHECK(still.count(9, 0.5) == 0.5);
+}
+
 TEST_CASE("hang: a rank alone is told where it stands still") {
     const TemporaryFolder folder;
     Communicator alone;
@@ -179,6 +188,7 @@ TEST_CASE("hang: of two ranks the one that lives but does not come is blamed") {
     const Span collective(&waits.timeline, Track::compute, {Activity::gather_losses});
     const Span backward(&hangs.timeline, Track::compute, kBackward);
     const std::string report = waits.wait();
+    CHECK(hangs.told.wait_for(std::chrono::milliseconds(500)) == std::future_status::timeout);  // one speaks
     CHECK_THAT(report, ContainsSubstring("rank 1 ("));
     CHECK_THAT(report, ContainsSubstring("lives but has been in backward of layer 7 of step 9"));
     CHECK_THAT(report, ContainsSubstring("rank 0 waits in gathering of losses of step 9"));
