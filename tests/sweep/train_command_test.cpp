@@ -17,7 +17,7 @@ TEST_CASE("train command: the same run from any folder") {
                          "model.normaliser=off_by_one", "--set", "optimizer.eps=1e-06", "--set",
                          "data.first_token=every_document", "--set",
                          "data.train=" + here + "/t.h5", "--set", "data.validation=" + here + "/v.h5", "--set",
-                         "data.tokenizer=" + here + "/t.json", "--out", "/runs/x y", "--resume"});
+                         "data.tokenizer=" + here + "/t.json", "--set", "data.index=", "--out", "/runs/x y", "--resume"});
     // Whatever the quoting, the settings give the cell's config again.
     Words settings;
     for (size_t i = 0; i + 1 < words.size(); ++i)
