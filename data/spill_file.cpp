@@ -14,7 +14,9 @@ namespace ballast::data {
 SpillFile::SpillFile(const std::string& beside) {
     const auto parent = std::filesystem::path(beside).parent_path();
     folder_ = parent.empty() ? "." : parent.string();
-    std::string name = folder_ + "/.ballast-spill-XXXXXX";
+    descriptor_ = ::open(folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);  // without a name to leave behind
+    if (descriptor_ >= 0) return;
+    std::string name = folder_ + "/.ballast-spill-XXXXXX";  // this file system has no such files
     descriptor_ = ::mkostemp(name.data(), O_CLOEXEC);
     if (descriptor_ < 0) throw_errno("create a temporary file in", folder_);
     ::unlink(name.c_str());

@@ -183,13 +183,13 @@ TEST_CASE("cli: eval table, sinks, outliers and logits write the documented keys
     succeed("eval table " + run.file("run") + text + "--max-tokens 100 --cache 16 --sinks 0,2 --every 4");
     const json table = run.json("out.json");
     CHECK(keys_of(table) == Keys{"cache", "models"});
-    CHECK(keys_of(table["models"][0]) == Keys{"model", "results", "sinks", "step"});
+    CHECK(keys_of(table["models"][0]) == Keys{"dtype", "model", "results", "sinks", "step"});
     CHECK(table["models"][0]["results"].size() == 4);  // 0 + C, 2 + (C - 2), dense, recompute
 
     succeed("eval sinks " + run.file("run") + text + "--length 16 --sequences 2 --maps " +
             run.file("maps.safetensors"));
     const json sinks = run.json("out.json");
-    CHECK(keys_of(sinks) == Keys{"model", "step", "sinks"});
+    CHECK(keys_of(sinks) == Keys{"dtype", "model", "step", "sinks"});
     CHECK(keys_of(sinks["sinks"]) == Keys{"length", "sequences", "epsilon", "sink_rate", "layers"});
     CHECK(keys_of(sinks["sinks"]["layers"][1]) == Keys{"share", "share_std", "alpha", "logits"});
     const SafetensorsReader maps(run.file("maps.safetensors"));
@@ -200,7 +200,7 @@ TEST_CASE("cli: eval table, sinks, outliers and logits write the documented keys
             "--length 8 --sentences --sequences 3 --last-query 24 "
             "--last-query-sequences 2");
     const json figures = run.json("out.json");
-    CHECK(keys_of(figures) == Keys{"model", "step", "sinks", "last_queries"});
+    CHECK(keys_of(figures) == Keys{"dtype", "model", "step", "sinks", "last_queries"});
     CHECK(keys_of(figures["sinks"]) ==
           Keys{"length", "sequences", "epsilon", "sink_rate", "layers", "whole_sentences"});
     CHECK(keys_of(figures["last_queries"][0]) == Keys{"length", "sequences", "layers"});
@@ -208,7 +208,7 @@ TEST_CASE("cli: eval table, sinks, outliers and logits write the documented keys
 
     succeed("eval outliers " + run.file("run") + text + "--sequences 2");
     const json outliers = run.json("out.json");
-    CHECK(keys_of(outliers) == Keys{"model", "step", "outliers"});
+    CHECK(keys_of(outliers) == Keys{"dtype", "model", "step", "outliers"});
     CHECK(keys_of(outliers["outliers"]) == Keys{"length", "sequences", "tokens", "bits", "loss", "rounded_loss",
                                                 "perplexity", "rounded_perplexity", "embedding", "head", "layers"});
     CHECK(keys_of(outliers["outliers"]["layers"][0]) == Keys{"residual", "qkv", "out", "up", "down", "value_norm"});
