@@ -137,7 +137,8 @@ int open_file(int at, const char* path, int flags, mode_t mode) {
     const bool was_there = name && there(at, path);
     const int descriptor = static_cast<int>(::syscall(SYS_openat, at, path, flags, mode));
     if (descriptor >= 0) to.closed(descriptor);
-    if (descriptor >= 0 && name) to.opened(descriptor, *name, was_there, flags);
+    const bool nameless = (flags & O_TMPFILE) == O_TMPFILE;  // nothing of it is left after a loss of power
+    if (descriptor >= 0 && name && !nameless) to.opened(descriptor, *name, was_there, flags);
     return descriptor;
 }
 
