@@ -2,7 +2,7 @@
 # nvcc_without_spills.sh NVCC ARGUMENTS…: the compiler launcher of CUDA sources (cmake/Cuda.cmake).
 # Compiles, and fails when an attention kernel costs what nobody would notice: when one for heads of 64 or 128 keeps registers in
 # memory on any architecture, or when ptxas lets the products of one (wgmma) wait for each other. The plain kernels of
-# attention_fma.cuh and attention_measures.cuh may spill: they are the path to check others against, and some spill a hundred bytes.
+# attention_fma.cuh, attention_measures.cuh and attention_span_effect.cuh may spill: they are the path to check others against, and some spill a hundred bytes.
 # mma.sync's with masks by row may keep up to 64 bytes in memory: two blocks of them a multiprocessor have all the registers there are,
 # and sm_100 and sm_120 want a few more. Attention over the paged cache may keep 32, as it waits for memory anyway. Other sources are
 # passed on as they are.
@@ -30,7 +30,7 @@ grep -vE '^ptxas info|^ +[0-9]+ bytes stack frame|^ *$' "$log" >&2 || true
 
 demangle() { if command -v c++filt >/dev/null; then c++filt; else cat; fi; }
 spills=$(demangle < "$log" | awk '
-  function plain(name) { return name ~ /::attention_(forward|d_query|d_key|influence|key_mass)_kernel</ }
+  function plain(name) { return name ~ /::attention_(forward|d_query|d_key|influence|key_mass|span_effect)_kernel</ }
   function cached(name) { return name ~ /cached_attention_/ }
   function by_row(name) { return name ~ /attention_mma_.*(, true>|Lb1E)/ }
   /Compiling entry function/ { split($0, part, "\047"); kernel = part[2]; architecture = part[4] }
