@@ -43,6 +43,7 @@ struct Canvas {
 }  // namespace
 
 std::vector<int64_t> lengths_to_show(const infer::SpanPlan& plan) {
+    if (plan.figures.empty() && plan.range) return {plan.range->shortest, plan.range->longest};
     if (plan.figures.empty()) return {2048, 4096, 8192, 16384};
     std::vector<int64_t> lengths;
     for (const auto& figure : plan.figures) lengths.push_back(figure.length);

@@ -8,7 +8,8 @@
 
 namespace ballast::moa {
 
-/// Texts that a plan is looked at: those that it has figures for, else those of the MoA project's plans.
+/// Texts that a plan is looked at: those that it has figures for, the ends of its range, or those of the
+/// MoA project's plans.
 std::vector<int64_t> lengths_to_show(const infer::SpanPlan& plan);
 
 /// A line a layer: a bar a head, as high as the share of N that its cache holds, and the mean cache in positions.
