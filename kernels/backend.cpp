@@ -60,8 +60,7 @@ std::vector<BackendInfo> backends() {
 
 std::string why_no_backend(const std::string& name) {
     if (name_parts(name)) return "";
-    return fmt::format("{} is none of {}; a GPU's number follows a colon, as in cuda:1", name,
-                       fmt::join(kBackendNames, ", "));
+    return fmt::format("{} is none of auto, cpu, cuda and simt; a GPU's number follows a colon, as in cuda:1", name);
 }
 
 Device device_of_backend(std::string_view name, int local_rank) {

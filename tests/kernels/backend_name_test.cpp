@@ -15,7 +15,7 @@ TEST_CASE("backend: a GPU's name may say which of several, and others are told w
     for (const char* name : {"", "gpu", "cpu:0", "auto:1", "cuda:", "cuda:-1", "cuda:x", "cuda:1x", "cuda:1:2", "CUDA",
                              "cuda:99999999999", ":1"}) {
         CAPTURE(name);
-        CHECK_THAT(why_no_backend(name), ContainsSubstring("auto, cpu, cuda, simt"));
+        CHECK_THAT(why_no_backend(name), ContainsSubstring("auto, cpu, cuda and simt"));
     }
     CHECK(device_of_backend("cpu") == Device::cpu);
     CHECK(device_of_backend("cuda") == Device::cuda);  // whether it is there is Context's to say
