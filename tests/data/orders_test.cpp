@@ -44,6 +44,10 @@ TEST_CASE("keyed permutation: every size is permuted") {
     const int64_t most = int64_t{1} << 60;
     const KeyedPermutation largest(1, "name", most);
     for (const int64_t i : {int64_t{0}, int64_t{1}, most / 2, most - 1}) CHECK((largest(i) >= 0 && largest(i) < most));
+    const KeyedPermutation odd(7, "name", 21);  // 5 bits: halves of different lengths; recorded, as runs depend on it
+    std::vector<int64_t> places;
+    for (int64_t i = 0; i < 21; ++i) places.push_back(odd(i));
+    CHECK(places == std::vector<int64_t>{7, 20, 16, 6, 19, 0, 2, 5, 1, 9, 12, 4, 13, 11, 8, 10, 17, 18, 14, 3, 15});
     CHECK_THROWS_AS(KeyedPermutation(1, "name", 10)(10), InternalError);
     CHECK_THROWS_AS(KeyedPermutation(1, "name", 0), InternalError);
 }

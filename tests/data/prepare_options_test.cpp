@@ -81,7 +81,7 @@ TEST_CASE("duplicates: the same for any memory, and as a set finds them") {
             },
             memory);
         INFO(memory);
-        CHECK(found == expected);
+        CHECK((found == expected));
         CHECK((memory == size_t{1} << 20 ? passes == 1 : passes > 1));
     }
     CHECK(find_duplicates(

@@ -180,21 +180,21 @@ TEST_CASE("shared prepare: processes share the files, and whoever comes later fi
 TEST_CASE("shared prepare: a file that another process is at is waited for, and taken over when that ends") {
     Workplace place;
     fs::create_directories(place.output.file("pile.parts"));
-    std::optional<FileLock> held = FileLock::take(place.output.file("pile.parts/00004.lock"));
+    std::optional<FileLock> held = FileLock::take(place.output.file("pile.parts/00001.lock"));
     int waits = 0;
     bool others_first = false;
     place.options.interrupted = [&] {
         if (!fs::exists(place.part(0))) return false;  // asked within a file
         if (++waits == 2) {
-            others_first = !fs::exists(place.part(4)) && !fs::exists(place.options.output);
-            for (int i : {0, 1, 2, 3, 5}) others_first = others_first && fs::exists(place.part(i));
+            others_first = !fs::exists(place.part(1)) && !fs::exists(place.options.output);
+            for (int i : {0, 2, 3, 4, 5}) others_first = others_first && fs::exists(place.part(i));
             held.reset();
         }
         return false;
     };
     place.shared();
     CHECK(others_first);
-    CHECK(fs::exists(place.part(4)));
+    CHECK(fs::exists(place.part(1)));
     CHECK(all_tokens(TokenStore(place.options.output)) == all_tokens(place.alone()));
 
     fs::remove(place.part(1));
@@ -246,15 +246,23 @@ TEST_CASE("joined parts: missing, changed, damaged and foreign ones are named") 
     CHECK_THAT(place.message(), ContainsSubstring("00004.h5"));
     put_bytes(place.part(4), bytes_of(place.part(3)));
     CHECK_THAT(place.message(), ContainsSubstring("00004.h5 is not the part that"));
+    std::string lines = bytes_of(place.input.file("4.jsonl"));  // as many documents and tokens, in another order
+    std::rotate(lines.begin(), lines.begin() + static_cast<std::ptrdiff_t>(lines.find('\n')) + 1, lines.end());
+    const test::TemporaryFolder other_text;
+    put_bytes(other_text.file("4.jsonl"), lines);
+    const auto make_part_4 = [&](const Tokenizer& tokenizer) {
+        ThreadPool pool(1);
+        PrepareOptions options = place.options;
+        options.inputs = {other_text.file("4.jsonl")};
+        options.output = place.part(4);
+        prepare(tokenizer, options, pool);
+    };
+    make_part_4(place.tokenizer);
+    CHECK_THAT(place.message(), ContainsSubstring("00004.h5 is not the part that"));
     {
         TokenizerSpec spec = place.tokenizer.spec();
         spec.added_tokens.push_back({1000, "whale", false, false});
-        const Tokenizer other(spec);
-        ThreadPool pool(1);
-        PrepareOptions options = place.options;
-        options.inputs = {place.input.file("4.jsonl")};
-        options.output = place.part(4);
-        prepare(other, options, pool);
+        make_part_4(Tokenizer(spec));
     }
     CHECK_THAT(place.message(), ContainsSubstring("00004.h5 (tokenizer "));
     for (size_t cut = 0; cut < good.size(); cut += good.size() / 20) {
