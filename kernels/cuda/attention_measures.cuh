@@ -51,6 +51,16 @@ struct InfluenceOperands {
     int64_t block, keys, columns;
 };
 
+/// A tile's keys and values to shared memory, with a barrier before and behind.
+template <class T>
+__device__ void load_keys(Accumulator<T>* k, Accumulator<T>* v, int rows, const AttentionOperands<T>& in, int64_t b,
+                          int64_t g, int64_t row, int64_t count) {
+    __syncthreads();
+    load_rows(k, rows, in.k.at(b, row, g), in.k.row_stride, count, in.dims, in.k.packed, Accumulator<T>(1));
+    load_rows(v, rows, in.v.at(b, row, g), in.v.row_stride, count, in.dims, in.v.packed, Accumulator<T>(1));
+    __syncthreads();
+}
+
 template <class T, int kDims, bool kByRow>
 __global__ void __launch_bounds__(kAttentionThreads)
     attention_influence_kernel(const __grid_constant__ InfluenceOperands<T> of,
@@ -106,12 +116,9 @@ __global__ void __launch_bounds__(kAttentionThreads)
                 alone[i] = keys == 1 && rules.sink_logit == kMinusInfinity<A>;
             }
             for (int64_t c0 = seen.begin; c0 < seen.end; c0 += kOther) {
-                const int64_t columns = min(int64_t{kOther}, seen.end - c0), row = part.first_row + c0;
-                __syncthreads();
-                load_rows(k, kOther, in.k.at(b, row, g), in.k.row_stride, columns, in.dims, in.k.packed, A(1));
-                load_rows(v, kOther, in.v.at(b, row, g), in.v.row_stride, columns, in.dims, in.v.packed, A(1));
-                __syncthreads();
+                const int64_t columns = min(int64_t{kOther}, seen.end - c0);
                 typename Tile::Products s, d_p;
+                load_keys(k, v, kOther, in, b, g, part.first_row + c0, columns);
                 Tile::multiply(s, q, k, in.dims);
                 Tile::multiply(d_p, d_o, v, in.dims);
                 SIMT_UNROLL

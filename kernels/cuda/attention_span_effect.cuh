@@ -59,12 +59,9 @@ __global__ void __launch_bounds__(kAttentionThreads)
         __syncthreads();
         load_rows(q, kOwn, query.at(b, t0, h), query.row_stride, count, in.dims, query.packed, in.scale);
         for (int64_t c0 = seen.begin; c0 < seen.end; c0 += kOther) {
-            const int64_t columns = min(int64_t{kOther}, seen.end - c0), row = part.first_row + c0;
-            __syncthreads();
-            load_rows(k, kOther, in.k.at(b, row, g), in.k.row_stride, columns, in.dims, in.k.packed, A(1));
-            load_rows(v, kOther, in.v.at(b, row, g), in.v.row_stride, columns, in.dims, in.v.packed, A(1));
-            __syncthreads();
+            const int64_t columns = min(int64_t{kOther}, seen.end - c0);
             typename Tile::Products s, d_p;
+            load_keys(k, v, kOther, in, b, g, part.first_row + c0, columns);
             Tile::multiply(s, q, k, in.dims);
             Tile::multiply(d_p, d_o, v, in.dims);
             SIMT_UNROLL
