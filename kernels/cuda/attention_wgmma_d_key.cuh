@@ -43,9 +43,6 @@ struct WgmmaKeyGradient {
             plan = plan.take<T>(static_cast<size_t>(elements), 1024);
         return plan.template take<float>(kStages * 2 * kOther).template take<Mbarrier>(1 + Pipeline::kBarriers);
     }
-    __device__ static int tiles(const Range& range) {
-        return range.empty() ? 0 : static_cast<int>((range.end - range.begin + kOther - 1) / kOther);
-    }
 };
 
 template <class T, int kDims, bool kByRow>
@@ -97,7 +94,7 @@ struct WgmmaKeyGradientBlock {
         for (int64_t h = g * in.group; h < (g + 1) * in.group; ++h) {
             const Rules rules(in.rules, b, h);
             const Range seeing = rules.seeing(in.rules.parts[second], c0, count);
-            visit(h, rules, seeing.begin, static_cast<int>(seeing.end - seeing.begin), Shape::tiles(seeing));
+            visit(h, rules, seeing.begin, static_cast<int>(seeing.end - seeing.begin), wgmma_tiles<kOther>(seeing));
         }
     }
 
@@ -106,11 +103,8 @@ struct WgmmaKeyGradientBlock {
         const KeyPart& part = in.rules.parts[second];
         const int batch = static_cast<int>(b), own_row = static_cast<int>(part.first_row + c0);
         simt::ptx::mbarrier_arrive_expect(own_full, 2 * Tile::template kBytes<kOwn>);
-        for (int group = 0; group < Shape::kGroups; ++group) {
-            const int row = own_row + group * kGroupRows, offset = group * kGroupRows * kDims;
-            Tile::template load<kGroupRows>(k_tile + offset, maps.k, row, static_cast<int>(g), batch, own_full);
-            Tile::template load<kGroupRows>(v_tile + offset, maps.v, row, static_cast<int>(g), batch, own_full);
-        }
+        Tile::template load_groups<Shape::kGroups>(k_tile, maps.k, own_row, static_cast<int>(g), batch, own_full);
+        Tile::template load_groups<Shape::kGroups>(v_tile, maps.v, own_row, static_cast<int>(g), batch, own_full);
         const bool sinks = part.sinks && in.sink_query.data != nullptr;
         unsigned n = 0;
         for_each_head(in, [&](int64_t h, const Rules&, int64_t first, int, int tiles) {
@@ -156,38 +150,28 @@ struct WgmmaKeyGradientBlock {
     __device__ __forceinline__ void multiply(int group, const HeadRows<T>& d_k, const HeadRows<T>& d_v,
                                              const AttentionOperands<T>& in) const {
         const KeyPart& part = in.rules.parts[second];
-        const int group_row = group * kGroupRows, warp = static_cast<int>(threadIdx.x / kWarpSize) % 4;
-        const int warp_row = group_row + warp * 16;
-        const int group_count = min(kGroupRows, count - group_row), warp_count = min(16, count - warp_row);
-        T *k = k_tile + group_row * kDims, *v = v_tile + group_row * kDims;
+        const WgmmaGroup own(group, count);
+        T *k = k_tile + own.row * kDims, *v = v_tile + own.row * kDims;
         float p[1][kTiles][4], d_s[1][kTiles][4], sums_k[1][kDims / 8][4] = {}, sums_v[1][kDims / 8][4] = {};
         uint32_t p_weights[1][kTiles / 2][4], d_s_weights[1][kTiles / 2][4];
         simt::ptx::mbarrier_wait(own_full, 0);
         unsigned n = 0;
         for_each_head(in, [&](int64_t, const Rules& rules, int64_t first, int seen, int tiles) {
             const MmaLogits logits(in, rules);
-            const auto of_group = rules.from(part, first, c0 + group_row);
-            const auto near = rules.from(part, first, c0 + warp_row);
+            const auto of_group = rules.from(part, first, c0 + own.row);
+            const auto near = rules.from(part, first, c0 + own.warp_row);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int t0 = tile * kOther;
                 pipeline.wait(n);
-                if (group_count <= 0 || !of_group.meets(t0, min(kOther, seen - t0), 0, group_count)) {
+                if (own.count <= 0 || !of_group.meets(t0, min(kOther, seen - t0), 0, own.count)) {
                     pipeline.release(n);
                     continue;
                 }
-                simt::ptx::pin_registers(flat(p));
-                simt::ptx::pin_registers(flat(d_s));
-                simt::ptx::wgmma_fence();
-                Tile::template multiply<kOther>(p, k, query_tile(n));
-                simt::ptx::wgmma_commit();
-                Tile::template multiply<kOther>(d_s, v, d_out_tile(n));
-                simt::ptx::wgmma_commit();
-                simt::ptx::wgmma_wait<1>();
-                simt::ptx::pin_registers(flat(p));
+                multiply_two<Tile, kOther>(p, k, query_tile(n), d_s, v, d_out_tile(n));
                 const MmaPlaces<Rows, true> places(0, t0);
                 const float factor = logits.finish(p, near, places);
-                if (t0 + kOther > seen || !near.holds(t0, kOther, 0, warp_count)) hide(p, near, places, seen);
+                if (t0 + kOther > seen || !near.holds(t0, kOther, 0, own.warp_count)) hide(p, near, places, seen);
                 const float* of_column = values_of(n) + Rows::lane_column();
                 SIMT_UNROLL
                 for (int t = 0; t < kTiles; ++t) {
@@ -198,11 +182,7 @@ struct WgmmaKeyGradientBlock {
                         p[0][t][e] = simt::ptx::exp2_approximate(p[0][t][e] * factor - lse[e % 2]);
                 }
                 round_weights<T>(p_weights, p);
-                simt::ptx::pin_registers(flat(sums_v));
-                simt::ptx::pin_registers(p_weights[0]);
-                simt::ptx::wgmma_fence();
-                Tile::template add_weighted<kOther>(sums_v, p_weights, d_out_tile(n));
-                simt::ptx::wgmma_commit();
+                issue_weighted<Tile, kOther>(sums_v, p_weights, d_out_tile(n));
                 simt::ptx::wgmma_wait<1>();
                 simt::ptx::pin_registers(flat(d_s));
                 SIMT_UNROLL
@@ -213,11 +193,7 @@ struct WgmmaKeyGradientBlock {
                     for (int e = 0; e < 4; ++e) d_s[0][t][e] = p[0][t][e] * (d_s[0][t][e] - delta[e % 2]);
                 }
                 round_weights<T>(d_s_weights, d_s);
-                simt::ptx::pin_registers(flat(sums_k));
-                simt::ptx::pin_registers(d_s_weights[0]);
-                simt::ptx::wgmma_fence();
-                Tile::template add_weighted<kOther>(sums_k, d_s_weights, query_tile(n));
-                simt::ptx::wgmma_commit();
+                issue_weighted<Tile, kOther>(sums_k, d_s_weights, query_tile(n));
                 simt::ptx::wgmma_wait<0>();
                 simt::ptx::pin_registers(flat(sums_k));
                 simt::ptx::pin_registers(flat(sums_v));
@@ -225,11 +201,11 @@ struct WgmmaKeyGradientBlock {
             }
         });
 
-        const int64_t row = part.first_row + c0 + group_row;
+        const int64_t row = part.first_row + c0 + own.row;
         scale_sums(sums_k, in.scale);
         group_barrier<0>(group);  // its rows of k and v become the stages of its sums
-        store_sums<T, Rows>(k, warp * 16, d_k, d_k.at(b, row, g), group_count, in.dims, sums_k, 0);
-        store_sums<T, Rows>(v, warp * 16, d_v, d_v.at(b, row, g), group_count, in.dims, sums_v, 0);
+        store_sums<T, Rows>(k, own.warp * 16, d_k, d_k.at(b, row, g), own.count, in.dims, sums_k, 0);
+        store_sums<T, Rows>(v, own.warp * 16, d_v, d_v.at(b, row, g), own.count, in.dims, sums_v, 0);
     }
 };
 
@@ -243,17 +219,13 @@ __global__ void __launch_bounds__(WgmmaKeyGradient<T, kDims>::kThreads, 1)
     using Shape = WgmmaKeyGradient<T, kDims>;
     simt::Smem smem;
     const WgmmaKeyGradientBlock<T, kDims, kByRow> block(smem, in);
-    if (threadIdx.x == 0) block.init_barriers();
-    __syncthreads();
-    const int group = simt::ptx::warpgroup();
-    if (group == 0) {
-        simt::ptx::give_back_registers<Shape::kLoadingRegisters>();
-        if (threadIdx.x == 0) block.load(maps, in);
-        if (threadIdx.x / kWarpSize == 1) block.load_values(saved, in);
-    } else {
-        simt::ptx::take_registers<Shape::kRegisters>();
-        block.multiply(group - 1, d_k, d_v, in);
-    }
+    run_warpgroups<Shape>(
+        block,
+        [&] {
+            if (threadIdx.x == 0) block.load(maps, in);
+            if (threadIdx.x / kWarpSize == 1) block.load_values(saved, in);
+        },
+        [&](int group) { block.multiply(group, d_k, d_v, in); });
 #else
     __trap();  // never launched there
 #endif

@@ -43,13 +43,10 @@ struct WgmmaQueryGradient {
             plan = plan.take<T>(static_cast<size_t>(elements), 1024);
         return plan.template take<Mbarrier>(3 + Pipeline::kBarriers);
     }
-    __device__ static int tiles(const Range& range) {
-        return range.empty() ? 0 : static_cast<int>((range.end - range.begin + kOther - 1) / kOther);
-    }
 };
 
 template <class T, int kDims, bool kByRow>
-struct WgmmaQueryGradientBlock {
+struct WgmmaQueryGradientBlock : WgmmaQueryTile<WgmmaQueryGradient<T, kDims>, kByRow> {
     using Shape = WgmmaQueryGradient<T, kDims>;
     using Tile = typename Shape::Tile;
     using Rows = typename Shape::Rows;
@@ -59,23 +56,18 @@ struct WgmmaQueryGradientBlock {
     T *q_tiles, *d_o_tile, *k_tiles, *v_tiles;
     Mbarrier *q_full, *d_o_full;
     Pipeline pipeline;
-    int64_t t0, h, b;
-    HeadRules<float, kByRow> rules;
-    int count;
+    using Queries = WgmmaQueryTile<Shape, kByRow>;
+    using Queries::t0, Queries::h, Queries::b, Queries::rules, Queries::count;
 
     __device__ WgmmaQueryGradientBlock(simt::Smem& smem, const AttentionOperands<T>& in)
-        : q_tiles(smem.take<T>(2 * kOwn * kDims, 1024)),
+        : Queries(in),
+          q_tiles(smem.take<T>(2 * kOwn * kDims, 1024)),
           d_o_tile(smem.take<T>(kOwn * kDims, 1024)),
           k_tiles(smem.take<T>(Shape::kStages * kTile, 1024)),
           v_tiles(smem.take<T>(Shape::kStages * kTile, 1024)),
           q_full(smem.take<Mbarrier>(3 + Pipeline::kBarriers)),
           d_o_full(q_full + 2),
-          pipeline{q_full + 3},
-          t0(int64_t{gridDim.x - 1 - blockIdx.x} * kOwn),
-          h(blockIdx.y),
-          b(blockIdx.z),
-          rules(in.rules, b, h),
-          count(static_cast<int>(min(int64_t{kOwn}, rules.steps - t0))) {}
+          pipeline{q_full + 3} {}
 
     __device__ T* key_tile(unsigned n) const { return k_tiles + Pipeline::stage(n) * kTile; }
     __device__ T* value_tile(unsigned n) const { return v_tiles + Pipeline::stage(n) * kTile; }
@@ -88,10 +80,8 @@ struct WgmmaQueryGradientBlock {
 
     __device__ __forceinline__ void load_own(T* to, const simt::TensorMap& map, Mbarrier* full) const {
         simt::ptx::mbarrier_arrive_expect(full, Tile::template kBytes<kOwn>);
-        for (int group = 0; group < Shape::kGroups; ++group)
-            Tile::template load<kGroupRows>(to + group * kGroupRows * kDims, map,
-                                            static_cast<int>(t0) + group * kGroupRows, static_cast<int>(h),
-                                            static_cast<int>(b), full);
+        Tile::template load_groups<Shape::kGroups>(to, map, static_cast<int>(t0), static_cast<int>(h),
+                                                   static_cast<int>(b), full);
     }
 
     /// The loading thread.
@@ -101,7 +91,7 @@ struct WgmmaQueryGradientBlock {
         for (int i = 0; i < 2; ++i) {
             const KeyPart& part = in.rules.parts[i];
             const Range sees = rules.visible(part, t0, count);
-            const int tiles = Shape::tiles(sees);
+            const int tiles = wgmma_tiles<kOther>(sees);
             if (tiles == 0) continue;
             if (n == 0 || in.sink_query.data != nullptr) {
                 const bool sinks = part.sinks && in.sink_query.data != nullptr;
@@ -120,20 +110,18 @@ struct WgmmaQueryGradientBlock {
     /// A multiplying group.
     __device__ __forceinline__ void multiply(int group, const HeadRows<T>& d_q, const HeadRows<T>& d_sink_query,
                                              const AttentionSaved<T>& saved, const AttentionOperands<T>& in) const {
-        const int group_row = group * kGroupRows, warp = static_cast<int>(threadIdx.x / kWarpSize) % 4;
-        const int warp_row = group_row + warp * 16;
-        const int group_count = min(kGroupRows, count - group_row), warp_count = min(16, count - warp_row);
+        const WgmmaGroup own(group, count);
         const MmaLogits logits(in, rules);
         float lse[2], delta[2];
         SIMT_UNROLL
         for (int e = 0; e < 2; ++e) {
-            const int row = warp_row + Rows::lane_row() + e * 8;
+            const int row = own.warp_row + Rows::lane_row() + e * 8;
             const int64_t n = (b * gridDim.y + h) * rules.steps + t0 + row;
             lse[e] = row < count ? lse_as_power(saved.lse[n]) : 0.0f;
             delta[e] = row < count ? saved.delta[n] : 0.0f;
         }
 
-        const T* d_o = d_o_tile + group_row * kDims;
+        const T* d_o = d_o_tile + own.row * kDims;
         float s[1][kTiles][4], d_p[1][kTiles][4], sums[1][kDims / 8][4] = {};
         uint32_t d_s[1][kTiles / 2][4];
         unsigned n = 0, last = 0;
@@ -148,37 +136,29 @@ struct WgmmaQueryGradientBlock {
         for (int i = 0; i < 2; ++i) {
             const KeyPart& part = in.rules.parts[i];
             const Range sees = rules.visible(part, t0, count);
-            const int tiles = Shape::tiles(sees), columns = static_cast<int>(sees.end - sees.begin);
+            const int tiles = wgmma_tiles<kOther>(sees), columns = static_cast<int>(sees.end - sees.begin);
             if (tiles > 0 && (n == 0 || in.sink_query.data != nullptr)) {
                 simt::ptx::mbarrier_wait(q_full + i, 0);
                 q_part = i;
             }
             if (tiles > 0 && n == 0) simt::ptx::mbarrier_wait(d_o_full, 0);
-            const T* q = q_tiles + (q_part * kOwn + group_row) * kDims;
-            const auto of_group = rules.from(part, t0 + group_row, sees.begin);
-            const auto near = rules.from(part, t0 + warp_row, sees.begin);
+            const T* q = q_tiles + (q_part * kOwn + own.row) * kDims;
+            const auto of_group = rules.from(part, t0 + own.row, sees.begin);
+            const auto near = rules.from(part, t0 + own.warp_row, sees.begin);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int c0 = tile * kOther;
                 pipeline.wait(n);
-                if (group_count <= 0 || !of_group.meets(0, group_count, c0, kOther)) {
+                if (own.count <= 0 || !of_group.meets(0, own.count, c0, kOther)) {
                     if (pending) finish_pending();
                     pipeline.release(n);
                     continue;
                 }
-                simt::ptx::pin_registers(flat(s));
-                simt::ptx::pin_registers(flat(d_p));
-                simt::ptx::wgmma_fence();
-                Tile::template multiply<kOther>(s, q, key_tile(n));
-                simt::ptx::wgmma_commit();
-                Tile::template multiply<kOther>(d_p, d_o, value_tile(n));
-                simt::ptx::wgmma_commit();
-                simt::ptx::wgmma_wait<1>();
-                simt::ptx::pin_registers(flat(s));
+                multiply_two<Tile, kOther>(s, q, key_tile(n), d_p, d_o, value_tile(n));
                 if (pending) pipeline.release(last);
                 const MmaPlaces<Rows, false> places(0, c0);
                 const float factor = logits.finish(s, near, places);
-                if (c0 + kOther > columns || !near.holds(0, warp_count, c0, kOther)) hide(s, near, places, columns);
+                if (c0 + kOther > columns || !near.holds(0, own.warp_count, c0, kOther)) hide(s, near, places, columns);
                 SIMT_UNROLL
                 for (int t = 0; t < kTiles; ++t) SIMT_UNROLL
                 for (int e = 0; e < 4; ++e) s[0][t][e] = simt::ptx::exp2_approximate(s[0][t][e] * factor - lse[e / 2]);
@@ -198,11 +178,7 @@ struct WgmmaQueryGradientBlock {
                 for (int t = 0; t < kTiles; ++t) SIMT_UNROLL
                 for (int e = 0; e < 4; ++e) s[0][t][e] *= d_p[0][t][e];
                 round_weights<T>(d_s, s);
-                simt::ptx::pin_registers(flat(sums));
-                simt::ptx::pin_registers(d_s[0]);
-                simt::ptx::wgmma_fence();
-                Tile::template add_weighted<kOther>(sums, d_s, key_tile(n));
-                simt::ptx::wgmma_commit();
+                issue_weighted<Tile, kOther>(sums, d_s, key_tile(n));
                 last = n;
                 pending = true;
             }
@@ -213,8 +189,8 @@ struct WgmmaQueryGradientBlock {
             if (to.data == nullptr) continue;  // sinks without a query of their own: they add to d_q
             scale_sums(sums, in.scale);
             group_barrier<0>(group);  // its rows of the part's q become the stage of its sums
-            store_sums<T, Rows>(q_tiles + (i * kOwn + group_row) * kDims, warp * 16, to, to.at(b, t0 + group_row, h),
-                                group_count, in.dims, sums, 0);
+            store_sums<T, Rows>(q_tiles + (i * kOwn + own.row) * kDims, own.warp * 16, to, to.at(b, t0 + own.row, h),
+                                own.count, in.dims, sums, 0);
             SIMT_UNROLL
             for (int t = 0; t < kDims / 8; ++t) SIMT_UNROLL
             for (int e = 0; e < 4; ++e) sums[0][t][e] = 0;
@@ -233,16 +209,12 @@ __global__ void __launch_bounds__(WgmmaQueryGradient<T, kDims>::kThreads, 1)
     using Shape = WgmmaQueryGradient<T, kDims>;
     simt::Smem smem;
     const WgmmaQueryGradientBlock<T, kDims, kByRow> block(smem, in);
-    if (threadIdx.x == 0) block.init_barriers();
-    __syncthreads();
-    const int group = simt::ptx::warpgroup();
-    if (group == 0) {
-        simt::ptx::give_back_registers<Shape::kLoadingRegisters>();
-        if (threadIdx.x == 0) block.load(maps, in);
-    } else {
-        simt::ptx::take_registers<Shape::kRegisters>();
-        block.multiply(group - 1, d_q, d_sink_query, saved, in);
-    }
+    run_warpgroups<Shape>(
+        block,
+        [&] {
+            if (threadIdx.x == 0) block.load(maps, in);
+        },
+        [&](int group) { block.multiply(group, d_q, d_sink_query, saved, in); });
 #else
     __trap();  // never launched there
 #endif

@@ -50,9 +50,6 @@ struct WgmmaForward {
             .template take<T>(kStages * kOther * kDims, 1024)
             .template take<Mbarrier>(2 + 2 * Pipeline::kBarriers);
     }
-    __device__ static int tiles(const Range& range) {
-        return range.empty() ? 0 : static_cast<int>((range.end - range.begin + kOther - 1) / kOther);
-    }
 };
 
 /// Rows of q, k and v to be loaded by boxes of 64 dims, and of kGroupRows, kOther and kOther rows.
@@ -61,7 +58,7 @@ struct WgmmaForwardMaps {
 };
 
 template <class T, int kDims, bool kByRow>
-struct WgmmaForwardBlock {
+struct WgmmaForwardBlock : WgmmaQueryTile<WgmmaForward<T, kDims, kByRow>, kByRow> {
     using Shape = WgmmaForward<T, kDims, kByRow>;
     using Tile = typename Shape::Tile;
     using Rows = typename Shape::Rows;
@@ -71,22 +68,17 @@ struct WgmmaForwardBlock {
     T *q_tiles, *k_tiles, *v_tiles;
     Mbarrier* q_full;
     Pipeline keys, values;
-    int64_t t0, h, b;
-    HeadRules<float, kByRow> rules;
-    int count;
+    using Queries = WgmmaQueryTile<Shape, kByRow>;
+    using Queries::t0, Queries::h, Queries::b, Queries::rules, Queries::count;
 
     __device__ WgmmaForwardBlock(simt::Smem& smem, const AttentionOperands<T>& in)
-        : q_tiles(smem.take<T>(2 * kOwn * kDims, 1024)),
+        : Queries(in),
+          q_tiles(smem.take<T>(2 * kOwn * kDims, 1024)),
           k_tiles(smem.take<T>(Shape::kStages * kTile, 1024)),
           v_tiles(smem.take<T>(Shape::kStages * kTile, 1024)),
           q_full(smem.take<Mbarrier>(2 + 2 * Pipeline::kBarriers)),
           keys{q_full + 2},
-          values{q_full + 2 + Pipeline::kBarriers},
-          t0(int64_t{gridDim.x - 1 - blockIdx.x} * kOwn),
-          h(blockIdx.y),
-          b(blockIdx.z),
-          rules(in.rules, b, h),
-          count(static_cast<int>(min(int64_t{kOwn}, rules.steps - t0))) {}
+          values{q_full + 2 + Pipeline::kBarriers} {}
 
     __device__ T* key_tile(unsigned n) const { return k_tiles + Pipeline::stage(n) * kTile; }
     __device__ T* value_tile(unsigned n) const { return v_tiles + Pipeline::stage(n) * kTile; }
@@ -105,16 +97,14 @@ struct WgmmaForwardBlock {
         int queries = 0;
         for (const KeyPart& part : in.rules.parts) {
             const Range sees = rules.visible(part, t0, count);
-            const int tiles = Shape::tiles(sees);
+            const int tiles = wgmma_tiles<kOther>(sees);
             if (tiles == 0) continue;
             if (queries == 0 || in.sink_query.data != nullptr) {
                 const bool sinks = part.sinks && in.sink_query.data != nullptr;
                 T* to = q_tiles + queries * kOwn * kDims;
                 simt::ptx::mbarrier_arrive_expect(q_full + queries, Tile::template kBytes<kOwn>);
-                for (int group = 0; group < Shape::kGroups; ++group)
-                    Tile::template load<kGroupRows>(to + group * kGroupRows * kDims, sinks ? maps.sink_query : maps.q,
-                                                    static_cast<int>(t0) + group * kGroupRows, head, batch,
-                                                    q_full + queries);
+                Tile::template load_groups<Shape::kGroups>(to, sinks ? maps.sink_query : maps.q, static_cast<int>(t0),
+                                                           head, batch, q_full + queries);
                 ++queries;
             }
             int row = static_cast<int>(part.first_row + sees.begin);
@@ -130,13 +120,11 @@ struct WgmmaForwardBlock {
     /// A multiplying group.
     __device__ __forceinline__ void multiply(int group, const HeadRows<T>& out, float* lse,
                                              const AttentionOperands<T>& in) const {
-        const int group_row = group * kGroupRows, warp = static_cast<int>(threadIdx.x / kWarpSize) % 4;
-        const int warp_row = group_row + warp * 16;
-        const int group_count = min(kGroupRows, count - group_row), warp_count = min(16, count - warp_row);
+        const WgmmaGroup own(group, count);
         const MmaLogits logits(in, rules);
         unsigned all_tiles = 0;
         for (const KeyPart& part : in.rules.parts)
-            all_tiles += static_cast<unsigned>(Shape::tiles(rules.visible(part, t0, count)));
+            all_tiles += static_cast<unsigned>(wgmma_tiles<kOther>(rules.visible(part, t0, count)));
         const WgmmaTurns<Shape::kGroups> turns{group, all_tiles - 1};
 
         float s[1][Shape::kTiles][4], o[1][kDims / 8][4] = {};
@@ -146,11 +134,7 @@ struct WgmmaForwardBlock {
         bool pending = false;  // weights p of tile `weighed` wait for their product
         const auto add_pending = [&] {
             values.wait(weighed);
-            simt::ptx::pin_registers(flat(o));
-            simt::ptx::pin_registers(p[0]);
-            simt::ptx::wgmma_fence();
-            Tile::template add_weighted<kOther>(o, p, value_tile(weighed));
-            simt::ptx::wgmma_commit();
+            issue_weighted<Tile, kOther>(o, p, value_tile(weighed));
             simt::ptx::wgmma_wait<0>();
             simt::ptx::pin_registers(flat(o));
             values.release(weighed);
@@ -159,17 +143,17 @@ struct WgmmaForwardBlock {
         int queries = 0;
         for (const KeyPart& part : in.rules.parts) {
             const Range sees = rules.visible(part, t0, count);
-            const int tiles = Shape::tiles(sees), columns = static_cast<int>(sees.end - sees.begin);
+            const int tiles = wgmma_tiles<kOther>(sees), columns = static_cast<int>(sees.end - sees.begin);
             if (tiles == 0) continue;
             if (queries == 0 || in.sink_query.data != nullptr) simt::ptx::mbarrier_wait(q_full + queries++, 0);
-            const T* q = q_tiles + ((queries - 1) * kOwn + group_row) * kDims;
-            const auto of_group = rules.from(part, t0 + group_row, sees.begin);
-            const auto near = rules.from(part, t0 + warp_row, sees.begin);
+            const T* q = q_tiles + ((queries - 1) * kOwn + own.row) * kDims;
+            const auto of_group = rules.from(part, t0 + own.row, sees.begin);
+            const auto near = rules.from(part, t0 + own.warp_row, sees.begin);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int c0 = tile * kOther;
                 keys.wait(n);
-                if (group_count <= 0 || !of_group.meets(0, group_count, c0, kOther)) {
+                if (own.count <= 0 || !of_group.meets(0, own.count, c0, kOther)) {
                     turns.wait(n);
                     turns.pass(n);
                     if (pending) add_pending();
@@ -200,7 +184,7 @@ struct WgmmaForwardBlock {
                 keys.release(n);
                 const MmaPlaces<Rows, false> places(0, c0);
                 const float factor = logits.finish(s, near, places);
-                if (c0 + kOther > columns || !near.holds(0, warp_count, c0, kOther)) hide(s, near, places, columns);
+                if (c0 + kOther > columns || !near.holds(0, own.warp_count, c0, kOther)) hide(s, near, places, columns);
                 MmaSoftmax<1>::Decay decay;
                 // A wait in both arms of a branch on a vote: left alone, ptxas moves it above the exponentials, which
                 // then do not overlap the product (tests/cuda/overlap_test.py reads the machine code).
@@ -220,11 +204,11 @@ struct WgmmaForwardBlock {
         }
         if (pending) add_pending();
 
-        softmax.template finish<Rows>(o, rules.sink_logit, warp_row, [&](int row, float value) {
+        softmax.template finish<Rows>(o, rules.sink_logit, own.warp_row, [&](int row, float value) {
             if (row < count) lse[(b * gridDim.y + h) * rules.steps + t0 + row] = value;
         });
         group_barrier<Shape::kGroups>(group);  // its rows of q become the stage of its output
-        store_sums<T, Rows>(q_tiles + group_row * kDims, warp * 16, out, out.at(b, t0 + group_row, h), group_count,
+        store_sums<T, Rows>(q_tiles + own.row * kDims, own.warp * 16, out, out.at(b, t0 + own.row, h), own.count,
                             in.dims, o, 0);
     }
 };
@@ -238,16 +222,12 @@ __global__ void __launch_bounds__(WgmmaForward<T, kDims, kByRow>::kThreads, 1)
     using Shape = WgmmaForward<T, kDims, kByRow>;
     simt::Smem smem;
     const WgmmaForwardBlock<T, kDims, kByRow> block(smem, in);
-    if (threadIdx.x == 0) block.init_barriers();
-    __syncthreads();
-    const int group = simt::ptx::warpgroup();
-    if (group == 0) {
-        simt::ptx::give_back_registers<Shape::kLoadingRegisters>();
-        if (threadIdx.x == 0) block.load(maps, in);
-    } else {
-        simt::ptx::take_registers<Shape::kRegisters>();
-        block.multiply(group - 1, out, lse, in);
-    }
+    run_warpgroups<Shape>(
+        block,
+        [&] {
+            if (threadIdx.x == 0) block.load(maps, in);
+        },
+        [&](int group) { block.multiply(group, out, lse, in); });
 #else
     __trap();  // never launched there
 #endif

@@ -1,5 +1,6 @@
 // What the attention kernels of sm_90a share: tiles that TMA brings and wgmma multiplies, the pipeline of mbarriers
-// they come through, and the turns that warpgroups take at the tensor cores.
+// they come through, the turns that warpgroups take at the tensor cores, and how a block divides its rows and its work
+// among its warpgroups.
 //
 // A tile is rows of kDims elements, zero beyond the head's dims and beyond the rows of the tensor; it lies in shared
 // memory as kDims / 64 spans of rows of 128 bytes with their chunks permuted, which is what a TMA box of 64 dims writes
@@ -42,6 +43,15 @@ struct WgmmaTile {
             simt::ptx::tma_load<4>(to + i * kRows * kSpan, map, {i * kSpan, row, head, batch}, full);
     }
 
+    /// Starts the copy of the kGroups groups' own rows of one head, from `row` on. The map is of boxes of kSpan x
+    /// kGroupRows. The barrier has been told the bytes.
+    template <int kGroups>
+    __device__ __forceinline__ static void load_groups(T* to, const simt::TensorMap& map, int row, int head, int batch,
+                                                       Mbarrier* full) {
+        for (int group = 0; group < kGroups; ++group)
+            load<kGroupRows>(to + group * kGroupRows * kDims, map, row + group * kGroupRows, head, batch, full);
+    }
+
     /// Issues s[own row][other row] = own row · other row, for tiles of kGroupRows and kOther rows.
     template <int kOther>
     __device__ __forceinline__ static void multiply(float (&s)[1][kOther / 8][4], const T* own, const T* other) {
@@ -64,6 +74,33 @@ struct WgmmaTile {
                                                       simt::ptx::advance(b, step * 16 * kRowBytes), true);
     }
 };
+
+/// The two products of a gradient's step, of tiles of kGroupRows and kOther rows: a = own_a · other_a, which is
+/// complete on return, and b = own_b · other_b, which is still under way.
+template <class Tile, int kOther, class T>
+__device__ __forceinline__ void multiply_two(float (&a)[1][kOther / 8][4], const T* own_a, const T* other_a,
+                                             float (&b)[1][kOther / 8][4], const T* own_b, const T* other_b) {
+    simt::ptx::pin_registers(flat(a));
+    simt::ptx::pin_registers(flat(b));
+    simt::ptx::wgmma_fence();
+    Tile::template multiply<kOther>(a, own_a, other_a);
+    simt::ptx::wgmma_commit();
+    Tile::template multiply<kOther>(b, own_b, other_b);
+    simt::ptx::wgmma_commit();
+    simt::ptx::wgmma_wait<1>();
+    simt::ptx::pin_registers(flat(a));
+}
+
+/// Issues sums[own row][dim] += weights[own row][·] · values[·][dim], for kOther rows of values.
+template <class Tile, int kOther, class T, int kTiles>
+__device__ __forceinline__ void issue_weighted(float (&sums)[1][kTiles][4], uint32_t (&weights)[1][kOther / 16][4],
+                                               const T* values) {
+    simt::ptx::pin_registers(flat(sums));
+    simt::ptx::pin_registers(weights[0]);
+    simt::ptx::wgmma_fence();
+    Tile::template add_weighted<kOther>(sums, weights, values);
+    simt::ptx::wgmma_commit();
+}
 
 /// What a backward pass loads, by boxes of 64 dims, and of as many rows as the pass has in a tile of queries or keys.
 struct WgmmaGradientMaps {
@@ -134,6 +171,57 @@ struct WgmmaTurns {
 template <int kTurns>
 __device__ __forceinline__ void group_barrier(int group) {
     simt::ptx::named_barrier_wait(1 + kTurns + group, simt::ptx::kWarpgroup);
+}
+
+/// Tiles of kOther rows that hold a range.
+template <int kOther>
+__device__ __forceinline__ int wgmma_tiles(const Range& range) {
+    return range.empty() ? 0 : static_cast<int>((range.end - range.begin + kOther - 1) / kOther);
+}
+
+/// The rows of a multiplying group, and of this warp of it, counted in the block's tile of `count` rows that are there.
+struct WgmmaGroup {
+    int row, warp, warp_row;  // the group's first row; the warp's number in the group, and its first row
+    int count, warp_count;    // rows that are there: none and below where the tile ends before
+
+    __device__ __forceinline__ WgmmaGroup(int group, int rows)
+        : row(group * kGroupRows),
+          warp(static_cast<int>(threadIdx.x / kWarpSize) % 4),
+          warp_row(row + warp * 16),
+          count(min(kGroupRows, rows - row)),
+          warp_count(min(16, rows - warp_row)) {}
+};
+
+/// A block whose own rows are Shape::kOwn queries of one head, the last tile first, since it sees the most keys.
+template <class Shape, bool kByRow>
+struct WgmmaQueryTile {
+    int64_t t0, h, b;
+    HeadRules<float, kByRow> rules;
+    int count;  // queries that are there
+
+    template <class T>
+    __device__ explicit WgmmaQueryTile(const AttentionOperands<T>& in)
+        : t0(int64_t{gridDim.x - 1 - blockIdx.x} * Shape::kOwn),
+          h(blockIdx.y),
+          b(blockIdx.z),
+          rules(in.rules, b, h),
+          count(static_cast<int>(min(int64_t{Shape::kOwn}, rules.steps - t0))) {}
+};
+
+/// What every block does: warpgroup 0 calls load(), the others multiply(group), group = 0 …, with the registers that
+/// Shape gives to each.
+template <class Shape, class Block, class Load, class Multiply>
+__device__ __forceinline__ void run_warpgroups(const Block& block, const Load& load, const Multiply& multiply) {
+    if (threadIdx.x == 0) block.init_barriers();
+    __syncthreads();
+    const int group = simt::ptx::warpgroup();
+    if (group == 0) {
+        simt::ptx::give_back_registers<Shape::kLoadingRegisters>();
+        load();
+    } else {
+        simt::ptx::take_registers<Shape::kRegisters>();
+        multiply(group - 1);
+    }
 }
 
 }  // namespace ballast::cuda
