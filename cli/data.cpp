@@ -1,7 +1,6 @@
 // ballast data info, and its sister commands
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <vector>
 
@@ -67,15 +66,15 @@ void info(const InfoArguments& arguments) {
     fmt::print("verified        checksums match, every token is in the vocabulary\n");
 }
 
-void add_store_info_command(CLI::App& parent) {
+void add_store_info_command(Command parent) {
     auto arguments = std::make_shared<InfoArguments>();
-    CLI::App* command = parent.add_subcommand("info", "Say what is in a token store");
-    command->add_option("file", arguments->path, "Token store: .h5, parts' .json, or Megatron's and GPT-NeoX's .idx")
-        ->required();
-    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json: also counts its end-of-text tokens");
-    command->add_flag("--verify", arguments->verify, "Read everything and check it");
-    command->footer("Example: ballast data info train.h5 --verify");
-    command->callback([arguments] { info(*arguments); });
+    Command command = parent.add_subcommand("info", "Say what is in a token store");
+    command.add_option("file", arguments->path, "Token store: .h5, parts' .json, or Megatron's and GPT-NeoX's .idx")
+        .required();
+    command.add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json: also counts its end-of-text tokens");
+    command.add_flag("--verify", arguments->verify, "Read everything and check it");
+    command.footer("Example: ballast data info train.h5 --verify");
+    command.callback([arguments] { info(*arguments); });
 }
 
 }  // namespace
@@ -107,13 +106,13 @@ data::Tokenizer open_tokenizer(const std::string& path, data::TokenStore& store)
     return tokenizer;
 }
 
-void add_data_command(CLI::App& app) {
-    CLI::App* data = app.add_subcommand("data", "Make, inspect and show token stores");
-    data->require_subcommand(1);
-    add_prepare_command(*data);
-    add_store_info_command(*data);
-    add_show_command(*data);
-    data->footer("Example: ballast data prepare -t tokenizer.json -o train.h5 books/");
+void add_data_command(Command app) {
+    Command data = app.add_subcommand("data", "Make, inspect and show token stores");
+    data.require_subcommand();
+    add_prepare_command(data);
+    add_store_info_command(data);
+    add_show_command(data);
+    data.footer("Example: ballast data prepare -t tokenizer.json -o train.h5 books/");
 }
 
 }  // namespace ballast

@@ -1,7 +1,6 @@
 // ballast data prepare
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <span>
 
@@ -74,22 +73,22 @@ void prepare(const PrepareArguments& arguments) {
 
 }  // namespace
 
-void add_prepare_command(CLI::App& parent) {
+void add_prepare_command(Command parent) {
     auto arguments = std::make_shared<PrepareArguments>();
     data::PrepareOptions& options = arguments->options;
-    CLI::App* command = parent.add_subcommand("prepare", "Tokenise text into files to train on");
-    add_input_options(*command, options.inputs, options.format);
-    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json or tokenizer.model")->required();
+    Command command = parent.add_subcommand("prepare", "Tokenise text into files to train on");
+    add_input_options(command, options.inputs, options.format);
+    command.add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json or tokenizer.model").required();
     command
-        ->add_option(
+        .add_option(
             "-o,--output", options.output,
             "Token store to write: .h5, .idx (GPT-NeoX's, with .bin), or .json: a store for each input file and an "
             "index, made by as many processes as are started with this command")
-        ->required();
-    command->add_option("--validation-output", options.validation_output, "Token store for what is held out");
-    command->add_option("--validation-fraction", options.validation_fraction, "Share held out, e.g. 0.05");
+        .required();
+    command.add_option("--validation-output", options.validation_output, "Token store for what is held out");
+    command.add_option("--validation-fraction", options.validation_fraction, "Share held out, e.g. 0.05");
     command
-        ->add_option_function<std::string>(
+        .add_option_function(
             "--validation-by",
             [&options](const std::string& name) {
                 options.validation_by = name == "hash" ? data::ValidationBy::hash : data::ValidationBy::end;
@@ -97,25 +96,25 @@ void add_prepare_command(CLI::App& parent) {
             "What is held out: the end of the text (share of its tokens), or documents by the hash of their text "
             "(share "
             "of the documents, the same ones whatever else there is)")
-        ->check(CLI::IsMember({"end", "hash"}))
-        ->default_str("end");
-    command->add_flag("--drop-duplicates", options.drop_duplicates,
-                      "Of documents with the very same text keep the first (256 MiB and a bit a document)");
+        .one_of({"end", "hash"})
+        .default_str("end");
+    command.add_flag("--drop-duplicates", options.drop_duplicates,
+                     "Of documents with the very same text keep the first (256 MiB and a bit a document)");
     command
-        ->add_option("--count-by", options.group_key,
-                     "Field of a JSON line, or field.field, by which documents and tokens are counted")
-        ->capture_default_str();
-    command->add_flag("--append-eod,!--no-append-eod", options.append_end_of_text,
-                      "Put <|endoftext|>, or else <|end_of_text|> or </s>, after each document (default: yes)");
-    command->add_option("--text-key", options.text_key, "Field of a JSON line that holds the text")
-        ->capture_default_str();
-    add_missing_text_option(*command, options.missing_text);
-    add_invalid_utf8_option(*command, options.invalid_utf8);
-    add_threads_option(*command, arguments->threads);
-    command->footer(
+        .add_option("--count-by", options.group_key,
+                    "Field of a JSON line, or field.field, by which documents and tokens are counted")
+        .capture_default_str();
+    command.add_flag("--append-eod,!--no-append-eod", options.append_end_of_text,
+                     "Put <|endoftext|>, or else <|end_of_text|> or </s>, after each document (default: yes)");
+    command.add_option("--text-key", options.text_key, "Field of a JSON line that holds the text")
+        .capture_default_str();
+    add_missing_text_option(command, options.missing_text);
+    add_invalid_utf8_option(command, options.invalid_utf8);
+    add_threads_option(command, arguments->threads);
+    command.footer(
         "Example: ballast data prepare -t tokenizer.json -o train.h5 --validation-output val.h5 "
         "--validation-fraction 0.05 books/");
-    command->callback([arguments] { prepare(*arguments); });
+    command.callback([arguments] { prepare(*arguments); });
 }
 
 }  // namespace ballast

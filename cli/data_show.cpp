@@ -1,7 +1,6 @@
 // ballast data show
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
 #include <span>
@@ -138,42 +137,40 @@ void show(ShowArguments arguments) {
 
 }  // namespace
 
-void add_show_command(CLI::App& parent) {
+void add_show_command(Command parent) {
     auto arguments = std::make_shared<ShowArguments>();
-    CLI::App* command = parent.add_subcommand("show", "Print the samples of one training step as text");
+    Command command = parent.add_subcommand("show", "Print the samples of one training step as text");
     const auto add_size = [command](const char* name, int64_t& value, const char* about, int64_t smallest) {
-        return command->add_option(name, value, about)
-            ->check(CLI::Range(smallest, int64_t{1} << 40))
-            ->capture_default_str();
+        return command.add_option(name, value, about).in_range(smallest, int64_t{1} << 40).capture_default_str();
     };
-    command->add_option("file", arguments->path, "Token store")->required();
-    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json; default: the run's, or beside FILE");
-    command->add_option("--config", arguments->config,
-                        "Run folder or TOML file that gives steps, batch, length, seed, sinks");
+    command.add_option("file", arguments->path, "Token store").required();
+    command.add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json; default: the run's, or beside FILE");
+    command.add_option("--config", arguments->config,
+                       "Run folder or TOML file that gives steps, batch, length, seed, sinks");
     add_size(
         "--step", arguments->step,
         "The step, numbered as in training: from 1 (Pythia's batch viewer counts from 0: its step k is k + 1 here)", 1);
     add_size("--steps", arguments->steps, "Steps of the whole run, on which the order depends; 0: one epoch", 0);
     add_size("--batch", arguments->batch, "Samples a step (global batch), on which the order depends", 1);
     add_size("--seq", arguments->seq_length, "Sequence length", 1);
-    command->add_option("--seed", arguments->seed, "Seed of the order")
-        ->check(CLI::Range(int64_t{0}, int64_t{0xFFFFFFFF}))
-        ->capture_default_str();
+    command.add_option("--seed", arguments->seed, "Seed of the order")
+        .in_range(int64_t{0}, int64_t{0xFFFFFFFF})
+        .capture_default_str();
     const auto set_order = [arguments](const std::string& name) {
         const auto& names = data::kOrderNames;
         arguments->order = static_cast<data::OrderKind>(std::find(names.begin(), names.end(), name) - names.begin());
     };
-    command->add_option_function<std::string>("--order", set_order, "As data.order of a run")
-        ->check(CLI::IsMember(std::vector<std::string>(data::kOrderNames.begin(), data::kOrderNames.end())))
-        ->default_str("neox");
-    command->add_option("--index", arguments->index,
-                        "Of --order npy: NAME of NAME_doc_idx.npy, NAME_sample_idx.npy and NAME_shuffle_idx.npy");
-    command->add_option("--npy", arguments->npy,
-                        "Write the ids of all the step's samples to this file instead, as Pythia's batch viewer does");
+    command.add_option_function("--order", set_order, "As data.order of a run")
+        .one_of(std::vector<std::string>(data::kOrderNames.begin(), data::kOrderNames.end()))
+        .default_str("neox");
+    command.add_option("--index", arguments->index,
+                       "Of --order npy: NAME of NAME_doc_idx.npy, NAME_sample_idx.npy and NAME_shuffle_idx.npy");
+    command.add_option("--npy", arguments->npy,
+                       "Write the ids of all the step's samples to this file instead, as Pythia's batch viewer does");
     add_size("--sinks", arguments->num_sinks, "Sink tokens before each sample", 0);
     add_size("--count", arguments->count, "Samples to print", 1);
-    command->footer("Example: ballast data show train.h5 --config runs/160m --step 7");
-    command->callback([arguments] { show(*arguments); });
+    command.footer("Example: ballast data show train.h5 --config runs/160m --step 7");
+    command.callback([arguments] { show(*arguments); });
 }
 
 }  // namespace ballast

@@ -1,6 +1,6 @@
 #include "cli/environment.h"
 
-#include <CLI/CLI.hpp>
+#include <CLI/Version.hpp>
 #include <nlohmann/json.hpp>
 
 #include "base/build_info.h"

@@ -1,5 +1,4 @@
 // ballast eval streaming|table|logits, and the list of all of them
-#include <CLI/CLI.hpp>
 #include <array>
 #include <cmath>
 #include <filesystem>
@@ -129,69 +128,67 @@ struct StreamingCommand {
     }
 };
 
-void add_streaming(CLI::App* parent) {
+void add_streaming(Command parent) {
     auto o = std::make_shared<StreamingCommand>();
-    CLI::App* command = parent->add_subcommand("streaming", "Perplexity of a long text under a cache policy");
-    command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
+    Command command = parent.add_subcommand("streaming", "Perplexity of a long text under a cache policy");
+    command.add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder").required();
     command
-        ->add_option(
+        .add_option(
             "--policy", o->policy,
             "dense: keep all; window: the last C; sink: the first s and the last C - s; moa: a span for every "
             "head (--plan); h2o: the R last and the H that had most attention, infllm: the first s, the R last and "
             "the B nearest blocks between, both token by token; recompute: run the last C again for every "
             "token")
-        ->check(CLI::IsMember({"dense", "window", "recompute", "sink", "moa", "h2o", "infllm"}))
-        ->capture_default_str();
+        .one_of({"dense", "window", "recompute", "sink", "moa", "h2o", "infllm"})
+        .capture_default_str();
     command
-        ->add_option("--sinks", o->sinks,
-                     "positions kept at the start, e.g. 0,1,2,4 (the model's sink tokens come first)")
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->check(CLI::NonNegativeNumber);
-    command->add_option("--cache", o->caches, "total positions C, e.g. 256,512,1024; default: half the trained context")
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->check(CLI::PositiveNumber);
-    command->add_option("--plan", o->plan, "moa: the plan, for a text of at most its longest length (--max-tokens)");
+        .add_option("--sinks", o->sinks,
+                    "positions kept at the start, e.g. 0,1,2,4 (the model's sink tokens come first)")
+        .delimiter(',')
+        .one_value_each()
+        .non_negative();
+    command.add_option("--cache", o->caches, "total positions C, e.g. 256,512,1024; default: half the trained context")
+        .delimiter(',')
+        .one_value_each()
+        .positive();
+    command.add_option("--plan", o->plan, "moa: the plan, for a text of at most its longest length (--max-tokens)");
     command
-        ->add_option("--heavy", o->heavy,
-                     "h2o: positions H kept by score, e.g. 32,64; default: a quarter of the trained context")
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->check(CLI::NonNegativeNumber);
+        .add_option("--heavy", o->heavy,
+                    "h2o: positions H kept by score, e.g. 32,64; default: a quarter of the trained context")
+        .delimiter(',')
+        .one_value_each()
+        .non_negative();
     command
-        ->add_option("--recent", o->recent,
-                     "h2o, infllm: the last positions R; default: a quarter of the trained context")
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->check(CLI::PositiveNumber);
+        .add_option("--recent", o->recent,
+                    "h2o, infllm: the last positions R; default: a quarter of the trained context")
+        .delimiter(',')
+        .one_value_each()
+        .positive();
     command
-        ->add_option("--blocks", o->blocks,
-                     "infllm: blocks B of 64 positions a query; default: a quarter of the trained context")
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->check(CLI::NonNegativeNumber);
+        .add_option("--blocks", o->blocks,
+                    "infllm: blocks B of 64 positions a query; default: a quarter of the trained context")
+        .delimiter(',')
+        .one_value_each()
+        .non_negative();
     command
-        ->add_option(
+        .add_option(
             "--method", o->method,
             "masked: one pass in chunks; cache: token by token; they agree. Default: masked; of h2o and infllm cache")
-        ->check(CLI::IsMember({"masked", "cache"}));
-    command->add_option("--chunk", o->chunk, "positions a masked pass takes at once")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
+        .one_of({"masked", "cache"});
+    command.add_option("--chunk", o->chunk, "positions a masked pass takes at once").positive().capture_default_str();
     command
-        ->add_option("--every", o->every,
-                     "score every k-th token; with recompute each costs a whole window, and other policies with the "
-                     "same k are then scored on the same tokens")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    add_text_options(command, *o)->required();
+        .add_option("--every", o->every,
+                    "score every k-th token; with recompute each costs a whole window, and other policies with the "
+                    "same k are then scored on the same tokens")
+        .positive()
+        .capture_default_str();
+    add_text_options(command, *o).required();
     add_weights_option(command, o->weights);
     o->text.add_newline_start(command);
-    command->footer(
+    command.footer(
         "Example:\n  ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024 --json "
         "streaming.json");
-    command->callback([o] { o->run(); });
+    command.callback([o] { o->run(); });
 }
 
 // ---- table ----------------------------------------------------------------------------------------------------------
@@ -239,29 +236,27 @@ struct TableCommand {
     }
 };
 
-void add_table(CLI::App* parent) {
+void add_table(Command parent) {
     auto o = std::make_shared<TableCommand>();
-    CLI::App* command = parent->add_subcommand("table", "Several models against every cache policy, in one table");
-    command->add_option("models", o->models, "run folders, checkpoint files or Hugging Face folders")->required();
+    Command command = parent.add_subcommand("table", "Several models against every cache policy, in one table");
+    command.add_option("models", o->models, "run folders, checkpoint files or Hugging Face folders").required();
     command
-        ->add_option("--cache", o->table.cache, "total positions C of every policy; default: half the trained context")
-        ->check(CLI::PositiveNumber);
-    command->add_option("--sinks", o->table.sinks, "columns x + (C - x)")
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
-    command->add_option("--every", o->table.recompute_every, "recompute: score every k-th token")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    command->add_option("--method", o->method, "masked or cache")
-        ->check(CLI::IsMember({"masked", "cache"}))
-        ->capture_default_str();
-    add_text_options(command, *o)->required();
-    command->footer(
+        .add_option("--cache", o->table.cache, "total positions C of every policy; default: half the trained context")
+        .positive();
+    command.add_option("--sinks", o->table.sinks, "columns x + (C - x)")
+        .delimiter(',')
+        .one_value_each()
+        .non_negative()
+        .capture_default_str();
+    command.add_option("--every", o->table.recompute_every, "recompute: score every k-th token")
+        .positive()
+        .capture_default_str();
+    command.add_option("--method", o->method, "masked or cache").one_of({"masked", "cache"}).capture_default_str();
+    add_text_options(command, *o).required();
+    command.footer(
         "Example:\n  ballast eval table runs/vanilla runs/zero_sink runs/sink_token --text heldout.txt --cache 64 "
         "--json table.json");
-    command->callback([o] { o->run(); });
+    command.callback([o] { o->run(); });
 }
 
 // ---- logits ---------------------------------------------------------------------------------------------------------
@@ -280,34 +275,34 @@ struct LogitsCommand {
     }
 };
 
-void add_logits(CLI::App* parent) {
+void add_logits(Command parent) {
     auto o = std::make_shared<LogitsCommand>();
-    CLI::App* command =
-        parent->add_subcommand("logits", "Logits, loss and gradients on given ids, to compare with anything");
-    command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
-    command->add_option("--ids", o->ids, "safetensors file with int32 input_ids [B,T]")->required();
-    command->add_option("--out", o->out, "safetensors file to write: logits [B,T,V], loss, grad.<tensor>")->required();
+    Command command =
+        parent.add_subcommand("logits", "Logits, loss and gradients on given ids, to compare with anything");
+    command.add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder").required();
+    command.add_option("--ids", o->ids, "safetensors file with int32 input_ids [B,T]").required();
+    command.add_option("--out", o->out, "safetensors file to write: logits [B,T,V], loss, grad.<tensor>").required();
     add_backend_option(command, o->backend);
-    command->add_flag("--grads", o->gradients, "also every gradient of the loss");
+    command.add_flag("--grads", o->gradients, "also every gradient of the loss");
     add_dtype_option(command, o->dtype, kComputeDtypeHelp);
-    command->footer(
+    command.footer(
         "Example:\n  ballast eval logits EleutherAI-pythia-160m --ids ids.safetensors --out out.safetensors --grads");
-    command->callback([o] { o->run(); });
+    command.callback([o] { o->run(); });
 }
 
 }  // namespace
 
-void add_eval_command(CLI::App& app) {
-    CLI::App* command =
+void add_eval_command(Command app) {
+    Command command =
         app.add_subcommand("eval", "Measure a model: streaming perplexity, attention sinks, outliers, logits");
-    command->require_subcommand(1);
+    command.require_subcommand();
     add_streaming(command);
     add_table(command);
     add_eval_sinks(command);
     add_eval_outliers(command);
     add_logits(command);
     add_eval_plot(command);
-    command->footer("Example: ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024");
+    command.footer("Example: ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024");
 }
 
 }  // namespace ballast

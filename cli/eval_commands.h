@@ -1,19 +1,19 @@
 // The measurements of `ballast eval` that have a file of their own.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "cli/command.h"
 
 namespace ballast {
 
-void add_eval_sinks(CLI::App* parent);
-void add_eval_outliers(CLI::App* parent);
-void add_eval_plot(CLI::App* parent);
+void add_eval_sinks(Command parent);
+void add_eval_outliers(Command parent);
+void add_eval_plot(Command parent);
 
 /// The text, and where the results go.
-template <class Command>
-CLI::Option* add_text_options(CLI::App* app, Command& command) {
-    app->add_option("--json", command.json, "write the results to this file");
-    return command.text.add_to(app);
+template <class Options>
+Option add_text_options(Command command, Options& options) {
+    command.add_option("--json", options.json, "write the results to this file");
+    return options.text.add_to(command);
 }
 
 }  // namespace ballast

@@ -1,5 +1,4 @@
 // ballast eval outliers
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <fmt/format.h>
 #include <iostream>
@@ -75,29 +74,27 @@ struct OutliersCommand {
 
 }  // namespace
 
-void add_eval_outliers(CLI::App* parent) {
+void add_eval_outliers(Command parent) {
     auto o = std::make_shared<OutliersCommand>();
     o->options.length = 0;
-    CLI::App* command = parent->add_subcommand(
+    Command command = parent.add_subcommand(
         "outliers", "How far activations stick out, and what rounding them to 8 bits costs in perplexity");
-    command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
+    command.add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder").required();
     command
-        ->add_option("--length", o->options.length,
-                     "tokens of a sequence, sink tokens included; default: the trained context, at most 512")
-        ->check(CLI::PositiveNumber);
-    command->add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    command->add_option("--bits", o->options.bits, "bits of a rounded activation")
-        ->check(CLI::Range(2, 16))
-        ->capture_default_str();
-    add_text_options(command, *o)->required();
-    command->footer(
+        .add_option("--length", o->options.length,
+                    "tokens of a sequence, sink tokens included; default: the trained context, at most 512")
+        .positive();
+    command.add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
+        .positive()
+        .capture_default_str();
+    command.add_option("--bits", o->options.bits, "bits of a rounded activation").in_range(2, 16).capture_default_str();
+    add_text_options(command, *o).required();
+    command.footer(
         "Example:\n  ballast eval outliers runs/160m --text book.txt --json outliers.json\n"
         "Rounding: the input of every linear layer, the head's too, becomes the nearest multiple of s = max |x| / 127, "
         "x "
         "being all its\nelements in one sequence. Weights, attention and the residual stream stay as they are.");
-    command->callback([o] { o->run(); });
+    command.callback([o] { o->run(); });
 }
 
 }  // namespace ballast

@@ -1,5 +1,4 @@
 // ballast eval plot
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fmt/format.h>
 #include <iostream>
@@ -77,28 +76,27 @@ struct PlotCommand {
 
 }  // namespace
 
-void add_eval_plot(CLI::App* parent) {
+void add_eval_plot(Command parent) {
     auto o = std::make_shared<PlotCommand>();
-    CLI::App* command =
-        parent->add_subcommand("plot", "One picture and one table of what streaming and table measured on a model");
-    command->add_option("files", o->files, "files of ballast eval streaming --json and ballast eval table --json")
-        ->required();
-    command->add_option("-o,--out", o->out, "SVG file to write: perplexity along the text")->required();
-    command->add_option("--table", o->table, "Markdown file to write: total cache against positions kept at the start");
+    Command command =
+        parent.add_subcommand("plot", "One picture and one table of what streaming and table measured on a model");
+    command.add_option("files", o->files, "files of ballast eval streaming --json and ballast eval table --json")
+        .required();
+    command.add_option("-o,--out", o->out, "SVG file to write: perplexity along the text").required();
+    command.add_option("--table", o->table, "Markdown file to write: total cache against positions kept at the start");
     command
-        ->add_option("--curves", o->curves,
-                     "curves of the picture, e.g. dense,0+512,4+508,\"recompute 512\"; default: all")
-        ->delimiter(',')
-        ->allow_extra_args(false);
-    command->add_option("--context", o->plot.context, "mark the positions the model was trained on")
-        ->check(CLI::PositiveNumber);
-    command->add_option("--title", o->plot.title, "default: the model's name");
-    command->add_option("--note", o->plot.note, "a line below the title");
-    command->footer(
+        .add_option("--curves", o->curves,
+                    "curves of the picture, e.g. dense,0+512,4+508,\"recompute 512\"; default: all")
+        .delimiter(',')
+        .one_value_each();
+    command.add_option("--context", o->plot.context, "mark the positions the model was trained on").positive();
+    command.add_option("--title", o->plot.title, "default: the model's name");
+    command.add_option("--note", o->plot.note, "a line below the title");
+    command.footer(
         "Example:\n  ballast eval plot dense.json window.json sinks.json -o streaming.svg --table streaming.md "
         "--context "
         "8192");
-    command->callback([o] { o->run(); });
+    command.callback([o] { o->run(); });
 }
 
 }  // namespace ballast

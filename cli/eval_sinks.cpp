@@ -1,5 +1,4 @@
 // ballast eval sinks
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
@@ -186,55 +185,55 @@ struct SinksCommand {
 
 }  // namespace
 
-void add_eval_sinks(CLI::App* parent) {
+void add_eval_sinks(Command parent) {
     auto o = std::make_shared<SinksCommand>();
-    CLI::App* command = parent->add_subcommand("sinks", "How much attention falls on the first tokens");
+    Command command = parent.add_subcommand("sinks", "How much attention falls on the first tokens");
     command
-        ->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder, of an encoder (BERT) too")
-        ->required();
-    command->add_option("--length", o->options.length, "tokens of a sequence, sink tokens included")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    command->add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    CLI::Option* of_sentences = command->add_flag(
+        .add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder, of an encoder (BERT) too")
+        .required();
+    command.add_option("--length", o->options.length, "tokens of a sequence, sink tokens included")
+        .positive()
+        .capture_default_str();
+    command.add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
+        .positive()
+        .capture_default_str();
+    Option of_sentences = command.add_flag(
         "--sentences", o->sentences,
         "sequences begin with a sentence, encoded by itself, and go on to exactly --length tokens; those "
         "that end with a sentence are taken first");
     command
-        ->add_flag(
+        .add_flag(
             "--begin-of-text", o->begin_of_text,
             "pieces of the text begin with the tokenizer's begin-of-text token in the place of their first; pieces "
             "for a run that was trained so always do")
-        ->excludes(of_sentences);
-    command->add_option("--positions", o->options.positions, "first positions to report")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
+        .excludes(of_sentences);
+    command.add_option("--positions", o->options.positions, "first positions to report")
+        .positive()
+        .capture_default_str();
     command
-        ->add_option("--epsilon", o->options.epsilon, "a head with more than this share on a position has a sink there")
-        ->check(CLI::Range(0.0, 1.0))
-        ->capture_default_str();
-    command->add_option("--maps", o->maps,
-                        "write the mean maps of every head, f32 [layers, heads, length, length], to this safetensors "
-                        "file: attention (weights) and attention_logits (before the softmax)");
-    CLI::Option* last_query =
+        .add_option("--epsilon", o->options.epsilon, "a head with more than this share on a position has a sink there")
+        .in_range_of_reals(0.0, 1.0)
+        .capture_default_str();
+    command.add_option("--maps", o->maps,
+                       "write the mean maps of every head, f32 [layers, heads, length, length], to this safetensors "
+                       "file: attention (weights) and attention_logits (before the softmax)");
+    Option last_query =
         command
-            ->add_option("--last-query", o->last_query,
-                         "also the weight that the last query of sequences of this many tokens gives position 1 "
-                         "(StreamingLLM: 4096)")
-            ->check(CLI::PositiveNumber);
-    command->add_option("--last-query-sequences", o->last_query_sequences, "how many of those, at most")
-        ->check(CLI::PositiveNumber)
-        ->needs(last_query)
-        ->capture_default_str();
-    CLI::Option* of_text = add_text_options(command, *o);
-    CLI::Option* of_ids = command->add_option(
+            .add_option("--last-query", o->last_query,
+                        "also the weight that the last query of sequences of this many tokens gives position 1 "
+                        "(StreamingLLM: 4096)")
+            .positive();
+    command.add_option("--last-query-sequences", o->last_query_sequences, "how many of those, at most")
+        .positive()
+        .needs(last_query)
+        .capture_default_str();
+    Option of_text = add_text_options(command, *o);
+    Option of_ids = command.add_option(
         "--ids", o->ids,
         "in place of a text: a safetensors file with whole-number input_ids [B,T], a sequence a row; "
         "those of an encoder as it reads them, [CLS] … [SEP]");
-    for (CLI::Option* other : {of_text, last_query, of_sentences}) of_ids->excludes(other);
-    command->footer(
+    for (Option other : {of_text, last_query, of_sentences}) of_ids.excludes(other);
+    command.footer(
         "Examples:\n"
         "  ballast eval sinks runs/160m --text book.txt --json sinks.json --maps maps.safetensors\n"
         "The figures of StreamingLLM (2, 7 and 13; with --length 128, 11; 12):\n"
@@ -242,7 +241,7 @@ void add_eval_sinks(CLI::App* parent) {
         "--last-query 4096 --json sinks.json\n"
         "An encoder is always given sentences. Its [CLS] is the first token of a sequence, its [SEP] each later one "
         "with the id of the last.");
-    command->callback([o] {
+    command.callback([o] {
         if (o->text.text.empty() && o->ids.empty()) throw UserError("eval sinks needs --text or --ids");
         o->run();
     });

@@ -1,5 +1,4 @@
 // ballast export RUN DIR
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
@@ -69,24 +68,24 @@ void export_command(const Options& options) {
 
 }  // namespace
 
-void add_export_command(CLI::App& app) {
+void add_export_command(Command app) {
     auto options = std::make_shared<Options>();
-    CLI::App* command = app.add_subcommand("export", "Write a model as a Hugging Face folder");
-    command->add_option("model", options->model, "run folder, checkpoint file or Hugging Face folder")->required();
-    command->add_option("dir", options->out, "folder to write")->required();
+    Command command = app.add_subcommand("export", "Write a model as a Hugging Face folder");
+    command.add_option("model", options->model, "run folder, checkpoint file or Hugging Face folder").required();
+    command.add_option("dir", options->out, "folder to write").required();
     add_dtype_option(command, options->dtype, "type of the weights");
     command
-        ->add_option(
+        .add_option(
             "--hidden-act", options->hidden_act,
             "activation to write instead of the one the model was trained with (gelu: what Pythia's config.json says)")
-        ->check(CLI::IsMember({"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"}));
-    command->add_option("--max-shard-gb", options->max_shard_gb, "largest weight file in GB")
-        ->check(CLI::Range(1e-6, 1e6))
-        ->capture_default_str();
-    command->footer(
+        .one_of({"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"});
+    command.add_option("--max-shard-gb", options->max_shard_gb, "largest weight file in GB")
+        .in_range_of_reals(1e-6, 1e6)
+        .capture_default_str();
+    command.footer(
         "Example:\n  ballast export runs/160m pythia-160m-mine\n"
         "  python3 -c 'from transformers import AutoModelForCausalLM as M; M.from_pretrained(\"pythia-160m-mine\")'");
-    command->callback([options] { export_command(*options); });
+    command.callback([options] { export_command(*options); });
 }
 
 }  // namespace ballast

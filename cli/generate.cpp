@@ -1,5 +1,4 @@
 // ballast generate
-#include <CLI/CLI.hpp>
 #include <deque>
 #include <fmt/format.h>
 #include <iostream>
@@ -192,15 +191,15 @@ void run(const GenerateOptions& options) {
 
 }  // namespace
 
-void add_generate_command(CLI::App& app) {
+void add_generate_command(Command app) {
     auto options = std::make_shared<GenerateOptions>();
-    CLI::App* command = app.add_subcommand("generate", "Go on with a text, many texts, a stream, or a conversation");
+    Command command = app.add_subcommand("generate", "Go on with a text, many texts, a stream, or a conversation");
     options->add_to(command);
-    command->footer(
+    command.footer(
         "Example:\n  ballast generate SmolLM2-135M \"The capital of France is\" --max-tokens 20 --temperature 0\n"
         "  cat book.txt | ballast generate SmolLM2-135M - --policy sink --cache 1024\n"
         "Past the context that a model was trained on only the policies window, sink and infllm go.");
-    command->callback([options] { run(*options); });
+    command.callback([options] { run(*options); });
 }
 
 }  // namespace ballast

@@ -9,10 +9,10 @@
 namespace ballast {
 namespace {
 
-void add_sampling_options(CLI::App* command, infer::SamplingParams& s) {
+void add_sampling_options(Command command, infer::SamplingParams& s) {
     const char* group = "Sampling, in this order";
     const auto number = [&](const char* name, auto& value, const char* help) {
-        command->add_option(name, value, help)->capture_default_str()->group(group);
+        command.add_option(name, value, help).capture_default_str().group(group);
     };
     number("--repetition-penalty", s.repetition_penalty, "divides positive logits of ids that were there; 1: not");
     number("--frequency-penalty", s.frequency_penalty, "subtracted for every time an id is in the answer");
@@ -26,82 +26,78 @@ void add_sampling_options(CLI::App* command, infer::SamplingParams& s) {
 
 }  // namespace
 
-void GenerateOptions::add_to(CLI::App* command) {
-    command->add_option("model", model, "run folder, checkpoint file or Hugging Face folder")->required();
-    command->add_option("prompt", prompt, "text to go on with; -: standard input, as long as it lasts");
-    command->add_option("--prompts", prompts, "file with one JSON object {\"prompt\": text} a line: all as one batch");
-    command->add_flag("--chat", chat, "a conversation: a line is a message (models with a ChatML template)");
-    command->add_option("--system", system, "--chat: what the conversation begins with; default: the model's own");
-    command->add_option("--max-tokens", max_tokens, "the most that an answer has")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    command->add_option("--stop", stop, "text that ends an answer, and is left out; may be given again")
-        ->allow_extra_args(false);
+void GenerateOptions::add_to(Command command) {
+    command.add_option("model", model, "run folder, checkpoint file or Hugging Face folder").required();
+    command.add_option("prompt", prompt, "text to go on with; -: standard input, as long as it lasts");
+    command.add_option("--prompts", prompts, "file with one JSON object {\"prompt\": text} a line: all as one batch");
+    command.add_flag("--chat", chat, "a conversation: a line is a message (models with a ChatML template)");
+    command.add_option("--system", system, "--chat: what the conversation begins with; default: the model's own");
+    command.add_option("--max-tokens", max_tokens, "the most that an answer has").positive().capture_default_str();
+    command.add_option("--stop", stop, "text that ends an answer, and is left out; may be given again")
+        .one_value_each();
     add_sampling_options(command, sampling);
 
     const char* group = "Cache";
     command
-        ->add_option(
-            "--policy", policy.policy,
-            "dense: keep all; window: the last C; sink: the first s and the last C - s, for ever; moa: what a "
-            "plan says; h2o: the R last and the H that had most attention; infllm: the first s, the R last and "
-            "the B blocks between them that a query is nearest to. Default: dense, and sink for standard "
-            "input")
-        ->check(CLI::IsMember(infer::policy_names()))
-        ->group(group);
+        .add_option("--policy", policy.policy,
+                    "dense: keep all; window: the last C; sink: the first s and the last C - s, for ever; moa: what a "
+                    "plan says; h2o: the R last and the H that had most attention; infllm: the first s, the R last and "
+                    "the B blocks between them that a query is nearest to. Default: dense, and sink for standard "
+                    "input")
+        .one_of(infer::policy_names())
+        .group(group);
     command
-        ->add_option("--sinks", policy.sinks,
-                     "sink, infllm: positions kept at the start; default: 4, or the model's sink tokens; of infllm 64")
-        ->check(CLI::NonNegativeNumber)
-        ->group(group);
-    command->add_option("--cache", policy.cache, "window, sink: positions C in all; default: half the trained context")
-        ->check(CLI::PositiveNumber)
-        ->group(group);
-    command->add_option("--plan", policy.plan, "moa: spans for every layer and head, a JSON file")->group(group);
+        .add_option("--sinks", policy.sinks,
+                    "sink, infllm: positions kept at the start; default: 4, or the model's sink tokens; of infllm 64")
+        .non_negative()
+        .group(group);
+    command.add_option("--cache", policy.cache, "window, sink: positions C in all; default: half the trained context")
+        .positive()
+        .group(group);
+    command.add_option("--plan", policy.plan, "moa: spans for every layer and head, a JSON file").group(group);
     command
-        ->add_option("--heavy", policy.heavy,
-                     "h2o: positions H kept by score; default: a quarter of the trained context")
-        ->check(CLI::NonNegativeNumber)
-        ->group(group);
+        .add_option("--heavy", policy.heavy,
+                    "h2o: positions H kept by score; default: a quarter of the trained context")
+        .non_negative()
+        .group(group);
     command
-        ->add_option("--recent", policy.recent,
-                     "h2o, infllm: the last positions R; default: a quarter of the trained context")
-        ->check(CLI::PositiveNumber)
-        ->group(group);
+        .add_option("--recent", policy.recent,
+                    "h2o, infllm: the last positions R; default: a quarter of the trained context")
+        .positive()
+        .group(group);
     command
-        ->add_option("--blocks", policy.blocks,
-                     "infllm: blocks B of 64 positions a query; default: a quarter of the trained context")
-        ->check(CLI::NonNegativeNumber)
-        ->group(group);
+        .add_option("--blocks", policy.blocks,
+                    "infllm: blocks B of 64 positions a query; default: a quarter of the trained context")
+        .non_negative()
+        .group(group);
     command
-        ->add_option(
+        .add_option(
             "--max-positions", max_positions,
             "of the longest text, its answer included: moa's spans follow from it. Default: what the prompts need")
-        ->check(CLI::PositiveNumber)
-        ->group(group);
+        .positive()
+        .group(group);
     add_weights_option(command, weights);
-    command->add_option("--cache-dtype", cache_dtype, "type of cached keys and values; default: --dtype")
-        ->check(CLI::IsMember({"f32", "bf16", "fp16"}))
-        ->group(group);
-    command->add_option("--max-batch", max_batch, "texts that are written at once")
-        ->check(CLI::Range(1, 4096))
-        ->capture_default_str()
-        ->group(group);
+    command.add_option("--cache-dtype", cache_dtype, "type of cached keys and values; default: --dtype")
+        .one_of({"f32", "bf16", "fp16"})
+        .group(group);
+    command.add_option("--max-batch", max_batch, "texts that are written at once")
+        .in_range(1, 4096)
+        .capture_default_str()
+        .group(group);
     command
-        ->add_option("--cache-blocks", cache_blocks,
-                     "64 rows of one key-value head each, all texts together; 0: enough")
-        ->check(CLI::NonNegativeNumber)
-        ->group(group);
-    command->add_option("--prefill-chunk", prefill_chunk, "tokens of a prompt that are read at once")
-        ->check(CLI::Range(1, 1 << 20))
-        ->capture_default_str()
-        ->group(group);
-    command->add_option("--json", json,
-                        "file to write: prompt_ids, ids, text and logprobs, a list of them for --prompts");
+        .add_option("--cache-blocks", cache_blocks, "64 rows of one key-value head each, all texts together; 0: enough")
+        .non_negative()
+        .group(group);
+    command.add_option("--prefill-chunk", prefill_chunk, "tokens of a prompt that are read at once")
+        .in_range(1, 1 << 20)
+        .capture_default_str()
+        .group(group);
+    command.add_option("--json", json,
+                       "file to write: prompt_ids, ids, text and logprobs, a list of them for --prompts");
     command
-        ->add_option("--logprobs", alternatives, "--json: also so many most likely tokens for every one (top_logprobs)")
-        ->check(CLI::Range(0, 1000))
-        ->capture_default_str();
+        .add_option("--logprobs", alternatives, "--json: also so many most likely tokens for every one (top_logprobs)")
+        .in_range(0, 1000)
+        .capture_default_str();
     run.add_model_options(command);
 }
 

@@ -1,10 +1,10 @@
 // What `ballast generate` is told.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "cli/command.h"
 #include "cli/text_options.h"
 #include "infer/engine.h"
 #include "infer/policy_table.h"
@@ -20,7 +20,7 @@ struct GenerateOptions {
     infer::SamplingParams sampling;
     TextOptions run;
 
-    void add_to(CLI::App* command);
+    void add_to(Command command);
     /// The prompt is a stream on standard input, whose end nobody knows.
     bool is_stream() const { return prompt == "-"; }
     /// UserError for options that contradict each other, and for a file that cannot be written.

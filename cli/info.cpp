@@ -1,5 +1,5 @@
 // ballast info
-#include <CLI/CLI.hpp>
+#include <CLI/Version.hpp>
 #include <fmt/format.h>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -37,19 +37,19 @@ void print_info() {
 
 }  // namespace
 
-void add_backend_option(CLI::App* command, std::string& name) {
+void add_backend_option(Command command, std::string& name) {
     command
-        ->add_option("--backend", name,
-                     "where to compute: auto, cpu, cuda, cuda:N or simt; auto: CUDA where it is usable, else the CPU; "
-                     "cuda:1: the second of several GPUs; simt: the CUDA kernels on the CPU, for tests")
-        ->check(CLI::Validator(why_no_backend, "NAME"))
-        ->capture_default_str();
+        .add_option("--backend", name,
+                    "where to compute: auto, cpu, cuda, cuda:N or simt; auto: CUDA where it is usable, else the CPU; "
+                    "cuda:1: the second of several GPUs; simt: the CUDA kernels on the CPU, for tests")
+        .check(why_no_backend, "NAME")
+        .capture_default_str();
 }
 
-void add_dtype_option(CLI::App* command, std::string& name, const std::string& help) {
-    command->add_option("--dtype", name, help)
-        ->check(CLI::IsMember(std::vector<std::string>(kComputeDtypeNames.begin(), kComputeDtypeNames.end())))
-        ->capture_default_str();
+void add_dtype_option(Command command, std::string& name, const std::string& help) {
+    command.add_option("--dtype", name, help)
+        .one_of(std::vector<std::string>(kComputeDtypeNames.begin(), kComputeDtypeNames.end()))
+        .capture_default_str();
 }
 
 Dtype dtype_of_option(const std::string& name) {
@@ -58,12 +58,12 @@ Dtype dtype_of_option(const std::string& name) {
     return static_cast<Dtype>(found - kComputeDtypeNames.begin());
 }
 
-void add_weights_option(CLI::App* command, std::string& name) {
+void add_weights_option(Command command, std::string& name) {
     command
-        ->add_option("--weights", name,
-                     "what the model's matrices are held in, the head's among them; int8: a scale a row. same: --dtype")
-        ->check(CLI::IsMember({"same", "f32", "bf16", "int8"}))
-        ->capture_default_str();
+        .add_option("--weights", name,
+                    "what the model's matrices are held in, the head's among them; int8: a scale a row. same: --dtype")
+        .one_of({"same", "f32", "bf16", "int8"})
+        .capture_default_str();
 }
 
 std::optional<Dtype> weights_of_option(const std::string& name) {
@@ -71,12 +71,12 @@ std::optional<Dtype> weights_of_option(const std::string& name) {
     return name == name_of(Dtype::i8) ? Dtype::i8 : dtype_of_option(name);
 }
 
-void add_info_command(CLI::App& app) {
-    CLI::App* command = app.add_subcommand("info", "Version, processor, memory: what a report of a fault should carry");
+void add_info_command(Command app) {
+    Command command = app.add_subcommand("info", "Version, processor, memory: what a report of a fault should carry");
     auto out = std::make_shared<std::string>();
-    command->add_option("--json", *out, "Write the same to this file")->type_name("FILE");
-    command->footer("Example:\n  ballast info --json info.json");
-    command->callback([out] {
+    command.add_option("--json", *out, "Write the same to this file").type_name("FILE");
+    command.footer("Example:\n  ballast info --json info.json");
+    command.callback([out] {
         print_info();
         if (!out->empty()) write_json_file(*out, environment_json());
     });

@@ -53,17 +53,18 @@ void add_commands(CLI::App& app) {
     app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
         return fmt::format("ballast: error: {}; see {} --help\n", error.what(), spelled_out(*failed));
     });
-    add_tokenizer_command(app);
-    add_data_command(app);
-    add_train_command(app);
-    add_eval_command(app);
-    add_report_command(app);
-    add_watch_command(app);
-    add_sweep_command(app);
-    add_export_command(app);
-    add_generate_command(app);
-    add_moa_command(app);
-    add_info_command(app);
+    const Command commands(app);
+    add_tokenizer_command(commands);
+    add_data_command(commands);
+    add_train_command(commands);
+    add_eval_command(commands);
+    add_report_command(commands);
+    add_watch_command(commands);
+    add_sweep_command(commands);
+    add_export_command(commands);
+    add_generate_command(commands);
+    add_moa_command(commands);
+    add_info_command(commands);
 }
 
 int run(int argc, char** argv) {

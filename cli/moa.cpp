@@ -1,5 +1,4 @@
 // ballast moa optimise and show, and the list of all of them
-#include <CLI/CLI.hpp>
 #include <array>
 #include <filesystem>
 #include <fmt/format.h>
@@ -19,48 +18,48 @@
 
 namespace ballast {
 
-void MoaOptimiseOptions::add_to(CLI::App* command) {
-    command->add_option("--density", options.density, "most of a dense cache's memory that heads keep, at every length")
-        ->capture_default_str();
-    command->add_option("--least-share", options.least_share,
-                        "and at least this share of it (0.9 in the MoA project's code); 0: no bound");
+void MoaOptimiseOptions::add_to(Command command) {
+    command.add_option("--density", options.density, "most of a dense cache's memory that heads keep, at every length")
+        .capture_default_str();
+    command.add_option("--least-share", options.least_share,
+                       "and at least this share of it (0.9 in the MoA project's code); 0: no bound");
     command
-        ->add_option("--max-length", options.longest,
-                     "longest text of the plan; default: twice the longest profiled, within the model's positions")
-        ->check(CLI::PositiveNumber);
-    command->add_option("--alphas", options.alphas, "constants of the rules, evenly from -shortest to longest; 1: none")
-        ->check(CLI::Range(1, 1000))
-        ->capture_default_str();
-    command->add_option("--betas", options.betas, "shares of the text, evenly from 0 to 1; 1: none, spans do not grow")
-        ->check(CLI::Range(1, 1000))
-        ->capture_default_str();
-    command->add_option("--sinks", options.sinks, "positions at the start that every head keeps; default: one block")
-        ->check(CLI::NonNegativeNumber);
-    command->add_option("--rules-per-layer", options.rules_per_layer, "different rules in a layer: 1 or 2")
-        ->check(CLI::Range(1, 2))
-        ->capture_default_str();
+        .add_option("--max-length", options.longest,
+                    "longest text of the plan; default: twice the longest profiled, within the model's positions")
+        .positive();
+    command.add_option("--alphas", options.alphas, "constants of the rules, evenly from -shortest to longest; 1: none")
+        .in_range(1, 1000)
+        .capture_default_str();
+    command.add_option("--betas", options.betas, "shares of the text, evenly from 0 to 1; 1: none, spans do not grow")
+        .in_range(1, 1000)
+        .capture_default_str();
+    command.add_option("--sinks", options.sinks, "positions at the start that every head keeps; default: one block")
+        .non_negative();
+    command.add_option("--rules-per-layer", options.rules_per_layer, "different rules in a layer: 1 or 2")
+        .in_range(1, 2)
+        .capture_default_str();
     command
-        ->add_option("--measure", measure,
-                     "what a rule loses: second-order (default, where the profile has it), or the influence of what it "
-                     "hides, absolute or signed")
-        ->check(CLI::IsMember(std::vector<std::string>(moa::kLossMeasureNames.begin(), moa::kLossMeasureNames.end())));
-    command->add_flag(
+        .add_option("--measure", measure,
+                    "what a rule loses: second-order (default, where the profile has it), or the influence of what it "
+                    "hides, absolute or signed")
+        .one_of(std::vector<std::string>(moa::kLossMeasureNames.begin(), moa::kLossMeasureNames.end()));
+    command.add_flag(
         "--by-query-head", options.by_query_head,
         "grouped heads: a rule a query head (the density is of what they attend to), not a key-value head");
-    command->add_option("--gap", gap_percent, "percent between a program's value and its bound that is good enough")
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
-    command->add_option("--intervals", options.pareto.intervals, "limits on each other length's loss")
-        ->check(CLI::Range(1, 100))
-        ->capture_default_str();
-    command->add_option("--seconds", options.pareto.seconds, "time that cbc may take in all")
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
+    command.add_option("--gap", gap_percent, "percent between a program's value and its bound that is good enough")
+        .non_negative()
+        .capture_default_str();
+    command.add_option("--intervals", options.pareto.intervals, "limits on each other length's loss")
+        .in_range(1, 100)
+        .capture_default_str();
+    command.add_option("--seconds", options.pareto.seconds, "time that cbc may take in all")
+        .non_negative()
+        .capture_default_str();
     command
-        ->add_option("--solver", solver,
-                     "cbc: after the Lagrangian where its gap is larger; auto: where it is installed")
-        ->check(CLI::IsMember({"auto", "cbc", "lagrangian"}))
-        ->capture_default_str();
+        .add_option("--solver", solver,
+                    "cbc: after the Lagrangian where its gap is larger; auto: where it is installed")
+        .one_of({"auto", "cbc", "lagrangian"})
+        .capture_default_str();
 }
 
 namespace {
@@ -185,45 +184,43 @@ struct ShowCommand {
 
 }  // namespace
 
-void add_moa_optimise(CLI::App* parent) {
+void add_moa_optimise(Command parent) {
     auto o = std::make_shared<OptimiseCommand>();
-    CLI::App* command =
-        parent->add_subcommand("optimise", "The plan that loses least within a density, from a profile");
-    command->add_option("profile", o->profile, "file of ballast moa profile")->required();
-    command->add_option("-o,--out", o->out, "plan to write: the one that is near the best at every length")->required();
-    command->add_option("--all", o->all, "folder for the whole Pareto set, for ballast moa validate");
+    Command command = parent.add_subcommand("optimise", "The plan that loses least within a density, from a profile");
+    command.add_option("profile", o->profile, "file of ballast moa profile").required();
+    command.add_option("-o,--out", o->out, "plan to write: the one that is near the best at every length").required();
+    command.add_option("--all", o->all, "folder for the whole Pareto set, for ballast moa validate");
     o->search.add_to(command);
-    command->footer("Example:\n  ballast moa optimise profile.h5 --density 0.5 -o plan.json --all plans");
-    command->callback([o] { o->run(); });
+    command.footer("Example:\n  ballast moa optimise profile.h5 --density 0.5 -o plan.json --all plans");
+    command.callback([o] { o->run(); });
 }
 
-void add_moa_show(CLI::App* parent) {
+void add_moa_show(Command parent) {
     auto o = std::make_shared<ShowCommand>();
-    CLI::App* command = parent->add_subcommand("show", "A plan's spans by layer and head, its densities and memory");
-    command->add_option("plan", o->plan, "plan, or DuoAttention's table of head scores (.tsv)")->required();
-    command->add_option("--length", o->length, "positions of the picture; default: the longest of the plan")
-        ->check(CLI::PositiveNumber);
-    command->add_option("--lengths", o->lengths, "lengths of the table; default: the plan's")
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->check(CLI::PositiveNumber);
-    command->add_option("--model", o->model, "model to hold the plan against, and for its memory");
-    command->add_option("--threshold", o->duo.threshold, ".tsv: scores from which a head keeps everything")
-        ->capture_default_str();
-    command->add_option("--sinks", o->duo.sinks, ".tsv: positions at the start of the other heads")
-        ->capture_default_str();
-    command->add_option("--recent", o->duo.recent, ".tsv: and at the end")->capture_default_str();
-    command->add_option("--block", o->duo.block, ".tsv: positions of a block")->capture_default_str();
-    command->add_option("--svg", o->svg, "write a drawing of it");
-    command->add_option("-o,--out", o->out, "write it as a plan");
-    command->footer("Example:\n  ballast moa show plan.json --lengths 512,1024,2048 --model runs/160m --svg plan.svg");
-    command->callback([o] { o->run(); });
+    Command command = parent.add_subcommand("show", "A plan's spans by layer and head, its densities and memory");
+    command.add_option("plan", o->plan, "plan, or DuoAttention's table of head scores (.tsv)").required();
+    command.add_option("--length", o->length, "positions of the picture; default: the longest of the plan").positive();
+    command.add_option("--lengths", o->lengths, "lengths of the table; default: the plan's")
+        .delimiter(',')
+        .one_value_each()
+        .positive();
+    command.add_option("--model", o->model, "model to hold the plan against, and for its memory");
+    command.add_option("--threshold", o->duo.threshold, ".tsv: scores from which a head keeps everything")
+        .capture_default_str();
+    command.add_option("--sinks", o->duo.sinks, ".tsv: positions at the start of the other heads")
+        .capture_default_str();
+    command.add_option("--recent", o->duo.recent, ".tsv: and at the end").capture_default_str();
+    command.add_option("--block", o->duo.block, ".tsv: positions of a block").capture_default_str();
+    command.add_option("--svg", o->svg, "write a drawing of it");
+    command.add_option("-o,--out", o->out, "write it as a plan");
+    command.footer("Example:\n  ballast moa show plan.json --lengths 512,1024,2048 --model runs/160m --svg plan.svg");
+    command.callback([o] { o->run(); });
 }
 
-void add_moa_command(CLI::App& app) {
-    CLI::App* command =
+void add_moa_command(Command app) {
+    Command command =
         app.add_subcommand("moa", "Find a mixture of attention spans: how far each head has to look back");
-    command->require_subcommand(1);
+    command.require_subcommand();
     add_moa_calibrate(command);
     add_moa_profile(command);
     add_moa_optimise(command);

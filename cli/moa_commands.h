@@ -1,16 +1,16 @@
 // The commands of `ballast moa`.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "cli/command.h"
 #include "moa/optimise.h"
 
 namespace ballast {
 
-void add_moa_optimise(CLI::App* parent);
-void add_moa_show(CLI::App* parent);
+void add_moa_optimise(Command parent);
+void add_moa_show(Command parent);
 
 /// Options of optimise that search has too.
 struct MoaOptimiseOptions {
@@ -19,7 +19,7 @@ struct MoaOptimiseOptions {
     std::string measure;  // empty: the default
     std::string solver = "auto";
 
-    void add_to(CLI::App* command);
+    void add_to(Command command);
     /// Runs the search with a progress bar and prints a line a program; the Pareto set.
     std::vector<moa::PlanCandidate> run(const moa::Profile& profile);
 };

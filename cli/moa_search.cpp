@@ -104,28 +104,28 @@ struct SearchCommand {
 
 }  // namespace
 
-void add_moa_search(CLI::App* parent) {
+void add_moa_search(Command parent) {
     auto o = std::make_shared<SearchCommand>();
-    CLI::App* command = parent->add_subcommand("search", "calibrate, profile, optimise and validate, in one folder");
-    command->add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder")->required();
-    o->text.add_to(command)->required();
+    Command command = parent.add_subcommand("search", "calibrate, profile, optimise and validate, in one folder");
+    command.add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder").required();
+    o->text.add_to(command).required();
     o->calibrate.add_to(command);
     command
-        ->add_option("--block", o->profile.block,
-                     "positions of a block; default: a 32nd of the shortest length, 8 to 64")
-        ->check(CLI::PositiveNumber);
+        .add_option("--block", o->profile.block,
+                    "positions of a block; default: a 32nd of the shortest length, 8 to 64")
+        .positive();
     o->optimise.add_to(command);
     command
-        ->add_option("--validation-length", o->validation_length, "default: half as long again as the longest profiled")
-        ->check(CLI::PositiveNumber);
-    command->add_option("--validation-count", o->validation_count, "items to validate on")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    command->add_option("-o,--out", o->folder, "folder for everything; plan.json is the result")->required();
-    command->footer(
+        .add_option("--validation-length", o->validation_length, "default: half as long again as the longest profiled")
+        .positive();
+    command.add_option("--validation-count", o->validation_count, "items to validate on")
+        .positive()
+        .capture_default_str();
+    command.add_option("-o,--out", o->folder, "folder for everything; plan.json is the result").required();
+    command.footer(
         "Example:\n  ballast moa search smollm2 --text books --lengths 512,1024,2048 --density 0.5 -o search50\n"
         "Stopped at any time, the same command goes on: whole files are kept, and a profile continues.");
-    command->callback([o] { o->run(); });
+    command.callback([o] { o->run(); });
 }
 
 }  // namespace ballast

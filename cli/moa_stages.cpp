@@ -45,12 +45,8 @@ std::vector<moa::ItemTokens> MoaModel::tokens_of(const std::vector<moa::Item>& i
 
 namespace {
 
-void add_lengths(CLI::App* command, std::vector<int64_t>& lengths, const char* help) {
-    command->add_option("--lengths", lengths, help)
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->check(CLI::PositiveNumber)
-        ->required();
+void add_lengths(Command command, std::vector<int64_t>& lengths, const char* help) {
+    command.add_option("--lengths", lengths, help).delimiter(',').one_value_each().positive().required();
 }
 
 /// A vector of tokens a document.
@@ -77,24 +73,21 @@ std::vector<std::vector<uint32_t>> read_documents(const TextOptions& text, const
 
 }  // namespace
 
-void CalibrateStage::add_to(CLI::App* command) {
+void CalibrateStage::add_to(Command command) {
     add_lengths(command, options.lengths, "positions of an item, its answer included, e.g. 512,1024,2048");
-    command->add_option("--count", options.count, "items of each length")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    command->add_option("--answer-tokens", options.answer_tokens, "most tokens of an answer")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
+    command.add_option("--count", options.count, "items of each length").positive().capture_default_str();
+    command.add_option("--answer-tokens", options.answer_tokens, "most tokens of an answer")
+        .positive()
+        .capture_default_str();
     command
-        ->add_option(
-            "--kind", kind,
-            "model: the model's own answer to an instruction about a passage; human: the text that follows the "
-            "passage; human_context: the same, with a loss on the passage too; plain: a passage alone")
-        ->check(CLI::IsMember(std::vector<std::string>(moa::kItemKindNames.begin(), moa::kItemKindNames.end())))
-        ->capture_default_str();
-    command->add_option("--instruction", instruction_file,
-                        "file with the prompt, {passage} where the passage goes; default: asks for a summary");
-    command->add_option("--seed", options.seed, "decides which passages")->capture_default_str();
+        .add_option("--kind", kind,
+                    "model: the model's own answer to an instruction about a passage; human: the text that follows the "
+                    "passage; human_context: the same, with a loss on the passage too; plain: a passage alone")
+        .one_of(std::vector<std::string>(moa::kItemKindNames.begin(), moa::kItemKindNames.end()))
+        .capture_default_str();
+    command.add_option("--instruction", instruction_file,
+                       "file with the prompt, {passage} where the passage goes; default: asks for a summary");
+    command.add_option("--seed", options.seed, "decides which passages").capture_default_str();
 }
 
 void CalibrateStage::run(MoaModel& model, const TextOptions& text, const std::string& out) const {
@@ -113,18 +106,17 @@ void CalibrateStage::run(MoaModel& model, const TextOptions& text, const std::st
 
 // ---- profile --------------------------------------------------------------------------------------------------------
 
-void ProfileStage::add_to(CLI::App* command) {
+void ProfileStage::add_to(Command command) {
     add_lengths(command, lengths, "positions of the sequences to profile, e.g. 512,1024,2048");
-    command->add_option("--block", block, "positions of a block; default: a 32nd of the shortest length, 8 to 64")
-        ->check(CLI::PositiveNumber);
+    command.add_option("--block", block, "positions of a block; default: a 32nd of the shortest length, 8 to 64")
+        .positive();
     command
-        ->add_option("--draws", draws,
-                     "labellings by the model of each item, a pass each, for second-order losses; 0: the influence of "
-                     "single values alone, as in MoA")
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
-    command->add_option("--count", count, "most items of each length; default: all there are")
-        ->check(CLI::PositiveNumber);
+        .add_option("--draws", draws,
+                    "labellings by the model of each item, a pass each, for second-order losses; 0: the influence of "
+                    "single values alone, as in MoA")
+        .non_negative()
+        .capture_default_str();
+    command.add_option("--count", count, "most items of each length; default: all there are").positive();
 }
 
 namespace {
@@ -268,8 +260,8 @@ size_t validate_plans(MoaModel& model, const std::string& items, const std::vect
 
 namespace {
 
-void add_model(CLI::App* command, std::string& model) {
-    command->add_option("model", model, "run folder, checkpoint file or Hugging Face folder")->required();
+void add_model(Command command, std::string& model) {
+    command.add_option("model", model, "run folder, checkpoint file or Hugging Face folder").required();
 }
 
 struct CalibrateCommand {
@@ -323,50 +315,50 @@ struct ValidateCommand {
 
 }  // namespace
 
-void add_moa_calibrate(CLI::App* parent) {
+void add_moa_calibrate(Command parent) {
     auto o = std::make_shared<CalibrateCommand>();
-    CLI::App* command =
-        parent->add_subcommand("calibrate", "Long prompts with the dense model's own answers, to profile on");
+    Command command =
+        parent.add_subcommand("calibrate", "Long prompts with the dense model's own answers, to profile on");
     add_model(command, o->model);
-    o->text.add_to(command)->required();
+    o->text.add_to(command).required();
     o->stage.add_to(command);
-    command->add_option("-o,--out", o->out, "JSON lines to write: {\"prompt\", \"answer\", \"kind\"}")->required();
-    command->footer(
+    command.add_option("-o,--out", o->out, "JSON lines to write: {\"prompt\", \"answer\", \"kind\"}").required();
+    command.footer(
         "Example:\n  ballast moa calibrate smollm2 --text books --lengths 512,1024,2048 --count 20 -o items.jsonl");
-    command->callback([o] { o->run(); });
+    command.callback([o] { o->run(); });
 }
 
-void add_moa_profile(CLI::App* parent) {
+void add_moa_profile(Command parent) {
     auto o = std::make_shared<ProfileCommand>();
-    CLI::App* command = parent->add_subcommand("profile", "How much the loss hangs on every attention value, by block");
+    Command command = parent.add_subcommand("profile", "How much the loss hangs on every attention value, by block");
     add_model(command, o->model);
-    command->add_option("calibration", o->items, "items of ballast moa calibrate")->required();
+    command.add_option("calibration", o->items, "items of ballast moa calibrate").required();
     o->stage.add_to(command);
     o->run_options.add_model_options(command);
-    command->add_option("-o,--out", o->out, "HDF5 file to write; where it is there, the command goes on with it")
-        ->required();
-    command->footer(
+    command.add_option("-o,--out", o->out, "HDF5 file to write; where it is there, the command goes on with it")
+        .required();
+    command.footer(
         "Example:\n  ballast moa profile smollm2 items.jsonl --lengths 512,1024,2048 -o profile.h5\n"
         "The file is saved every ten seconds and on Ctrl-C.");
-    command->callback([o] { o->run(); });
+    command.callback([o] { o->run(); });
 }
 
-void add_moa_validate(CLI::App* parent) {
+void add_moa_validate(Command parent) {
     auto o = std::make_shared<ValidateCommand>();
-    CLI::App* command =
-        parent->add_subcommand("validate", "What plans lose at a length that no profile saw; the best is kept");
+    Command command =
+        parent.add_subcommand("validate", "What plans lose at a length that no profile saw; the best is kept");
     add_model(command, o->model);
-    command->add_option("calibration", o->items, "items of ballast moa calibrate that were not profiled")->required();
-    command->add_option("plans", o->plans, "plans of ballast moa optimise --all")->required();
-    command->add_option("--length", o->length, "items of more than 3/4 of so many positions and at most so many")
-        ->check(CLI::PositiveNumber)
-        ->required();
+    command.add_option("calibration", o->items, "items of ballast moa calibrate that were not profiled").required();
+    command.add_option("plans", o->plans, "plans of ballast moa optimise --all").required();
+    command.add_option("--length", o->length, "items of more than 3/4 of so many positions and at most so many")
+        .positive()
+        .required();
     o->run_options.add_model_options(command);
-    command->add_option("-o,--out", o->out, "the plan that loses least");
-    command->add_option("--json", o->json, "file for the figures");
-    command->footer(
+    command.add_option("-o,--out", o->out, "the plan that loses least");
+    command.add_option("--json", o->json, "file for the figures");
+    command.footer(
         "Example:\n  ballast moa validate smollm2 other_items.jsonl plans/*.json --length 3072 -o plan.json");
-    command->callback([o] { o->run(); });
+    command.callback([o] { o->run(); });
 }
 
 }  // namespace ballast

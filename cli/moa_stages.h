@@ -1,11 +1,11 @@
 // The stages of `ballast moa` that run a model: calibrate, profile, validate. `search` runs them one after another.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/command.h"
 #include "cli/text_options.h"
 #include "moa/calibrate.h"
 #include "moa/profile_file.h"
@@ -28,7 +28,7 @@ struct CalibrateStage {
     moa::CalibrateOptions options;
     std::string kind = "model", instruction_file;
 
-    void add_to(CLI::App* command);
+    void add_to(Command command);
     /// Writes items of `options.lengths`.
     void run(MoaModel& model, const TextOptions& text, const std::string& out) const;
 };
@@ -39,7 +39,7 @@ struct ProfileStage {
     int64_t count = 0;
     int64_t draws = 4;
 
-    void add_to(CLI::App* command);
+    void add_to(Command command);
     /// Goes on with `out` where it is there. RunError on Ctrl-C, with everything so far saved.
     void run(MoaModel& model, const std::string& model_path, const std::string& items, const std::string& out) const;
 };
@@ -49,9 +49,9 @@ struct ProfileStage {
 size_t validate_plans(MoaModel& model, const std::string& items, const std::vector<std::string>& plans, int64_t length,
                       const std::string& json);
 
-void add_moa_calibrate(CLI::App* parent);
-void add_moa_profile(CLI::App* parent);
-void add_moa_validate(CLI::App* parent);
-void add_moa_search(CLI::App* parent);
+void add_moa_calibrate(Command parent);
+void add_moa_profile(Command parent);
+void add_moa_validate(Command parent);
+void add_moa_search(Command parent);
 
 }  // namespace ballast

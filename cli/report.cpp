@@ -1,5 +1,4 @@
 // ballast report RUN…
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fmt/format.h>
 #include <iostream>
@@ -69,27 +68,26 @@ void report_command(const Options& o) {
 
 }  // namespace
 
-void add_report_command(CLI::App& app) {
+void add_report_command(Command app) {
     auto o = std::make_shared<Options>();
     o->text.max_tokens = 20000;  // enough to see every policy's course, a few seconds for a small model
-    CLI::App* command =
+    Command command =
         app.add_subcommand("report", "Runs side by side in one HTML file: curves, tables, attention maps");
-    command->add_option("runs", o->runs, "run folders, one that is still training is fine; Hugging Face folders")
-        ->required();
-    command->add_option("-o,--out", o->out, "the file to write")->capture_default_str();
-    command->add_option("--table", o->tables, "results of ballast eval table --json (repeat as needed)")
-        ->allow_extra_args(false);
-    command->add_option("--plan", o->plans, "a mixture of attention spans to draw (repeat as needed)")
-        ->allow_extra_args(false);
-    CLI::Option* text = o->text.add_to(command);
-    text->description("held-out text (UTF-8): measures what a run's newest checkpoint lacks and keeps it in RUN/eval");
-    command->add_option("--cache", o->cache, "total positions C of the cache table; default: half the trained context")
-        ->check(CLI::PositiveNumber)
-        ->needs(text);
-    command->footer(
+    command.add_option("runs", o->runs, "run folders, one that is still training is fine; Hugging Face folders")
+        .required();
+    command.add_option("-o,--out", o->out, "the file to write").capture_default_str();
+    command.add_option("--table", o->tables, "results of ballast eval table --json (repeat as needed)")
+        .one_value_each();
+    command.add_option("--plan", o->plans, "a mixture of attention spans to draw (repeat as needed)").one_value_each();
+    Option text = o->text.add_to(command);
+    text.description("held-out text (UTF-8): measures what a run's newest checkpoint lacks and keeps it in RUN/eval");
+    command.add_option("--cache", o->cache, "total positions C of the cache table; default: half the trained context")
+        .positive()
+        .needs(text);
+    command.footer(
         "Example:\n  ballast report runs/vanilla runs/zero_sink runs/sink_token --text heldout.txt -o report.html\n"
         "Shows what is in the run folders, RUN/eval/*.json and RUN/eval/maps.safetensors.");
-    command->callback([o] { report_command(*o); });
+    command.callback([o] { report_command(*o); });
 }
 
 }  // namespace ballast

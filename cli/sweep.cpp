@@ -1,5 +1,4 @@
 // ballast sweep SWEEP.toml
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
 #include <fmt/format.h>
@@ -145,8 +144,8 @@ class SweepCommand {
         for (size_t i = 0; i < cells_.size(); ++i) {
             if (!to_train(statuses_[i])) continue;
             try {
-                train::require_fit(train::plan_memory(context, cells_[i].config, train::Distribution(cells_[i].config)), context.device(),
-                                   context.available_memory());
+                train::require_fit(train::plan_memory(context, cells_[i].config, train::Distribution(cells_[i].config)),
+                                   context.device(), context.available_memory());
             } catch (const UserError& error) {
                 throw UserError(fmt::format("cell {}: {}", cells_[i].name, error.what()));
             }
@@ -281,22 +280,21 @@ void sweep_command(Options options) {
 
 }  // namespace
 
-void add_sweep_command(CLI::App& app) {
+void add_sweep_command(Command app) {
     auto o = std::make_shared<Options>();
-    CLI::App* command =
-        app.add_subcommand("sweep", "Train a grid of runs, measure them, and compare them in one table");
-    command->add_option("sweep", o->file, "TOML file of the sweep (configs/sweep/)")->required();
-    command->add_option("--set", o->settings, "change a field of every cell: section.key=value (repeat as needed)")
-        ->allow_extra_args(false)
-        ->type_name("A.B=V");
-    command->add_option("--text", o->text,
-                        "held-out text (UTF-8) to measure on, in place of the file's [evaluate] text");
-    command->add_option("-o,--out", o->out, "folder of the cells' runs; default: runs/<name of the file>");
-    CLI::Option* dry = command->add_flag("--dry-run", o->dry_run, "say what it would train and take, and stop");
-    command->add_flag("--print", o->print, "one ballast train command a line, for a job array, and nothing else")
-        ->excludes(dry);
+    Command command = app.add_subcommand("sweep", "Train a grid of runs, measure them, and compare them in one table");
+    command.add_option("sweep", o->file, "TOML file of the sweep (configs/sweep/)").required();
+    command.add_option("--set", o->settings, "change a field of every cell: section.key=value (repeat as needed)")
+        .one_value_each()
+        .type_name("A.B=V");
+    command.add_option("--text", o->text,
+                       "held-out text (UTF-8) to measure on, in place of the file's [evaluate] text");
+    command.add_option("-o,--out", o->out, "folder of the cells' runs; default: runs/<name of the file>");
+    Option dry = command.add_flag("--dry-run", o->dry_run, "say what it would train and take, and stop");
+    command.add_flag("--print", o->print, "one ballast train command a line, for a job array, and nothing else")
+        .excludes(dry);
     add_backend_option(command, o->backend);
-    command->footer(
+    command.footer(
         "Example:\n  ballast sweep configs/sweep/sink_count.toml --set data.train=train.h5 --set "
         "data.validation=heldout.h5 \\\n"
         "    --set data.tokenizer=tokenizer.json --text heldout.txt --out runs/sink_count\n"
@@ -304,7 +302,7 @@ void add_sweep_command(CLI::App& app) {
         "On a cluster: ballast sweep FILE --out DIR --print > cells.txt, then in a job array\n"
         "  eval \"$(sed -n \"${SLURM_ARRAY_TASK_ID}p\" cells.txt)\"\n"
         "and at the end the sweep itself, which finds the cells done and makes table and report.");
-    command->callback([o] { sweep_command(*o); });
+    command.callback([o] { sweep_command(*o); });
 }
 
 }  // namespace ballast

@@ -11,35 +11,35 @@
 
 namespace ballast {
 
-CLI::Option* TextOptions::add_to(CLI::App* command) {
-    CLI::Option* files = command->add_option(
+Option TextOptions::add_to(Command command) {
+    Option files = command.add_option(
         "--text", text,
         "text files (UTF-8), read as one stream, after the begin-of-text token of models that have one");
-    command->add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
+    command.add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
+        .non_negative()
+        .capture_default_str();
     add_model_options(command);
     return files;
 }
 
-void TextOptions::add_model_options(CLI::App* command) {
-    command->add_option("--tokenizer", tokenizer,
-                        "tokenizer.json or tokenizer.model; default: the one beside the model");
+void TextOptions::add_model_options(Command command) {
+    command.add_option("--tokenizer", tokenizer,
+                       "tokenizer.json or tokenizer.model; default: the one beside the model");
     add_dtype_option(command, dtype, kComputeDtypeHelp);
-    command->add_option("--gemm", gemm, "reference: our fixed-order matrix products, the same bits on every processor")
-        ->check(CLI::IsMember({"auto", "reference"}))
-        ->capture_default_str();
+    command.add_option("--gemm", gemm, "reference: our fixed-order matrix products, the same bits on every processor")
+        .one_of({"auto", "reference"})
+        .capture_default_str();
     add_backend_option(command, backend);
-    command->add_option("--threads", threads, "0: every core")->check(CLI::NonNegativeNumber);
+    command.add_option("--threads", threads, "0: every core").non_negative();
 }
 
-void TextOptions::add_newline_start(CLI::App* command) {
+void TextOptions::add_newline_start(Command command) {
     command
-        ->add_option("--newline-start", newline_start,
-                     "replace so many first tokens of the text by line breaks (StreamingLLM, Table 1): is it the first "
-                     "tokens' meaning or their place?")
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
+        .add_option("--newline-start", newline_start,
+                    "replace so many first tokens of the text by line breaks (StreamingLLM, Table 1): is it the first "
+                    "tokens' meaning or their place?")
+        .non_negative()
+        .capture_default_str();
 }
 
 Context TextOptions::make_context() const {

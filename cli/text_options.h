@@ -1,12 +1,12 @@
 // Options of commands that run a model over a text.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "cli/command.h"
 #include "data/tokenizer.h"
 #include "eval/sentences.h"
 #include "kernels/context.h"
@@ -23,10 +23,10 @@ struct TextOptions {
     int64_t newline_start = 0;  // so many first tokens are replaced by line breaks
 
     /// Returns the option --text, for the command to require or not.
-    CLI::Option* add_to(CLI::App* command);
+    Option add_to(Command command);
     /// Those that say how a model is run, without the text.
-    void add_model_options(CLI::App* command);
-    void add_newline_start(CLI::App* command);
+    void add_model_options(Command command);
+    void add_newline_start(Command command);
     Context make_context() const;
     /// UserError when `output` (empty: none) cannot be written, or is a file that is read: the text, the tokenizer or
     /// one of `models`.
@@ -34,8 +34,8 @@ struct TextOptions {
     /// The tokens of the text, after the token that the model's texts begin with where there is one. UserError when the
     /// text is empty or the tokenizer is not the model's.
     std::vector<uint32_t> read(const train::ModelSource& model) const;
-    /// What the model's texts begin with: the tokenizer's begin-of-text token for a Hugging Face folder (Llama's <s>), and
-    /// for a run that was trained with one (data.first_token). UserError as read().
+    /// What the model's texts begin with: the tokenizer's begin-of-text token for a Hugging Face folder (Llama's <s>),
+    /// and for a run that was trained with one (data.first_token). UserError as read().
     std::optional<uint32_t> begin_of_text(const train::ModelSource& model) const;
     /// At most `count` sequences of `length` tokens that begin with sentences of the text, with what the tokenizer's
     /// template puts around a text (<s>, [CLS] … [SEP]) among them. UserError as read().

@@ -1,7 +1,6 @@
 // ballast tokenizer train | encode | decode
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
@@ -114,65 +113,65 @@ void decode(const CodingArguments& arguments) {
     write_output(tokenizer.decode(ids, arguments.special));
 }
 
-void add_tokenizer_train_command(CLI::App& parent) {
+void add_tokenizer_train_command(Command parent) {
     auto arguments = std::make_shared<TrainArguments>();
-    CLI::App* command = parent.add_subcommand("train", "Learn a byte-level BPE vocabulary from text");
-    add_input_options(*command, arguments->inputs, arguments->format);
-    command->add_option("-o,--output", arguments->output, "tokenizer.json to write")->capture_default_str();
-    command->add_option("--vocab-size", arguments->trainer.vocab_size, "Tokens, special ones and bytes included")
-        ->required();
+    Command command = parent.add_subcommand("train", "Learn a byte-level BPE vocabulary from text");
+    add_input_options(command, arguments->inputs, arguments->format);
+    command.add_option("-o,--output", arguments->output, "tokenizer.json to write").capture_default_str();
+    command.add_option("--vocab-size", arguments->trainer.vocab_size, "Tokens, special ones and bytes included")
+        .required();
     command
-        ->add_option("--special-token", arguments->trainer.special_tokens,
-                     "A special token, ids from 0; repeat as needed")
-        ->allow_extra_args(false)
-        ->capture_default_str();
-    command->add_option("--min-frequency", arguments->trainer.min_frequency, "Do not merge pairs rarer than this")
-        ->capture_default_str();
-    command->add_option("--text-key", arguments->text_key, "Field of a JSON line that holds the text")
-        ->capture_default_str();
-    add_missing_text_option(*command, arguments->missing_text);
-    add_invalid_utf8_option(*command, arguments->trainer.invalid_utf8);
-    add_threads_option(*command, arguments->threads);
-    command->footer("Example: ballast tokenizer train -o tokenizer.json --vocab-size 1024 books/");
-    command->callback([arguments] { train(*arguments); });
+        .add_option("--special-token", arguments->trainer.special_tokens,
+                    "A special token, ids from 0; repeat as needed")
+        .one_value_each()
+        .capture_default_str();
+    command.add_option("--min-frequency", arguments->trainer.min_frequency, "Do not merge pairs rarer than this")
+        .capture_default_str();
+    command.add_option("--text-key", arguments->text_key, "Field of a JSON line that holds the text")
+        .capture_default_str();
+    add_missing_text_option(command, arguments->missing_text);
+    add_invalid_utf8_option(command, arguments->trainer.invalid_utf8);
+    add_threads_option(command, arguments->threads);
+    command.footer("Example: ballast tokenizer train -o tokenizer.json --vocab-size 1024 books/");
+    command.callback([arguments] { train(*arguments); });
 }
 
-CLI::App* add_coding_command(CLI::App& parent, const char* name, const char* about, const char* input,
-                             const std::shared_ptr<CodingArguments>& arguments) {
-    CLI::App* command = parent.add_subcommand(name, about);
-    command->add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json, or SentencePiece's tokenizer.model")
-        ->required();
-    command->add_option("input", arguments->input, input)->capture_default_str();
+Command add_coding_command(Command parent, const char* name, const char* about, const char* input,
+                           const std::shared_ptr<CodingArguments>& arguments) {
+    Command command = parent.add_subcommand(name, about);
+    command.add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json, or SentencePiece's tokenizer.model")
+        .required();
+    command.add_option("input", arguments->input, input).capture_default_str();
     return command;
 }
 
 }  // namespace
 
-void add_tokenizer_command(CLI::App& app) {
-    CLI::App* tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer; turn text into token ids and back");
-    tokenizer->require_subcommand(1);
-    add_tokenizer_train_command(*tokenizer);
+void add_tokenizer_command(Command app) {
+    Command tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer; turn text into token ids and back");
+    tokenizer.require_subcommand();
+    add_tokenizer_train_command(tokenizer);
 
     auto encoding = std::make_shared<CodingArguments>();
-    CLI::App* encoder = add_coding_command(*tokenizer, "encode", "Text to ids, separated by spaces",
-                                           "Text file; - is standard input", encoding);
-    add_invalid_utf8_option(*encoder, encoding->invalid_utf8);
-    CLI::Option* encode_lines = encoder->add_flag(
+    Command encoder = add_coding_command(tokenizer, "encode", "Text to ids, separated by spaces",
+                                         "Text file; - is standard input", encoding);
+    add_invalid_utf8_option(encoder, encoding->invalid_utf8);
+    Option encode_lines = encoder.add_flag(
         "--jsonl", encoding->lines, "One JSON object a line: {\"text\", \"add_special\": true or false} to {\"ids\"}");
-    encoder->add_flag("--add-special", encoding->special, "With the special tokens that the file puts around a text")
-        ->excludes(encode_lines);
-    encoder->footer("Example: echo 'Call me Ishmael.' | ballast tokenizer encode -t tokenizer.json");
-    encoder->callback([encoding] { encode(*encoding); });
+    encoder.add_flag("--add-special", encoding->special, "With the special tokens that the file puts around a text")
+        .excludes(encode_lines);
+    encoder.footer("Example: echo 'Call me Ishmael.' | ballast tokenizer encode -t tokenizer.json");
+    encoder.callback([encoding] { encode(*encoding); });
 
     auto decoding = std::make_shared<CodingArguments>();
-    CLI::App* decoder = add_coding_command(*tokenizer, "decode", "Ids, separated by white space, to text",
-                                           "File of ids; - is standard input", decoding);
-    CLI::Option* decode_lines = decoder->add_flag(
+    Command decoder = add_coding_command(tokenizer, "decode", "Ids, separated by white space, to text",
+                                         "File of ids; - is standard input", decoding);
+    Option decode_lines = decoder.add_flag(
         "--jsonl", decoding->lines, "One JSON object a line: {\"ids\", \"skip_special\": true or false} to {\"text\"}");
-    decoder->add_flag("--skip-special", decoding->special, "Leave special tokens out")->excludes(decode_lines);
-    decoder->footer("Example: echo 14924 479 | ballast tokenizer decode -t tokenizer.json");
-    decoder->callback([decoding] { decode(*decoding); });
-    tokenizer->footer("Example: ballast tokenizer train -o tokenizer.json --vocab-size 1024 books/");
+    decoder.add_flag("--skip-special", decoding->special, "Leave special tokens out").excludes(decode_lines);
+    decoder.footer("Example: echo 14924 479 | ballast tokenizer decode -t tokenizer.json");
+    decoder.callback([decoding] { decode(*decoding); });
+    tokenizer.footer("Example: ballast tokenizer train -o tokenizer.json --vocab-size 1024 books/");
 }
 
 }  // namespace ballast

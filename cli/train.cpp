@@ -1,5 +1,4 @@
 // ballast train CONFIG.toml
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <filesystem>
 #include <fmt/format.h>
@@ -49,7 +48,8 @@ struct Options {
 std::string describe(const Distribution& distribution, const RunConfig& config, const MemoryPlan& plan) {
     const Communicator& ranks = distribution.ranks();
     return fmt::format(
-        "ranks        {} ({} on this machine), gradients added up in {} lanes, {} of them rank 0's ({}); {}; a rank gets "
+        "ranks        {} ({} on this machine), gradients added up in {} lanes, {} of them rank 0's ({}); {}; a rank "
+        "gets "
         "{} of {} an update",
         ranks.size(), ranks.local_size(), distribution.lanes(), distribution.own_lanes().size(),
         format_bytes(plan.gradients),
@@ -211,51 +211,53 @@ void train_command(const Options& options) {
 
 }  // namespace
 
-void add_train_command(CLI::App& app) {
+void add_train_command(Command app) {
     auto options = std::make_shared<Options>();
-    CLI::App* command = app.add_subcommand("train", "Train a model");
-    command->add_option("config", options->config, "TOML file of the run (configs/)");
-    command->add_option("--set", options->settings, "change a field: section.key=value (repeat as needed)")
-        ->allow_extra_args(false)
-        ->type_name("A.B=V");
-    command->add_option("-o,--out", options->out, "run folder; default: runs/<name of the config>");
-    auto* resume = command->add_flag("--resume", options->resume,
+    Command command = app.add_subcommand("train", "Train a model");
+    command.add_option("config", options->config, "TOML file of the run (configs/)");
+    command.add_option("--set", options->settings, "change a field: section.key=value (repeat as needed)")
+        .one_value_each()
+        .type_name("A.B=V");
+    command.add_option("-o,--out", options->out, "run folder; default: runs/<name of the config>");
+    Option resume = command.add_flag("--resume", options->resume,
                                      "continue from the newest valid checkpoint, or start when there is none");
     command
-        ->add_flag(
+        .add_flag(
             "--allow-data-change", options->allow_data_change,
             "resume although the corpus or the settings ask for another order of samples, which then begins anew: "
             "samples come twice")
-        ->needs(resume);
-    command->add_flag("--overwrite", options->overwrite, "replace the run that is in the folder")->excludes(resume);
+        .needs(resume);
+    command.add_flag("--overwrite", options->overwrite, "replace the run that is in the folder").excludes(resume);
     add_backend_option(command, options->backend);
-    command->add_option("--timeline", options->timeline,
-                        "write what rank 0 did when in the last 20 updates, for chrome://tracing or Perfetto (JSON; CPU)");
-    command->add_flag("--keys", options->show_keys, "list every field of a config with its default and meaning");
-    auto* dry = command->add_flag("--dry-run", options->plan_only,
+    command.add_option(
+        "--timeline", options->timeline,
+        "write what rank 0 did when in the last 20 updates, for chrome://tracing or Perfetto (JSON; CPU)");
+    command.add_flag("--keys", options->show_keys, "list every field of a config with its default and meaning");
+    Option dry = command.add_flag("--dry-run", options->plan_only,
                                   "print what the run takes, by count, and train nothing: memory of a rank, time of an "
                                   "update, communication, MFU, days");
-    command->add_option("--ranks", options->dry_run.ranks, "with --dry-run: numbers of ranks, e.g. 1,8,64")
-        ->delimiter(',')
-        ->check(CLI::Range(1, 1 << 20))
-        ->needs(dry);
-    command->add_option("--gpu", options->dry_run.gpu, "with --dry-run: what a rank computes on; cpu: this machine, timed")
-        ->check(CLI::IsMember(train::machine_names()))
-        ->capture_default_str()
-        ->needs(dry);
+    command.add_option("--ranks", options->dry_run.ranks, "with --dry-run: numbers of ranks, e.g. 1,8,64")
+        .delimiter(',')
+        .in_range(1, 1 << 20)
+        .needs(dry);
     command
-        ->add_option("--net", options->dry_run.net,
-                     "with --dry-run: rate at which a rank receives while it sends as much, e.g. 400Gb/s or 50GB/s")
-        ->type_name("RATE")
-        ->needs(dry);
-    command->footer(
+        .add_option("--gpu", options->dry_run.gpu, "with --dry-run: what a rank computes on; cpu: this machine, timed")
+        .one_of(train::machine_names())
+        .capture_default_str()
+        .needs(dry);
+    command
+        .add_option("--net", options->dry_run.net,
+                    "with --dry-run: rate at which a rank receives while it sends as much, e.g. 400Gb/s or 50GB/s")
+        .type_name("RATE")
+        .needs(dry);
+    command.footer(
         "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set "
         "data.tokenizer=tokenizer.json \\\n"
         "    --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
         "Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop; the same command with --resume continues to the bit. "
         "Resumed "
         "with more steps or another batch, a run goes on at the first sample it has not read.");
-    command->callback([options] { train_command(*options); });
+    command.callback([options] { train_command(*options); });
 }
 
 }  // namespace ballast

@@ -1,5 +1,4 @@
 // ballast watch RUN…
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fmt/format.h>
 #include <iostream>
@@ -69,16 +68,16 @@ void watch_command(const Options& options) {
 
 }  // namespace
 
-void add_watch_command(CLI::App& app) {
+void add_watch_command(Command app) {
     auto o = std::make_shared<Options>();
-    CLI::App* command = app.add_subcommand("watch", "Curves of runs in the terminal, while they train");
-    command->add_option("runs", o->runs, "run folders; one that is not there yet is waited for")->required();
-    command->add_flag("--once", o->once, "print one frame and end, as it does where there is no terminal");
-    command->footer(
+    Command command = app.add_subcommand("watch", "Curves of runs in the terminal, while they train");
+    command.add_option("runs", o->runs, "run folders; one that is not there yet is waited for").required();
+    command.add_flag("--once", o->once, "print one frame and end, as it does where there is no terminal");
+    command.footer(
         "Example:\n  ballast watch runs/vanilla runs/sink_token\n"
         "q or Ctrl-C quits and leaves the runs alone; it ends by itself when nothing trains any more. NO_COLOR is "
         "respected.");
-    command->callback([o] { watch_command(*o); });
+    command.callback([o] { watch_command(*o); });
 }
 
 }  // namespace ballast
