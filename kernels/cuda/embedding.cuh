@@ -37,7 +37,7 @@ __global__ void embedding_widen_kernel(T* out, const W* weight, const float* sca
     if (0 <= id && id < vocabulary)
         out[i] = narrow<T>(widen(weight[id * channels + c]) * (scale == nullptr ? 1.0f : scale[id]));
     else
-        memset(&out[i], 0xff, sizeof(T));
+        memset(static_cast<void*>(&out[i]), 0xff, sizeof(T));
 }
 
 // ---- a stable radix sort of (id, row)

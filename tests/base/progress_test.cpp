@@ -38,7 +38,8 @@ TEST_CASE("progress: a line says how far, how fast and how long") {
     ProgressState state{"train", "steps", "loss 3.21", 420, 1000, 2.9, 150, false};
     CHECK(format_progress(state, 0) == "train  42% 420/1.0k steps  2.9 steps/s  3m20s left  loss 3.21");
     CHECK_THAT(format_progress(state, 120), ContainsSubstring("│██████████"));
-    for (int width : {40, 41, 55, 80}) CHECK(count_characters(format_progress(state, width)) <= width);
+    for (size_t width : {40, 41, 55, 80})
+        CHECK(count_characters(format_progress(state, static_cast<int>(width))) <= width);
     state.per_second = 0.25;
     CHECK_THAT(format_progress(state, 0), ContainsSubstring("4.0 s/step  "));
     state.done = 999;
