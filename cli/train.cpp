@@ -143,9 +143,6 @@ TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& 
 /// The first rank's settings: others use as many threads, not the whole machine.
 Context make_context(const Options& options, const RunConfig& config, const Communicator& ranks) {
     const Device device = device_of_backend(options.backend, ranks.local_rank());
-    if (ranks.size() > 1 && device != Device::cpu)
-        throw UserError(fmt::format("{} ranks on {}: several ranks train on the CPU so far; pass --backend cpu",
-                                    ranks.size(), name_of(device)));
     const bool chosen = config.train.threads > 0 || ranks.size() == 1;
     return Context(device, chosen ? static_cast<int>(config.train.threads) : threads_of_rank(ranks), config.train.gemm);
 }
@@ -163,6 +160,7 @@ int train_as_rank(const Options& options, Communicator& ranks) {
     plan.sample_order = data::Sampler::bytes(data.train, DataOrder(config, data.train).last_stretch().order);
     if (ranks.is_first()) print_startup(config, context, data, plan, distribution);
     require_fit(plan, context.device(), context.available_memory());
+    context.connect(ranks);
 
     RunDirectory directory(options.run_folder());
     const InterruptGuard guard;

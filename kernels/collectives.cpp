@@ -1,6 +1,7 @@
 #include "kernels/collectives.h"
 
 #include "base/error.h"
+#include "kernels/cuda/communicator.h"
 
 namespace ballast {
 namespace {
@@ -10,12 +11,25 @@ std::span<std::byte> bytes_of(const Tensor& x) {
     return {static_cast<std::byte*>(x.data), x.bytes()};
 }
 
+void exchange_on_gpu(Context& context, std::span<const TensorMessage> outgoing,
+                     std::span<const TensorMessage> incoming) {
+    const auto messages = [](std::span<const TensorMessage> tensors) {
+        std::vector<cuda::DeviceMessage> out;
+        for (const TensorMessage& message : tensors) {
+            const std::span<std::byte> bytes = bytes_of(message.values);
+            out.push_back({message.rank, bytes.data(), bytes.size()});
+        }
+        return out;
+    };
+    context.gpu_communicator().queue_exchange(messages(outgoing), messages(incoming), context.stream());
+}
+
 }  // namespace
 
 void exchange(Context& context, Communicator& ranks, std::span<const TensorMessage> outgoing,
               std::span<const TensorMessage> incoming) {
     if (outgoing.empty() && incoming.empty()) return;
-    require(context.device() == Device::cpu, "ranks exchange tensors of the CPU");
+    if (context.device() != Device::cpu) return exchange_on_gpu(context, outgoing, incoming);
     std::vector<OutgoingBytes> out;
     std::vector<IncomingBytes> in;
     for (const TensorMessage& message : outgoing) out.push_back({message.rank, bytes_of(message.values)});

@@ -1,5 +1,5 @@
 // Collectives on tensors, for the processes of one run. Every rank calls them in the same order with the same bounds.
-// So far on the CPU alone.
+// On a GPU they are queued, and may be recorded; its context has to be connected (Context::connect()).
 #pragma once
 
 #include <cstdint>

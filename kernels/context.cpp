@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/cpu_features.h"
+#include "kernels/cuda/communicator.h"
 #include "kernels/cuda/runtime.h"
 
 namespace ballast {
@@ -73,7 +74,9 @@ void DeviceBuffer::swap(DeviceBuffer& other) noexcept {
 }
 
 HostBuffer::HostBuffer(Device device, size_t bytes)
-    : device_(device), data_(device == Device::cpu ? allocate_host(bytes) : cuda::allocate_host(bytes)), bytes_(bytes) {}
+    : device_(device),
+      data_(device == Device::cpu ? allocate_host(bytes) : cuda::allocate_host(bytes)),
+      bytes_(bytes) {}
 
 HostBuffer::~HostBuffer() {
     if (device_ == Device::cpu)
@@ -104,7 +107,30 @@ Context::Context(Device device, int num_threads, Gemm gemm)
       gpu_(device == Device::cpu ? nullptr : cuda::make_state()),
       scratch_(device) {}
 
+Context::Context(const Context& first, int num_threads)
+    : device_(first.device_),
+      gemm_(first.gemm_),
+      pool_(num_threads),
+      gpu_(device_ == Device::cpu ? nullptr : cuda::make_state(false)),
+      gpu_communicator_(first.gpu_communicator_),
+      scratch_(device_) {}
+
 Context::~Context() = default;
+
+void Context::connect(Communicator& ranks) {
+    if (device_ != Device::cpu && ranks.size() > 1) gpu_communicator_ = cuda::make_gpu_communicator(ranks);
+}
+
+cuda::GpuCommunicator& Context::gpu_communicator() const {
+    require(gpu_communicator_ != nullptr, "a context that no rank was connected to");
+    return *gpu_communicator_;
+}
+
+std::unique_ptr<Context> Context::second_queue() const { return std::unique_ptr<Context>(new Context(*this, 1)); }
+
+void Context::queue_wait_for(const Context& other) const {
+    if (device_ != Device::cpu) gpu_->queue_wait_for(*other.gpu_);
+}
 
 GpuStream Context::stream() const { return gpu_->stream(); }
 

@@ -25,9 +25,12 @@ bool is_built(Device device);
 /// A queue of work on a GPU; nothing on the CPU.
 using GpuStream = CUstream_st*;
 
+class Communicator;
+
 namespace cuda {
+class GpuCommunicator;
 class GpuState;
-}
+}  // namespace cuda
 
 /// Which GEMM the CPU kernels use. `automatic`: oneDNN, bf16 only where it is faster. `reference`: our plain GEMM
 /// with a fixed order of additions, whose bits are the same on every processor (golden values, f64).
@@ -132,6 +135,18 @@ class Context {
     /// Where the GPU's work is queued, all of this context's.
     GpuStream stream() const;
 
+    /// Lets tensors of a GPU go to other ranks' GPUs and come from them (kernels/collectives.h): through NCCL, whose
+    /// buffers take memory. Collective; `ranks` has to outlive this. Nothing on the CPU and for one rank. UserError
+    /// when two ranks have the same GPU.
+    void connect(Communicator& ranks);
+    /// What connect() made; only on a GPU.
+    cuda::GpuCommunicator& gpu_communicator() const;
+    /// A queue on the same device, connected as this one; on the CPU of one thread. Not for linear layers.
+    std::unique_ptr<Context> second_queue() const;
+    /// Queued: what this context gets from now on waits for what `other`, on the same device, has got so far. On the
+    /// CPU nothing: its work is done when a call returns.
+    void queue_wait_for(const Context& other) const;
+
     /// Bytes that can still be allocated on the device, as things are now.
     size_t available_memory() const;
     DeviceBuffer allocate(size_t bytes) const { return DeviceBuffer(device_, bytes); }
@@ -158,6 +173,7 @@ class Context {
     void synchronise() const;
 
   private:
+    Context(const Context& first, int num_threads);
     void queue_copy(void* host, size_t bytes, const Tensor& tensor, bool to_host) const;
 
     Device device_;
@@ -166,6 +182,7 @@ class Context {
     int64_t loss_rows_ = 0;
     ThreadPool pool_;
     std::unique_ptr<cuda::GpuState> gpu_;  // before the memory: it outlives what is queued
+    std::shared_ptr<cuda::GpuCommunicator> gpu_communicator_;
     Scratch scratch_;
     int64_t replacements_ = 0;
 };

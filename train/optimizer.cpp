@@ -85,9 +85,9 @@ Optimizer::Optimizer(Context& context, const model::Weights& weights, const ops:
              {context, blocks_from(shards_.blocks(), updated_blocks(bucket, distribution), updated.begin)}});
         moment += updated.size();
     }
-    if (!distribution.overlaps() || context.device() != Device::cpu) return;
-    communication_context_ = std::make_unique<Context>(Device::cpu, 1, context.gemm());
-    communication_ = std::make_unique<TaskThread>();
+    if (!distribution.overlaps()) return;
+    communication_context_ = context.second_queue();
+    if (context.device() == Device::cpu) communication_thread_ = std::make_unique<TaskThread>();
 }
 
 size_t Optimizer::moment_bytes(const model::ParameterTable& table, Dtype compute_dtype,
@@ -111,11 +111,21 @@ void Optimizer::queue_begin() {
 }
 
 void Optimizer::run_or_post(std::function<void(Context&)> work) {
-    if (!communication_) {
+    if (!communication_context_) {
         const Span span(timeline_, Track::compute, {Activity::wait_for_reduction});
         return work(context_);
     }
-    communication_->post([this, work = std::move(work)] { work(*communication_context_); });
+    if (communication_thread_)
+        return communication_thread_->post([this, work = std::move(work)] { work(*communication_context_); });
+    communication_context_->queue_wait_for(context_);
+    work(*communication_context_);
+}
+
+void Optimizer::wait_for_communication() {
+    if (!communication_context_) return;
+    const Span span(timeline_, Track::compute, {Activity::wait_for_reduction});
+    if (communication_thread_) return communication_thread_->wait();
+    context_.queue_wait_for(*communication_context_);
 }
 
 void Optimizer::post_buckets_until(int64_t part) {
@@ -124,14 +134,12 @@ void Optimizer::post_buckets_until(int64_t part) {
 }
 
 void Optimizer::part_finished(int64_t part) {
-    if (communication_) post_buckets_until(part);
+    if (communication_context_) post_buckets_until(part);
 }
 
 void Optimizer::queue_reduction() {
     post_buckets_until(-1);
-    if (!communication_) return;
-    const Span span(timeline_, Track::compute, {Activity::wait_for_reduction});
-    communication_->wait();
+    wait_for_communication();
 }
 
 void Optimizer::reduce(Context& context, size_t b) {
@@ -175,10 +183,7 @@ void Optimizer::queue_update(model::Weights& weights, const Tensor& losses) {
         if (distribution_.shards_optimizer())
             run_or_post([this, &weights, b](Context& context) { gather_weights(context, weights, b); });
     }
-    if (communication_) {
-        const Span span(timeline_, Track::compute, {Activity::wait_for_reduction});
-        communication_->wait();
-    }
+    if (distribution_.shards_optimizer()) wait_for_communication();
     context_.queue_copy_to_host(host_scalars_.as<ops::StepScalars>(), scalars_);
 }
 

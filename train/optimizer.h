@@ -88,8 +88,11 @@ class Optimizer {
     };
 
     std::string first_non_finite(const model::ParameterTable& table) const;
-    /// Runs at once, or after what was given to the other thread before.
+    /// Runs at once; where ranks overlap, beside the passes: after what was given before and, on a GPU, after what the
+    /// device has been given so far.
     void run_or_post(std::function<void(Context&)> work);
+    /// The update goes on when all of it is done.
+    void wait_for_communication();
     void post_buckets_until(int64_t part);
     void reduce(Context& context, size_t bucket);
     void gather_weights(Context& context, const model::Weights& weights, size_t bucket);
@@ -114,10 +117,10 @@ class Optimizer {
     Tensor sum_of_squares_;  // f64, one a block
     Timeline* timeline_ = nullptr;
     size_t buckets_given_ = 0;  // to be reduced, in this update
-    /// Where ranks overlap: what communicates, beside the passes. One thread: it waits more than it computes, and the
-    /// pool keeps all of its own.
+    /// Where ranks overlap: what communicates, beside the passes. On the CPU one thread, since it waits more than it
+    /// computes, and the pool keeps all of its own; on a GPU a second stream.
     std::unique_ptr<Context> communication_context_;
-    std::unique_ptr<TaskThread> communication_;
+    std::unique_ptr<TaskThread> communication_thread_;
 };
 
 }  // namespace ballast::train

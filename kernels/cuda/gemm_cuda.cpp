@@ -176,10 +176,13 @@ class Product {
 
 }  // namespace
 
-CudaState::CudaState() {
+CudaState::CudaState(bool products) {
     enter_device();
     if (const cudaError_t error = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking); error != cudaSuccess)
         simt::throw_cuda_error(error, "making a stream");
+    if (const cudaError_t error = cudaEventCreateWithFlags(&so_far_, cudaEventDisableTiming); error != cudaSuccess)
+        simt::throw_cuda_error(error, "making an event");
+    if (!products) return;
     check(cublasLtCreate(&cublas_), "starting");
     workspace_ = allocate(kWorkspaceBytes);
 }
@@ -187,7 +190,15 @@ CudaState::CudaState() {
 CudaState::~CudaState() {
     release(workspace_);
     if (cublas_ != nullptr) cublasLtDestroy(cublas_);
+    if (so_far_ != nullptr) cudaEventDestroy(so_far_);
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+void CudaState::queue_wait_for(GpuState& other) {
+    const auto& before = static_cast<CudaState&>(other);
+    cudaError_t error = cudaEventRecord(before.so_far_, before.stream());
+    if (error == cudaSuccess) error = cudaStreamWaitEvent(stream(), before.so_far_, 0);
+    if (error != cudaSuccess) simt::throw_cuda_error(error, "letting a stream wait");
 }
 
 bool library_product(Context& context, const GemmArguments& g) {

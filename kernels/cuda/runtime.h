@@ -28,8 +28,12 @@ class GpuState {
   public:
     virtual ~GpuState() = default;
     virtual GpuStream stream() const = 0;
+    /// Queued: what this stream gets from now on waits for what `other` has got so far. A recording of other's work
+    /// then takes in this stream's too, until other waits for this one in turn.
+    virtual void queue_wait_for(GpuState& other) = 0;
 };
-std::unique_ptr<GpuState> make_state();
+/// Without `products` no matrices can be multiplied, and no workspace is kept for that.
+std::unique_ptr<GpuState> make_state(bool products = true);
 
 /// Recorded work, to be launched again and again.
 class Graph {

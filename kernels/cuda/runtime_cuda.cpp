@@ -130,7 +130,7 @@ std::string description() {
                        driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
 }
 
-std::unique_ptr<GpuState> make_state() { return std::make_unique<CudaState>(); }
+std::unique_ptr<GpuState> make_state(bool products) { return std::make_unique<CudaState>(products); }
 
 void* allocate(size_t bytes) {
     enter_device();

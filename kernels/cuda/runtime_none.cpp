@@ -13,7 +13,7 @@ int num_devices() { return 0; }
 void use_device(int) { absent(); }
 std::string why_unusable() { absent(); }
 std::string description() { absent(); }
-std::unique_ptr<GpuState> make_state() { absent(); }
+std::unique_ptr<GpuState> make_state(bool) { absent(); }
 void* allocate(size_t) { absent(); }
 void release(void*) noexcept {}
 void copy_to_host(void*, const void*, size_t, GpuStream) { absent(); }

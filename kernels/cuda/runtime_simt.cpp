@@ -14,6 +14,7 @@ namespace {
 class SimtState : public GpuState {
   public:
     GpuStream stream() const override { return nullptr; }
+    void queue_wait_for(GpuState&) override {}
 };
 
 class SimtGraph : public Graph {
@@ -45,7 +46,7 @@ void use_device(int) {}
 std::string why_unusable() { return ""; }
 std::string description() { return "the CUDA kernels on the CPU, for tests"; }
 
-std::unique_ptr<GpuState> make_state() { return std::make_unique<SimtState>(); }
+std::unique_ptr<GpuState> make_state(bool) { return std::make_unique<SimtState>(); }
 
 void* allocate(size_t bytes) {
     simt::forbid_in_recording("allocating");

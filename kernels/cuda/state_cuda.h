@@ -30,7 +30,7 @@ class CudaState : public GpuState {
   public:
     static constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
 
-    CudaState();
+    explicit CudaState(bool products);
     ~CudaState() override;
     CudaState(const CudaState&) = delete;
     CudaState& operator=(const CudaState&) = delete;
@@ -39,6 +39,7 @@ class CudaState : public GpuState {
         enter_device();  // what is queued there next may come from any thread
         return stream_;
     }
+    void queue_wait_for(GpuState& other) override;
     cublasLtHandle_t cublas() const { return cublas_; }
     void* workspace() const { return workspace_; }
     /// Chosen once for each shape; empty where cuBLASLt has none.
@@ -47,6 +48,7 @@ class CudaState : public GpuState {
 
   private:
     GpuStream stream_ = nullptr;
+    cudaEvent_t so_far_ = nullptr;  ///< what was queued until then, for other streams to wait for
     cublasLtHandle_t cublas_ = nullptr;
     void* workspace_ = nullptr;
     std::map<GemmShape, Algorithm> algorithms_;

@@ -82,6 +82,32 @@ TEST_CASE("ranks: any buckets, reduced beside the backward pass or after it, tie
     }
 }
 
+TEST_CASE("ranks: a recorded step exchanges anew at every replay: the same bytes on 1 to 3 ranks, ZeRO 0 and 1") {
+    SeveralPasses f;
+    if (f.device == Device::cuda) return;  // these ranks are threads, and a process has one GPU
+    f.config.train.global_batch = 4;
+    f.config.train.reduction_lanes = 3;
+    f.config.train.steps = 4;  // on a GPU the second is recorded, and two are replayed
+    f.config.checkpoint = {4, false, 2, 0};
+    f.config.validation.every = 0;
+    train_on(1, f, "one");
+    for (const auto& [ranks, zero, overlap, dtype] : {std::tuple{2, 0, true, Dtype::f32},
+                                                      {3, 1, true, Dtype::f32},
+                                                      {2, 1, false, Dtype::f32},
+                                                      {3, 0, true, Dtype::bf16}}) {
+        CAPTURE(ranks, zero, overlap, name_of(dtype));
+        f.config.train.zero = zero;
+        f.config.train.overlap = overlap;
+        f.config.train.reduction_dtype = dtype;
+        const std::string expected = dtype == Dtype::f32 ? "one" : "one in bf16";
+        if (dtype != Dtype::f32) train_on(1, f, expected);
+        train_on(ranks, f, "several");
+        CHECK(f.metrics("several") == f.metrics(expected));
+        CHECK(checkpoint_bytes(f, "several", 4) == checkpoint_bytes(f, expected, 4));
+        std::filesystem::remove_all(f.folder / "several");
+    }
+}
+
 TEST_CASE("ranks: gradients added up in bf16 have the same bytes on 1 to 4 ranks too, and losses near those of f32",
           "[cpu]") {
     SeveralPasses f;

@@ -85,6 +85,7 @@ struct RunFixture {
         train::resolve_vocabulary(resolved.model, data.tokenizer.vocab_size());
         resolved.validate();
         Context context(device, static_cast<int>(resolved.train.threads), resolved.train.gemm);
+        context.connect(ranks);
         train::RunDirectory directory(folder / name);
         const train::Distribution distribution(resolved, ranks);
         train::Trainer trainer(context, resolved, data, directory, std::move(observer), distribution);
