@@ -7,7 +7,7 @@
 namespace ballast {
 
 /// Characters of UTF-8 text, which is what a terminal's columns hold of ours.
-size_t columns_of(const std::string& text);
+size_t display_columns(const std::string& text);
 
 /// Lines of cells, the first the head: the first column left-aligned, the others right-aligned, two spaces between.
 std::string align_columns(const std::vector<std::vector<std::string>>& lines);

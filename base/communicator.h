@@ -55,7 +55,7 @@ std::unique_ptr<Communicator> make_communicator();
 
 /// Threads a rank should use: those it may run on, shared out among the machine's ranks unless they were bound apart
 /// already.
-int threads_of_rank(const Communicator& communicator);
+int threads_per_rank(const Communicator& communicator);
 
 /// Runs `body`, which every rank runs, and returns its exit code. An error on one rank ends all of them: the others
 /// would wait for it for ever. Mistakes that every rank finds are told once, by rank 0.

@@ -23,7 +23,7 @@ struct ConfigOverride {
 };
 
 /// What --set was given.
-std::vector<ConfigOverride> overrides_of_options(std::span<const std::string> settings);
+std::vector<ConfigOverride> parse_overrides(std::span<const std::string> settings);
 
 namespace config_detail {
 void load_file(const VisitFields& visit, const std::string& path, std::span<const ConfigOverride> overrides);
@@ -50,7 +50,7 @@ void load_toml(Config& config, const std::string& path, std::span<const ConfigOv
 /// The same with overrides as --set takes them.
 template <class Config>
 void load_toml(Config& config, const std::string& path, std::span<const std::string> settings = {}) {
-    load_toml(config, path, std::span<const ConfigOverride>(overrides_of_options(settings)));
+    load_toml(config, path, std::span<const ConfigOverride>(parse_overrides(settings)));
 }
 
 /// The same from memory, without `extends`; `source` stands for the file in messages.

@@ -147,7 +147,8 @@ Context make_context(const Options& options, const RunConfig& config, const Comm
         throw UserError(fmt::format("{} ranks on {}: several ranks train on the CPU so far; pass --backend cpu",
                                     ranks.size(), name_of(device)));
     const bool chosen = config.train.threads > 0 || ranks.size() == 1;
-    return Context(device, chosen ? static_cast<int>(config.train.threads) : threads_of_rank(ranks), config.train.gemm);
+    return Context(device, chosen ? static_cast<int>(config.train.threads) : threads_per_rank(ranks),
+                   config.train.gemm);
 }
 
 int train_as_rank(const Options& options, Communicator& ranks) {

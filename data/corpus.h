@@ -80,7 +80,7 @@ class Corpus {
     TextFormat format_of(const std::string& path) const;
     bool next_raw(TextPiece& piece);
     template <class Next>
-    std::vector<TextPiece> batch_of(size_t bytes, Next&& next);
+    std::vector<TextPiece> collect_batch(size_t bytes, Next&& next);
     void skip_byte_order_mark();
     void next_of_text(TextPiece& piece);
     bool next_of_lines(TextPiece& piece);

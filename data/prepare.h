@@ -61,6 +61,6 @@ struct PrepareResult {
 PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool);
 
 /// TokenStoreInfo::sources of what is made of these inputs.
-std::string sources_of(const PrepareOptions& options);
+std::string describe_sources(const PrepareOptions& options);
 
 }  // namespace ballast::data

@@ -59,6 +59,6 @@ int64_t count_samples(int64_t steps, int64_t global_batch, int64_t seq_length);
 ///          documents are the limit.
 ///   mcore  the same for ns = samples. Where E > 1 and the last epoch is to give fewer than int(0.8 · windows of one
 ///          epoch) of them, it is shuffled apart (Megatron-LM's megatron/core/datasets/gpt_dataset.py).
-SampleOrder order_for(const TokenStore& store, const OrderRequest& request);
+SampleOrder make_sample_order(const TokenStore& store, const OrderRequest& request);
 
 }  // namespace ballast::data

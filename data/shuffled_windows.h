@@ -11,7 +11,7 @@ namespace ballast::data {
 class NumpyRandomState;
 
 /// The order of GPT-NeoX v1.0, which is Pythia's (its data/gpt2_dataset.py and helpers.cpp): a pure function of
-/// (corpus, seq_length, seed, epochs), and the epochs one of steps · global_batch (order_for()).
+/// (corpus, seq_length, seed, epochs), and the epochs one of steps · global_batch (make_sample_order()).
 /// With every_document, a document is one token longer than it is in the store.
 ///   document order     all documents E times, shuffled together over all epochs
 ///   sample order       a permutation of the (E · tokens - 1) / seq_length windows, from the same random stream

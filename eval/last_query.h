@@ -17,7 +17,7 @@ struct LastQueryResult {
     std::vector<double> weight;  // [layers, heads] on the first position, mean over sequences
 
     /// Mean and deviation over the heads of a layer.
-    Spread of_layer(int64_t layer) const {
+    Spread layer_spread(int64_t layer) const {
         return spread_of({weight.data() + layer * heads, static_cast<size_t>(heads)});
     }
 };

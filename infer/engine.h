@@ -44,7 +44,7 @@ struct Answer {
 /// The positions that a request takes at its longest. UserError for what cannot be answered: no token at all, ids that
 /// the model does not have, settings of sampling that mean nothing, a prompt or an answer that do not fit the model's
 /// positions or the whole cache.
-int64_t positions_for(const Request& request, const model::ModelConfig& config, const CacheSizes& sizes);
+int64_t required_positions(const Request& request, const model::ModelConfig& config, const CacheSizes& sizes);
 
 class Engine {
   public:
@@ -53,7 +53,7 @@ class Engine {
     Engine(Context& context, model::Transformer& model, const CachePlan& plan, const CacheOptions& options,
            int64_t num_ids = 0);
 
-    /// Queues a request and returns its number. UserErrors as positions_for().
+    /// Queues a request and returns its number. UserErrors as required_positions().
     int64_t submit(Request request);
     /// Goes on with a text that was answered and kept: reads the last token and `tokens`, and answers anew. UserError
     /// as submit(), where it gets longer than what was kept for it.

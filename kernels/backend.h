@@ -22,7 +22,7 @@ std::vector<BackendInfo> backends();
 inline constexpr std::array<std::string_view, 4> kBackendNames{"auto", "cpu", "cuda", "simt"};
 
 /// Why `name` is no backend's; empty when it is one.
-std::string why_no_backend(const std::string& name);
+std::string backend_error(const std::string& name);
 
 /// The device of a backend's name. auto: CUDA where it is built and usable, else the CPU. Whether the device can be
 /// used is Context's to say. On a GPU the process works from then on with the one that the name says, else with that of

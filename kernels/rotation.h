@@ -36,7 +36,7 @@ inline Tensor grouped_heads(const Tensor& x, int64_t groups) {
 
 /// q [B,T,G,H/G,D] and k, v [B,T,G,1,D] of qkv [B,T,(H+2G)D], as views of it.
 inline std::array<Tensor, 3> qkv_parts(const Tensor& qkv, int64_t heads, int64_t groups, ops::QkvLayout layout) {
-    const int64_t width = qkv.dim(2), dims = width / (heads + 2 * groups), of_group = heads / groups;
+    const int64_t width = qkv.dim(2), dims = width / (heads + 2 * groups), heads_per_group = heads / groups;
     const auto part = [&](int64_t first_head, int64_t heads_of_group, int64_t heads_to_next_group) {
         Tensor view = qkv;
         view.data = static_cast<char*>(qkv.data) + static_cast<size_t>(first_head * dims) * size_of(qkv.dtype);
@@ -46,9 +46,9 @@ inline std::array<Tensor, 3> qkv_parts(const Tensor& qkv, int64_t heads, int64_t
         return view;
     };
     if (layout == ops::QkvLayout::concatenated)
-        return {part(0, of_group, of_group), part(heads, 1, 1), part(heads + groups, 1, 1)};
-    const int64_t next = of_group + 2;
-    return {part(0, of_group, next), part(of_group, 1, next), part(of_group + 1, 1, next)};
+        return {part(0, heads_per_group, heads_per_group), part(heads, 1, 1), part(heads + groups, 1, 1)};
+    const int64_t next = heads_per_group + 2;
+    return {part(0, heads_per_group, next), part(heads_per_group, 1, next), part(heads_per_group + 1, 1, next)};
 }
 
 inline std::array<Rotation, 1> rope_rotation(const Tensor& out, const Tensor& x, const Tensor& table) {

@@ -26,7 +26,7 @@ struct Solution {
     double gap() const;
 };
 
-/// Multipliers of constraints_of(), and for each layer which rules a better choice than `value` could still use.
+/// Multipliers of make_constraints(), and for each layer which rules a better choice than `value` could still use.
 struct LagrangianResult {
     Solution solution;
     std::vector<double> multipliers;

@@ -14,7 +14,7 @@ struct RulePair {
 };
 
 /// All pairs that a layer may have, single rules among them.
-std::vector<RulePair> pairs_of(const SpanProblem& problem);
+std::vector<RulePair> rule_pairs(const SpanProblem& problem);
 
 /// The cost of every head's rule under multipliers: loss + sum of multiplier times coefficient, [layers][rules,
 /// entries] (heads side by side, so that pairs are compared in vectors).

@@ -70,9 +70,9 @@ struct Constraint {
     }
 };
 /// Budgets first (in blocks of memory: rows), then least shares, then limits.
-std::vector<Constraint> constraints_of(const SpanProblem& problem, const Program& program);
-double total_of(const SpanProblem& problem, const Constraint& constraint, const Choice& choice);
+std::vector<Constraint> make_constraints(const SpanProblem& problem, const Program& program);
+double constraint_total(const SpanProblem& problem, const Constraint& constraint, const Choice& choice);
 /// Room for rounding: totals beyond the limit by less count as within.
-double slack_of(const Constraint& constraint);
+double constraint_slack(const Constraint& constraint);
 
 }  // namespace ballast::moa

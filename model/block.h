@@ -55,9 +55,9 @@ struct LayerActivations {
     Tensor mlp_hidden;              // [N,F]
 
     LayerActivations() = default;
-    /// `attention_of`: a layer whose q, k, v, attention_out and lse this one uses in turn, instead of its own.
+    /// `shared_attention`: a layer whose q, k, v, attention_out and lse this one uses in turn, instead of its own.
     LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length,
-                     const LayerActivations* attention_of = nullptr);
+                     const LayerActivations* shared_attention = nullptr);
 };
 
 /// The linear layers by their inputs x [N,I]: the projections to q, k and v and back, the MLP's two, and the head.

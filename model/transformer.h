@@ -36,7 +36,7 @@ struct Activations {
     Activations(Arena& arena, const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length,
                 Recompute recompute = Recompute::none);
 
-    const Tensor& residual_of(int64_t i) const { return residual[static_cast<size_t>(i) % residual.size()]; }
+    const Tensor& residual_stream(int64_t i) const { return residual[static_cast<size_t>(i) % residual.size()]; }
     const LayerActivations& layer(int64_t l) const { return layers[static_cast<size_t>(l) % layers.size()]; }
 };
 
@@ -79,7 +79,7 @@ class Transformer {
   private:
     friend class Pass;
     /// What is taken of the residual stream after layer l - 1: by layer l, or by the head.
-    ResidualNorms norms_of(int64_t l, const Activations& a) const;
+    ResidualNorms residual_norms(int64_t l, const Activations& a) const;
     const ParameterRow& head_row() const;
 
 

@@ -26,7 +26,7 @@ bool is_encoder_folder(const std::string& folder);
 
 /// Those of one kind, in order.
 template <class M>
-std::vector<const M*> of_kind(const std::vector<eval::Measurement>& measurements) {
+std::vector<const M*> measurements_of_kind(const std::vector<eval::Measurement>& measurements) {
     std::vector<const M*> out;
     for (const eval::Measurement& measurement : measurements)
         if (const M* metrics = std::get_if<M>(&measurement.metrics)) out.push_back(metrics);

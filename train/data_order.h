@@ -44,7 +44,7 @@ class DataOrder {
 
     bool empty() const { return stretches_.empty(); }
     /// The stretch that a step (from 1) belongs to.
-    const DataStretch& stretch_of(int64_t step) const;
+    const DataStretch& stretch_at(int64_t step) const;
     const DataStretch& last_stretch() const { return stretches_.back(); }
     /// The first sample that a step reads, within its stretch's order.
     int64_t first_sample(int64_t step) const;

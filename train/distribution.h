@@ -35,12 +35,12 @@ class Distribution {
     /// Elements that a bucket of gradients has at least (Shards).
     int64_t bucket_elements() const { return bucket_elements_; }
 
-    Range lanes_of(int rank) const { return share_of(lanes_, ranks_->size(), rank); }
-    Range own_lanes() const { return lanes_of(ranks_->rank()); }
-    Range passes_of_lane(int64_t lane) const { return share_of(passes_, lanes_, lane); }
-    Range passes_of(int rank) const;
-    Range own_passes() const { return passes_of(ranks_->rank()); }
-    /// passes_of() of all ranks, as bounds of all_gather().
+    Range rank_lanes(int rank) const { return partition_range(lanes_, ranks_->size(), rank); }
+    Range own_lanes() const { return rank_lanes(ranks_->rank()); }
+    Range lane_passes(int64_t lane) const { return partition_range(passes_, lanes_, lane); }
+    Range rank_passes(int rank) const;
+    Range own_passes() const { return rank_passes(ranks_->rank()); }
+    /// rank_passes() of all ranks, as bounds of all_gather().
     std::vector<int64_t> pass_bounds() const;
 
   private:
@@ -61,7 +61,7 @@ struct Bucket {
     Range blocks() const { return {block_bounds.front(), block_bounds.back()}; }
     Range elements() const { return {element_bounds.front(), element_bounds.back()}; }
     Range blocks_of(int rank) const { return between(block_bounds, rank); }
-    Range elements_of(int rank) const { return between(element_bounds, rank); }
+    Range rank_elements(int rank) const { return between(element_bounds, rank); }
     /// The largest share of a rank.
     int64_t most_elements() const;
 
@@ -88,9 +88,9 @@ class Shards {
     size_t row_of_block(size_t block) const { return rows_[block]; }
     std::span<const Bucket> buckets() const { return buckets_; }
     /// The bucket that has the parameter.
-    size_t bucket_of(const model::ParameterRow& row) const;
+    size_t bucket_index(const model::ParameterRow& row) const;
     /// Elements that a rank has in all buckets.
-    int64_t elements_of(int rank) const;
+    int64_t rank_elements(int rank) const;
 
   private:
     void cut_into_blocks(const model::ParameterTable& table, int64_t most_elements);

@@ -23,12 +23,12 @@ class GradientSum {
     static size_t received_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution);
 
     /// Of the rank's lane, counted from its first.
-    const model::FlatArray& of_lane(int64_t lane) const { return lanes_[static_cast<size_t>(lane)]; }
+    const model::FlatArray& lane_gradients(int64_t lane) const { return lanes_[static_cast<size_t>(lane)]; }
     /// Sets all to zero.
     void queue_clear();
     /// Adds up a bucket of all ranks' lanes in the tree's order (train/lanes.h): afterwards the rank's share of it in
-    /// of_lane(0) holds the sum, and what lies outside it means nothing. Runs on `context`, which may be another than
-    /// the one that the arrays were made on. For the timeline it is bucket `number`.
+    /// lane_gradients(0) holds the sum, and what lies outside it means nothing. Runs on `context`, which may be another
+    /// than the one that the arrays were made on. For the timeline it is bucket `number`.
     void queue_sum(Context& context, const Bucket& bucket, int32_t number = -1, Timeline* timeline = nullptr);
 
     /// Gives the shares of a bucket's sum to all ranks.
@@ -39,11 +39,11 @@ class GradientSum {
     /// Of a node, where nodes are rounded.
     void round(Context& context, const Tensor& node) const;
     Tensor in_lane(int64_t lane, Range elements) const {
-        return of_lane(lane).flat().slice(0, elements.begin, elements.end);
+        return lane_gradients(lane).flat().slice(0, elements.begin, elements.end);
     }
     void add_own_lanes(Context& context, Range elements);
     /// The rank's share of each node: of its own a part of their array, of others where they arrive.
-    std::vector<Tensor> shares_of_nodes(Range share) const;
+    std::vector<Tensor> node_shares(Range share) const;
     void exchange_nodes(Context& context, const Bucket& bucket, const std::vector<Tensor>& received);
 
     Context& context_;

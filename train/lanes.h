@@ -18,7 +18,7 @@ struct Range {
 };
 
 /// Part `i` of `count` things dealt to `parts` in order, as evenly as can be.
-Range share_of(int64_t count, int64_t parts, int64_t i);
+Range partition_range(int64_t count, int64_t parts, int64_t i);
 
 /// The tree's nodes: a node over several lanes adds the node over its first 2^k of them, 2^k the largest power of two
 /// below their number, and the node over the rest.

@@ -42,7 +42,7 @@ class Optimizer {
     Context& context() const { return context_; }
     const Distribution& distribution() const { return distribution_; }
     /// Of one of the rank's lanes.
-    const model::FlatArray& gradients(int64_t lane = 0) const { return gradients_.of_lane(lane); }
+    const model::FlatArray& gradients(int64_t lane = 0) const { return gradients_.lane_gradients(lane); }
 
     /// Where its work is, and was when, goes there from now on; null: nowhere.
     void set_timeline(Timeline* timeline) { timeline_ = timeline; }

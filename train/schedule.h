@@ -27,7 +27,7 @@ struct Schedule {
     /// Rate at scheduler index t = 0, 1, ….
     double at(int64_t t) const;
     /// Rate of update k = 1, 2, ….
-    double of_update(int64_t k) const { return at(k - 1); }
+    double at_update(int64_t k) const { return at(k - 1); }
 };
 
 }  // namespace ballast::train

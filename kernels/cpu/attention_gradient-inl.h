@@ -130,13 +130,13 @@ class GradientTile {
     }
 
     template <class Visitor>
-    void visit_row(const KeyPart& part, Range columns, Range panels, int64_t r, int64_t of_panel, Visitor& visit) {
+    void visit_row(const KeyPart& part, Range columns, Range panels, int64_t r, int64_t panel_row, Visitor& visit) {
         const int64_t t = t0_ + r, key = part.position + columns.begin;
         const Range seen = within(columns, rules_.visible(part, t));
         if (seen.empty()) return;
-        A* s = s_ + of_panel * kKeys;
+        A* s = s_ + panel_row * kKeys;
         bias_and_mask(s, panels, seen, rules_, key - rules_.bias_position(part, t));
-        visit.row(GradientRow<A>{t, key, seen, panels, s, grad_ + of_panel * kKeys, lse_[r], delta_[r], alone_[r]});
+        visit.row(GradientRow<A>{t, key, seen, panels, s, grad_ + panel_row * kKeys, lse_[r], delta_[r], alone_[r]});
     }
 
     const AttentionInputs& in_;

@@ -64,13 +64,13 @@ namespace ballast::cpu::HWY_NAMESPACE {
 // Rows of D elements are taken in chunks of two runs of virtual lanes. bf16 is widened in registers without shuffles:
 // of 32 bits that hold two neighbours, one shift gives the first as a float and one mask the second. So a chunk's first
 // run is its even elements and its second the odd ones, and what is multiplied with rows or summed from them (q, o) is
-// kept in that order: element d at place_of<C>(d). Wider types stay as they are.
+// kept in that order: element d at packed_index<C>(d). Wider types stay as they are.
 
 template <class A>
 inline constexpr int64_t kCacheChunk = 2 * LaneSum<A>::kLanes;
 
 template <class C, class A>
-constexpr int64_t place_of(int64_t d) {
+constexpr int64_t packed_index(int64_t d) {
     if constexpr (std::is_same_v<C, A>) return d;
     const int64_t at = d % kCacheChunk<A>;
     return d - at + at % 2 * LaneSum<A>::kLanes + at / 2;

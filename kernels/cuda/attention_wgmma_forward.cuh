@@ -163,13 +163,13 @@ struct WgmmaForwardBlock {
             if (tiles == 0) continue;
             if (queries == 0 || in.sink_query.data != nullptr) simt::ptx::mbarrier_wait(q_full + queries++, 0);
             const T* q = q_tiles + ((queries - 1) * kOwn + group_row) * kDims;
-            const auto of_group = rules.from(part, t0 + group_row, sees.begin);
+            const auto group_tile = rules.from(part, t0 + group_row, sees.begin);
             const auto near = rules.from(part, t0 + warp_row, sees.begin);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int c0 = tile * kOther;
                 keys.wait(n);
-                if (group_count <= 0 || !of_group.meets(0, group_count, c0, kOther)) {
+                if (group_count <= 0 || !group_tile.meets(0, group_count, c0, kOther)) {
                     turns.wait(n);
                     turns.pass(n);
                     if (pending) add_pending();
