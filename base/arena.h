@@ -1,4 +1,4 @@
-// One planned block of memory for many tensors: run the same layout function twice, first to measure, then to place.
+// One planned block of memory for many tensors. Run the same layout function twice: first to measure, then to place.
 #pragma once
 
 #include <algorithm>
@@ -24,10 +24,10 @@ class Arena {
         return out;
     }
 
-    /// Bytes taken now; rewind(mark()) gives back everything taken since, for temporaries that take turns.
+    /// Bytes taken now. rewind(mark()) releases every tensor that was taken since; temporaries can then share memory.
     size_t mark() const { return used_; }
     void rewind(size_t mark) { used_ = mark; }
-    /// The most that was ever taken.
+    /// The largest number of bytes that were taken at one time.
     size_t peak_bytes() const { return peak_; }
 
   private:

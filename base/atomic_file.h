@@ -1,4 +1,4 @@
-// Files that appear whole or not at all.
+// Files that appear as a whole or not at all.
 #pragma once
 
 #include <span>
@@ -7,11 +7,11 @@
 
 namespace ballast {
 
-/// Writes aside, to PATH.tmp-<pid>; commit() makes it PATH. Whatever interrupts the writer, PATH is the old file or the
-/// new one, never a part. A symbolic link is followed: the file that it leads to gets the content, and the link stays.
-/// Two writers of one PATH in one process are not supported. What a killed writer of PATH left is removed by the next.
-/// Every function throws UserError with the system's reason (full disk, no permission, …). The constructor also refuses
-/// what a rename would destroy: a folder, a device, a pipe.
+/// Writes to a temporary file, PATH.tmp-<pid>; commit() renames it to PATH. Whatever interrupts the writer, PATH is the
+/// old file or the new file, never a part of one. A symbolic link is followed: its target gets the content, and the
+/// link stays. Two writers of one PATH in one process are not supported. The next writer of PATH removes the temporary
+/// files of writers that were killed. Every function throws UserError with the system's reason (full disk, no
+/// permission, …). The constructor also refuses a PATH that a rename would destroy: a folder, a device, a pipe.
 class AtomicFile {
   public:
     explicit AtomicFile(std::string path);
@@ -28,38 +28,39 @@ class AtomicFile {
 
     /// Flushes to the disk, renames over PATH and flushes the folder's entry too.
     void commit();
-    /// Gives the space back before the file is closed.
+    /// Frees the disk space before the file is closed.
     void discard() noexcept;
 
   private:
     std::string path_;    // as the caller names it, for messages
-    std::string target_;  // where its links lead
+    std::string target_;  // path_ with its symbolic links resolved
     std::string temporary_path_;
     int descriptor_ = -1;
 };
 
-/// Makes `folder` and those above it that are missing, so that they survive a loss of power. UserError naming it.
+/// Makes `folder` and its missing parents, and syncs them to the disk. UserError that names the folder.
 void make_folders(const std::string& folder);
 
-/// Puts what was made, renamed and removed in `folder` on the disk. UserError when the disk refuses.
+/// Syncs the entries of `folder` to the disk: files that were made, renamed or removed. UserError when the disk
+/// refuses.
 void sync_folder(const std::string& folder);
 
-/// Throws now what AtomicFile(path) would throw after hours of work: no such folder, no permission, not a regular file.
-/// Every command that writes a result at its end calls this for it first.
+/// Throws now the error that AtomicFile(path) would throw after hours of work: no such folder, no permission, not a
+/// regular file. Every command that writes a result at its end calls this function first.
 void require_writable(const std::string& path);
 
-/// UserError when `output` is one of the files `inputs`, by whatever name: writing it would destroy what is read.
+/// UserError when `output` is the same file as one of `inputs`, under any name: writing would destroy the input.
 void require_not_an_input(const std::string& output, std::span<const std::string> inputs);
 
-/// Removes what writers that were killed left in `folder`. Only for a folder that nobody else writes to.
+/// Removes the temporary files that killed writers left in `folder`. Only for a folder that has no other writers.
 void remove_abandoned_temporaries(const std::string& folder);
 
 /// `text` becomes the content of `path`, atomically.
 void write_file(const std::string& path, std::string_view text);
 
-/// The same without waiting for the disk and without care for what a killed writer left, for what is written often and
-/// means nothing once the writer is gone: a reader finds the old text or the new one, but after a loss of power maybe
-/// neither.
+/// As write_file(), but does not wait for the disk and does not remove old temporary files. For small files that are
+/// rewritten often and mean nothing after the writer ends. A reader finds the old text or the new text; after a loss of
+/// power the file may hold neither.
 void replace_file(const std::string& path, std::string_view text);
 
 /// The whole file. UserError when it cannot be read.

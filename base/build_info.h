@@ -1,4 +1,4 @@
-// What this binary was built from.
+// The version, commit, compiler and build type of this binary.
 #pragma once
 
 #include <string_view>

@@ -1,4 +1,4 @@
-// Other programs, started without a shell.
+// Child processes, started without a shell.
 #pragma once
 
 #include <sys/types.h>
@@ -10,7 +10,7 @@
 
 namespace ballast {
 
-/// How a process ended: by itself with `code`, or by `signal`.
+/// How a process ended: it exited with `code`, or `signal` killed it.
 struct ExitStatus {
     int code = 0;
     int signal = 0;  // 0: none
@@ -18,19 +18,21 @@ struct ExitStatus {
     bool ok() const { return signal == 0 && code == 0; }
 };
 
-/// A program in a process group of its own, so that a terminal's Ctrl-C reaches only us and we say when it stops.
-/// It gets a SIGINT when this process ends before it, however that comes about. Made by the main thread.
+/// A program in its own process group: a terminal's Ctrl-C reaches only this process, and this process decides when the
+/// child stops. The child gets a SIGINT when this process ends first, for whatever reason. Must be made by the main
+/// thread.
 class ChildProcess {
   public:
-    /// Starts `arguments` (the program's path first) with both outputs appended to `log`, and nothing to read.
-    /// UserError when it cannot be started.
+    /// Starts `arguments` (the program's path comes first). Standard output and standard error are appended to `log`;
+    /// standard input is empty. UserError when the program cannot be started.
     ChildProcess(const std::vector<std::string>& arguments, const std::string& log);
-    ~ChildProcess();  // one that still runs is killed
+    ~ChildProcess();  // kills a child that still runs
     ChildProcess(const ChildProcess&) = delete;
     ChildProcess& operator=(const ChildProcess&) = delete;
 
     void signal(int number) const;
-    /// Waits up to `limit`; none when it still runs. RunError when the system does not know how it ended.
+    /// Waits up to `limit`. Empty when the child still runs. RunError when the system does not know how the child
+    /// ended.
     std::optional<ExitStatus> wait_for(std::chrono::milliseconds limit);
 
   private:
@@ -38,12 +40,12 @@ class ChildProcess {
     std::optional<ExitStatus> ended_;
 };
 
-/// The path of the program that runs now.
+/// The path of this program.
 std::string own_program();
 
-/// One word of a POSIX shell's command line that stands for `text`, quoted when it has to be.
+/// `text` as one word of a POSIX shell's command line, quoted where necessary.
 std::string shell_quoted(const std::string& text);
-/// A whole command line.
+/// The same for a whole command line.
 std::string shell_command(const std::vector<std::string>& arguments);
 
 }  // namespace ballast

@@ -11,20 +11,20 @@ std::vector<size_t> widths_of(const std::vector<std::vector<std::string>>& lines
     std::vector<size_t> widths;
     for (const auto& line : lines) {
         widths.resize(std::max(widths.size(), line.size()), 0);
-        for (size_t c = 0; c < line.size(); ++c) widths[c] = std::max(widths[c], columns_of(line[c]));
+        for (size_t c = 0; c < line.size(); ++c) widths[c] = std::max(widths[c], display_columns(line[c]));
     }
     return widths;
 }
 
 /// fmt's width counts some characters twice, as terminals do for scripts we never print.
 std::string padded(const std::string& text, size_t width, bool left) {
-    const std::string space(width - std::min(width, columns_of(text)), ' ');
+    const std::string space(width - std::min(width, display_columns(text)), ' ');
     return left ? text + space : space + text;
 }
 
 }  // namespace
 
-size_t columns_of(const std::string& text) { return count_characters(text); }
+size_t display_columns(const std::string& text) { return count_characters(text); }
 
 std::string align_columns(const std::vector<std::vector<std::string>>& lines) {
     const std::vector<size_t> widths = widths_of(lines);

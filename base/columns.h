@@ -6,13 +6,14 @@
 
 namespace ballast {
 
-/// Characters of UTF-8 text, which is what a terminal's columns hold of ours.
-size_t columns_of(const std::string& text);
+/// The width of `text` in terminal columns: its number of UTF-8 characters (our texts have no wide characters).
+size_t display_columns(const std::string& text);
 
-/// Lines of cells, the first the head: the first column left-aligned, the others right-aligned, two spaces between.
+/// Formats rows of cells as a table; the first row is the head. The first column is left-aligned, the others are
+/// right-aligned, with two spaces between columns.
 std::string align_columns(const std::vector<std::vector<std::string>>& lines);
 
-/// The same as a Markdown table, which reads well as it stands.
+/// The same as a Markdown table, padded so that the source text is aligned too.
 std::string markdown_table(const std::vector<std::vector<std::string>>& lines);
 
 }  // namespace ballast

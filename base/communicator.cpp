@@ -19,7 +19,7 @@ namespace ballast {
 namespace {
 
 /// A whole number from the environment; `otherwise` when there is none.
-int number_of(const char* name, int otherwise) {
+int environment_number(const char* name, int otherwise) {
     const char* text = std::getenv(name);
     int value = otherwise;
     if (text != nullptr) std::from_chars(text, text + std::string_view(text).size(), value);
@@ -30,7 +30,7 @@ int number_of(const char* name, int otherwise) {
 int launched_processes() {
     int most = 0;
     for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"})
-        most = std::max(most, number_of(name, 0));
+        most = std::max(most, environment_number(name, 0));
     return most;
 }
 
@@ -53,7 +53,7 @@ std::unique_ptr<Communicator> make_communicator() {
     return world;
 }
 
-int threads_of_rank(const Communicator& communicator) {
+int threads_per_rank(const Communicator& communicator) {
     const int mine = ThreadPool::available_cores(), all = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
     const bool bound_apart = mine < all;
     return bound_apart ? mine : std::max(1, mine / communicator.local_size());

@@ -1,8 +1,9 @@
-// The processes of one run, called ranks as in MPI: who they are, and how bytes get from one to another. Collectives on
-// tensors are built on this in kernels/collectives.h.
+// The processes of one run, called ranks as in MPI: their numbers, and the transport of bytes between them.
+// kernels/collectives.h builds collectives on tensors from this.
 //
-// Every call below but rank() and its like is collective: all ranks make the same calls in the same order, or they wait
-// for each other for ever. Any thread of a rank may make them, but never two at a time.
+// Every call below is collective, except rank() and the other getters: all ranks must make the same calls in the same
+// order. Otherwise they wait for each other for ever. Any thread of a rank may make the calls, but never two threads at
+// once.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,7 @@
 
 namespace ballast {
 
-/// Bytes for, or from, one other rank. Two ranks' messages to each other meet in their order.
+/// Bytes to or from one other rank. Messages between two ranks arrive in the order in which they were sent.
 struct OutgoingBytes {
     int to;
     std::span<const std::byte> bytes;
@@ -23,14 +24,14 @@ struct IncomingBytes {
     std::span<std::byte> bytes;
 };
 
-/// A run of one process, and what those of several override.
+/// A run of one process. Runs of several processes override these functions.
 class Communicator {
   public:
     virtual ~Communicator() = default;
 
     virtual int rank() const { return 0; }
     virtual int size() const { return 1; }
-    /// Ranks on this machine, and which of them this one is.
+    /// The number of ranks on this machine, and this rank's index among them.
     virtual int local_size() const { return 1; }
     virtual int local_rank() const { return 0; }
     bool is_first() const { return rank() == 0; }
@@ -39,26 +40,26 @@ class Communicator {
     virtual void barrier() {}
     /// Gives rank 0's bytes to all.
     virtual void broadcast(std::span<std::byte>) {}
-    /// Sends and receives, all at once. Ranks need not have messages for all others.
+    /// Sends and receives all messages at once. A rank may have no message for some of the others.
     virtual void exchange(std::span<const OutgoingBytes>, std::span<const IncomingBytes>) {}
-    /// Whether it is true on any rank.
+    /// True when `mine` is true on any rank.
     virtual bool any(bool mine) { return mine; }
 
-    /// Ends every rank at once, this one too. Returns only where there are no others.
+    /// Ends every rank at once, this one included. Returns only in a run of one rank.
     virtual void abort(int /*exit_code*/) {}
 };
 
-/// The communicator of this process: MPI's when mpirun or Slurm started it, else one rank. UserError when it is one of
-/// several and this build has no MPI, or when Slurm has more tasks (SLURM_NTASKS) than MPI knows of: each would train
-/// the whole run by itself.
+/// The communicator of this process: MPI's when mpirun or Slurm started the process, else one rank. UserError when the
+/// process is one of several and this build has no MPI, or when Slurm has more tasks (SLURM_NTASKS) than MPI knows of.
+/// In both cases each process would train the whole run by itself.
 std::unique_ptr<Communicator> make_communicator();
 
-/// Threads a rank should use: those it may run on, shared out among the machine's ranks unless they were bound apart
-/// already.
-int threads_of_rank(const Communicator& communicator);
+/// The number of threads a rank should use: the cores the rank may run on, divided among the ranks of this machine
+/// unless each rank is already bound to its own cores.
+int threads_per_rank(const Communicator& communicator);
 
-/// Runs `body`, which every rank runs, and returns its exit code. An error on one rank ends all of them: the others
-/// would wait for it for ever. Mistakes that every rank finds are told once, by rank 0.
+/// Runs `body` on every rank and returns its exit code. An error on one rank ends all ranks, because the others would
+/// wait for it for ever. A user's mistake that every rank finds is reported once, by rank 0.
 int run_ranks(Communicator& communicator, const char* program, const std::function<int()>& body);
 
 }  // namespace ballast

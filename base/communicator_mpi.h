@@ -1,4 +1,5 @@
-// MPI's side of base/communicator.h: communicator_mpi.cpp where the build has an MPI, else communicator_none.cpp.
+// The MPI part of base/communicator.h. Implemented by communicator_mpi.cpp where the build has MPI, else by
+// communicator_none.cpp.
 #pragma once
 
 #include <memory>
@@ -8,7 +9,7 @@
 namespace ballast {
 
 bool mpi_is_built();
-/// Starts MPI; ends it when the communicator goes. Only when mpi_is_built().
+/// Starts MPI. The communicator's destructor ends MPI. Only when mpi_is_built().
 std::unique_ptr<Communicator> make_mpi_communicator();
 
 }  // namespace ballast

@@ -245,7 +245,7 @@ void apply_settings(const Settings& settings, const VisitFields& visit) {
 
 }  // namespace
 
-std::vector<ConfigOverride> overrides_of_options(std::span<const std::string> settings) {
+std::vector<ConfigOverride> parse_overrides(std::span<const std::string> settings) {
     std::vector<ConfigOverride> overrides;
     for (const std::string& text : settings) overrides.push_back({text, "--set " + text});
     return overrides;

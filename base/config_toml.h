@@ -1,5 +1,5 @@
-// Configurations as text: TOML in and out, the table printed at start, the help. A configuration is any struct with
-// `void visit(FieldVisitor&)` (base/config_visitor.h).
+// Configurations as text: reading and writing TOML, the table printed at start, and the help. A configuration is any
+// struct with `void visit(FieldVisitor&)` (base/config_visitor.h).
 #pragma once
 
 #include <functional>
@@ -14,7 +14,7 @@ namespace ballast {
 
 using VisitFields = std::function<void(FieldVisitor&)>;
 
-/// A field's value from elsewhere than the configuration's own file.
+/// A value for one field that does not come from the configuration's own file.
 struct ConfigOverride {
     std::string text;   // "section.key=value": the value as in TOML, or a bare word
     std::string place;  // where it was written, for messages: "--set …" or "sweep.toml:7"
@@ -22,8 +22,8 @@ struct ConfigOverride {
     std::string key() const { return text.substr(0, text.find('=')); }
 };
 
-/// What --set was given.
-std::vector<ConfigOverride> overrides_of_options(std::span<const std::string> settings);
+/// The values given by --set.
+std::vector<ConfigOverride> parse_overrides(std::span<const std::string> settings);
 
 namespace config_detail {
 void load_file(const VisitFields& visit, const std::string& path, std::span<const ConfigOverride> overrides);
@@ -38,22 +38,22 @@ VisitFields fields_of(Config& config) {
 }
 }  // namespace config_detail
 
-/// Sets the fields named in the file; the others keep their values. `extends = "other.toml"` at the top (relative to
-/// the file) is loaded first, and so on up the chain. Then come the overrides. With an empty `path` there are only
-/// overrides. An unknown key, a value of the wrong type or out of bounds, a circle of files: UserError naming file,
-/// line, key and what would be right.
+/// Sets the fields that the file names; the other fields keep their values. A line `extends = "other.toml"` at the top
+/// (relative to the file) loads that file first, and so on up the chain. The overrides come last. With an empty `path`
+/// only the overrides apply. UserError for an unknown key, a value of the wrong type or out of bounds, or a cycle of
+/// files; it names the file, the line, the key and the allowed values.
 template <class Config>
 void load_toml(Config& config, const std::string& path, std::span<const ConfigOverride> overrides) {
     config_detail::load_file(config_detail::fields_of(config), path, overrides);
 }
 
-/// The same with overrides as --set takes them.
+/// The same with overrides in the form that --set takes.
 template <class Config>
 void load_toml(Config& config, const std::string& path, std::span<const std::string> settings = {}) {
-    load_toml(config, path, std::span<const ConfigOverride>(overrides_of_options(settings)));
+    load_toml(config, path, std::span<const ConfigOverride>(parse_overrides(settings)));
 }
 
-/// The same from memory, without `extends`; `source` stands for the file in messages.
+/// The same from text in memory, without `extends`; messages name `source` as the file.
 template <class Config>
 void load_toml_text(Config& config, std::string_view text, const std::string& source) {
     config_detail::load_text(config_detail::fields_of(config), text, source);
@@ -65,14 +65,15 @@ std::string to_toml(Config config) {
     return config_detail::toml_text(config_detail::fields_of(config));
 }
 
-/// One line a field, "section.key  value"; what differs from a default-constructed Config is marked with its default.
+/// One line per field, "section.key  value". A value that differs from that of a default-constructed Config is marked
+/// and followed by the default.
 template <class Config>
 std::string to_table(Config config) {
     Config defaults;
     return config_detail::table_text(config_detail::fields_of(config), config_detail::fields_of(defaults));
 }
 
-/// Every field with its value (the default, for a fresh Config), bounds or choices, and help.
+/// Every field with its value (for a fresh Config: the default), its bounds or choices, and its help text.
 template <class Config>
 std::string to_help(Config config) {
     return config_detail::help_text(config_detail::fields_of(config));

@@ -1,4 +1,4 @@
-// One visit describes a configuration: loading, saving, the table printed at start and the help all come from it.
+// One visit() function describes a configuration: loading, saving, the table printed at start and the help all use it.
 //
 //     struct ModelConfig {
 //         int64_t hidden_size = 512;
@@ -22,7 +22,7 @@
 
 namespace ballast {
 
-/// The values a number may have, ends included. NaN is never among them.
+/// The allowed range of a number, both ends included. NaN is never allowed.
 struct Bounds {
     double min = -std::numeric_limits<double>::infinity();
     double max = std::numeric_limits<double>::infinity();
@@ -31,7 +31,7 @@ struct Bounds {
 template <class E>
 concept Enumeration = std::is_enum_v<E>;
 
-/// An enumeration seen as one of its names; the enumerators must be 0, 1, … in the order of `choices`.
+/// An enumeration as one of its names. The enumerators must be 0, 1, … in the order of `choices`.
 class EnumField {
   public:
     template <Enumeration E>
@@ -58,11 +58,12 @@ struct Field {
     std::string_view name;  // within the section
     FieldRef value;
     std::string_view help;
-    Bounds bounds;  // of numbers, and of the elements of lists of them
+    Bounds bounds;  // for numbers, and for the elements of lists of numbers
 };
 
-/// Derived classes load, save or print. A configuration calls section() and then field() once for each of its fields;
-/// a section called again continues. Section names may be nested with dots ("train.optimizer").
+/// Derived classes load, save or print. A configuration calls section(), then field() once for each of its fields. A
+/// second call of section() with the same name continues that section. Section names may be nested with dots
+/// ("train.optimizer").
 class FieldVisitor {
   public:
     virtual ~FieldVisitor() = default;

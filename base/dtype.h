@@ -25,8 +25,8 @@ struct bf16 {
     }
 };
 
-/// IEEE half precision storage ("fp16"): 11 significant bits, from 2^-24 to 65504. Arithmetic happens in float;
-/// conversion rounds to nearest even, subnormals included, and what rounds beyond 65504 is infinity.
+/// IEEE half precision storage ("fp16"): 11 significant bits, from 2^-24 to 65504. Arithmetic happens in float.
+/// Conversion rounds to nearest even, subnormals included; a value that rounds beyond 65504 becomes infinity.
 struct f16 {
     uint16_t bits = 0;
 
@@ -35,7 +35,7 @@ struct f16 {
     explicit operator float() const {
         const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
         if (magnitude >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
-        // Shifted into place the exponent is too small by 112; the product puts that right, and normalises subnormals.
+        // After the shift the exponent is too small by 112. The product corrects it and normalises subnormals.
         const float value = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
         return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
     }
@@ -91,11 +91,12 @@ constexpr std::string_view name_of(Dtype dtype) {
     return "?";
 }
 
-/// What models compute in, by the names configs and options take, in the enumeration's order. (f64 is for tests.)
+/// The compute dtypes of models, by the names that configs and options take, in the order of the enumeration. (f64 is
+/// for tests.)
 inline constexpr std::array<std::string_view, 3> kComputeDtypeNames{name_of(Dtype::f32), name_of(Dtype::bf16),
                                                                     name_of(Dtype::f16)};
 
-/// Gradients, optimiser state and statistics of activations in `dtype` are kept in this type.
+/// The dtype of gradients, optimiser state and statistics for activations in `dtype`.
 constexpr Dtype accumulation_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
 /// bf16 and fp16: stored in 16 bits, computed in f32.
 constexpr bool is_narrow(Dtype dtype) { return dtype == Dtype::bf16 || dtype == Dtype::f16; }

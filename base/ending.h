@@ -1,4 +1,4 @@
-// How programs of ours end: the exit codes, and what becomes of an error that nobody caught (docs/exit-codes.md).
+// How our programs end: the exit codes, and the handling of uncaught errors (docs/exit-codes.md).
 #pragma once
 
 #include <exception>
@@ -18,20 +18,18 @@ struct Ending {
     std::string message;  ///< one line that says what, where and what to do
 };
 
-/// For an error that ends the program. Errors of the file system are the user's to mend; only what is none of our own
-/// error types and none of the system's is called a fault of Ballast.
+/// The message and exit code for an error that ends the program. Errors of the file system count as the user's mistake.
+/// Only an exception that is neither one of our types nor one of the system's is reported as a fault of Ballast.
 Ending ending_of(const std::exception& error);
 
-/// Writes "<program>: error: <message>" to standard error, in one call and whether or not it can be written. Returns
-/// `code`.
+/// Writes "<program>: error: <message>" to standard error in one call, and ignores a failure to write. Returns `code`.
 int report_ending(const std::string& program, const Ending& ending);
 
-/// Runs `body` as a program's whole work and returns the exit code. Reports errors, and what could not be written to
-/// standard output.
+/// Runs `body` as the whole program and returns the exit code. Reports errors, and a failure to write standard output.
 int run_program(const std::string& program, const std::function<int()>& body);
 
-/// For work that is worth more than what it prints (training): a standard output that nobody reads any more, or that is
-/// on a full disk, ends neither the work nor, with run_program(), in another exit code.
+/// For work that matters more than its output (training). After this call a standard output that nobody reads, or that
+/// is on a full disk, neither ends the work nor changes the exit code of run_program().
 void let_output_be_lost();
 
 }  // namespace ballast

@@ -1,4 +1,4 @@
-// A file that one process holds.
+// A lock file that one process holds.
 #pragma once
 
 #include <optional>
@@ -7,13 +7,14 @@
 
 namespace ballast {
 
-/// An flock(2) on a file made for it: gone with its holder, however that ends. Some network file systems have no
-/// flock(2). There take() warns and succeeds, and nobody seems to hold anything.
+/// An flock(2) on a lock file. The lock ends with its holder, however the holder ends. Some network file systems have
+/// no flock(2): there take() warns and succeeds, and held() is always false.
 class FileLock {
   public:
-    /// Holds `path` for this process, making the file if need be; none when another process has it.
+    /// Locks `path` for this process; makes the file if it does not exist. Empty when another process holds the lock.
     static std::optional<FileLock> take(const std::string& path);
-    /// True while some process holds `path`. Looks by taking a shared lock for a moment, which take() waits out.
+    /// True while some process holds `path`. The check takes a shared lock for a moment; take() waits until it is
+    /// released.
     static bool held(const std::string& path);
 
     FileLock(FileLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}

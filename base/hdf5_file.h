@@ -1,6 +1,6 @@
-// Our HDF5 files: token stores and checkpoints. Plain HDF5 that h5py opens: one contiguous dataset a tensor, attributes
-// on the root group. On top of HDF5's own checksums of its metadata, each dataset carries one of its data, the
-// attribute "xxh3_64" (16 hexadecimal digits of XXH3-64 over the stored little-endian bytes). bf16 and
+// Our HDF5 files: token stores and checkpoints. They are plain HDF5 that h5py opens: one contiguous dataset per tensor,
+// and attributes on the root group. HDF5 itself has checksums of its metadata. In addition, each dataset has a checksum
+// of its data in the attribute "xxh3_64": 16 hexadecimal digits of XXH3-64 over the stored little-endian bytes. bf16 and
 // fp16 are stored as u16 with the attribute dtype = "bf16" or "fp16".
 //
 // Distributions build libhdf5 without thread safety, so one lock serialises all calls made here. Memory from
@@ -36,8 +36,8 @@ class Hdf5Writer {
     /// A whole dataset at once. `name` may be a path ("model/weight"); groups are made as needed.
     void write(const std::string& name, Dtype dtype, std::span<const int64_t> shape, const void* data);
 
-    /// A dataset to fill piecemeal: append() takes consecutive elements in row-major order, and all of them must be
-    /// there at commit().
+    /// Makes a dataset to be filled in pieces: append() takes consecutive elements in row-major order. All elements
+    /// must have been appended before commit().
     void create(const std::string& name, Dtype dtype, std::span<const int64_t> shape);
     void append(const std::string& name, const void* data, int64_t count);
 
@@ -54,8 +54,8 @@ class Hdf5Writer {
     std::unique_ptr<Impl> impl_;
 };
 
-/// Reads any HDF5 file with datasets of our element types. A missing, damaged or foreign file, an absent name or
-/// another type than asked for are UserErrors that name the file and the dataset.
+/// Reads any HDF5 file with datasets of our element types. UserError, naming the file and the dataset, for a missing,
+/// damaged or foreign file, an absent name, or a type other than the requested one.
 class Hdf5Reader {
   public:
     explicit Hdf5Reader(std::string path);
@@ -68,13 +68,13 @@ class Hdf5Reader {
     std::vector<std::string> names() const;
     Hdf5Dataset dataset(const std::string& name) const;
 
-    /// Elements [first, first + count) in row-major order, in the stored type. Does not look at the checksum.
+    /// Elements [first, first + count) in row-major order, in the stored type. Does not verify the checksum.
     void read(const std::string& name, void* out, int64_t first, int64_t count) const;
     /// The whole dataset, which must have this type and shape and match its checksum.
     void read_all(const std::string& name, Dtype dtype, std::span<const int64_t> shape, void* out) const;
-    /// UserError when the data do not match the dataset's checksum, or it has none.
+    /// UserError when the data do not match the dataset's checksum, or when the dataset has no checksum.
     void verify(const std::string& name) const;
-    /// The checksum the dataset carries, not held against its data; none when it carries none.
+    /// The stored checksum of the dataset, not compared with the data. Empty when the dataset has none.
     std::optional<std::string> checksum(const std::string& name) const;
     /// The elements of a contiguous dataset as memory, aligned for their type, valid for this reader's life; null when
     /// there are none. UserError for a chunked dataset.

@@ -1,4 +1,4 @@
-// What the HDF5 reader and writer share. Only they include this.
+// Shared by the HDF5 reader and writer. No other file includes this header.
 #pragma once
 
 #include <hdf5.h>
@@ -17,11 +17,12 @@ namespace ballast::hdf5 {
 
 inline constexpr const char* kChecksumAttribute = "xxh3_64";
 inline constexpr const char* kDtypeAttribute = "dtype";
-/// Data pass through the checksum and the disk in pieces that stay in the cache between the two.
+/// Data are checksummed and written in pieces of this size, so that a piece is still in the CPU cache for the second
+/// step.
 inline constexpr int64_t kSlabBytes = int64_t{4} << 20;
 
-/// Held by every public call: libhdf5 is often built without thread safety. Each thread's first silences the library's
-/// own printing of errors, which become our exceptions.
+/// Every public call holds this lock: libhdf5 is often built without thread safety. The first lock() of each thread
+/// turns off the library's own printing of errors; we throw exceptions instead.
 std::unique_lock<std::mutex> lock();
 
 /// Owns an identifier and the function that closes it.
@@ -53,8 +54,8 @@ std::string last_error();
 
 /// The type in the file; borrowed, not to be closed. bf16 and fp16 are u16 there.
 hid_t file_type(Dtype dtype);
-/// The element type of a type in a file; the dtype attribute's text, `named`, tells the 16-bit ones apart. Nothing when
-/// we have none such.
+/// The dtype of a type in a file. `named`, the text of the dtype attribute, tells bf16 and fp16 from u16. Empty when no
+/// Dtype matches.
 std::optional<Dtype> dtype_of(hid_t type, std::string_view named);
 
 /// A dataspace of this shape with row-major elements [first, first + count) selected.

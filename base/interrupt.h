@@ -1,16 +1,17 @@
-// Signals that are a wish to stop at the next good moment.
+// Signals that ask the program to stop at the next good moment.
 #pragma once
 
 namespace ballast {
 
-/// True after the first SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal went) or SIGUSR1 (a scheduler's warning) while a
-/// guard is alive. Loops look at it between steps and save before leaving.
+/// True after the first SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal closed) or SIGUSR1 (a scheduler's warning) while
+/// a guard is alive. Loops check it between steps and save before they return.
 bool interrupted();
 
-/// Catches these signals for its life, then restores what was there; made by the main thread, the only one to get them.
-/// Those that the program was started to ignore (nohup, `trap '' INT`) stay ignored. The first signal sets
-/// interrupted() and says so on standard error; a second SIGINT or SIGTERM ends the process at once, with 128 + the
-/// signal's number. SIGHUP and SIGUSR1 never do: shells and schedulers send them twice, or after another.
+/// Catches these signals during its life, then restores the previous handlers. Must be made by the main thread, which
+/// is the only thread that receives the signals. A signal that the program was started to ignore (nohup, `trap '' INT`)
+/// stays ignored. The first signal sets interrupted() and prints a message on standard error. A second SIGINT or
+/// SIGTERM ends the process at once with exit code 128 + the signal's number. A second SIGHUP or SIGUSR1 does not:
+/// shells and schedulers repeat these signals, or send them after another one.
 class InterruptGuard {
   public:
     InterruptGuard();

@@ -1,4 +1,4 @@
-// JSON files. Headers of ours include only json_fwd.hpp: the whole of nlohmann's costs four seconds a translation unit.
+// JSON files. Our headers include only json_fwd.hpp: nlohmann's full header costs four seconds per translation unit.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -11,12 +11,12 @@ void log_info(std::string_view message);
 void log_warning(std::string_view message);
 void log_error(std::string_view message);
 
-/// A line of results on standard output, above the status line when both are on one terminal.
+/// Prints a line of results on standard output. On a terminal the line appears above the status line.
 void print_line(std::string_view line);
 
 /// Shows `line` as the terminal's last line, in place of the previous one; messages appear above it. For Progress.
 void show_status_line(std::string_view line);
-/// Leaves the status line, if there is one, where it is, and goes on below it.
+/// Ends the status line, if there is one: its text stays on the terminal and output continues on the next line.
 void leave_status_line();
 
 }  // namespace ballast

@@ -7,8 +7,9 @@
 
 namespace ballast {
 
-/// A read-only mapping of a whole file, for as long as the object lives; any thread may read it. Pages come from the
-/// disk when touched. (Our files are replaced by rename, never shortened in place, so a mapping stays valid.)
+/// A read-only mapping of a whole file during the object's life. Any thread may read it. Pages are loaded from the disk
+/// when they are first touched. (Our files are replaced by rename and never shortened in place, so a mapping stays
+/// valid.)
 class MappedFile {
   public:
     /// UserError when the file cannot be opened or is not a regular file.

@@ -6,8 +6,8 @@
 
 namespace ballast {
 
-/// The last component of each path, with as many parents before it as it takes to tell them apart ("a/run", "b/run").
-/// The paths need not exist. UserError for one that is given twice, in whatever spelling.
+/// The last component of each path, preceded by as many parent folders as are needed to make the labels distinct
+/// ("a/run", "b/run"). The paths need not exist. UserError when a path is given twice, in any spelling.
 std::vector<std::string> path_labels(const std::vector<std::string>& paths);
 
 }  // namespace ballast

@@ -10,7 +10,7 @@ namespace ballast {
 
 class Philox {
   public:
-    /// A stream of its own for every (seed, name).
+    /// Every (seed, name) has its own stream.
     Philox(uint64_t seed, std::string_view name);
 
     /// Four random words for this counter.

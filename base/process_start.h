@@ -1,13 +1,13 @@
-// What a program finds when it starts, and what it should not.
+// Prepares the process's environment when a program starts.
 #pragma once
 
 namespace ballast {
 
-/// The first thing a program of ours does. Undoes what a careless parent leaves behind: standard streams that are
-/// closed lead to /dev/null, so that no file of ours becomes one of them, and a limit on the size of files (ulimit -f)
-/// is an error of the write instead of the end of the process. A program that calls this is also kept from being bound
-/// to one core by settings meant for OpenMP programs (OMP_PROC_BIND, OMP_PLACES, GOMP_CPU_AFFINITY): they are taken out
-/// of the environment before any library reads them.
+/// Every Ballast program calls this first. It corrects settings inherited from the parent process. Closed standard
+/// streams are opened on /dev/null, so that none of our files gets their descriptors. When a write exceeds the file
+/// size limit (ulimit -f), the write fails with an error; without this call the process would end. OMP_PROC_BIND,
+/// OMP_PLACES and GOMP_CPU_AFFINITY are removed from the environment before any library reads them: these settings for
+/// OpenMP programs could bind this process to one core.
 void prepare_process();
 
 }  // namespace ballast

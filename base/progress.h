@@ -1,4 +1,4 @@
-// A progress bar on a terminal, a plain line now and then elsewhere.
+// A progress bar on a terminal; elsewhere a plain line from time to time.
 #pragma once
 
 #include <chrono>
@@ -7,8 +7,8 @@
 
 namespace ballast {
 
-/// Units a second, smoothed over about half a minute: short enough to follow a change of speed, long enough for the
-/// time left not to jump. Until that much has passed it is the plain average.
+/// Units per second, smoothed over about half a minute: short enough to follow a change of speed, long enough for a
+/// steady estimate of the time left. Before half a minute has passed it is the plain average.
 class RateEstimate {
   public:
     explicit RateEstimate(int64_t done) : last_done_(done) {}
@@ -20,11 +20,11 @@ class RateEstimate {
   private:
     double last_seconds_ = 0;
     int64_t last_done_;
-    double units_ = 0;  // both decay with the age of what they count
+    double units_ = 0;  // both decay with the age of the units they count
     double weight_ = 0;
 };
 
-/// What a line shows.
+/// The contents of a progress line.
 struct ProgressState {
     std::string label;
     std::string unit;
@@ -42,10 +42,11 @@ std::string format_progress(const ProgressState& state, int width);
 
 /// "7s", "3m12s", "2h05m", "3d04h".
 std::string format_duration(double seconds);
-/// Four figures at most: "417", "1.5k", "23.4M", "1.2G".
+/// At most four digits: "417", "1.5k", "23.4M", "1.2G".
 std::string format_count(double count);
 
-/// Shown on standard error from the first update to finish() or the end of its life. One at a time, used by one thread.
+/// Shown on standard error from the first update until finish() or the destructor. One object at a time, used by one
+/// thread.
 class Progress {
   public:
     /// `total` = 0 when unknown; `done` > 0 when the work resumes in the middle.
@@ -56,9 +57,9 @@ class Progress {
 
     void update(int64_t done);
     void add(int64_t count) { update(state_.done + count); }
-    /// Shown at the end of the line from the next update on: the loss, for instance.
+    /// Text shown at the end of the line from the next update on, for example the loss.
     void set_suffix(std::string suffix) { state_.suffix = std::move(suffix); }
-    /// Draws the last state and leaves the line standing.
+    /// Draws the final state and ends the line.
     void finish();
 
   private:

@@ -1,5 +1,5 @@
 // Hugging Face's weight files (https://huggingface.co/docs/safetensors): a little-endian u64 length, a JSON header, and
-// the tensors' bytes back to back. One file, or a folder of shards with model.safetensors.index.json.
+// the tensors' bytes back to back. A model is one file, or a folder of shards with model.safetensors.index.json.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,9 @@ struct SafetensorsInfo {
     int64_t numel() const;
 };
 
-/// Reads one file through a mapping. Everything the header claims is checked when the file is opened: each tensor's
-/// size follows from its shape and type, and together they cover the data without gap or overlap. A lie is a UserError.
+/// Reads one file through a mapping. The constructor checks everything that the header states: each tensor's size must
+/// follow from its shape and type, and the tensors must cover the data without gap or overlap. A wrong header is a
+/// UserError.
 class SafetensorsReader {
   public:
     explicit SafetensorsReader(std::string path);
@@ -34,11 +35,11 @@ class SafetensorsReader {
     /// UserError when there is no such tensor.
     const SafetensorsInfo& info(const std::string& name) const;
 
-    /// All elements, converted to `dtype` (numel() of them at `out`). Floating-point targets take any stored number or
-    /// BOOL, rounding to nearest; whole-number targets take whole numbers and BOOL. UserError otherwise, and for a whole
-    /// number that does not fit.
+    /// Converts all elements to `dtype`; `out` has room for numel() elements. A floating-point dtype takes any stored
+    /// number type or BOOL, and rounds to nearest. An integer dtype takes integers and BOOL. UserError for other
+    /// combinations, and for an integer that does not fit.
     void read_as(const std::string& name, Dtype dtype, void* out) const;
-    /// The same into float; `out` must have exactly numel() elements.
+    /// The same, converted to float; `out` must have exactly numel() elements.
     void read_f32(const std::string& name, std::span<float> out) const;
 
   private:
@@ -46,8 +47,8 @@ class SafetensorsReader {
     std::unique_ptr<Impl> impl_;
 };
 
-/// A model folder: model.safetensors, or the shards listed by model.safetensors.index.json, as one set of names. Every
-/// shard is opened, and every listed tensor looked up, at once.
+/// A model folder: model.safetensors, or the shards listed by model.safetensors.index.json, as one set of names. The
+/// constructor opens every shard and looks up every listed tensor.
 class SafetensorsFolder {
   public:
     /// `path` may also be a .safetensors file itself.
@@ -68,7 +69,7 @@ class SafetensorsFolder {
     std::map<std::string, const SafetensorsReader*> shard_by_name_;  // tensor → its shard
 };
 
-/// A tensor to be written; the data must stay where they are until commit().
+/// A tensor to be written. The data must stay unchanged in memory until commit().
 struct SafetensorsEntry {
     std::string name;
     Dtype dtype;
@@ -78,8 +79,8 @@ struct SafetensorsEntry {
     int64_t bytes() const;
 };
 
-/// Writes one file, atomically, with the metadata {"format": "pt"} that transformers asks for. Tensors lie in the order
-/// they were added.
+/// Writes one file, atomically, with the metadata {"format": "pt"} that transformers requires. The tensors are stored
+/// in the order in which they were added.
 class SafetensorsWriter {
   public:
     explicit SafetensorsWriter(std::string path) : path_(std::move(path)) {}
@@ -92,12 +93,13 @@ class SafetensorsWriter {
     std::vector<SafetensorsEntry> entries_;
 };
 
-/// Writes FOLDER/model.safetensors, or, when that would exceed `max_shard_bytes` of tensors, the shards
-/// model-00001-of-0000N.safetensors (each at most that large unless a single tensor is larger) and then their index.
-/// A single file left by an earlier export would hide the shards, and an old index the file: commit() removes it.
+/// Writes FOLDER/model.safetensors. When the tensors exceed `max_shard_bytes`, it writes the shards
+/// model-00001-of-0000N.safetensors and then their index instead. A shard is at most that large unless a single tensor
+/// is larger. A single file from an earlier export would hide the shards, and an old index would hide the single file:
+/// commit() removes such a file.
 class SafetensorsFolderWriter {
   public:
-    static constexpr int64_t kDefaultShardBytes = 5'000'000'000;  // as transformers
+    static constexpr int64_t kDefaultShardBytes = 5'000'000'000;  // as in transformers
 
     /// Makes the folder when it is missing.
     explicit SafetensorsFolderWriter(std::string folder, int64_t max_shard_bytes = kDefaultShardBytes);

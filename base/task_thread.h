@@ -1,4 +1,4 @@
-// A thread that does what it is given, one after another.
+// A thread that runs tasks one after another.
 #pragma once
 
 #include <condition_variable>
@@ -10,17 +10,17 @@
 
 namespace ballast {
 
-/// Tasks run in the order in which they were posted. After one that throws, the later ones are left out.
+/// Runs tasks in the order in which they were posted. After a task throws, the remaining tasks are dropped.
 class TaskThread {
   public:
     TaskThread() : thread_([this] { loop(); }) {}
-    /// Waits for what was posted.
+    /// Waits for all posted tasks.
     ~TaskThread();
     TaskThread(const TaskThread&) = delete;
     TaskThread& operator=(const TaskThread&) = delete;
 
     void post(std::function<void()> task);
-    /// Returns when all that was posted is done; throws what a task has thrown since the last call.
+    /// Returns when all posted tasks are done. Throws the exception that a task has thrown since the last call.
     void wait();
 
   private:

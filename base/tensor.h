@@ -1,4 +1,4 @@
-// A view of memory with a shape. Owns nothing; the memory may be on a device, so only kernels dereference it.
+// A view of memory with a shape. It owns nothing. The memory may be on a device, so only kernels dereference it.
 #pragma once
 
 #include <array>
@@ -24,14 +24,14 @@ struct Tensor {
     /// A contiguous (row-major) view of `data`.
     Tensor(void* data, Dtype dtype, std::initializer_list<int64_t> shape);
 
-    /// No tensor at all: an optional operand that is absent.
+    /// True for an absent optional operand: there is no tensor.
     bool empty() const { return data == nullptr; }
     int64_t dim(int i) const { return shape[static_cast<size_t>(i < 0 ? rank + i : i)]; }
     int64_t numel() const;
     size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype); }
     bool is_contiguous() const;
 
-    /// The same memory under another shape of as many elements; the tensor must be contiguous.
+    /// The same memory under another shape with the same number of elements. The tensor must be contiguous.
     Tensor view(std::initializer_list<int64_t> new_shape) const;
     /// Elements [begin, end) of dimension `dimension`; shares memory.
     Tensor slice(int dimension, int64_t begin, int64_t end) const;

@@ -1,4 +1,4 @@
-// A terminal taken over for a while.
+// Full-screen use of a terminal.
 #pragma once
 
 #include <chrono>
@@ -8,15 +8,15 @@
 
 namespace ballast {
 
-/// Whether to write escape codes: standard output is a terminal.
+/// True when standard output is a terminal: escape codes may be written.
 bool output_is_terminal();
-/// Whether colours are wanted there: not with NO_COLOR set (no-color.org) or TERM=dumb.
+/// True when colours may be used: NO_COLOR is not set (no-color.org) and TERM is not "dumb".
 bool colours_wanted();
-/// Columns and rows of the terminal on standard output; 80 by 24 where there is none.
+/// Columns and rows of the terminal on standard output; 80 by 24 when it is not a terminal.
 std::pair<int, int> terminal_size();
 
-/// The alternate screen without cursor, keys read one by one. The end of its life, and any signal that ends the
-/// process, puts the terminal back as it was. One at a time.
+/// Uses the alternate screen without a cursor and reads keys one by one. The destructor, or any signal that ends the
+/// process, restores the terminal. One object at a time.
 class FullScreen {
   public:
     FullScreen();
@@ -27,7 +27,7 @@ class FullScreen {
     void show(const std::vector<std::string>& lines);
 
     enum class Event { none, resized, quit };
-    /// Waits up to `limit` for q, Ctrl-C or SIGTERM (quit) or a new size.
+    /// Waits up to `limit` for q, Ctrl-C or SIGTERM (quit), or for a change of size.
     Event wait(std::chrono::milliseconds limit);
 };
 

@@ -12,12 +12,12 @@
 
 namespace ballast {
 
-/// A fixed team of threads that runs numbered tasks. Work is cut into tasks by the caller from the problem's shape
-/// alone, never from the number of threads, so results do not depend on how many there are.
+/// A fixed team of threads that runs numbered tasks. The caller divides work into tasks by the problem's shape alone,
+/// never by the number of threads. So results do not depend on the number of threads.
 class ThreadPool {
   public:
-    /// `num_threads` counts the calling thread; 0 takes every core this process may use. When the system refuses some
-    /// of them, the pool warns and has fewer.
+    /// `num_threads` includes the calling thread; 0 means every core that this process may use. When the system cannot
+    /// create all threads, the pool warns and has fewer.
     explicit ThreadPool(int num_threads = 0);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
@@ -25,8 +25,9 @@ class ThreadPool {
 
     int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-    /// Calls task(i) for every i in [0, count), each once, on any thread, and returns when all are done. The calling
-    /// thread takes part. The first exception is rethrown here. Not reentrant: a task must not start another loop.
+    /// Calls task(i) once for every i in [0, count), on any thread of the pool, the calling thread included. Returns
+    /// when all calls are done. The first exception is rethrown here. Not reentrant: a task must not start another
+    /// loop.
     template <class Task>
     void parallel_for(int64_t count, Task&& task) {
         using Function = std::remove_reference_t<Task>;
@@ -35,7 +36,7 @@ class ThreadPool {
             const_cast<void*>(static_cast<const void*>(&task)));
     }
 
-    /// Cores this process may run on (respects taskset and cgroup cpusets).
+    /// The number of cores that this process may run on (respects taskset and cgroup cpusets).
     static int available_cores();
 
   private:
@@ -49,7 +50,7 @@ class ThreadPool {
     void* function_ = nullptr;
     int64_t count_ = 0;
     std::atomic<int64_t> next_{0};
-    std::atomic<uint32_t> generation_{0};  // a new loop, or the end when stop_ is set
+    std::atomic<uint32_t> generation_{0};  // incremented for a new loop, or for the end when stop_ is set
     std::atomic<uint32_t> busy_{0};        // workers still inside the current loop
     std::atomic<bool> stop_{false};
     std::mutex error_mutex_;

@@ -1,5 +1,5 @@
-// toml++ behind two functions. Its header costs seconds a translation unit: for the few files that read TOML
-// themselves.
+// toml++ behind a few functions, for the files that read TOML themselves. Its header costs seconds per translation
+// unit.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@ namespace ballast {
 /// `text` as TOML; UserError "<source>:<line>: not valid TOML: …" otherwise.
 toml::table parse_toml(std::string_view text, const std::string& source);
 
-/// A value as TOML writes it: "a", 1, 0.004, [1, 2].
+/// A value in TOML syntax: "a", 1, 0.004, [1, 2].
 std::string toml_text(const toml::node& node);
 
 /// "<source>:<line>" of a node.

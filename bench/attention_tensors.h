@@ -1,4 +1,4 @@
-// The shapes attention is timed at, and its tensors.
+// The shapes at which attention is timed, and its tensors.
 #pragma once
 
 #include <cmath>
@@ -14,8 +14,8 @@ struct AttentionShape {
     const char* model;
     int64_t B, T, H, D;
 
-    /// Useful operations of the forward pass under a causal mask: two products of T²/2 pairs; the backward pass has
-    /// five.
+    /// The useful operations of the forward pass under a causal mask: two products of T²/2 pairs. The backward pass has
+    /// five products.
     double forward_flops() const {
         return 2 * static_cast<double>(B * H) * static_cast<double>(T) * static_cast<double>(T) *
                static_cast<double>(D);
@@ -23,8 +23,8 @@ struct AttentionShape {
     double backward_flops() const { return 2.5 * forward_flops(); }
 };
 
-/// Pythia's heads and one of 128, T 512 to 32k, 32k tokens at a time; the targets' length (2048) first, the longest
-/// last.
+/// Pythia's heads and one shape with heads of 128. T from 512 to 32k, 32k tokens in total each; the shape of the speed
+/// targets (T = 2048) first, the longest last.
 inline std::vector<AttentionShape> attention_shapes(bool smoke) {
     if (smoke) return {{"smoke", 1, 32, 2, 16}};
     std::vector<AttentionShape> shapes;
@@ -37,7 +37,7 @@ inline std::vector<AttentionShape> attention_shapes(bool smoke) {
     return shapes;
 }
 
-/// q, k, v and everything around them for one shape, [B,T,H,D].
+/// q, k, v, outputs and gradients for one shape, [B,T,H,D].
 struct AttentionTensors {
     AttentionTensors(Context& context, const AttentionShape& s, Dtype dtype, Normaliser normaliser)
         : tensors(context), acc(accumulation_dtype(dtype)) {

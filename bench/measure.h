@@ -1,4 +1,4 @@
-// What the benchmarks share: tensors of random values on the device, and its time for a piece of work.
+// Shared by the benchmarks: tensors of random values on the device, and timing of work on it.
 #pragma once
 
 #include <functional>
@@ -13,7 +13,7 @@
 
 namespace ballast::bench {
 
-/// Tensors that live as long as this does. Values are uniform in ±spread/2, the same in every run.
+/// Tensors that live as long as this object. Values are uniform in ±spread/2, and the same in every run.
 class Tensors {
   public:
     explicit Tensors(Context& context) : context_(context) {}
@@ -35,11 +35,11 @@ struct Timing {
     int runs = 0;
 };
 
-/// Times work on a context's device: events on CUDA, a clock elsewhere. On a GPU its level-2 cache is emptied before
-/// every run, which also gives the host time to queue the run's kernels.
+/// Times work on a context's device: by events on CUDA, by a clock elsewhere. On a GPU the level-2 cache is emptied
+/// before every run; this also gives the host time to queue the run's kernels.
 class Timer {
   public:
-    /// Runs go on for about `seconds`, at least three unless one takes as long.
+    /// Repeats runs for about `seconds`, at least three times unless a single run takes that long.
     Timer(Context& context, double seconds);
     Timing operator()(const std::function<void()>& run);
 
@@ -52,16 +52,16 @@ class Timer {
     std::unique_ptr<cuda::Stopwatch> stopwatch_;
 };
 
-// What everything else is held against, measured in the same run. With `smoke` on tiny buffers: the figures then mean
-// nothing.
+// The limits to which all figures are compared, measured in the same run. With `smoke` the buffers are tiny, and the
+// figures mean nothing.
 
-/// How fast memory can be read and written, by the number of bytes: on a CPU few of them stay in a cache.
+/// The rate of memory by the number of bytes: on a CPU, few bytes stay in a cache.
 class MemoryLimit {
   public:
     MemoryLimit(Context& context, bool smoke) : context_(context), smoke_(smoke) {}
-    /// Bytes read plus bytes written a second, of large buffers.
+    /// Bytes read plus bytes written per second, for large buffers.
     double bytes_per_second() { return bytes_per_second(1e12); }
-    /// The same where `bytes` are moved: the better of copying half of them and, on a CPU, of changing half of them in
+    /// The same when `bytes` are moved: the better of copying half of them and, on a CPU, of changing half of them in
     /// place.
     double bytes_per_second(double bytes);
 
@@ -73,16 +73,16 @@ class MemoryLimit {
     std::map<int64_t, double> measured_;
 };
 
-/// How fast all threads read memory that no cache holds, in bytes a second; on a GPU the rate of copying.
+/// The rate at which all threads read memory that is in no cache, in bytes per second; on a GPU the rate of copying.
 double read_limit(Context& context, bool smoke);
 
 /// Operations a second of a large square product in `dtype`.
 double gemm_limit(Context& context, Dtype dtype, bool smoke);
 
-/// NVIDIA's figure for dense bf16 and fp16 products of an H100 or H200 SXM, what MFU is a share of.
+/// NVIDIA's figure for dense bf16 and fp16 products of an H100 or H200 SXM: the peak for MFU.
 inline constexpr double kHopperPeak = 989e12;
 
-/// The most memory this process has had, from the system; 0 where it does not say.
+/// The peak memory of this process as reported by the system; 0 when it is not reported.
 size_t peak_host_bytes();
 
 /// "NVIDIA H100 80GB HBM3, 79 GiB, …" or "cpu".

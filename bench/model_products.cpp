@@ -25,7 +25,7 @@ struct Operands {
     Tensor a, b, c;
 };
 
-Operands operands_of(Tensors& tensors, const Product& p, Dtype dtype) {
+Operands make_operands(Tensors& tensors, const Product& p, Dtype dtype) {
     const Dtype acc = accumulation_dtype(dtype);
     const auto x = [&] { return tensors.make(dtype, {p.rows, p.inputs}); };
     const auto weight = [&] { return tensors.make(dtype, {p.outputs, p.inputs}); };
@@ -108,7 +108,7 @@ std::vector<MeasuredProduct> measure_products(Context& context, const std::vecto
     std::vector<MeasuredProduct> measured;
     for (const Product& p : products) {
         Tensors tensors(context);
-        const Operands o = operands_of(tensors, p, ops::product_dtype(context, dtype));
+        const Operands o = make_operands(tensors, p, ops::product_dtype(context, dtype));
         MeasuredProduct best{p, "", std::numeric_limits<double>::infinity()};
         const auto attempt = [&](const char* library, const std::function<void()>& run) {
             const double seconds = Timer(context, 0.1)(run).least;

@@ -1,4 +1,4 @@
-// What the benchmarks' main functions share: models by name, figures to the terminal and to a file, exit codes.
+// Shared by the benchmarks' main functions: models by name, results to the terminal and to a file, exit codes.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -13,21 +13,21 @@
 
 namespace ballast::bench {
 
-/// What a benchmark of a model is told on the command line.
+/// The command-line settings of a benchmark of a model.
 struct ModelSettings {
     std::string shape = "pythia-160m", model, dtype = "bf16", backend = "auto", json, configs = "configs";
     int threads = 0;
 
     void add_to(CLI::App& app);
-    /// What the figures are of: the model, or the shape.
+    /// The subject of the figures: the model, or the shape.
     const std::string& name() const { return model.empty() ? shape : model; }
 };
 
-/// That of the model, or of the shape: "pythia-160m" is `configs`/pythia/160m.toml. UserError when there is none.
+/// The config of the model, or of the shape: "pythia-160m" is `configs`/pythia/160m.toml. UserError when there is none.
 train::RunConfig config_of(const ModelSettings& settings);
 
-/// A model to read with the model's weights, or with random ones of `config`; `matrices` as train::load_model() takes
-/// them.
+/// A model for inference with the model's weights, or with random ones of `config`; `matrices` as for
+/// train::load_model().
 std::unique_ptr<model::Transformer> make_model(Context& context, const ModelSettings& settings,
                                                const model::ModelConfig& config,
                                                std::optional<Dtype> matrices = std::nullopt);
@@ -35,8 +35,8 @@ std::unique_ptr<model::Transformer> make_model(Context& context, const ModelSett
 /// f32, bf16 or fp16.
 Dtype dtype_of_option(const std::string& name);
 
-/// The whole of a benchmark's main function: reads the command line into what the options of `app` are bound to, then
-/// runs `body`. Returns the exit code, which is `body`'s when nothing goes wrong (docs/exit-codes.md).
+/// The main function of a benchmark: parses the command line into the options of `app`, then runs `body`. Returns the
+/// exit code: `body`'s when there is no error (docs/exit-codes.md).
 int run_benchmark(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
 
 /// Prints what `measure` returns and writes it to `json_path` unless that is empty. Returns 0.

@@ -69,10 +69,10 @@ ShownStep find_step(const ShowArguments& arguments, const data::TokenStore& stor
             .samples = data::count_samples(arguments.steps, arguments.batch, arguments.seq_length),
             .first_token = arguments.first_token,
             .index = arguments.index};
-        return {data::order_for(store, request), (arguments.step - 1) * arguments.batch, arguments.batch};
+        return {data::make_sample_order(store, request), (arguments.step - 1) * arguments.batch, arguments.batch};
     }
     const train::DataOrder run = train::DataOrder::parse(read_file(path), path);
-    const train::DataStretch& stretch = run.stretch_of(arguments.step);
+    const train::DataStretch& stretch = run.stretch_at(arguments.step);
     if (stretch.corpus != store.fingerprint())
         throw UserError(fmt::format("step {} of {} did not read {} ({}), but a store of {}; name that one",
                                     arguments.step, arguments.config, store.path(), store.fingerprint(),

@@ -177,7 +177,7 @@ struct SinksCommand {
             "attention of query {} on position 1, mean over {} sequences, by layer (deviation over heads)\n", r.length,
             r.sequences);
         for (int64_t l = 0; l < r.layers; ++l) {
-            const eval::Spread layer = r.of_layer(l);
+            const eval::Spread layer = r.layer_spread(l);
             std::cout << fmt::format("layer {:>2}   {:.3f} ({:.3f})\n", l, layer.mean, layer.deviation);
         }
     }

@@ -42,7 +42,7 @@ void add_backend_option(Command command, std::string& name) {
         .add_option("--backend", name,
                     "where to compute: auto, cpu, cuda, cuda:N or simt; auto: CUDA where it is usable, else the CPU; "
                     "cuda:1: the second of several GPUs; simt: the CUDA kernels on the CPU, for tests")
-        .check(why_no_backend, "NAME")
+        .check(backend_error, "NAME")
         .capture_default_str();
 }
 

@@ -144,7 +144,8 @@ TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& 
 Context make_context(const Options& options, const RunConfig& config, const Communicator& ranks) {
     const Device device = device_of_backend(options.backend, ranks.local_rank());
     const bool chosen = config.train.threads > 0 || ranks.size() == 1;
-    return Context(device, chosen ? static_cast<int>(config.train.threads) : threads_of_rank(ranks), config.train.gemm);
+    return Context(device, chosen ? static_cast<int>(config.train.threads) : threads_per_rank(ranks),
+                   config.train.gemm);
 }
 
 int train_as_rank(const Options& options, Communicator& ranks) {

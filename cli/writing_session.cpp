@@ -88,7 +88,7 @@ infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests
     for (const infer::Request& request : requests)
         cache.max_prompt = std::max(cache.max_prompt, config.num_sink_tokens + std::ssize(request.prompt));
     const infer::CacheSizes sizes(config, dtype, plan, cache);
-    for (const infer::Request& request : requests) infer::positions_for(request, config, sizes);
+    for (const infer::Request& request : requests) infer::required_positions(request, config, sizes);
     loaded_ = train::load_model(options_.model, context_, dtype, weights_of_option(options_.weights));
     show_memory(infer::CachedModel::memory(context_, config, loaded_.model->dtype(),
                                            loaded_.model->weights().matrix_dtype(), sizes),

@@ -1,4 +1,4 @@
-// Takes added tokens out of text before the pipeline sees the rest.
+// Finds added tokens in text before the pipeline processes the rest.
 #pragma once
 
 #include <string_view>
@@ -9,14 +9,15 @@
 
 namespace ballast::data {
 
-/// The added tokens that are matched at one stage, with what each wants around it.
+/// The added tokens of one matching stage, with their requirements on neighbouring characters.
 class AddedTokenFinder {
   public:
-    /// `content`: as it stands in the text of this stage, not empty. Of equal contents the first stays.
+    /// `content`: its form in the text of this stage; not empty. Of equal contents the first one is kept.
     void add(std::string_view content, const AddedToken& token);
 
-    /// Calls on_text(stretch, begin) and on_token(id) for what `text`, valid UTF-8, consists of, in order. Matches are
-    /// leftmost-longest. A token that is refused for a neighbour (single_word) still hides what it covers.
+    /// Divides `text`, valid UTF-8, into plain stretches and added tokens. Calls on_text(stretch, begin) and
+    /// on_token(id) for them, in order. Matches are leftmost-longest. A match that is refused because of a neighbour
+    /// (single_word) still hides other matches inside it.
     template <class OnText, class OnToken>
     void take_apart(std::string_view text, OnText&& on_text, OnToken&& on_token) const {
         size_t done = 0;
@@ -33,7 +34,8 @@ class AddedTokenFinder {
         if (done < text.size()) on_text(text.substr(done), done);
     }
 
-    /// Whether some content holds the bytes `first`, `second` next to each other. If not, no match spans a cut there.
+    /// True when some content contains the bytes `first`, `second` as neighbours. If not, no match spans a cut between
+    /// them.
     bool holds_pair(char first, char second) const { return matcher_.holds_pair(first, second); }
 
   private:
@@ -41,11 +43,12 @@ class AddedTokenFinder {
         bool lstrip, rstrip, single_word;
     };
 
-    /// Widens the match by the white space it swallows, down to `done`; false when its neighbours rule it out.
+    /// Extends the match over the white space that it swallows, but not before `done`. False when its neighbours forbid
+    /// the match.
     bool fit(std::string_view text, uint32_t id, size_t done, size_t& begin, size_t& end) const;
 
     TokenMatcher matcher_;
-    std::unordered_map<uint32_t, Wants> wants_;  // of the few tokens that want anything
+    std::unordered_map<uint32_t, Wants> wants_;  // only for tokens with requirements
 };
 
 }  // namespace ballast::data

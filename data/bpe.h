@@ -30,22 +30,22 @@ class MergeTable {
     IntegerMap<Merge> merges_;
 };
 
-/// Applies the merges to a word: always the lowest rank, the leftmost of equals, until none applies. Keeps its scratch
-/// memory between words; one object a thread. O(n log n) for a word of n bytes.
+/// Applies the merges to a word: always the merge of lowest rank, among equals the leftmost, until none applies. Keeps
+/// its scratch memory between words; use one object per thread. O(n log n) for a word of n bytes.
 class WordMerger {
   public:
     explicit WordMerger(const MergeTable& merges) : merges_(merges) {}
 
-    /// Appends the ids of `word`, which begins as one token a byte, to `out`.
+    /// Appends the ids of `word` to `out`; the word starts as one token per byte.
     void encode(std::string_view word, std::vector<uint32_t>& out);
 
-    /// The same for a word that begins as the tokens `ids`.
+    /// The same for a word that starts as the tokens `ids`.
     void merge(std::span<const uint32_t> ids, std::vector<uint32_t>& out);
 
   private:
     struct Symbol {
         uint32_t id;
-        int32_t previous, next;  // -1 at the ends; a symbol swallowed by its left neighbour has next == kSwallowed
+        int32_t previous, next;  // -1 at the ends; a symbol merged into its left neighbour has next == kSwallowed
     };
     struct Candidate {
         uint32_t rank, id;

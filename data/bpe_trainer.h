@@ -23,18 +23,20 @@ struct BpeTrainerOptions {
     InvalidUtf8 invalid_utf8 = InvalidUtf8::error;
 };
 
-/// Counts words, then merges the most frequent pair of tokens until the vocabulary is full or no pair is left. Of pairs
-/// equally frequent the one with the lowest ids goes first, as in the `tokenizers` package, so the result depends on
-/// the text alone, and is the package's for the same texts (train_from_iterator, NFC, ByteLevel alphabet).
+/// Counts words, then merges the most frequent pair of tokens until the vocabulary is full or no pair is left. Among
+/// equally frequent pairs the one with the lowest ids is merged first, as in the `tokenizers` package. So the result
+/// depends on the text alone, and equals the package's for the same texts (train_from_iterator, NFC, ByteLevel
+/// alphabet).
 class BpeTrainer {
   public:
     /// UserError when the vocabulary is too small for the special tokens and the bytes, or a special token is repeated.
     explicit BpeTrainer(BpeTrainerOptions options);
 
-    /// Counts the words of texts, each on its own, in parallel. UserError, naming its source, for invalid UTF-8.
+    /// Counts the words of texts, each text separately, in parallel. UserError, naming the text's source, for invalid
+    /// UTF-8.
     void add_texts(const std::vector<TextPiece>& texts, ThreadPool& pool);
 
-    /// The tokenizer learned: NFC, GPT-2 words, no prefix space.
+    /// The trained tokenizer: NFC, GPT-2 words, no prefix space.
     TokenizerSpec train() const;
 
   private:
@@ -47,7 +49,7 @@ class BpeTrainer {
     void count_words(const TextPiece& piece, WordCounts& counts) const;
 
     BpeTrainerOptions options_;
-    std::vector<WordCounts> counts_;  // one a thread; only their sum matters
+    std::vector<WordCounts> counts_;  // one per thread; only their sum matters
 };
 
 }  // namespace ballast::data

@@ -32,7 +32,7 @@ TextFormat format_of_name(const std::string& path) {
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
 
 /// Where and what of the files in a folder that are not read, in one line.
-void warn_of_passed_over(const std::string& folder, std::vector<std::string> names) {
+void warn_of_skipped_files(const std::string& folder, std::vector<std::string> names) {
     constexpr size_t kMostNamed = 5;
     if (names.empty()) return;
     std::sort(names.begin(), names.end());
@@ -90,7 +90,7 @@ void Corpus::add_folder(const std::string& path) {
         else if (!hidden && (!entry.is_directory() || entry.is_symlink()))
             passed_over.push_back(name);
     }
-    warn_of_passed_over(path, std::move(passed_over));
+    warn_of_skipped_files(path, std::move(passed_over));
     if (found.empty()) throw UserError(fmt::format("no .txt, .jsonl or .jsonl.zst file below {}", path));
     std::sort(found.begin(), found.end());
     files_.insert(files_.end(), found.begin(), found.end());
@@ -122,7 +122,7 @@ bool Corpus::next_raw(TextPiece& piece) {
 }
 
 template <class Next>
-std::vector<TextPiece> Corpus::batch_of(size_t bytes, Next&& next) {
+std::vector<TextPiece> Corpus::collect_batch(size_t bytes, Next&& next) {
     std::vector<TextPiece> batch;
     TextPiece piece;
     for (size_t taken = 0; taken < bytes && batch.size() < kMaxBatchPieces && next(piece);) {
@@ -133,11 +133,11 @@ std::vector<TextPiece> Corpus::batch_of(size_t bytes, Next&& next) {
 }
 
 std::vector<TextPiece> Corpus::next_batch(size_t bytes) {
-    return batch_of(bytes, [this](TextPiece& piece) { return next(piece); });
+    return collect_batch(bytes, [this](TextPiece& piece) { return next(piece); });
 }
 
 std::vector<TextPiece> Corpus::next_raw_batch(size_t bytes) {
-    return batch_of(bytes, [this](TextPiece& piece) { return next_raw(piece); });
+    return collect_batch(bytes, [this](TextPiece& piece) { return next_raw(piece); });
 }
 
 bool Corpus::take_text(TextPiece& piece) const {

@@ -1,4 +1,4 @@
-// Regular expressions out of tokenizer.json, by PCRE2.
+// Regular expressions from tokenizer.json, run by PCRE2.
 #pragma once
 
 #include <cstddef>
@@ -9,16 +9,16 @@
 
 namespace ballast::data {
 
-/// The pattern in PCRE2's syntax. The files use Oniguruma's, of which this takes what tokenizers need: literals,
-/// escapes, classes, groups, lookaround, quantifiers; \p{L}, \p{N} and \s become the very code points that the
-/// `tokenizers` package has for them, so that the ids do not depend on PCRE2's Unicode version. UserError for anything
-/// else.
+/// Translates a pattern to PCRE2's syntax. The files use Oniguruma's syntax, of which the parts that tokenizers need
+/// are supported: literals, escapes, classes, groups, lookaround, quantifiers. \p{L}, \p{N} and \s become the exact
+/// code points that the `tokenizers` package uses, so that ids do not depend on PCRE2's Unicode version. UserError for
+/// anything else.
 std::string to_pcre2(std::string_view pattern);
 
-/// A compiled pattern; threads may share it, each with a Matcher of its own.
+/// A compiled pattern. Threads may share it; each needs its own Matcher.
 class ForeignPattern {
   public:
-    /// UserError for a pattern that to_pcre2() or PCRE2 refuses, or that matches nothing at all ("a*").
+    /// UserError for a pattern that to_pcre2() or PCRE2 refuses, or that matches the empty string ("a*").
     explicit ForeignPattern(const std::string& pattern);
 
     struct Match {
@@ -28,8 +28,8 @@ class ForeignPattern {
     class Matcher {
       public:
         explicit Matcher(const ForeignPattern& pattern);
-        /// The first match in `text`, valid UTF-8, that begins at or after `from`, the boundary of a character.
-        /// UserError when the search takes too long, as it may under a pattern that backtracks without end.
+        /// The first match in `text`, valid UTF-8, that begins at or after `from`, a character boundary. UserError when
+        /// the search takes too long, as with a pattern that backtracks exponentially.
         std::optional<Match> find(std::string_view text, size_t from) const;
 
       private:

@@ -13,7 +13,7 @@ namespace ballast::data {
 inline constexpr const char* kTokensDataset = "tokens";
 inline constexpr const char* kOffsetsDataset = "document_offsets";
 
-/// What a store has of one group of texts, by the group's name (CorpusOptions::group_key; of the Pile, its sets).
+/// The counts of one group of texts, under the group's name (CorpusOptions::group_key; for the Pile, its sets).
 struct GroupCount {
     int64_t documents = 0, tokens = 0;
 
@@ -21,16 +21,16 @@ struct GroupCount {
 };
 using GroupCounts = std::map<std::string, GroupCount>;
 
-/// Attributes of the root group, under these names, next to format = "ballast-tokens" and format_version = 1.
+/// Attributes of the root group, under these names, in addition to format = "ballast-tokens" and format_version = 1.
 struct TokenStoreInfo {
-    std::string tokenizer_hash;   ///< Tokenizer::hash(); empty: unknown, as of Megatron's files
+    std::string tokenizer_hash;   ///< Tokenizer::hash(); empty: unknown, as for Megatron's files
     int64_t vocab_size = 0;       ///< of the tokenizer: every token is below it
-    int64_t end_of_text_id = -1;  ///< the token after each document, or -1: none was put there
-    std::string sources;          ///< what was tokenised, a path a line
-    /// The token that a text begins with: what the tokenizer puts first, else its end-of-text token; -1: neither
+    int64_t end_of_text_id = -1;  ///< the token after each document, or -1: documents have no such token
+    std::string sources;          ///< the tokenised inputs, one path per line
+    /// The first token of a text: the token that the tokenizer puts first, else its end-of-text token; -1: neither
     /// exists.
     int64_t begin_of_text_id = -1;
-    GroupCounts groups = {};  ///< the u8 dataset groups, {name: [documents, tokens]}; empty: nobody said
+    GroupCounts groups = {};  ///< the u8 dataset groups, {name: [documents, tokens]}; empty: unknown
 };
 
 /// The type tokens are stored in: the smallest that holds every id.
@@ -40,8 +40,8 @@ void write_info(Hdf5Writer& file, const TokenStoreInfo& info);
 
 class Hdf5Tokens : public TokenSource {
   public:
-    /// UserError for a file that is not a token store, or whose offsets are not ascending from 0 to the number of
-    /// tokens. Looks at all offsets, not at the tokens.
+    /// UserError for a file that is not a token store, or whose offsets do not ascend from 0 to the number of tokens.
+    /// Checks all offsets, not the tokens.
     explicit Hdf5Tokens(const std::string& path);
 
     const TokenStoreInfo& info() const { return info_; }

@@ -7,7 +7,7 @@
 
 namespace ballast::data {
 
-/// Open addressing, linear probing, at most half full. Two halves of a key, e.g. a pair of token ids, go in through
+/// Open addressing, linear probing, at most half full. A key of two halves, for example a pair of token ids, is made by
 /// pair_key(). No removal. The key ~0 is reserved.
 template <class Value> class IntegerMap {
   public:

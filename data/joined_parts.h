@@ -1,8 +1,8 @@
-// Token stores that several processes have made, one an input file, read as one. NAME.json says which and in which
-// order; nothing is copied together:
+// Token stores made by several processes, one per input file, read as one store. NAME.json lists them in order; nothing
+// is copied:
 //   {"format": "ballast-token-parts", "format_version": 1, "sources", "parts": [{"file", "tokens", "documents",
 //   "checksums"}]}
-// "file" is relative to NAME.json. (HDF5's virtual datasets would read a missing part as zeros without a word.)
+// "file" is relative to NAME.json. (HDF5's virtual datasets would read a missing part as zeros without an error.)
 #pragma once
 
 #include <memory>
@@ -15,13 +15,13 @@ namespace ballast::data {
 
 class JoinedParts : public TokenSource {
   public:
-    /// Opens all parts. UserError naming the part that is missing, damaged, made with another tokenizer or other
-    /// options than the others, or not the one that was joined.
+    /// Opens all parts. UserError that names a part which is missing, damaged, made with another tokenizer or other
+    /// options than the others, or different from the part that was joined.
     explicit JoinedParts(const std::string& path);
-    /// Whether the path's name is that of such an index.
+    /// True when the path's name is that of such an index.
     static bool is_name(const std::string& path);
 
-    /// Of the parts, and the sources of the index.
+    /// The info of the parts, with the sources of the index.
     const TokenStoreInfo& info() const { return info_; }
     Dtype dtype() const override { return parts_.front().file->dtype(); }
     int64_t num_tokens() const override { return num_tokens_; }
@@ -42,7 +42,7 @@ class JoinedParts : public TokenSource {
     int64_t num_tokens_ = 0, num_documents_ = 0;
 };
 
-/// Writes the index of these parts, which are there. UserError as JoinedParts.
+/// Writes the index of these existing parts. UserError as for JoinedParts.
 void join_parts(const std::string& path, const std::vector<std::string>& parts, const std::string& sources);
 
 }  // namespace ballast::data

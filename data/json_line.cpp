@@ -34,12 +34,12 @@ class Reader {
         if (!take('}')) {
             do {
                 read_key();
-                const bool of_group = !outer.empty() && key_ == outer;
+                const bool is_outer_key = !outer.empty() && key_ == outer;
                 if (key_ == key)
                     result = read_text_or_null(key, text);
-                else if (of_group && inner.empty() && peek() == '"')
+                else if (is_outer_key && inner.empty() && peek() == '"')
                     read_string(&group);
-                else if (of_group && !inner.empty() && peek() == '{')
+                else if (is_outer_key && !inner.empty() && peek() == '{')
                     read_field(inner, group);
                 else
                     skip_value();

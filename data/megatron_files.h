@@ -1,11 +1,12 @@
-// Token files of Megatron-LM and GPT-NeoX, read where they lie: NAME.idx, and NAME.bin whole or in the raw slices that
-// it was published in (NAME-00000-of-00082.bin, …; for Pythia's 83 and 21 of them nobody has to copy 600 GB together).
+// Token files of Megatron-LM and GPT-NeoX, read in place: NAME.idx, and NAME.bin either whole or in the raw slices in
+// which it was published (NAME-00000-of-00082.bin, …). So the 83 and 21 slices of Pythia's data, 600 GB, need not be
+// joined.
 //
 //   NAME.idx  "MMIDIDX\0\0", u64 version 1, u8 type, u64 sequences, u64 documents + 1, i32 lengths[sequences] (tokens),
 //             i64 places[sequences] (bytes), i64 documents[…]; little-endian, nothing aligned
 //   NAME.bin  the tokens and nothing else
 //
-// GPT-NeoX takes a sequence for a document when it trains, and so do we.
+// GPT-NeoX treats a sequence as a document when it trains, and so do we.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +24,9 @@ namespace ballast::data {
 
 class MegatronFiles : public TokenSource {
   public:
-    /// Of NAME.idx or NAME.bin. UserError for files that are missing, damaged, of another kind or an older one.
+    /// Opens NAME.idx or NAME.bin. UserError for files that are missing, damaged, or of another or an older format.
     explicit MegatronFiles(const std::string& path);
-    /// Whether the path's name is that of such a file.
+    /// True when the path's name is that of such a file.
     static bool is_name(const std::string& path);
 
     /// u16 or i32.
@@ -44,7 +45,7 @@ class MegatronFiles : public TokenSource {
     void read_index(const std::string& path);
     void open_slices(const std::string& name);
     void add_slice(const std::string& path);
-    /// The number of tokens, which lengths, places and slices agree on. UserError where they do not.
+    /// The number of tokens; lengths, places and slices must agree on it. UserError where they do not.
     int64_t checked_tokens(const std::string& path) const;
     int32_t length_of(int64_t document) const;
 
@@ -55,15 +56,16 @@ class MegatronFiles : public TokenSource {
     std::vector<Slice> slices_;
 };
 
-/// Writes NAME.idx and NAME.bin, both or neither: first the tokens, then where documents end.
+/// Writes NAME.idx and NAME.bin, both or neither: first the tokens, then the ends of documents.
 class MegatronWriter {
   public:
-    /// `path` is NAME.idx or NAME.bin. UserError where one of them cannot be written. u16, or u32 that are to be i32.
+    /// `path` is NAME.idx or NAME.bin. UserError when one of them cannot be written. `dtype` is u16, or u32 to be
+    /// stored as i32.
     MegatronWriter(const std::string& path, Dtype dtype);
 
     void append_tokens(const void* tokens, int64_t count);
-    /// `for_each(visit)` calls visit(ends) with the ends of all `num_documents`, in pieces, in order; it is called
-    /// several times. The last end is the number of tokens.
+    /// `for_each(visit)` must call visit(ends) with the ends of all `num_documents`, in pieces and in order; it is
+    /// called several times. The last end is the number of tokens.
     using VisitEnds = std::function<void(std::span<const int64_t>)>;
     void commit(int64_t num_documents, const std::function<void(const VisitEnds&)>& for_each);
 

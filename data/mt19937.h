@@ -1,4 +1,4 @@
-// numpy's legacy random stream, as far as GPT-NeoX's data order needs it.
+// numpy's legacy random stream, with the parts that GPT-NeoX's data order needs.
 #pragma once
 
 #include <bit>
@@ -9,15 +9,15 @@
 
 namespace ballast::data {
 
-/// np.random.RandomState(seed): MT19937 with init_genrand, of which std::mt19937 is the same.
+/// np.random.RandomState(seed): MT19937 with init_genrand; std::mt19937 gives the same stream.
 class NumpyRandomState {
   public:
     explicit NumpyRandomState(uint32_t seed) : engine_(seed) {}
 
     uint32_t next_u32() { return static_cast<uint32_t>(engine_()); }
 
-    /// Uniform in [0, max]: masked rejection, as numpy's random_interval(). Draws 64 bits, high half first, only when
-    /// max needs them.
+    /// Uniform in [0, max]: masked rejection, as in numpy's random_interval(). Draws 64 bits, high half first, only
+    /// when max needs them.
     uint64_t interval(uint64_t max) {
         if (max == 0) return 0;
         const uint64_t mask = ~uint64_t{0} >> std::countl_zero(max);
@@ -28,7 +28,7 @@ class NumpyRandomState {
         }
     }
 
-    /// RandomState.shuffle() of a one-dimensional array, of any element type.
+    /// RandomState.shuffle() of a one-dimensional array of any element type.
     template <class T> void shuffle(std::span<T> values) {
         for (size_t i = values.size(); i-- > 1;) std::swap(values[i], values[static_cast<size_t>(interval(i))]);
     }

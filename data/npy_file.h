@@ -1,4 +1,4 @@
-// NumPy's .npy files of whole numbers.
+// NumPy's .npy files of integers.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,12 @@
 
 namespace ballast::data {
 
-/// Mapped, so that processes of one machine share its pages. Format 1.0 to 3.0: magic, length of the header, a Python
-/// dictionary of descr, fortran_order and shape, and the elements (numpy/lib/format.py).
+/// The file is mapped, so that the processes of a machine share its pages. Formats 1.0 to 3.0: magic, length of the
+/// header, a Python dictionary with descr, fortran_order and shape, then the elements (numpy/lib/format.py).
 class NpyFile {
   public:
-    /// UserError unless it holds i32, u32 or i64, little-endian, in C's order, as many as its shape says and no byte
-    /// more.
+    /// UserError unless the file holds i32, u32 or i64, little-endian and in C order, with exactly as many elements as
+    /// its shape says.
     explicit NpyFile(const std::string& path);
 
     const std::string& path() const { return file_.path(); }
@@ -32,10 +32,10 @@ class NpyFile {
     Dtype dtype_ = Dtype::i32;
     std::vector<int64_t> shape_;
     int64_t numel_ = 1;
-    const std::byte* elements_ = nullptr;  // aligned for nothing
+    const std::byte* elements_ = nullptr;  // may be unaligned
 };
 
-/// Writes an array of u16 or i32 as numpy.save() does, byte for byte.
+/// Writes an array of u16 or i32, with the same bytes as numpy.save().
 void write_npy(const std::string& path, Dtype dtype, const std::vector<int64_t>& shape, const void* elements);
 
 }  // namespace ballast::data

@@ -1,4 +1,4 @@
-// Runs the pre-tokenizers of a pipeline: text to the pieces that the model encodes.
+// Runs the pre-tokenizers of a pipeline: splits text into the pieces that the model encodes.
 #pragma once
 
 #include <cstddef>
@@ -13,15 +13,15 @@
 
 namespace ballast::data {
 
-/// The steps with their patterns compiled; immutable, for all threads.
+/// The steps with compiled patterns. Immutable; all threads share it.
 class SplitPlan {
   public:
-    /// With `at_metaspace`, pieces are also cut before each U+2581 that follows another character (WordModel says when
-    /// that changes no ids).
+    /// With `at_metaspace`, pieces are also cut before each U+2581 that follows another character (WordModel tells when
+    /// this does not change ids).
     SplitPlan(std::vector<PreTokenizer> steps, bool at_metaspace);
 
-    /// Whether every text may be cut before a space that follows something else, and the parts split by themselves give
-    /// the pieces of the whole. `metaspaces`: the normalizers make U+2581 of spaces.
+    /// True when any text may be cut before a space that follows another character: splitting the two parts then gives
+    /// the pieces of the whole. `metaspaces`: the normalizers replace spaces by U+2581.
     bool cuts_at_spaces(bool metaspaces) const;
 
   private:
@@ -31,7 +31,7 @@ class SplitPlan {
     bool at_metaspace_;
 };
 
-/// Splits with one plan. Keeps its scratch memory; one object a thread.
+/// Splits with one plan. Keeps its scratch memory; use one object per thread.
 class PieceSplitter {
   public:
     explicit PieceSplitter(const SplitPlan& plan);
@@ -40,8 +40,8 @@ class PieceSplitter {
         size_t begin, end;
     };
 
-    /// Splits `text`, valid UTF-8, not empty; `at_start`: it begins the user's text. The pieces are ranges of text();
-    /// both stay until the next call.
+    /// Splits `text`, valid UTF-8 and not empty. `at_start`: it is the beginning of the user's text. The pieces are
+    /// ranges of text(); both are valid until the next call.
     std::span<const Range> split(std::string_view text, bool at_start);
     std::string_view text() const { return text_; }
 

@@ -243,7 +243,7 @@ std::pair<SpillSelection, SpillSelection> split(const TokenSpill& spill, const s
 
 }  // namespace
 
-std::string sources_of(const PrepareOptions& options) {
+std::string describe_sources(const PrepareOptions& options) {
     constexpr size_t kMaxBytes = 50000;  // an attribute holds no more
     const auto& lines = options.inputs;
     std::string text;
@@ -286,8 +286,8 @@ PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options,
         throw UserError("--validation-fraction holds no document out; raise it");
 
     const TokenStoreInfo info{
-        tokenizer.hash(),    tokenizer.vocab_size(),       end_of_text ? int64_t{*end_of_text} : -1,
-        sources_of(options), first_id_of_texts(tokenizer), {}};
+        tokenizer.hash(),          tokenizer.vocab_size(),       end_of_text ? int64_t{*end_of_text} : -1,
+        describe_sources(options), first_id_of_texts(tokenizer), {}};
     StoreWriter store(options.output, info, training, documents.groups());
     if (!options.validation_output.empty())
         StoreWriter(options.validation_output, info, validation, documents.groups()).commit();

@@ -1,4 +1,4 @@
-// Protocol buffers on the wire, as far as reading a small message takes.
+// Reads the wire format of protocol buffers, as far as a small message needs it.
 #pragma once
 
 #include <cstddef>
@@ -8,19 +8,20 @@
 
 namespace ballast::data {
 
-/// Walks the fields of one message. Every field that is passed is checked to lie within the message.
+/// Iterates over the fields of one message. Every field is checked to lie within the message.
 class ProtobufReader {
   public:
-    /// `bytes` must outlive it; `origin` names the file in messages and `first_offset` where in it the message begins.
+    /// `bytes` must outlive the reader. `origin` names the file in messages; `first_offset` is the message's offset in
+    /// the file.
     ProtobufReader(std::string_view bytes, std::string origin, size_t first_offset = 0)
         : bytes_(bytes), origin_(std::move(origin)), first_offset_(first_offset) {}
 
-    /// Steps to the next field; false at the end. UserError, with the place in the file, for what is no message.
+    /// Goes to the next field; false at the end. UserError, with the place in the file, for invalid data.
     bool next();
 
     uint64_t number() const { return number_; }
 
-    // The field's value. UserError when the field is of another wire type.
+    // The value of the field. UserError when the field has another wire type.
     uint64_t integer() const;  ///< varint
     bool flag() const { return integer() != 0; }
     float real() const;              ///< 32 bits

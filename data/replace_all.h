@@ -8,7 +8,7 @@
 
 namespace ballast::data {
 
-/// `text` with the step's content for each of its patterns, from the left, at the end of `out`.
+/// Appends `text` to `out`, with each occurrence of the step's pattern, from the left, replaced by its content.
 inline void append_replaced(std::string& out, std::string_view text, const ReplaceStep& step) {
     size_t done = 0;
     for (size_t found = text.find(step.pattern); found != std::string_view::npos;

@@ -86,7 +86,7 @@ int64_t count_samples(int64_t steps, int64_t global_batch, int64_t seq_length) {
     return steps * global_batch;
 }
 
-SampleOrder order_for(const TokenStore& store, const OrderRequest& request) {
+SampleOrder make_sample_order(const TokenStore& store, const OrderRequest& request) {
     require(request.seq_length > 0 && request.samples > 0, "an order of samples needs positive sizes");
     if (store.num_tokens() == 0) throw UserError(fmt::format("{} holds no tokens", store.path()));
     check_first_token(store, request.first_token);

@@ -71,7 +71,7 @@ class SharedWork {
     }
 
     JoinedParts join(const std::string& output, const std::vector<std::string>& stores) const {
-        join_parts(output, stores, sources_of(options_));
+        join_parts(output, stores, describe_sources(options_));
         JoinedParts joined(output);
         if (joined.num_tokens() == 0) throw UserError(fmt::format("the input holds no text for {}", output));
         return joined;
@@ -155,11 +155,11 @@ class SharedWork {
         result_.lines_without_text += result.lines_without_text;
     }
 
-    void show_progress(int64_t of_this_part) const {
+    void show_progress(int64_t part_bytes) const {
         if (!options_.progress) return;
         for (const Part& part : parts_)
-            if (part.is_there()) of_this_part += part.bytes;
-        options_.progress(std::min(of_this_part, total_bytes_), total_bytes_);
+            if (part.is_there()) part_bytes += part.bytes;
+        options_.progress(std::min(part_bytes, total_bytes_), total_bytes_);
     }
 
     void wait() const {

@@ -1,4 +1,4 @@
-// Text to tokens by any number of processes, on any number of machines that see the same folder.
+// Converts text to tokens with any number of processes, on any number of machines that share a folder.
 #pragma once
 
 #include <string>
@@ -7,17 +7,16 @@
 
 namespace ballast::data {
 
-/// What prepare() does for an output NAME.json (data/joined_parts.h): one token store an input file,
-/// NAME.parts/00000.h5 … in the order of the files, and in the end the index NAME.json.
+/// The work of prepare() for an output NAME.json (data/joined_parts.h): one token store per input file,
+/// NAME.parts/00000.h5 … in the order of the files, and at the end the index NAME.json.
 ///
-/// Processes started with the same inputs and options share the work, and nobody counts them: each takes by a lock a
-/// file that has no store yet and that nobody is at, the largest first, until there is none, and waits for the others.
-/// A store appears whole, under its name; what a killed process was at is taken up by another, or by the next start of
-/// the same command. All return when the index is there. NAME.parts/plan.json holds what was asked for; UserError for a
-/// process that asks for something else.
-/// The documents and their order are those of one process's prepare(). A validation output is NAME.json too, of parts
-/// of its own. Pipes are refused, ValidationBy::end, whose border nobody knows before all is tokenised, and
-/// drop_duplicates.
+/// Processes started with the same inputs and options share the work; their number need not be known. Each process
+/// locks a file that has no store yet and that no other process works on, the largest first, until there is none. Then
+/// it waits for the others. A store appears under its name only when complete. The work of a killed process is taken
+/// over by another one, or by the next start of the same command. All processes return when the index exists.
+/// NAME.parts/plan.json holds the inputs and options; UserError for a process with different ones. The documents and
+/// their order are those of prepare() in one process. A validation output is a NAME.json too, with its own parts. Not
+/// supported: pipes; ValidationBy::end, whose border is only known after all inputs are tokenised; drop_duplicates.
 PrepareResult prepare_shared(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool);
 
 }  // namespace ballast::data

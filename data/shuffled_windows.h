@@ -1,4 +1,4 @@
-// The orders of GPT-NeoX and Megatron-Core, made anew.
+// The orders of GPT-NeoX and Megatron-Core, computed again.
 #pragma once
 
 #include <cstdint>
@@ -10,15 +10,15 @@ namespace ballast::data {
 
 class NumpyRandomState;
 
-/// The order of GPT-NeoX v1.0, which is Pythia's (its data/gpt2_dataset.py and helpers.cpp): a pure function of
-/// (corpus, seq_length, seed, epochs), and the epochs one of steps · global_batch (order_for()).
-/// With every_document, a document is one token longer than it is in the store.
+/// The order of GPT-NeoX v1.0, which Pythia used (its data/gpt2_dataset.py and helpers.cpp). It is a pure function of
+/// (corpus, seq_length, seed, epochs), and the number of epochs is one of steps · global_batch (make_sample_order()).
+/// With every_document, a document is one token longer than in the store.
 ///   document order     all documents E times, shuffled together over all epochs
 ///   sample order       a permutation of the (E · tokens - 1) / seq_length windows, from the same random stream
-/// Megatron-Core with the last epoch apart: documents of the first E - 1 epochs are shuffled together and then those of
-/// the last; so are the ((E - 1) · tokens - 1) / seq_length first windows, and then the others.
-/// Memory: 4 bytes a document and epoch, 4 bytes a sample (8 from 2^32 on), and little else; window starts are found
-/// from every 256th document rather than stored.
+/// Megatron-Core with a separate last epoch: the documents of the first E - 1 epochs are shuffled together, then those
+/// of the last epoch. Likewise the first ((E - 1) · tokens - 1) / seq_length windows are shuffled, then the others.
+/// Memory: 4 bytes per document and epoch, 4 bytes per sample (8 from 2^32 samples on), and little else. Window starts
+/// are not stored: they are found from every 256th document.
 class ShuffledWindows : public SampleSource {
   public:
     ShuffledWindows(const TokenStore& store, const SampleOrder& order);
@@ -42,7 +42,7 @@ class ShuffledWindows : public SampleSource {
     std::vector<int32_t> document_order_;     // visit -> document
     std::vector<int64_t> positions_;          // tokens before visit kStride · i
     std::vector<uint32_t> sample_order_;      // sample -> window
-    std::vector<int64_t> wide_sample_order_;  // the same where 32 bits do not suffice; one of the two is empty
+    std::vector<int64_t> wide_sample_order_;  // the same where 32 bits are too few; one of the two is empty
 };
 
 }  // namespace ballast::data

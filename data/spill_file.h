@@ -1,4 +1,4 @@
-// Temporary storage for what outgrows memory.
+// Temporary storage on disk for data that exceed memory.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +6,11 @@
 
 namespace ballast::data {
 
-/// A file without a name, so nothing is left behind however the process ends. UserError with the system's reason when
-/// the disk refuses.
+/// A file without a name, so that nothing is left behind however the process ends. UserError with the system's reason
+/// when the disk refuses.
 class SpillFile {
   public:
-    /// On the same disk as `beside`, a file that need not exist.
+    /// The file is on the same disk as `beside`, a path that need not exist.
     explicit SpillFile(const std::string& beside);
     ~SpillFile();
     SpillFile(const SpillFile&) = delete;

@@ -9,7 +9,7 @@
 
 namespace ballast::data {
 
-/// Normalised text is kept in `storage` until the next call. Immutable otherwise.
+/// Immutable, except that the normalised text is kept in `storage` until the next call.
 class TextNormalizer {
   public:
     struct Storage {
@@ -18,8 +18,8 @@ class TextNormalizer {
 
     explicit TextNormalizer(std::vector<Normalizer> steps) : steps_(std::move(steps)) {}
 
-    /// The steps in order on `text`, valid UTF-8; `text` itself when nothing changes. Without `prepend` the Prepend
-    /// steps are left out: the text continues what was normalised before.
+    /// Applies the steps in order to `text`, valid UTF-8; returns `text` itself when nothing changes. Without `prepend`
+    /// the Prepend steps are skipped: the text continues an earlier one.
     std::string_view normalize(std::string_view text, Storage& storage, bool prepend = true) const;
 
   private:

@@ -10,33 +10,34 @@
 
 namespace ballast::data {
 
-/// One step at work. It hands on as soon as nothing later can change it.
+/// One decoding step. It passes text on as soon as no later token can change it.
 class DecodingStage {
   public:
     virtual ~DecodingStage() = default;
 
-    /// Takes a piece of a token; `begins`: its first one.
+    /// Takes a piece of a token; `begins`: the first piece of the token.
     virtual void push(std::string_view text, bool begins) = 0;
-    /// There are no more.
+    /// Marks the end of the tokens.
     virtual void finish() = 0;
 };
 
-/// Decodes one sequence of tokens. What push() and finish() append to `out`, joined, is what the decoder of the file
-/// makes of all tokens at once; bytes of ByteLevel are handed on as they are, UTF-8 or not.
+/// Decodes one sequence of tokens. The texts that push() and finish() append to `out` together equal the result of the
+/// file's decoder for all tokens at once. Bytes of ByteLevel are passed on unchanged, whether UTF-8 or not.
 class TokenDecoder {
   public:
     /// Writes to `out`, which must outlive it.
     TokenDecoder(const std::vector<TokenDecoderStep>& steps, std::string& out);
 
-    /// The next token, as it is spelt in the vocabulary.
+    /// Takes the next token, in its spelling in the vocabulary.
     void push(std::string_view spelling) { stages_.back()->push(spelling, true); }
     void finish() { stages_.back()->finish(); }
 
   private:
-    std::vector<std::unique_ptr<DecodingStage>> stages_;  // the last comes first
+    std::vector<std::unique_ptr<DecodingStage>> stages_;  // the last stage is first
 };
 
-/// What a token decodes to wherever it stands: letters as their bytes, a byte token as its byte, U+2581 as a space.
+/// The bytes of a token, independent of its neighbours: letters as their bytes, a byte token as its byte, U+2581 as a
+/// space.
 std::string bytes_of_token(const std::vector<TokenDecoderStep>& steps, std::string_view spelling);
 
 }  // namespace ballast::data

@@ -1,4 +1,4 @@
-// Finds added tokens ("<|endoftext|>", runs of spaces) in text before anything else looks at it.
+// Finds added tokens ("<|endoftext|>", runs of spaces) in text before any other step.
 #pragma once
 
 #include <array>
@@ -19,13 +19,14 @@ class TokenMatcher {
         bool found() const { return begin != std::string_view::npos; }
     };
 
-    /// `content` must not be empty. Of equal contents the first id stays.
+    /// `content` must not be empty. Of equal contents the first id is kept.
     void add(std::string_view content, uint32_t id);
 
-    /// The leftmost match that begins at or after `from`, the longest of those.
+    /// The leftmost match that begins at or after `from`; of several, the longest.
     Match find(std::string_view text, size_t from) const;
 
-    /// Whether some content holds the bytes `first`, `second` next to each other. If not, no match spans a cut there.
+    /// True when some content contains the bytes `first`, `second` as neighbours. If not, no match spans a cut between
+    /// them.
     bool holds_pair(char first, char second) const;
 
   private:
@@ -41,7 +42,7 @@ class TokenMatcher {
         return static_cast<size_t>(static_cast<uint8_t>(first)) << 8 | static_cast<uint8_t>(second);
     }
 
-    IntegerMap<Node> edges_;  // (node, byte) -> the node behind it, and the id that ends there
+    IntegerMap<Node> edges_;  // (node, byte) -> the next node, and the id of the content that ends there
     uint32_t num_nodes_ = 1;
     std::array<bool, 256> starts_{};
     std::vector<bool> pairs_ = std::vector<bool>(1 << 16);

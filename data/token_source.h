@@ -1,4 +1,4 @@
-// Documents of tokens on a disk, whatever files they are in.
+// Documents of tokens on disk, in any file format.
 #pragma once
 
 #include <cstdint>
@@ -13,17 +13,18 @@ class TokenSource {
   public:
     virtual ~TokenSource() = default;
 
-    /// What tokens are stored as: u16, u32 or i32.
+    /// The type in which tokens are stored: u16, u32 or i32.
     virtual Dtype dtype() const = 0;
     virtual int64_t num_tokens() const = 0;
     virtual int64_t num_documents() const = 0;
-    /// Tokens before document d; d = num_documents(): all of them.
+    /// The number of tokens before document d; for d = num_documents(), of all tokens.
     virtual int64_t document_offset(int64_t d) const = 0;
-    /// Copies tokens [first, first + count), which are there, and does not look at them.
+    /// Copies tokens [first, first + count), which must exist, without checking their values.
     virtual void read(int64_t first, int64_t count, int32_t* out) const = 0;
-    /// What the files say of their content beside its size, equal for equal content; nothing is read for it.
+    /// The checksums that the files store for their contents, besides sizes; equal for equal contents. Reads no
+    /// contents.
     virtual std::string checksums() const { return ""; }
-    /// UserError when what is there does not match the checksums.
+    /// UserError when the contents do not match the checksums.
     virtual void verify() const {}
 };
 

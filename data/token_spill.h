@@ -1,4 +1,4 @@
-// The tokens of all documents, and what is known of each, on disk until a store of them is written.
+// The tokens of all documents, with the data of each document, on disk until a store is written from them.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 namespace ballast::data {
 
 struct SpilledDocument {
-    int64_t end = 0;  // tokens of all documents up to its last
+    int64_t end = 0;  // number of tokens up to the end of this document
     int64_t text_bytes = 0;
     int64_t group = 0;          // TokenSpill::groups()
     uint64_t hash[2] = {0, 0};  // XXH3-128 of its text
@@ -25,10 +25,10 @@ class TokenSpill {
     TokenSpill(const std::string& beside, Dtype dtype) : dtype_(dtype), tokens_(beside), documents_(beside) {}
 
     void append_tokens(std::span<const uint32_t> ids);
-    /// The tokens since the last document's are one; `document.end` is filled in.
+    /// Ends a document, which consists of the tokens since the last one; sets `document.end`.
     void end_document(SpilledDocument document);
 
-    /// Whether the document under way has tokens.
+    /// True when the current document has tokens.
     bool in_document() const { return num_tokens_ > last_end_; }
     int64_t num_tokens() const { return num_tokens_; }
     int64_t num_documents() const { return num_documents_; }
@@ -46,21 +46,21 @@ class TokenSpill {
     std::vector<uint16_t> narrow_;
 };
 
-/// Some of the spilled documents, and of these, laid end to end, some of the tokens.
+/// A selection of the spilled documents, and a range of the tokens of these documents laid end to end.
 class SpillSelection {
   public:
     using Takes = std::function<bool(int64_t number, const SpilledDocument&)>;
-    /// Tokens [begin, end) of the documents that `takes` says; the documents at both borders may be cut.
+    /// Tokens [begin, end) of the documents that `takes` selects; the first and the last document may be cut.
     SpillSelection(const TokenSpill& spill, Takes takes, int64_t begin = 0, int64_t end = INT64_MAX);
 
     Dtype dtype() const { return spill_.dtype(); }
     int64_t num_tokens() const { return num_tokens_; }
     int64_t num_documents() const { return num_documents_; }
-    /// Calls visit(first token, tokens, document) for each, in order; the numbers are those of the spill.
+    /// Calls visit(first token, tokens, document) for each, in order; token numbers are those of the spill.
     void for_each(const std::function<void(int64_t, int64_t, const SpilledDocument&)>& visit) const;
-    /// Calls visit(ends) with some documents' ends after others'; the first document begins at 0.
+    /// Calls visit(ends) with the ends of documents, piece by piece; the first document begins at 0.
     void for_each_end(const std::function<void(std::span<const int64_t>)>& visit) const;
-    /// Calls append(tokens, count) with all tokens, in pieces.
+    /// Calls append(tokens, count) with all tokens, piece by piece.
     void copy_tokens(const std::function<void(const void*, int64_t)>& append) const;
 
   private:

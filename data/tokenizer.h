@@ -21,19 +21,19 @@
 
 namespace ballast::data {
 
-/// How one text is encoded.
+/// Options for encoding one text.
 struct EncodeOptions {
-    bool add_special = false;  ///< with what the file's template puts around a text: <s>, [CLS] … [SEP]
-    bool continues = false;    ///< the text goes on where another was cut, at a place of last_safe_cut()
-    int64_t first_offset = 0;  ///< where byte offsets in errors count from
+    bool add_special = false;  ///< add the special tokens of the file's template: <s>, [CLS] … [SEP]
+    bool continues = false;    ///< the text continues one that was cut at a place of last_safe_cut()
+    int64_t first_offset = 0;  ///< byte offsets in errors count from this
 };
 
-/// Two texts in one sequence, as encoders for pairs of sentences read them.
+/// Two texts in one sequence, for encoders of sentence pairs.
 struct EncodedPair {
     std::vector<uint32_t> ids, type_ids;  ///< type: the segment, 0 or 1
 };
 
-/// Immutable once made; threads may share it.
+/// Immutable; threads may share it.
 class Tokenizer {
   public:
     /// A file whose name ends in ".model" is SentencePiece's, any other one tokenizer.json. UserError for a missing
@@ -46,20 +46,19 @@ class Tokenizer {
     /// Writes tokenizer.json, atomically.
     void save(const std::string& path) const;
 
-    /// The ids of `text`. Added tokens in it, special ones too, become their ids, as in the package. For much text,
-    /// keep an Encoder. UserError for invalid UTF-8 under InvalidUtf8::error.
+    /// The ids of `text`. Added tokens in the text, special ones included, become their ids, as in the package. For
+    /// large amounts of text, keep an Encoder. UserError for invalid UTF-8 under InvalidUtf8::error.
     std::vector<uint32_t> encode(std::string_view text, InvalidUtf8 policy = InvalidUtf8::error,
                                  const EncodeOptions& options = {}) const;
 
-    /// Two texts by the file's template for pairs.
+    /// Two texts, with the file's template for pairs.
     EncodedPair encode_pair(std::string_view first, std::string_view second) const;
 
-    /// What `ids` say, with or without special tokens. A byte-level tokenizer gives bytes that are not necessarily
-    /// UTF-8, as a token may be part of a character; StreamDecoder gives text. UserError for an id that stands for no
-    /// token.
+    /// The text of `ids`, with or without special tokens. A byte-level tokenizer gives bytes that need not be UTF-8,
+    /// because a token may be a part of a character; StreamDecoder gives text. UserError for an id without a token.
     std::string decode(std::span<const uint32_t> ids, bool skip_special = false) const;
 
-    /// The bytes of one token by itself, or nothing when there is none with this id.
+    /// The bytes of a single token; empty when there is no token with this id.
     std::optional<std::string_view> token_bytes(uint32_t id) const;
 
     /// Highest id + 1.
@@ -68,22 +67,22 @@ class Tokenizer {
     /// The id of a token as spelt in tokenizer.json ("<|endoftext|>", "Ġthe").
     std::optional<uint32_t> token_id(std::string_view spelling) const;
 
-    /// The spelling of a token in tokenizer.json, or nothing when there is none with this id.
+    /// The spelling of a token in tokenizer.json; empty when there is no token with this id.
     std::optional<std::string_view> token_spelling(uint32_t id) const;
 
-    /// What the file's template puts first: <s>, <|begin_of_text|>, [CLS]; nothing where a text begins as it is.
+    /// The first token of the file's template: <s>, <|begin_of_text|>, [CLS]; empty when the template adds none.
     std::optional<uint32_t> begin_of_text_id() const;
 
-    /// What ends a document: the first of <|endoftext|>, <|end_of_text|> and </s> that there is.
+    /// The token that ends a document: the first of <|endoftext|>, <|end_of_text|> and </s> that exists.
     std::optional<uint32_t> end_of_text_id() const;
 
-    /// 32 hexadecimal digits over all that decides the ids of text, special tokens around it left aside; the same
-    /// however the file is laid out.
+    /// 32 hexadecimal digits over everything that determines the ids of a text, without the special tokens of the
+    /// template. Does not depend on the layout of the file.
     const std::string& hash() const { return hash_; }
 
-    /// The last place at which `text`, the beginning of something longer, can be cut so that the ids of the two parts
-    /// (the second with `continues`) are those of the whole; 0 when there is none. It lies between a character and the
-    /// white space after it.
+    /// The last place at which `text`, the beginning of a longer text, can be cut so that the ids of the two parts (the
+    /// second with `continues`) are those of the whole; 0 when there is none. The place is between a character and
+    /// following white space.
     size_t last_safe_cut(std::string_view text) const;
 
     const TokenizerSpec& spec() const { return spec_; }
@@ -103,12 +102,12 @@ class Tokenizer {
     const Token& token(uint32_t id) const;
 
     TokenizerSpec spec_;
-    bool plain_;          // is_plain_byte_level(spec_): the pipeline has a way of its own, which is fast
+    bool plain_;          // is_plain_byte_level(spec_): uses a faster pipeline
     bool decodes_bytes_;  // the decoder only joins the tokens' bytes
     TextNormalizer normalizer_;
     WordModel model_;
     SplitPlan split_plan_;
-    AddedTokenFinder raw_tokens_;         // matched in the text as it stands
+    AddedTokenFinder raw_tokens_;         // matched in the unchanged text
     AddedTokenFinder normalized_tokens_;  // matched after the normalizers
     bool can_be_cut_ = false;
     std::vector<std::optional<Token>> tokens_;            // by id
@@ -116,7 +115,7 @@ class Tokenizer {
     std::string hash_;
 };
 
-/// Encodes with one tokenizer, remembering the words it has met. One object a thread; the tokenizer must outlive it.
+/// Encodes with one tokenizer and caches the ids of words. Use one object per thread; the tokenizer must outlive it.
 class Encoder {
   public:
     explicit Encoder(const Tokenizer& tokenizer, InvalidUtf8 policy = InvalidUtf8::error)
@@ -141,18 +140,18 @@ class Encoder {
     TextNormalizer::Storage normalized_;
 };
 
-/// Decodes ids one at a time. What push() and finish() return, joined, is decode() of all ids, made UTF-8 with U+FFFD
-/// for each maximal part of it that is none. The tokenizer must outlive it.
+/// Decodes ids one at a time. The texts that push() and finish() return together equal decode() of all ids, converted
+/// to UTF-8 with U+FFFD for each maximal invalid part. The tokenizer must outlive it.
 class StreamDecoder {
   public:
     explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = false);
     StreamDecoder(const StreamDecoder&) = delete;
 
-    /// The text that `id` decides: whole characters, nothing that a later token could change. UserError for an id that
-    /// stands for no token.
+    /// The text that is decided after `id`: whole characters that no later token can change. UserError for an id
+    /// without a token.
     std::string push(uint32_t id);
 
-    /// The rest; the next id begins another sequence.
+    /// The rest of the text; the next id begins another sequence.
     std::string finish();
 
   private:

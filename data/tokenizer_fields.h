@@ -1,5 +1,5 @@
-// Reading objects of tokenizer.json with messages that name the field. Includes all of nlohmann's JSON: for the few
-// .cpp files that read the format.
+// Reads objects of tokenizer.json with messages that name the field. Includes nlohmann's full JSON header, so only the
+// few .cpp files that read the format include it.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -10,7 +10,7 @@
 
 namespace ballast::data {
 
-/// One object of the file, with the path to it for messages. Absent and null fields are alike.
+/// One object of the file, with its path for messages. A null field counts as absent.
 class Fields {
   public:
     using Json = nlohmann::json;
@@ -35,11 +35,12 @@ class Fields {
     Fields child(const std::string& name) const;
     Fields child(const std::string& name, size_t index) const;  ///< of a list
 
-    /// One of `choices` by its number; another value is refused with the list of them.
+    /// The index of the field's value in `choices`. UserError that lists the choices for another value.
     size_t choice(const std::string& name, std::span<const std::string_view> choices,
                   const char* otherwise = nullptr) const;
 
-    /// The steps of a stage: none when absent, one, or those of a "Sequence" under `list_name`, nested ones in place.
+    /// The steps of a stage: none when absent, one, or those of a "Sequence" under `list_name`; nested sequences are
+    /// flattened.
     std::vector<Fields> steps(const std::string& name, const std::string& list_name) const;
 
   private:

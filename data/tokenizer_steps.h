@@ -1,5 +1,5 @@
-// The steps of a tokenizer's pipeline, as tokenizer.json lists them. A step is plain data; what runs it is in
-// text_normalizer.h, piece_splitter.h and token_decoder.h.
+// The steps of a tokenizer's pipeline, as listed in tokenizer.json. A step is plain data; text_normalizer.h,
+// piece_splitter.h and token_decoder.h run the steps.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,12 @@ namespace ballast::data {
 /// Normalisation form C.
 struct NfcStep {};
 
-/// Puts `prefix` before every stretch that is not empty.
+/// Inserts `prefix` before every non-empty stretch.
 struct PrependStep {
     std::string prefix;
 };
 
-/// Puts `content` for every `pattern`, a plain string. Decoders have it too, a token at a time.
+/// Replaces every `pattern`, a plain string, by `content`. Also a decoder step, applied to one token at a time.
 struct ReplaceStep {
     std::string pattern, content;
 };
@@ -28,7 +28,7 @@ struct ReplaceStep {
 /// BERT's cleaning, in this order: control characters, spaces around ideographs, accents, case.
 struct BertNormalizerStep {
     bool clean_text = true, handle_chinese_chars = true;
-    std::optional<bool> strip_accents;  ///< nothing: as lowercase
+    std::optional<bool> strip_accents;  ///< absent: as lowercase
     bool lowercase = true;
 };
 
@@ -37,20 +37,20 @@ using Normalizer = std::variant<NfcStep, PrependStep, ReplaceStep, BertNormalize
 // Pre-tokenizers: each cuts every piece of the one before.
 // -------------------------------------------------------------
 
-/// What becomes of the stretches that match.
+/// What to do with the matches of a split pattern.
 enum class SplitBehavior : uint8_t { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 
-/// A space before every piece, GPT-2's pattern, and bytes for characters: each if asked for, the last always.
+/// Adds a space before every piece and splits by GPT-2's pattern, each if enabled; then replaces bytes by characters.
 struct ByteLevelStep {
     bool add_prefix_space = false, use_regex = true;
 };
 
-/// Cuts by a pattern: a plain string, or a regular expression in Oniguruma's syntax.
+/// Splits by a pattern: a plain string, or a regular expression in Oniguruma's syntax.
 struct SplitStep {
     std::string pattern;
     bool is_regex = false;
     SplitBehavior behavior = SplitBehavior::isolated;
-    bool invert = false;  ///< what does not match is what counts as matching
+    bool invert = false;  ///< the text between matches counts as matching
 };
 
 struct DigitsStep {
@@ -61,18 +61,18 @@ struct PunctuationStep {
     SplitBehavior behavior = SplitBehavior::isolated;
 };
 
-/// When Metaspace puts its letter before a piece that does not begin with it.
+/// When Metaspace inserts its character before a piece that does not begin with it.
 enum class PrependScheme : uint8_t { always, first, never };
 
-/// Spaces become `replacement`, which also goes before pieces; cut before each of them if `split`. Decoders have it
-/// too.
+/// Replaces spaces by `replacement`, and inserts it before pieces; splits before each of them if `split`. Also a
+/// decoder step.
 struct MetaspaceStep {
     std::string replacement = "\u2581";  ///< one character
     PrependScheme prepend_scheme = PrependScheme::always;
     bool split = true;
 };
 
-/// Cuts at white space, which goes, and around punctuation.
+/// Splits at white space, which is dropped, and around punctuation.
 struct BertPreTokenizerStep {};
 
 using PreTokenizer =
@@ -81,7 +81,7 @@ using PreTokenizer =
 // Post-processor: special tokens around the text.
 // ----------------------------------------------------------------------
 
-/// One place of a template: a text, or a special token (which may be several ids).
+/// One item of a template: a text, or a special token (which may be several ids).
 struct TemplateItem {
     enum class Kind : uint8_t { text_a, text_b, special } kind = Kind::text_a;
     std::string name;           ///< of a special token
@@ -90,29 +90,29 @@ struct TemplateItem {
 };
 
 struct Template {
-    std::vector<TemplateItem> single, pair;  ///< of one text, of two; an empty list adds nothing to the texts
+    std::vector<TemplateItem> single, pair;  ///< for one text, for two; an empty list adds nothing to the texts
 };
 
 // Decoders: tokens to text.
 // ---------------------------------------------------------------------------------------------
 
-/// All tokens as the bytes their letters stand for, joined.
+/// The bytes of all tokens' characters, joined.
 struct ByteLevelDecoderStep {};
 
-/// A run of tokens <0x00> … <0xFF> as the text it is in UTF-8; one U+FFFD a byte if the run is not.
+/// A run of tokens <0x00> … <0xFF> becomes its text in UTF-8; when the run is not valid, one U+FFFD per byte.
 struct ByteFallbackStep {};
 
 /// Joins all tokens.
 struct FuseStep {};
 
-/// Takes up to `start` times `content`, one character, from the front of every token.
+/// Removes up to `start` times `content`, one character, from the front of every token.
 struct StripStep {
     std::string content = " ";
     uint32_t start = 0;
 };
 
-/// A space before all tokens but the first and those that begin with `prefix`, which goes; `cleanup` undoes the spaces
-/// that BERT's cutting left before punctuation and in contractions.
+/// A space before all tokens but the first and those that begin with `prefix`, which is removed. `cleanup` removes the
+/// spaces that BERT's splitting left before punctuation and in contractions.
 struct WordPieceDecoderStep {
     std::string prefix = "##";
     bool cleanup = true;

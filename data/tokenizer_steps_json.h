@@ -1,4 +1,4 @@
-// The steps of a pipeline, in and out of tokenizer.json.
+// Reads and writes the steps of a pipeline in tokenizer.json.
 #pragma once
 
 #include "data/tokenizer_fields.h"
@@ -6,10 +6,10 @@
 
 namespace ballast::data {
 
-using OrderedJson = nlohmann::ordered_json;  // keeps our order, but looks keys up one by one: for writing only
+using OrderedJson = nlohmann::ordered_json;  // keeps insertion order, but look-up is linear: for writing only
 
 /// Reads "normalizer", "pre_tokenizer", "post_processor" and "decoder" of the file's root into `spec`. UserError,
-/// naming the field, for a step we do not have and a setting that makes no sense.
+/// naming the field, for an unsupported step and an invalid setting.
 void read_pipeline(const Fields& root, TokenizerSpec& spec);
 
 /// The same stages as JSON: null for none, a Sequence for several steps.

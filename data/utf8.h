@@ -10,7 +10,7 @@
 
 namespace ballast::data {
 
-/// What to do with bytes that are not UTF-8.
+/// What to do with invalid UTF-8.
 enum class InvalidUtf8 : uint8_t {
     error,    ///< UserError that names the byte offset
     replace,  ///< U+FFFD for each maximal subpart (Unicode 15, section 3.9), as Python's errors="replace" does
@@ -20,7 +20,7 @@ inline constexpr char32_t kReplacementCharacter = 0xFFFD;
 
 struct DecodedCharacter {
     char32_t code_point = 0;
-    uint32_t length = 0;  ///< bytes; of an ill-formed sequence, those of its maximal subpart (at least 1)
+    uint32_t length = 0;  ///< bytes; of an ill-formed sequence, the length of its maximal subpart (at least 1)
     bool valid = false;
 };
 
@@ -38,14 +38,14 @@ inline DecodedCharacter decode_valid_utf8(const char* at) {
     return {(first & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F), 4, true};
 }
 
-/// False for the bytes that no character has: 0xC0, 0xC1 and those from 0xF5 on.
+/// False for bytes that never occur in UTF-8: 0xC0, 0xC1 and 0xF5 and above.
 constexpr bool occurs_in_utf8(uint8_t byte) { return byte != 0xC0 && byte != 0xC1 && byte < 0xF5; }
 
-/// Bytes at the front of `text` that are valid UTF-8; text.size() when all are.
+/// The number of bytes at the front of `text` that are valid UTF-8; text.size() when all are.
 size_t valid_utf8_prefix(std::string_view text);
 
-/// Takes from the front of `bytes` all that is decided, with U+FFFD for each maximal subpart of what is not UTF-8, and
-/// leaves what may be the beginning of a character (at most 3 bytes).
+/// Removes from the front of `bytes` all complete text and returns it, with U+FFFD for each maximal invalid subpart.
+/// Leaves bytes that may be the beginning of a character (at most 3).
 std::string take_whole_characters(std::string& bytes);
 
 void append_utf8(std::string& out, char32_t code_point);

@@ -1,4 +1,4 @@
-// Windows of documents: so many tokens one after another, across documents' borders.
+// Windows of documents: consecutive tokens of fixed number, across the borders of documents.
 #pragma once
 
 #include <algorithm>
@@ -10,19 +10,19 @@
 
 namespace ballast::data {
 
-/// What samples have at their beginnings: the store's begin_of_text_id, or what the text happens to have there.
+/// The first token of samples: the store's begin_of_text_id, or the token that the text has there.
 ///   none            the windows are those of the text
-///   every_window    the first input of every window is that token, in the place of the text's
-///   every_document  that token is put before every document, and the windows are cut afterwards
+///   every_window    that token replaces the first input of every window
+///   every_document  that token is inserted before every document, and the windows are cut afterwards
 enum class FirstToken { none, every_window, every_document };
 
-/// As in config files, in the order of the enumerators.
+/// The names in config files, in the order of the enumerators.
 inline constexpr std::array<std::string_view, 3> kFirstTokenNames{"none", "every_window", "every_document"};
 
-/// UserError when the store knows no token for `first_token`, or has it before its documents already.
+/// UserError when the store has no token for `first_token`, or already has it before its documents.
 void check_first_token(const TokenStore& store, FirstToken first_token);
 
-/// A store's documents with what is put at their beginnings.
+/// A store's documents, with the tokens inserted at their beginnings.
 class Documents {
   public:
     Documents(const TokenStore& store, FirstToken first_token)
@@ -31,18 +31,18 @@ class Documents {
     const TokenStore& store() const { return store_; }
     int64_t count() const { return store_.num_documents(); }
     int64_t num_tokens() const { return start(count()); }
-    /// Tokens before document d in the order of the text; d = count(): all of them.
+    /// The number of tokens before document d in the order of the text; for d = count(), of all tokens.
     int64_t start(int64_t d) const { return store_.document_offset(d) + added_ * d; }
     int64_t length(int64_t d) const { return start(d + 1) - start(d); }
-    /// Windows of seq_length + 1 tokens of which neighbours share one.
+    /// The number of windows of seq_length + 1 tokens; neighbouring windows share one token.
     int64_t num_windows(int64_t seq_length) const { return (num_tokens() - 1) / seq_length; }
 
-    /// Copies `count` tokens of one window out of documents that follow each other, from the `skip`-th of the first
-    /// one; `next()` is the document whose turn it is. To `document_starts`, unless it is null, for each token where in
-    /// the window its document begins (0: there or before).
+    /// Copies `count` tokens of one window from consecutive documents, starting at token `skip` of the first document.
+    /// `next()` returns the next document. `document_starts`, unless null, receives for each token the index in the
+    /// window at which its document begins (0: there or earlier).
     template <class Next>
     void read_window(int64_t skip, int64_t count, Next&& next, int32_t* out, int32_t* document_starts) const;
-    /// The same in the order of the text, from its token `first` on.
+    /// The same in the order of the text, starting at its token `first`.
     void read_text(int64_t first, int64_t count, int32_t* out, int32_t* document_starts) const;
 
   private:

@@ -1,4 +1,4 @@
-// Remembers the ids of words: most words of a text are repeats, and a look-up is far cheaper than merging.
+// Caches the ids of words: most words of a text are repeats, and a look-up is far cheaper than merging.
 #pragma once
 
 #include <cstdint>
@@ -9,15 +9,15 @@
 
 namespace ballast::data {
 
-/// A hash table from short words to ids that forgets everything when full. Not for sharing between threads.
+/// A hash table from short words to ids. When it is full, it is cleared. One object per thread.
 class WordCache {
   public:
-    static constexpr size_t kMaxWordBytes = 64;  // longer ones are rare and rarely come back
+    static constexpr size_t kMaxWordBytes = 64;  // longer words are rare and rarely repeated
 
-    /// The ids of `word`; an empty span when it is not here. `hash` is hash_of(word).
+    /// The ids of `word`; an empty span when it is not in the cache. `hash` is hash_of(word).
     std::span<const uint32_t> find(std::string_view word, uint64_t hash) const;
 
-    /// Stores a word that is not here yet; `ids` must not be empty.
+    /// Stores a word that is not in the cache; `ids` must not be empty.
     void insert(std::string_view word, uint64_t hash, std::span<const uint32_t> ids);
 
     static uint64_t hash_of(std::string_view word);

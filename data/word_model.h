@@ -1,4 +1,4 @@
-// The model of a tokenizer: one piece of text to ids, by byte-pair encoding or WordPiece.
+// The model of a tokenizer: converts one piece of text to ids, by byte-pair encoding or WordPiece.
 #pragma once
 
 #include <array>
@@ -14,16 +14,16 @@
 
 namespace ballast::data {
 
-/// SentencePiece's letter for a space, U+2581.
+/// SentencePiece's character for a space, U+2581.
 inline constexpr std::string_view kMetaspace = "\u2581";
 
-/// What a model knows; immutable, for all threads. Refers to the spec's strings, which must outlive it.
+/// The data of a model. Immutable; all threads share it. Refers to the spec's strings, which must outlive it.
 class WordModel {
   public:
     explicit WordModel(const TokenizerSpec& spec);
 
-    /// Whether no token that merging makes holds U+2581 behind another character: then words end before each U+2581
-    /// that follows something else, and cutting there changes no ids. Texts of Llama's kind are one word otherwise.
+    /// True when no token made by merging contains U+2581 behind another character. Then words end before each U+2581
+    /// that follows another character, and cutting there changes no ids. Otherwise texts of Llama's kind are one word.
     bool ends_words_at_metaspace() const { return ends_words_at_metaspace_; }
 
   private:
@@ -37,7 +37,7 @@ class WordModel {
     bool ignore_merges_, fuse_unk_;
     MergeTable merges_;
     std::array<bool, 256> has_byte_{};
-    bool misses_bytes_ = false;        // bytes that occur in UTF-8
+    bool misses_bytes_ = false;        // of bytes that occur in UTF-8, some have no token
     IntegerMap<uint32_t> characters_;  // code point -> id
     std::unordered_map<std::string_view, uint32_t> vocabulary_;
     std::optional<uint32_t> unk_;
@@ -47,12 +47,12 @@ class WordModel {
     bool ends_words_at_metaspace_ = false;
 };
 
-/// Encodes pieces with one model. Keeps its scratch memory; one object a thread.
+/// Encodes pieces with one model. Keeps its scratch memory; use one object per thread.
 class WordEncoder {
   public:
     explicit WordEncoder(const WordModel& model) : model_(model), merger_(model.merges_) {}
 
-    /// Appends the ids of `word`, valid UTF-8 (a model of bytes takes any bytes), to `out`.
+    /// Appends the ids of `word`, valid UTF-8 (any bytes for a byte-level model), to `out`.
     void encode(std::string_view word, std::vector<uint32_t>& out);
 
   private:

@@ -1,5 +1,5 @@
-// The table of StreamingLLM's section 4.2: models against cache policies, perplexity over the same tokens, and beside
-// it how much attention falls on the first position.
+// The table of StreamingLLM's section 4.2: the perplexity of models under cache policies, over the same tokens, and the
+// share of attention on the first position.
 #pragma once
 
 #include <string>
@@ -23,18 +23,18 @@ struct CacheTableRow {
     SinkResult sinks;
 };
 
-/// What evaluate_cache_table() refuses, for those who have more to do before: UserError for a cache that does not suit
-/// the model, and a text of `num_tokens` that is too short.
+/// UserError for options that evaluate_cache_table() would refuse, for callers with other work to do first: a cache
+/// that does not suit the model, or a text of `num_tokens` tokens that is too short.
 void check_cache_table(const model::ModelConfig& config, int64_t num_tokens, const CacheTableOptions& options);
 
 /// Shows its progress on the terminal, under `name`.
 CacheTableRow evaluate_cache_table(Context& context, const std::string& name, model::Transformer& model,
                                    const std::vector<uint32_t>& text, const CacheTableOptions& options);
 
-/// The row as files hold it; `model` and `step` as in MeasuredModel.
+/// The row in the form of the measurement files; `model` and `step` as in MeasuredModel.
 MeasuredModel to_measured_model(CacheTableRow row, const std::string& model, int64_t step);
 
-/// Perplexity of `cell` over the tokens that `subset` scored.
+/// The perplexity of `cell` over only the tokens that `subset` scored.
 double perplexity_on_subset(const StreamingResult& cell, const StreamingResult& subset);
 
 /// Plain text for a terminal: the table, its notes, and attention on the first position by layer.

@@ -1,5 +1,5 @@
-// Where an encoder's attention goes: StreamingLLM (Xiao et al., ICLR 2024), appendix H, finds that BERT has sinks as
-// well, on [SEP] where a decoder has them on its first token.
+// The attention of encoders: StreamingLLM (Xiao et al., ICLR 2024), appendix H, finds that BERT has sinks as well, on
+// [SEP], where a decoder has them on its first token.
 #pragma once
 
 #include <array>
@@ -11,24 +11,24 @@
 
 namespace ballast::eval {
 
-/// Kinds of tokens of a sequence: its first, [CLS]; those with the id of its last, [SEP]; the rest.
+/// The kinds of tokens in a sequence: the first, [CLS]; those with the id of the last, [SEP]; the rest.
 enum class EncoderToken { cls, sep, rest };
 inline constexpr std::array<const char*, 3> kEncoderTokens{"cls", "sep", "rest"};
 
 struct EncoderSinkResult {
     int64_t sequences = 0, layers = 0, heads = 0;
-    int64_t length = 0;  // tokens of a sequence, special ones included; 0: sequences of several lengths
-    /// For each kind, [layers, heads]: share of a query's attention that all tokens of the kind get, mean over the
-    /// queries of a sequence and over sequences. The three of a head sum to 1.
+    int64_t length = 0;  // tokens of a sequence, special tokens included; 0: sequences have different lengths
+    /// For each kind, [layers, heads]: the share of a query's attention on all tokens of the kind, as a mean over the
+    /// queries of a sequence and over sequences. The three shares of a head sum to 1.
     std::array<std::vector<double>, kEncoderTokens.size()> share;
-    // Mean maps [layers, heads, length, length] of weights and of logits before the softmax; empty unless asked for.
+    // Mean maps [layers, heads, length, length] of weights and of logits before the softmax; empty unless requested.
     std::vector<float> maps, logit_maps;
 };
 
-/// A model has one.
+/// A model has only one such result.
 inline bool same_subject(const EncoderSinkResult&, const EncoderSinkResult&) { return true; }
 
-/// Each sequence as the model reads it, [CLS] … [SEP]. `maps` need sequences of one length: UserError otherwise.
+/// `sequences` are in the model's input form, [CLS] … [SEP]. `maps` require sequences of one length, else UserError.
 /// `progress` gets the number of sequences done.
 EncoderSinkResult evaluate_encoder_sinks(Context& context, const model::Bert& model,
                                          const std::vector<std::vector<int32_t>>& sequences, bool maps,

@@ -34,7 +34,8 @@ Figures figures(const SinkResult& result) {
 Figures figures(const LastQueryResult& result) {
     if (result.layers == 0) return {};
     double mean = 0;
-    for (int64_t l = 0; l < result.layers; ++l) mean += result.of_layer(l).mean / static_cast<double>(result.layers);
+    for (int64_t l = 0; l < result.layers; ++l)
+        mean += result.layer_spread(l).mean / static_cast<double>(result.layers);
     return {{{"attention", fmt::format("query {} on position 1", result.length), mean}},
             {fmt::format("Attention: share that the last of {} queries gives position 1, mean over layers and heads.",
                          result.length)}};

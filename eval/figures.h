@@ -1,4 +1,4 @@
-// The numbers of a measurement that a table over several models shows.
+// The numbers of a measurement for tables over several models.
 #pragma once
 
 #include <string>
@@ -16,14 +16,14 @@ struct Figure {
 
 struct Figures {
     std::vector<Figure> values;
-    std::vector<std::string> notes;  // what a reader must know of them
+    std::vector<std::string> notes;  // remarks that a reader needs with the figures
 };
 
 Figures figures(const StreamingResult& result);
 /// Means over the layers.
 Figures figures(const SinkResult& result);
 Figures figures(const LastQueryResult& result);
-/// Of the layer where it is largest, and the perplexity after rounding.
+/// The values of the layer where they are largest, and the perplexity after rounding.
 Figures figures(const OutlierResult& result);
 /// Means over layers and heads.
 Figures figures(const EncoderSinkResult& result);

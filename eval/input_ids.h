@@ -1,4 +1,4 @@
-// Token ids that the user brings.
+// Token ids from a user's file.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@ struct InputIds {
     std::vector<int32_t> ids;  // [batch, length]
 };
 
-/// `input_ids` [batch, length] of a safetensors file, whole numbers of any type, length at least 2. UserError naming
-/// the file when they are missing, misshapen, or one is not below `vocab_size`.
+/// Reads `input_ids` [batch, length] from a safetensors file: integers of any type, length at least 2. UserError that
+/// names the file when they are missing or have a wrong shape, or one is not below `vocab_size`.
 InputIds read_input_ids(const std::string& path, int64_t vocab_size);
 
 }  // namespace ballast::eval

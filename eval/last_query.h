@@ -1,5 +1,5 @@
-// How much of its attention the last query of a long sequence puts on the first token, layer by layer: StreamingLLM
-// (Xiao et al., ICLR 2024), Figure 12, which has 256 sequences of 4,096 tokens.
+// The share of attention of a long sequence's last query on the first token, layer by layer: StreamingLLM (Xiao et al.,
+// ICLR 2024), Figure 12, which has 256 sequences of 4,096 tokens.
 #pragma once
 
 #include <cstdint>
@@ -16,21 +16,20 @@ struct LastQueryResult {
     int64_t length = 0, sequences = 0, layers = 0, heads = 0;
     std::vector<double> weight;  // [layers, heads] on the first position, mean over sequences
 
-    /// Mean and deviation over the heads of a layer.
-    Spread of_layer(int64_t layer) const {
+    /// Mean and standard deviation over the heads of a layer.
+    Spread layer_spread(int64_t layer) const {
         return spread_of({weight.data() + layer * heads, static_cast<size_t>(heads)});
     }
 };
 
-/// Results for other lengths stand side by side.
+/// Results for different lengths are kept side by side.
 inline bool same_subject(const LastQueryResult& a, const LastQueryResult& b) { return a.length == b.length; }
 
-/// UserError when a sequence of `length` positions has no room for text, or the text of `num_tokens` is shorter.
+/// UserError when a sequence of `length` positions has no room for text, or the text has fewer tokens (`num_tokens`).
 void check_last_query(const model::ModelConfig& config, int64_t num_tokens, int64_t length);
 
-/// Over at most `sequences` sequences of `length` positions, the model's sink tokens included, spread evenly over the
-/// text. Only the last query's row of each head's weights is ever computed. `progress` gets the number of sequences
-/// done.
+/// Measures at most `sequences` sequences of `length` positions, the model's sink tokens included, spread evenly over
+/// the text. Computes only the last query's row of each head's weights. `progress` gets the number of sequences done.
 LastQueryResult evaluate_last_query(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
                                     int64_t length, int64_t sequences, const std::function<void(int64_t)>& progress);
 

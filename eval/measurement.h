@@ -1,7 +1,8 @@
-// Measurements: what `ballast eval … --json` writes, and reports, sweeps and the page read.
+// Measurements: written by `ballast eval … --json`; read by reports, sweeps and the page.
 //
-// A kind is a type with to_json() and from_json() (eval/results_json.h), figures() (eval/figures.h) and same_subject(),
-// and a row in measurement.cpp. Nothing else names the kinds: a new one costs its type and its row.
+// A kind of measurement is a type with to_json() and from_json() (eval/results_json.h), figures() (eval/figures.h) and
+// same_subject(), and a row in measurement.cpp. No other code names the kinds: a new kind needs only its type and its
+// row.
 #pragma once
 
 #include <cstdint>
@@ -18,39 +19,39 @@
 
 namespace ballast::eval {
 
-/// One alternative a kind.
+/// One alternative per kind.
 using Metrics = std::variant<StreamingResult, SinkResult, LastQueryResult, OutlierResult, EncoderSinkResult>;
 
 struct Measurement {
     Metrics metrics;
     int64_t step = -1;  // of the checkpoint that was measured; -1: unknown
-    std::string file;   // it was read from
+    std::string file;   // the file that it was read from
 };
 
-/// {"kind", "step", "metrics"}, as the page has it; the kinds are "streaming", "sinks",
-/// "last_query", "outliers" and "encoder_sinks".
+/// {"kind", "step", "metrics"}, in the page's format. The kinds are "streaming", "sinks", "last_query", "outliers" and
+/// "encoder_sinks".
 nlohmann::ordered_json to_json(const Measurement& measurement);
 
-/// Puts `measurement` in the place of one of the same thing (the same cell of the cache table, for one), or at the end.
-/// That of the later checkpoint holds; of one checkpoint, the one that is put in later.
+/// Replaces the measurement of the same subject (for example the same cell of the cache table) by `measurement`, or
+/// appends it. The measurement of the later checkpoint is kept; for the same checkpoint, the one that is put in later.
 void put(std::vector<Measurement>& into, Measurement measurement);
 
-/// What was measured on one model at one time.
+/// The measurements on one model at one time.
 struct MeasuredModel {
-    std::string model;  // the run folder, checkpoint file or Hugging Face folder, as it was named
+    std::string model;  // the run folder, checkpoint file or Hugging Face folder, as the user named it
     int64_t step = -1;
     std::vector<Metrics> metrics;
-    std::string dtype = {};    // it was computed in; empty: unknown
-    std::string weights = {};  // what its matrices were kept as; empty: the same
+    std::string dtype = {};    // the compute dtype; empty: unknown
+    std::string weights = {};  // the dtype of its matrices; empty: the same
 };
 
-/// The file of one model (`eval streaming`, `eval sinks`, `eval outliers`).
+/// Writes the file of one model (`eval streaming`, `eval sinks`, `eval outliers`).
 void write_measurements(const std::string& path, const MeasuredModel& model);
-/// The file of several (`eval table`); `cache`: total positions of their bounded policies.
+/// Writes the file of several models (`eval table`); `cache`: total positions of their bounded policies.
 void write_measurement_table(const std::string& path, int64_t cache, const std::vector<MeasuredModel>& models);
 
-/// The models of either file, each with at least one measurement. UserError, naming the file, when it cannot be read or
-/// is another one.
+/// Reads the models of either kind of file, each with at least one measurement. UserError, naming the file, when it
+/// cannot be read or has another format.
 std::vector<MeasuredModel> read_measurements(const std::string& path);
 
 }  // namespace ballast::eval

@@ -112,13 +112,13 @@ class Statistics {
             layer_ = 0;
             return;
         }
-        if (layer_ == 0 && input == LinearInput::qkv) embedding_.add(floats(pass_.activations().residual_of(0)));
+        if (layer_ == 0 && input == LinearInput::qkv) embedding_.add(floats(pass_.activations().residual_stream(0)));
         layers_[layer_].of(tensor_of(input)).add(floats(x));
     }
 
     void after_layer(int64_t layer, const model::LayerActivations& a) {
         Layer& to = layers_[static_cast<size_t>(layer)];
-        to.of(LayerTensor::residual).add(floats(pass_.activations().residual_of(layer + 1)));
+        to.of(LayerTensor::residual).add(floats(pass_.activations().residual_stream(layer + 1)));
         add_values(to, floats(a.v), a.v.dim(2), a.v.dim(3));
         layer_ = static_cast<size_t>(layer) + 1;
     }

@@ -1,5 +1,5 @@
-// Perplexity without a cache: for every token scored, the model's sink tokens and the last tokens of the text are run
-// again.
+// Perplexity without a cache: for every scored token, the model's sink tokens and the last tokens of the text run
+// through the model again.
 #pragma once
 
 #include <functional>
@@ -8,7 +8,7 @@
 
 namespace ballast::eval {
 
-/// Scores the text positions that are multiples of `every`, each after a window of `length` positions, sinks included.
+/// Scores the text positions that are multiples of `every`, each with a window of `length` positions, sinks included.
 /// The losses are those of the text's targets. `length` must exceed the number of sink tokens.
 TokenLosses recompute_losses(Context& context, model::Transformer& model, const TextStream& text, int64_t length,
                              int64_t every, const StreamingProgress& progress);

@@ -75,10 +75,11 @@ ordered_json to_json(const SinkResult& r) {
         ordered_json heads = ordered_json::array();
         for (int64_t h = 0; h < r.heads; ++h)
             heads.push_back(json_figures({r.alpha.data() + (l * r.heads + h) * r.positions, positions}));
-        const auto of_layer = [&](const std::vector<double>& values) {
+        const auto layer_figures = [&](const std::vector<double>& values) {
             return json_figures({values.data() + l * r.positions, positions});
         };
-        layers.push_back({{"share", of_layer(r.share)}, {"share_std", of_layer(r.share_std)}, {"alpha", heads}});
+        layers.push_back(
+            {{"share", layer_figures(r.share)}, {"share_std", layer_figures(r.share_std)}, {"alpha", heads}});
         if (!r.logit_first.empty())
             layers.back()["logits"] = {{"first", heads_of_layer(r.logit_first, l, r.heads)},
                                        {"rest", heads_of_layer(r.logit_rest, l, r.heads)}};
@@ -120,7 +121,7 @@ void from_json(const json& json, SinkResult& r) {
 ordered_json to_json(const LastQueryResult& r) {
     ordered_json layers = ordered_json::array();
     for (int64_t l = 0; l < r.layers; ++l) {
-        const Spread spread = r.of_layer(l);
+        const Spread spread = r.layer_spread(l);
         layers.push_back({{"mean", json_figure(spread.mean)},
                           {"std", json_figure(spread.deviation)},
                           {"weight", heads_of_layer(r.weight, l, r.heads)}});

@@ -1,4 +1,4 @@
-// Results as the files of `ballast eval … --json` hold them (docs/formats.md).
+// Results in the JSON of `ballast eval … --json` files (docs/formats.md).
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -21,14 +21,14 @@ nlohmann::ordered_json to_json(const OutlierResult& result);
 /// Without the maps.
 nlohmann::ordered_json to_json(const EncoderSinkResult& result);
 
-/// Read what to_json() wrote, in this version or an older one. They throw UserError or nlohmann's exceptions.
+/// These read what to_json() wrote, in this version or an older one. They throw UserError or nlohmann's exceptions.
 void from_json(const nlohmann::json& json, StreamingResult& result);
 void from_json(const nlohmann::json& json, SinkResult& result);
 void from_json(const nlohmann::json& json, LastQueryResult& result);
 void from_json(const nlohmann::json& json, OutlierResult& result);
 void from_json(const nlohmann::json& json, EncoderSinkResult& result);
 
-/// The mean maps of a safetensors file: `attention` (weights) and `attention_logits` f32 [layers, heads, length,
+/// Writes the mean maps to a safetensors file: `attention` (weights) and `attention_logits` f32 [layers, heads, length,
 /// length].
 void write_maps(const std::string& path, const SinkResult& result);
 void write_maps(const std::string& path, const EncoderSinkResult& result);

@@ -4,10 +4,10 @@
 // With A^{l,h} the attention weights of layer l and head h on a sequence of T tokens (1-based):
 //   alpha_k^{l,h} = 1/(T-k+1) * sum_{i>=k} A^{l,h}_{i,k}     mean weight on token k by the queries that can see it
 //   Sink_k^eps    = share of (l, h) with alpha_k > eps, averaged over sequences
-// The trivial A_11 = 1 is included, as there.
+// The trivial A_11 = 1 is included, as in the paper.
 //
-// Beside the weights, the logits that they are made of: s_{i,j} = scale q_i k_j + bias, before the softmax, as in the
-// maps of StreamingLLM (Xiao et al., ICLR 2024, Figures 2, 7, 11 and 13).
+// Also measured: the logits s_{i,j} = scale q_i k_j + bias, before the softmax, as in the maps of StreamingLLM (Xiao et
+// al., ICLR 2024, Figures 2, 7, 11 and 13).
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct SinkOptions {
     int64_t positions = 4;    // k = 1 … positions
     double epsilon = 0.3;
     bool maps = false;      // also the mean maps of every head
-    int64_t first_id = -1;  // takes the place of each piece's first token; -1: pieces are as the text has them
+    int64_t first_id = -1;  // replaces the first token of each piece; -1: pieces stay as in the text
 };
 
 struct SinkResult {
@@ -35,11 +35,11 @@ struct SinkResult {
     std::vector<double> alpha;      // [layers, heads, positions] mean over sequences
     std::vector<double> share;      // [layers, positions] mean over heads
     std::vector<double> share_std;  // [layers, positions] standard deviation over heads
-    // Means over sequences, queries 2 … T and the keys they see: position 1, and positions 2 … i together. Empty in
-    // files of older versions and where T = 1.
+    // Means over sequences, over queries 2 … T and over the keys they see: position 1, and positions 2 … i together.
+    // Empty in files of older versions and when T = 1.
     std::vector<double> logit_first, logit_rest;  // [layers, heads]
-    int64_t whole_sentences = -1;  // of the sequences, those that end with a sentence; -1: not cut at sentences
-    // Mean maps [layers, heads, length, length], 0 where a query cannot see the key; empty unless asked for.
+    int64_t whole_sentences = -1;  // sequences that end with a sentence; -1: pieces were not cut at sentences
+    // Mean maps [layers, heads, length, length], 0 where a query cannot see the key; empty unless requested.
     std::vector<float> maps;        // of the weights
     std::vector<float> logit_maps;  // of the logits
 };
@@ -47,24 +47,24 @@ struct SinkResult {
 /// A model has one sink metric.
 inline bool same_subject(const SinkResult&, const SinkResult&) { return true; }
 
-/// What evaluate_sinks() refuses: UserError when a sequence has no room for text, or the text of `num_tokens` is
-/// shorter.
+/// UserError for options that evaluate_sinks() would refuse: a sequence has no room for text, or the text has fewer
+/// tokens (`num_tokens`).
 void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const SinkOptions& options);
 
-/// Pieces of the text, spread evenly over it, that fill such sequences. UserError as check_sinks().
+/// Pieces of the text for such sequences, spread evenly over the text. UserError as for check_sinks().
 std::vector<std::vector<uint32_t>> sink_sequences(const model::ModelConfig& config, const std::vector<uint32_t>& text,
                                                   const SinkOptions& options);
 
-/// The same, measured.
+/// Measures these sequences.
 SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
                           const SinkOptions& options);
 
-/// The given sequences, each of options.length tokens less the model's sink tokens, which are put before it.
+/// Measures the given sequences. Each has options.length tokens less the model's sink tokens, which are put in front.
 SinkResult evaluate_sinks(Context& context, model::Transformer& model, std::span<const std::vector<uint32_t>> sequences,
                           const SinkOptions& options);
 
-/// Of one T×T map of logits, T > 1: means over the queries 2 … T of what they have on position 1 and on 2 … i. A logit
-/// of -inf marks a key that the query does not see.
+/// For one T×T map of logits, T > 1: the means over queries 2 … T of the logits at position 1 and at positions 2 … i. A
+/// logit of -inf marks a key that the query does not see.
 struct LogitMeans {
     double first = 0, rest = 0;
 };

@@ -5,7 +5,7 @@
 
 namespace ballast::eval {
 
-/// Mean, and the standard deviation over all of them (n, not n - 1): what a bar and its error bar show.
+/// Mean, and standard deviation with divisor n (not n - 1), for a bar with an error bar.
 struct Spread {
     double mean = 0, deviation = 0;
 };

@@ -1,4 +1,4 @@
-// What the model sees of the text before each token that is scored.
+// What the model sees of the text before each scored token.
 #pragma once
 
 #include <cstdint>
@@ -9,21 +9,22 @@
 
 namespace ballast::eval {
 
-/// No cache: for every token scored, the model's sink tokens and the last tokens of the text are run again, `length`
-/// positions together.
+/// No cache: for every scored token, the model's sink tokens and the last tokens of the text run through the model
+/// again, `length` positions together.
 struct Recompute {
     int64_t length = 0;
-    int64_t sinks = 0;  // how many of them are sink tokens; evaluate_streaming() takes that from the model
+    int64_t sinks = 0;  // how many of these positions are sink tokens; evaluate_streaming() sets it from the model
     bool operator==(const Recompute&) const = default;
 };
 
-/// Caches that differ between heads, as a plan says (infer/span_plan.h): the sinks of all, and what the largest holds.
+/// Caches that differ between heads, given by a plan (infer/span_plan.h): the sinks of all heads, and the largest
+/// cache.
 struct Mixture {
     int64_t sinks = 0, positions = 0;
     bool operator==(const Mixture&) const = default;
 };
 
-/// A cache that chooses by score what it keeps, or what it reads (infer/policy_table.h): how many positions.
+/// A cache that chooses by score which rows it keeps or reads (infer/policy_table.h), with its number of positions.
 struct Scored {
     std::string kind;  // the policy's name
     int64_t positions = 0;
@@ -36,11 +37,11 @@ using StreamingPolicy = std::variant<infer::CachePolicy, Recompute, Mixture, Sco
 std::string name_of(const StreamingPolicy& policy);
 /// "dense", "window", "sink", "recompute", "moa", "h2o", "infllm".
 std::string kind_name(const StreamingPolicy& policy);
-/// Total positions, of a mixture's largest cache; 0: unbounded.
+/// Total positions; for a mixture, of its largest cache; 0: unbounded.
 int64_t total_positions(const StreamingPolicy& policy);
 /// Positions kept at the start.
 int64_t sink_positions(const StreamingPolicy& policy);
-/// The policy with these three. UserError when there is none.
+/// The policy with these three values. UserError when there is none.
 StreamingPolicy make_policy(const std::string& kind, int64_t sinks, int64_t positions);
 
 }  // namespace ballast::eval

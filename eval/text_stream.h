@@ -1,4 +1,4 @@
-// Held-out text as one long stream of tokens with targets, the model's sink tokens first.
+// Held-out text as one long stream of tokens with targets; the model's sink tokens come first.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,7 @@
 namespace ballast::eval {
 
 /// `tokens` starts with the model's n sink tokens, then the text t[0], t[1], …; t[0] is never scored, so that every
-/// model scores the same tokens whatever its n. The only thing that grows with the text beside the losses: 4 bytes a
-/// token.
+/// model scores the same tokens for any n. Besides the losses, only this stream grows with the text: 4 bytes per token.
 struct TextStream {
     std::vector<int32_t> tokens;
     int64_t num_sink_tokens = 0;
@@ -19,14 +18,15 @@ struct TextStream {
     /// The token after tokens[i]; -1 for sinks and for the last token.
     int32_t target(size_t i) const;
 
-    /// Tokens that are scored.
+    /// The number of scored tokens.
     int64_t num_targets() const { return static_cast<int64_t>(tokens.size()) - num_sink_tokens - 1; }
 };
 
 /// UserError when there are fewer than two tokens or an id that the model does not have.
 TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens);
 
-/// At most `count` pieces of `length` tokens, spread evenly over a text of at least so many; they do not overlap.
+/// At most `count` pieces of `length` tokens that do not overlap, spread evenly over a text of at least `length`
+/// tokens.
 std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& text, int64_t length, int64_t count);
 
 }  // namespace ballast::eval

@@ -1,8 +1,8 @@
-// Which keys a streaming cache keeps: StreamingLLM's arithmetic (Xiao et al. 2024, section 3.2 and StartRecentKVCache),
-// exactly.
+// The keys that a streaming cache keeps: exactly the arithmetic of StreamingLLM (Xiao et al. 2024, section 3.2 and
+// StartRecentKVCache).
 //
-// A cache of capacity C = s + r holds the first s positions and the last r. Eviction runs after each forward step, so a
-// steady-state step attends to C + 1 keys: C cached ones and its own, which stands at cache position C.
+// A cache of capacity C = s + r holds the first s positions and the last r positions. Eviction runs after each forward
+// step. So a step with a full cache attends to C + 1 keys: the C cached keys and its own key, at cache position C.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ struct CachePolicy {
     int64_t recent = 0;              // r
 
     static CachePolicy dense() { return {}; }
-    /// x + y of the papers' tables: s = x, r = y. A capacity of at least one recent key is required (UserError).
+    /// The x + y of the papers' tables: s = x, r = y. UserError without room for at least one recent key.
     static CachePolicy sink(int64_t s, int64_t r);
 
     bool bounded() const { return kind != CacheKind::dense; }
@@ -44,14 +44,15 @@ struct RowRange {
     bool operator==(const RowRange&) const = default;
 };
 
-/// What survives of n cached rows: `sinks` [0, ..) then `recent`. Together everything when nothing is evicted.
+/// The rows that stay of n cached rows: `sinks` [0, ..), then `recent`. Together they are all rows when none is
+/// evicted.
 struct KeptRows {
     RowRange sinks, recent;
     int64_t size() const { return sinks.size() + recent.size(); }
     bool operator==(const KeptRows&) const = default;
 };
 
-/// After a forward step left n rows: unchanged if n <= C, else [0,s) and [n-r, n).
+/// The rows that stay after a forward step left n rows: all of them if n <= C, else [0,s) and [n-r, n).
 KeptRows keep_after_forward(int64_t n, const CachePolicy& policy);
 
 }  // namespace ballast::infer

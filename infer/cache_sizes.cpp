@@ -19,7 +19,7 @@ size_t rows_bytes(int64_t head_dim, Dtype dtype) {
 bool is_endless(const CachePlan& plan) { return plan.bounded() && plan.rule() == PositionRule::in_cache; }
 
 /// What the heads of a plan remember, all alike.
-std::optional<ops::BlockMemory> memory_of(const CachePlan& plan) {
+std::optional<ops::BlockMemory> block_memory_sizes(const CachePlan& plan) {
     const HeadCache& head = plan.cache(0, 0);
     if (!head.chosen_blocks) return {};
     return ops::BlockMemory{.local = head.span + 1, .initial = head.sinks, .chosen = *head.chosen_blocks};
@@ -36,7 +36,7 @@ CacheOptions completed(CacheOptions options, const model::ModelConfig& config, c
     const int64_t trained = config.max_position_embeddings;
     require(options.max_batch > 0 && options.prefill_chunk > 0, "a batch or a chunk of nothing");
     if (options.max_positions == 0) options.max_positions = is_endless(plan) ? CacheSizes::kEndless : trained;
-    const bool remembers = memory_of(plan).has_value();
+    const bool remembers = block_memory_sizes(plan).has_value();
     if (!is_endless(plan) && !remembers && options.max_positions > trained)
         throw UserError(
             fmt::format("texts of {} positions are longer than the {} the model was trained on, and this cache "
@@ -73,7 +73,7 @@ CacheSizes::CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, co
       score_dtype(accumulation_dtype(compute_dtype)),
       endless(is_endless(plan)),
       whole_prompt(plan.cache(0, 0).heavy.has_value()),
-      memory(memory_of(plan)),
+      memory(block_memory_sizes(plan)),
       layers(kept_rows(plan, config)),
       shape(layers, ops::kCacheBlockRows),
       sink_query_position(memory    ? memory->local - 1

@@ -4,16 +4,17 @@
 namespace ballast::infer {
 namespace {
 
-Tensor of_layer(const Tensor& all, int64_t layer) { return all.slice(0, layer, layer + 1); }
+Tensor layer_slice(const Tensor& all, int64_t layer) { return all.slice(0, layer, layer + 1); }
 
 }  // namespace
 
 /// A step's rows with keys that are not rotated, at the place of their positions; and what leaves the ring with them.
 void CachedModel::remember(int64_t l, const Tensor& k, const Tensor& v) const {
     const int64_t B = k.dim(0), G = k.dim(1), W = step_.table.dim(3);
-    ops::cache_write(context_, pool_, k, v, of_layer(step_.far_slots, l).view({B, G}), layout_.origin.slice(0, 0, B));
+    ops::cache_write(context_, pool_, k, v, layer_slice(step_.far_slots, l).view({B, G}),
+                     layout_.origin.slice(0, 0, B));
     ops::memory_store(context_, kept_scores_, representatives_, scores_, pool_,
-                      of_layer(step_.table, l).view({B, G, W}), step_.positions, *sizes_.memory);
+                      layer_slice(step_.table, l).view({B, G, W}), step_.positions, *sizes_.memory);
 }
 
 /// The table of what each text's query reads.
@@ -21,7 +22,7 @@ Tensor CachedModel::blocks_read(int64_t l, const Tensor& q) const {
     const int64_t B = q.dim(0), G = sizes_.shape.heads(), W = step_.table.dim(3);
     const Tensor read = layout_.read.slice(0, 0, B);
     ops::memory_lookup(context_, read, layout_.relevance.slice(0, 0, B), q, representatives_,
-                       of_layer(step_.table, l).view({B, G, W}), step_.positions, *sizes_.memory);
+                       layer_slice(step_.table, l).view({B, G, W}), step_.positions, *sizes_.memory);
     return read;
 }
 

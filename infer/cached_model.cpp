@@ -273,22 +273,22 @@ void CachedModel::attend_chunk(int64_t l, int64_t start, const Tensor& qkv, cons
 
 void CachedModel::attend_batch(int64_t l, const Tensor& qkv, const model::LayerActivations& a) const {
     const int64_t B = a.q.dim(1), H = a.q.dim(2), G = a.k.dim(2), D = a.k.dim(3), W = step_.table.dim(3);
-    const auto of_layer = [l](const Tensor& all) { return all.slice(0, l, l + 1); };
+    const auto layer_slice = [l](const Tensor& all) { return all.slice(0, l, l + 1); };
     const Tensor k = a.k.view({B, G, D}), v = a.v.view({B, G, D});
     split(a.q, a.k, a.v, qkv);
     if (sizes_.memory) remember(l, k, v);
     turn(a.q, a.k);
     if (sizes_.whole_prompt) replace_lightest(l, B);
-    ops::cache_write(context_, pool_, k, v, of_layer(step_.slots).view({B, G}), step_.positions);
+    ops::cache_write(context_, pool_, k, v, layer_slice(step_.slots).view({B, G}), step_.positions);
     const Tensor q = a.q.view({B, H, D});
     const Tensor sink_query = layout_.sink_query.empty() ? Tensor{} : layout_.sink_query.slice(0, 0, B);
     const Tensor table =
-        sizes_.memory ? blocks_read(l, sink_query.empty() ? q : sink_query) : of_layer(step_.table).view({B, G, W});
+        sizes_.memory ? blocks_read(l, sink_query.empty() ? q : sink_query) : layer_slice(step_.table).view({B, G, W});
     ops::cached_attention_forward(
-        context_, a.attention_out.view({B, H, D}), q, sink_query, pool_, {table, of_layer(step_.lengths).view({B, G})},
-        step_.positions,
-        {of_layer(step_.items).view({step_.items.dim(1), 3}), of_layer(step_.firsts).view({B * G + 1})}, attention(l),
-        scores_);
+        context_, a.attention_out.view({B, H, D}), q, sink_query, pool_,
+        {table, layer_slice(step_.lengths).view({B, G})}, step_.positions,
+        {layer_slice(step_.items).view({step_.items.dim(1), 3}), layer_slice(step_.firsts).view({B * G + 1})},
+        attention(l), scores_);
 }
 
 }  // namespace ballast::infer

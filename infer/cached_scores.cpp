@@ -8,7 +8,7 @@
 namespace ballast::infer {
 namespace {
 
-Tensor of_layer(const Tensor& all, int64_t layer) { return all.slice(0, layer, layer + 1); }
+Tensor layer_slice(const Tensor& all, int64_t layer) { return all.slice(0, layer, layer + 1); }
 
 /// A layer's scores [1,G,N] as rows of one dim, [rows,G,1], which are cached as keys are.
 Tensor as_rows(const Tensor& scores_1GN, int64_t rows) {
@@ -18,7 +18,7 @@ Tensor as_rows(const Tensor& scores_1GN, int64_t rows) {
 }
 
 /// An operand of all heads, as head h alone has it.
-Tensor of_head(const Tensor& all_H, int64_t h) { return all_H.empty() ? Tensor{} : all_H.slice(0, h, h + 1); }
+Tensor head_slice(const Tensor& all_H, int64_t h) { return all_H.empty() ? Tensor{} : all_H.slice(0, h, h + 1); }
 
 std::vector<double> read_doubles(const Context& context, const Tensor& tensor) {
     if (tensor.dtype != Dtype::f64) {
@@ -41,14 +41,14 @@ void CachedModel::begin_prompt(const CachedText& text) {
 void CachedModel::add_scores(int64_t l, const ops::AttentionInputs& in, const Tensor& lse,
                              const ops::AttentionParams& params) const {
     const int64_t S = in.k.dim(1), H = in.q.dim(2), G = in.k.dim(2);
-    const Tensor scores = of_layer(layout_.scores, l);
+    const Tensor scores = layer_slice(layout_.scores, l);
     for (int64_t h = 0; h < H; ++h) {
         const int64_t g = h / (H / G);
         const auto of = [](const Tensor& x_BTHD, int64_t head) { return x_BTHD.slice(2, head, head + 1); };
         ops::AttentionParams one = params;
-        one.sink_logit_H = of_head(params.sink_logit_H, h);
-        one.alibi_slope_H = of_head(params.alibi_slope_H, h);
-        one.mask.span_H = of_head(params.mask.span_H, h);
+        one.sink_logit_H = head_slice(params.sink_logit_H, h);
+        one.alibi_slope_H = head_slice(params.alibi_slope_H, h);
+        one.mask.span_H = head_slice(params.mask.span_H, h);
         ops::attention_key_mass(context_, scores.slice(1, g, g + 1).slice(2, 0, S), lse.slice(1, h, h + 1),
                                 {of(in.q, h), of(in.k, g), of(in.v, g), Tensor{}}, one);
     }
@@ -59,8 +59,8 @@ void CachedModel::replace_lightest(int64_t l, int64_t B) const {
     const int64_t G = sizes_.shape.heads(), W = step_.table.dim(3);
     // A text that is too short to fill its slots has a narrower table; its rows then go one after the other.
     const int64_t slots = std::min(ring_slots(head), W * ops::kCacheBlockRows);
-    ops::lightest_slots(context_, of_layer(step_.slots, l).view({B, G}), scores_, pool_.positions_PR,
-                        of_layer(step_.table, l).view({B, G, W}), step_.positions, slots,
+    ops::lightest_slots(context_, layer_slice(step_.slots, l).view({B, G}), scores_, pool_.positions_PR,
+                        layer_slice(step_.table, l).view({B, G, W}), step_.positions, slots,
                         std::min(head.span, slots - 1));
 }
 
@@ -91,11 +91,12 @@ void CachedModel::end_prompt(const CachedText& text) {
     const int64_t blocks = scores_.dim(0), rows = scores_.dim(1);
     const Tensor scores = scores_.view({blocks, rows, 1});
     for (int64_t l = 0; l < L; ++l) {
-        const Tensor slots = of_layer(step_.slots, l).view({P, G});
+        const Tensor slots = layer_slice(step_.slots, l).view({P, G});
         ops::cache_write(context_, pool_, key_rows(layout_.keys, l, P), key_rows(layout_.values, l, P), slots,
                          step_.positions);
-        const Tensor of_rows = as_rows(of_layer(layout_.scores, l), P);
-        ops::cache_write(context_, {scores, scores, pool_.positions_PR}, of_rows, of_rows, slots, step_.positions);
+        const Tensor score_rows = as_rows(layer_slice(layout_.scores, l), P);
+        ops::cache_write(context_, {scores, scores, pool_.positions_PR}, score_rows, score_rows, slots,
+                         step_.positions);
     }
 }
 

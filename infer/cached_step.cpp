@@ -39,9 +39,10 @@ namespace {
 /// [L,rows,G,W], padded with block 0, which no length reaches.
 std::vector<int32_t> block_tables(const BlockShape& shape, std::span<const CachedText* const> texts, int64_t rows,
                                   int64_t width) {
-    const auto of_text = static_cast<size_t>(shape.heads() * width), of_layer = of_text * static_cast<size_t>(rows);
+    const auto text_entries = static_cast<size_t>(shape.heads() * width),
+               layer_entries = text_entries * static_cast<size_t>(rows);
     std::vector<int32_t> out;
-    out.reserve(static_cast<size_t>(shape.layers()) * of_layer);
+    out.reserve(static_cast<size_t>(shape.layers()) * layer_entries);
     for (int64_t l = 0; l < shape.layers(); ++l) {
         for (const CachedText* text : texts)
             for (int64_t g = 0; g < shape.heads(); ++g) {
@@ -49,7 +50,7 @@ std::vector<int32_t> block_tables(const BlockShape& shape, std::span<const Cache
                 out.insert(out.end(), blocks.begin(), blocks.end());
                 out.insert(out.end(), static_cast<size_t>(width) - blocks.size(), 0);
             }
-        out.resize(static_cast<size_t>(l + 1) * of_layer, 0);
+        out.resize(static_cast<size_t>(l + 1) * layer_entries, 0);
     }
     return out;
 }
@@ -135,8 +136,8 @@ void CachedModel::upload_work(std::span<const int32_t> lengths, int64_t B) {
     std::vector<int64_t> splits;
     for (const int32_t length : lengths) splits.push_back(ops::cached_attention_splits(length));
     if (splits == splits_) return;
-    for (auto of_layer = splits.begin(); of_layer != splits.end(); of_layer += B * G)
-        make_room(std::accumulate(of_layer, of_layer + B * G, int64_t{0}));
+    for (auto layer = splits.begin(); layer != splits.end(); layer += B * G)
+        make_room(std::accumulate(layer, layer + B * G, int64_t{0}));
     std::vector<int32_t> items, firsts;
     for (int64_t l = 0; l < L; ++l) {
         const auto plan = ops::plan_cached_attention(

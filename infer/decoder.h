@@ -1,5 +1,5 @@
-// Token-by-token decoding through the literal cache, one sequence at a time, with one policy for all heads: the oracle
-// of the masked pass and of every faster cache. It stays literal, whatever that costs.
+// Token-by-token decoding with the literal cache: one sequence at a time, one policy for all heads. It is the oracle of
+// the masked pass and of every faster cache, so it stays literal at any cost in speed.
 #pragma once
 
 #include "infer/key_value_cache.h"
@@ -9,20 +9,20 @@ namespace ballast::infer {
 
 class Decoder {
   public:
-    /// `max_positions`: the most tokens a dense cache will hold; a bounded policy needs only its capacity + 1.
+    /// `max_positions`: the largest number of tokens in a dense cache; a bounded policy needs only its capacity + 1.
     Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions);
 
-    /// Device memory of such a decoder, and of the ops' scratch that its steps need, known before it is made.
+    /// The device memory of such a decoder and of the ops' scratch for its steps, known before it is made.
     static size_t bytes(const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy,
                         int64_t max_positions);
     static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
                                 const CachePolicy& policy, int64_t max_positions);
 
-    /// Feeds tokens as one step (a prompt; later a single token): they attend to the cache and, causally, to each
+    /// Feeds tokens as one step (a prompt, later a single token). They attend to the cache and, causally, to each
     /// other, at cache positions size, size + 1, …; then the policy evicts. More than one token needs size + count <=
     /// capacity + 1.
     void feed(std::span<const int32_t> tokens);
-    /// Forgets what was fed.
+    /// Clears the cache.
     void reset();
     /// Logits of the last token fed, [V].
     std::vector<float> logits();
@@ -51,7 +51,7 @@ class Decoder {
     int64_t max_step_;
     DeviceBuffer step_buffer_, buffer_;
     Layout layout_;
-    model::Activations a_;  // of the step under way, in step_buffer_
+    model::Activations a_;  // of the current step, in step_buffer_
 };
 
 }  // namespace ballast::infer

@@ -17,7 +17,7 @@ void check_ids(std::span<const int32_t> ids, const model::ModelConfig& config) {
 
 }  // namespace
 
-int64_t positions_for(const Request& request, const model::ModelConfig& config, const CacheSizes& sizes) {
+int64_t required_positions(const Request& request, const model::ModelConfig& config, const CacheSizes& sizes) {
     check_ids(request.prompt, config);
     check_ids(request.stop_ids, config);
     request.sampling.validate();
@@ -61,7 +61,7 @@ const Engine::Text& Engine::at(int64_t text) const {
 }
 
 int64_t Engine::submit(Request request) {
-    const int64_t positions = positions_for(request, config_, cache_.sizes());
+    const int64_t positions = required_positions(request, config_, cache_.sizes());
     Sampler sampler(request.sampling, num_ids_);
     sampler.add_prompt(request.prompt);
     std::vector<int32_t> unread;

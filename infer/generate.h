@@ -1,4 +1,5 @@
-// Continues a text: prompt through the cache, then one sampled token at a time, for as long as asked.
+// Continues a text: reads the prompt through the cache, then samples one token at a time, for as many tokens as
+// requested.
 #pragma once
 
 #include <cstdint>
@@ -18,18 +19,18 @@ struct SamplingOptions {
     std::function<void()> after_token = [] {};
 };
 
-/// Continues texts with one model. All its memory is taken when it is made, and kept.
+/// Continues texts with one model. The constructor allocates all memory, which is kept.
 class Generator {
   public:
     Generator(Context& context, model::Transformer& model);
 
-    /// Device memory of one, and of the ops' scratch that it needs, known before it is made.
+    /// The device memory of a Generator and of the ops' scratch, known before it is made.
     static size_t bytes(const model::ModelConfig& config, Dtype dtype);
     static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype);
 
-    /// Token ids after `prompt` (the model's sink tokens are put before it). Only ids below `num_ids` are drawn:
-    /// padding rows and sink tokens are no text. Past the trained context the cache keeps sinks (at least one position)
-    /// and the most recent.
+    /// The token ids after `prompt`; the model's sink tokens are put in front of it. Only ids below `num_ids` are
+    /// drawn: padding rows and sink tokens are not text. Beyond the trained context the cache keeps the sinks (at least
+    /// one position) and the most recent positions.
     std::vector<int32_t> generate(std::span<const int32_t> prompt, int64_t num_ids, const SamplingOptions& options);
 
   private:

@@ -1,4 +1,4 @@
-// Which rows of a prompt a head keeps by their scores (H2O, Zhang et al. 2023).
+// The rows of a prompt that a head keeps by their scores (H2O, Zhang et al. 2023).
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,11 @@
 
 namespace ballast::infer {
 
-/// What a head that chooses by score holds when the prompt with these scores has been read: the positions, ascending.
-/// They are the last `span`, and of the earlier ones the heavy + 1 with the highest scores: one more than are kept for
-/// the next query, because that query's row will take the lightest one's place (ops::lightest_slots), by the same
-/// order: of equal scores the later is the heavier, and what is no number the lightest.
+/// The positions that a head which chooses by score keeps when it has read a prompt with these scores, in ascending
+/// order. They are the last `span` positions, and of the earlier positions the heavy + 1 with the highest scores. That
+/// is one more than is kept for the next query, because that query's row will replace the lightest one
+/// (ops::lightest_slots). The order is the same there: among equal scores the later position is heavier, and NaN is the
+/// lightest.
 std::vector<int64_t> heavy_rows(const HeadCache& head, std::span<const double> scores);
 
 }  // namespace ballast::infer

@@ -1,11 +1,11 @@
-// Which rows of keys and values every head of a model keeps, and in which slot each row stands: the arithmetic that the
-// paged cache is written and read by.
+// The rows of keys and values that every head of a model keeps, and the slot of each row. The paged cache is written
+// and read by this arithmetic.
 //
-// Rows are never moved. A head with sinks s and span r has s + r + 1 slots: position p stands in slot p when p < s, and
-// in slot s + (p - s) mod (r + 1) otherwise. So a row takes the slot of the one row that its own query, and every later
-// one, no longer sees. A head that keeps everything is such a ring that never wraps. A head that chooses by score has a
-// slot for each heavy position besides; once all are full, the device says which row goes (ops::lightest_slots). A head
-// with a memory of blocks has the ring of its span first, then a slot for every position (ops::BlockMemory).
+// Rows are never moved. A head with sinks s and span r has s + r + 1 slots. Position p has slot p when p < s, and slot
+// s + (p - s) mod (r + 1) otherwise. So a row replaces the one row that its own query, and every later query, no longer
+// sees. A head that keeps everything is such a ring that never wraps. A head that chooses by score also has a slot for
+// each heavy position; once all slots are full, the device chooses the row to replace (ops::lightest_slots). A head
+// with a block memory has the ring of its span first, then a slot for every position (ops::BlockMemory).
 #pragma once
 
 #include <cstdint>
@@ -16,33 +16,35 @@
 
 namespace ballast::infer {
 
-/// Slots of a bounded head.
+/// The number of slots of a bounded head.
 inline int64_t ring_slots(const HeadCache& head) { return head.capacity() + 1; }
 /// The slot of a position's row, in a head that does not choose by score.
 int64_t slot_of(const HeadCache& head, int64_t position);
-/// Slots in use when the rows of positions 0, …, positions - 1 have been written: [0, slots_in_use).
+/// The slots in use, [0, slots_in_use), after the rows of positions 0, …, positions - 1 were written.
 int64_t slots_in_use(const HeadCache& head, int64_t positions);
-/// Whether the row of `position` is still there when those of 0, …, positions - 1 have been written; not by score.
+/// True when the row of `position` is still kept after those of 0, …, positions - 1 were written. Not for heads that
+/// choose by score.
 bool keeps(const HeadCache& head, int64_t position, int64_t positions);
 
-/// One layer: what its queries see, and what its key-value heads keep for them.
+/// One layer: the visible range of its query heads, and the rows that its key-value heads keep for them.
 struct LayerRows {
-    int64_t sinks = 0;             // positions that every query sees; 1 where what is remembered says it stands at 0
-    std::vector<int32_t> spans;    // [H] earlier positions that a query head sees besides; < 0: all
+    int64_t sinks = 0;             // positions that every query sees; 1 when remembered rows have position 0 (block memory)
+    std::vector<int32_t> spans;    // [H] earlier positions that a query head sees besides its own; < 0: all
     std::vector<HeadCache> rings;  // [G] the widest of a group's query heads
 
-    /// Whether a query head sees less than everything.
+    /// True when a query head does not see every earlier position.
     bool limited() const;
-    /// The first position besides the sinks that some key-value head still keeps, when `positions` rows were written.
+    /// The first position besides the sinks that some key-value head still keeps after `positions` rows were written.
     int64_t first_kept(int64_t positions) const;
-    /// Of all key-value heads; HeadCache::kAll when one keeps everything, as all do by score while a prompt is read.
+    /// The longest span of all key-value heads; kAll when one keeps everything. Heads that choose by score do so while
+    /// they read a prompt.
     int64_t longest_span() const;
 };
 
-/// The plan in every layer of a model. Where the model has windows of its own (attention_span), the narrower of the two
-/// holds; what a bounded plan pins stays visible through them, and under a plan that pins nothing and keeps everything
-/// the model's sink tokens do, as under one that chooses by score: there a window only hides what is kept. UserError
-/// when the plan is for another number of layers or heads.
+/// The plan applied to every layer of a model. Where the model has its own windows (attention_span), the narrower range
+/// applies. The positions that a bounded plan pins stay visible through the windows. Under a plan that pins nothing and
+/// keeps everything, and under one that chooses by score, the model's sink tokens stay visible; there a window only
+/// hides rows that are kept. UserError when the plan is for another number of layers or heads.
 std::vector<LayerRows> kept_rows(const CachePlan& plan, const model::ModelConfig& config);
 
 }  // namespace ballast::infer

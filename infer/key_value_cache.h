@@ -1,5 +1,5 @@
-// The literal streaming cache: keys stored before rotation, rotated at their place inside the cache at every step, rows
-// moved when one is evicted. It is an oracle: faster caches are held against it.
+// The literal streaming cache: keys are stored before rotation and rotated at their position inside the cache at every
+// step; rows are moved when a row is evicted. It is an oracle for faster caches.
 #pragma once
 
 #include <vector>
@@ -14,11 +14,11 @@ namespace ballast::infer {
 /// Keys and values of every layer for one sequence. Rows are [G*D] in the compute dtype.
 class KeyValueCache {
   public:
-    /// Room for `max_rows` rows at any time (C + 1 for a bounded policy; the longest sequence for dense).
+    /// Room for `max_rows` rows (C + 1 for a bounded policy; the longest sequence for dense).
     KeyValueCache(Context& context, const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy,
                   int64_t max_rows);
 
-    /// Device memory of such a cache, known before it is made.
+    /// The device memory of such a cache, known before it is made.
     static size_t bytes(const model::ModelConfig& config, Dtype dtype, int64_t max_rows);
 
     const CachePolicy& policy() const { return policy_; }
@@ -26,7 +26,7 @@ class KeyValueCache {
     int64_t max_rows() const { return max_rows_; }
     size_t bytes() const { return buffer_.bytes(); }
 
-    /// Rows [size, size + rows) of a layer, [1,rows,G,D], for the caller to write; they count after commit(rows).
+    /// Rows [size, size + rows) of a layer, [1,rows,G,D], for the caller to write. commit(rows) adds them to the cache.
     Tensor key_slots(int64_t layer, int64_t rows) const { return slots(key(layer), rows); }
     Tensor value_slots(int64_t layer, int64_t rows) const { return slots(value(layer), rows); }
     /// The first `rows` rows of a layer, [1,rows,G,D].
@@ -34,16 +34,16 @@ class KeyValueCache {
     Tensor values(int64_t layer, int64_t rows) const { return value(layer).slice(1, 0, rows); }
 
     void commit(int64_t rows);
-    /// Forgets every row.
+    /// Removes every row.
     void clear() { size_ = 0; }
-    /// Evicts what the policy evicts after a forward step.
+    /// Evicts rows as the policy says for the end of a forward step.
     void evict_after_forward(Context& context);
 
   private:
-    /// All of its memory, each [1,max_rows,G,D].
+    /// All its memory; each tensor is [1,max_rows,G,D].
     struct Layout {
         std::vector<Tensor> keys, values;  // one a layer
-        Tensor moving;                     // on the way from old rows to new ones
+        Tensor moving;                     // a buffer for rows that are being moved
 
         Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t max_rows);
     };

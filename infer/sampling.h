@@ -1,22 +1,21 @@
-// The next token of a text from the model's logits: penalties, filters, the draw, and log-probabilities.
+// Chooses the next token of a text from the model's logits: penalties, filters, the draw, and log-probabilities.
 //
-// In this order, which is that of transformers' `generate` (its processors, then its warpers) with OpenAI's penalties
-// where vLLM has them, after repetition:
+// The steps are in the order of transformers' `generate` (its processors, then its warpers). OpenAI's penalties come
+// after repetition, as in vLLM:
 //
 //   repetition  logit / penalty if logit > 0, else logit * penalty, for ids of the prompt or the answer (Keskar et al.
 //               2019; transformers' RepetitionPenaltyLogitsProcessor, llama.cpp's repeat_penalty without its window)
 //   frequency   logit - frequency * count, count = how often the id is in the answer so far (OpenAI's API)
 //   presence    logit - presence, for ids in the answer so far (OpenAI's API)
-//   temperature logit / temperature; 0: the most likely id is taken, of equals the lowest, and what follows is left out
-//   top_k       the k most likely stay, and what is as likely as the last of them
-//   top_p       of what is left, renormalised: the fewest most likely whose probabilities reach p (Holtzman et al.
-//   2020);
-//               of equals the lower ids first
-//   min_p       of what is left: those with at least min_p times the probability of the most likely (Nguyen et al.
-//   2024)
+//   temperature logit / temperature; 0: takes the most likely id (among equals the lowest) and skips the next steps
+//   top_k       keeps the k most likely ids, and those with the same logit as the last of them
+//   top_p       of the remaining ids, renormalised: keeps the fewest most likely ids whose probabilities reach p
+//               (Holtzman et al. 2020); among equals the lower ids first
+//   min_p       of the remaining ids: keeps those with at least min_p times the probability of the most likely
+//               (Nguyen et al. 2024)
 //
-// One number in [0, 1) draws from what is left, renormalised, ids in order. It depends on (seed, stream, index) alone:
-// never on which other texts are written at the same time.
+// One uniform number in [0, 1) draws from the remaining ids, renormalised and in order. It depends on (seed, stream,
+// index) alone, never on the other texts that are written at the same time.
 #pragma once
 
 #include <cstdint>
@@ -38,10 +37,10 @@ struct SamplingParams {
     double presence_penalty = 0.0;
     double frequency_penalty = 0.0;
     uint64_t seed = 1234;
-    uint64_t stream = 0;        // which of the texts drawn from one seed this is: the number of the prompt in its file
-    int64_t alternatives = -1;  // log-probabilities to give besides the drawn id's own; -1: not that one either
+    uint64_t stream = 0;        // the index of the text among those drawn from one seed: the number of the prompt in its file
+    int64_t alternatives = -1;  // how many log-probabilities to give besides the drawn id's; -1: not even the drawn id's
 
-    /// UserError naming the first number that means nothing, and what would.
+    /// UserError that names the first invalid number and the valid values.
     void validate() const;
 };
 
@@ -52,19 +51,19 @@ struct IdLogProb {
 
 struct SampledToken {
     int32_t id = 0;
-    double log_prob = 0;                  // 0 unless asked for
-    std::vector<IdLogProb> alternatives;  // the most likely ids, the drawn one where it is among them
+    double log_prob = 0;                  // 0 unless requested
+    std::vector<IdLogProb> alternatives;  // the most likely ids; they include the drawn one if it is among them
 };
 
 /// Draws the tokens of one text.
 class Sampler {
   public:
-    /// Only ids below `num_ids` are drawn: padding rows of the vocabulary and sink tokens are no text.
+    /// Only ids below `num_ids` are drawn: padding rows of the vocabulary and sink tokens are not text.
     Sampler(const SamplingParams& params, int64_t num_ids);
 
-    /// Tokens of the prompt, which the repetition penalty counts.
+    /// Adds tokens of the prompt, which the repetition penalty counts.
     void add_prompt(std::span<const int32_t> ids);
-    /// The next token. Log-probabilities are the model's own: of softmax over all [V] logits as they are.
+    /// The next token. Log-probabilities are the model's own: those of softmax over all [V] unchanged logits.
     SampledToken next(std::span<const float> logits_V);
 
   private:
@@ -80,16 +79,16 @@ class Sampler {
     std::vector<float> logits_;                    // scratch
 };
 
-/// The index drawn from softmax(logits / temperature) by `uniform` in [0,1), never one whose logit is -inf; the largest
-/// logit's when temperature is 0.
+/// The index drawn from softmax(logits / temperature) by `uniform` in [0,1); never one with logit -inf. With
+/// temperature 0, the index of the largest logit.
 int32_t sample(std::span<const float> logits, double temperature, double uniform);
 
 /// log softmax(logits)[id] for each of `ids`, in double.
 std::vector<double> log_probs(std::span<const float> logits, std::span<const int32_t> ids);
-/// The `count` largest logits' ids, the largest first, of equals the lower id.
+/// The ids of the `count` largest logits, the largest first; among equals the lower id first.
 std::vector<int32_t> most_likely(std::span<const float> logits, int64_t count);
 
-/// Sets to -inf what the filters take out of logits that were already divided by the temperature.
+/// The filters: they set removed logits to -inf. The logits must already be divided by the temperature.
 void keep_top_k(std::span<float> logits, int64_t k);
 void keep_top_p(std::span<float> logits, double p);
 void keep_min_p(std::span<float> logits, double min_p);

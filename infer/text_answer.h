@@ -1,4 +1,4 @@
-// Tokens of an answer to the text that a reader sees: whole characters, up to the first stop string.
+// Converts the tokens of an answer to the text that a reader sees: whole characters, up to the first stop string.
 #pragma once
 
 #include <cstdint>
@@ -10,17 +10,17 @@
 
 namespace ballast::infer {
 
-/// Cuts a text, which arrives in pieces, before the first of some strings. What could be the beginning of one is held
-/// back until more is known; so what has been handed out is never taken back, wherever the pieces were cut.
+/// Cuts a text, which arrives in pieces, before the first stop string. Text that could be the beginning of a stop
+/// string is held back until more text arrives. So text that was returned is never taken back, whatever the pieces are.
 class StopStrings {
   public:
     /// UserError for an empty string.
     explicit StopStrings(std::vector<std::string> strings);
 
-    /// What of the text can be shown now. The string that ends first ends the text, of several that end together the
-    /// longest; it is left out, and so is what comes after.
+    /// The part of the text that can be shown now. The stop string that ends first ends the text; if several end
+    /// together, the longest one counts. The stop string and all later text are left out.
     std::string push(std::string_view text);
-    /// What was held back; there is no more text.
+    /// The text that was held back; call it when there is no more text.
     std::string finish();
     bool stopped() const { return stopped_; }
 
@@ -35,11 +35,11 @@ class StopStrings {
 /// The same for tokens.
 class TextAnswer {
   public:
-    /// Special tokens are not shown, nor are ids that stand for no token, which a vocabulary may have. The tokenizer
-    /// must outlive it.
+    /// Special tokens are not shown, nor are ids without a token, which a vocabulary may have. The tokenizer must
+    /// outlive this object.
     TextAnswer(const data::Tokenizer& tokenizer, std::vector<std::string> stop_strings);
 
-    /// What can be shown now.
+    /// The text that can be shown now.
     std::string push(int32_t id);
     std::string finish();
     bool stopped() const { return stop_.stopped(); }

@@ -6,7 +6,7 @@
 // z learned is gpt-oss's sink logit. The backward pass is the usual one fed LSE', plus
 //   dz_h = -sum_i exp(z_h - LSE'_i) D_i,  D = rowsum(dO * O).
 //
-// A new normaliser of this family: a name here, its z below, a row of the parameter table if z is learned (model/
+// To add a normaliser of this family: a name here, its z below, a row of the parameter table if z is learned (model/
 // parameter_table.cpp asks has_learned_sink_logit), a config, and a row in the tests (CONTRIBUTING.md shows the diffs).
 #pragma once
 
@@ -18,7 +18,7 @@ namespace ballast {
 
 enum class Normaliser { softmax, off_by_one, sink_logit };
 
-/// As in config files, in the order of the enumerators.
+/// The names used in config files, in the order of the enumerators.
 inline constexpr std::array<std::string_view, 3> kNormaliserNames{"softmax", "off_by_one", "sink_logit"};
 
 /// True when z is a parameter: one fp32 value a head, stored as `attention.sinks`, initially 0, without weight decay.

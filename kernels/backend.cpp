@@ -58,7 +58,7 @@ std::vector<BackendInfo> backends() {
     return all;
 }
 
-std::string why_no_backend(const std::string& name) {
+std::string backend_error(const std::string& name) {
     if (name_parts(name)) return "";
     return fmt::format("{} is none of auto, cpu, cuda and simt; a GPU's number follows a colon, as in cuda:1", name);
 }

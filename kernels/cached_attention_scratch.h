@@ -1,19 +1,19 @@
-// The scratch memory of cached_attention_forward, laid out the same on every device.
+// The scratch memory of cached_attention_forward, with the same layout on every device.
 #pragma once
 
 #include "kernels/ops.h"
 
 namespace ballast {
 
-/// What the splits leave for the merge. A partial result has a place for each query head of a group: place(partial,
-/// head).
+/// The partial results of the splits, read by the merge. Each partial result has one entry per query head of the group:
+/// place(partial, head).
 template <class A>
 struct CachedAttentionPartials {
     int64_t heads_per_group = 0, head_dim = 0;
     A *maximum = nullptr, *sum = nullptr;  // [N, heads per group]
-    A* values = nullptr;                   // [N, heads per group, D]: not yet divided by the sum
-    A* logits = nullptr;  // [N, heads per group, kCacheSplitSlots]: -inf where hidden; null: no mass wanted
-    A* lse = nullptr;     // [B, H]; null: no mass wanted
+    A* values = nullptr;                   // [N, heads per group, D]: weighted values, not yet divided by the sum
+    A* logits = nullptr;  // [N, heads per group, kCacheSplitSlots]: -inf where hidden; null when no mass is wanted
+    A* lse = nullptr;     // [B, H]; null when no mass is wanted
 
     CachedAttentionPartials(const ops::CachedAttentionShape& shape, void* memory)
         : heads_per_group(shape.heads / shape.kv_heads), head_dim(shape.head_dim) {

@@ -1,5 +1,5 @@
-// Collectives on tensors, for the processes of one run. Every rank calls them in the same order with the same bounds.
-// On a GPU they are queued, and may be recorded; its context has to be connected (Context::connect()).
+// Collectives on tensors, for the ranks of one run. All ranks must call them in the same order and with the same
+// bounds. On a GPU they are queued and may be recorded; the context must be connected (Context::connect()).
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace ballast {
 /// Elements [bounds[r], bounds[r + 1]) of x [bounds.back()] go from rank r to all others.
 void all_gather(Context& context, Communicator& ranks, const Tensor& x, std::span<const int64_t> bounds);
 
-/// A tensor for, or from, another rank; 1-D.
+/// A 1-D tensor to or from another rank.
 struct TensorMessage {
     int rank;
     Tensor values;

@@ -1,4 +1,4 @@
-// A matrix product, as every backend is asked for it.
+// The description of a matrix product, the same for every backend.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,8 @@ struct Matrix {
     int64_t row, column;
 };
 
-/// What becomes of an element s of the product before it is stored. With gelu the bias joins the finished sum.
+/// The function applied to an element s of the product before it is stored. With gelu the bias is added to the finished
+/// sum.
 enum class Epilogue {
     none,         ///< C = s
     gelu_tanh,    ///< aux = u = s + bias, C = gelu(u): u rounded to aux's dtype, before or after gelu, as suits the
@@ -24,9 +25,9 @@ enum class Epilogue {
 };
 constexpr bool is_gelu(Epilogue e) { return e == Epilogue::gelu_tanh || e == Epilogue::gelu_erf; }
 
-/// C[m × n] = (or +=) A[m × k] B[k × n] (+ bias[n] on every row, only when not accumulating). C is row-major, its rows
-/// n elements apart. A, B and bias have `dtype`; C is in the accumulation dtype, or like A and B when `narrow_c`. The k
-/// products of an element are never shared out, so bits do not depend on the number of threads.
+/// C[m × n] = (or +=) A[m × k] B[k × n] (+ bias[n] on every row, only when not accumulating). C is row-major; its rows
+/// are n elements apart. A, B and bias have `dtype`. C is in the accumulation dtype, or in `dtype` when `narrow_c`. The
+/// k products of one element are never divided among threads, so bits do not depend on the number of threads.
 struct GemmArguments {
     Dtype dtype;
     int64_t m, n, k;

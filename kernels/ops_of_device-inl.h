@@ -1,5 +1,6 @@
-// What every device implements of kernels/ops.h: same functions, same contracts, arguments already checked in dispatch/.
-// Included inside the device's namespace by cpu/ops.h and cuda/ops.h, so an op is declared once; hence no include guard.
+// The functions of kernels/ops.h that every device implements: same signatures and contracts, with arguments already
+// checked in dispatch/. cpu/ops.h and cuda/ops.h include this file inside the device's namespace, so that each op is
+// declared once. That is why there is no include guard.
 
 using ops::AdamW;
 using ops::AttentionGradients;
@@ -102,11 +103,11 @@ void add(Context&, const Tensor& out, const Tensor& a, const Tensor& b, const Te
 void cast(Context&, const Tensor& out, const Tensor& in);
 void copy(Context&, const Tensor& out, const Tensor& in);
 void sum(Context&, const Tensor& out_1, const Tensor& x);
-/// The limit as x's dtype holds it.
+/// The same with the limit already rounded to x's dtype.
 void clamp_forward(Context&, const Tensor& out, const Tensor& x, double limit);
 void clamp_backward(Context&, const Tensor& d_x, const Tensor& d_out, const Tensor& x, double limit);
 
-/// What the device's kernels read of the parameters.
+/// The parameter table that the device's kernels read.
 DeviceBuffer parameter_table(Context&, std::span<const ParameterSpan> spans);
 void sums_of_squares(Context&, const Tensor& sum_of_squares_n, const Tensor& gradients_P,
                      const ParameterSet& parameters);

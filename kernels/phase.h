@@ -1,4 +1,4 @@
-// Names for a profiler's time line (NVTX; nothing without CUDA).
+// Names for phases on a profiler's time line (NVTX; no effect without CUDA).
 #pragma once
 
 #include "kernels/context.h"
@@ -6,7 +6,7 @@
 
 namespace ballast {
 
-/// What is queued during its life belongs to the phase.
+/// Work that is queued during the object's life belongs to the phase.
 class Phase {
   public:
     Phase(const Context& context, const char* name) : on_gpu_(context.device() != Device::cpu) {

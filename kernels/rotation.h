@@ -1,5 +1,5 @@
-// What the rotary ops come to on every device: up to three tensors of heads to rotate or copy. The one place that knows
-// QkvLayout.
+// The common form of the rotary ops on every device: up to three tensors of heads to rotate or copy. This is the only
+// place that knows QkvLayout.
 #pragma once
 
 #include <array>
@@ -10,12 +10,12 @@
 
 namespace ballast {
 
-/// x -> out, both [B,T,G,K,D]: K heads in each of G groups. An absent table: only copied.
+/// x -> out, both [B,T,G,K,D]: K heads in each of G groups. With an absent table the heads are only copied.
 struct Rotation {
     Tensor out, x, table;
 };
 
-/// A position's row of a rope table, worked out in double: the angles of far positions need all its digits.
+/// One position's row of a rope table, computed in double: the angles of large positions need all its digits.
 template <class A>
 void write_angles(A* row, int64_t position, std::span<const double> inv_freq, double attention_factor) {
     for (size_t i = 0; i < inv_freq.size(); ++i) {
@@ -25,7 +25,7 @@ void write_angles(A* row, int64_t position, std::span<const double> inv_freq, do
     }
 }
 
-/// x [B,T,H,D] as `groups` groups of heads.
+/// x [B,T,H,D] as a view with `groups` groups of heads.
 inline Tensor grouped_heads(const Tensor& x, int64_t groups) {
     Tensor view = x;
     view.rank = 5;
@@ -34,9 +34,9 @@ inline Tensor grouped_heads(const Tensor& x, int64_t groups) {
     return view;
 }
 
-/// q [B,T,G,H/G,D] and k, v [B,T,G,1,D] of qkv [B,T,(H+2G)D], as views of it.
+/// Views of q [B,T,G,H/G,D] and of k and v [B,T,G,1,D] in qkv [B,T,(H+2G)D].
 inline std::array<Tensor, 3> qkv_parts(const Tensor& qkv, int64_t heads, int64_t groups, ops::QkvLayout layout) {
-    const int64_t width = qkv.dim(2), dims = width / (heads + 2 * groups), of_group = heads / groups;
+    const int64_t width = qkv.dim(2), dims = width / (heads + 2 * groups), heads_per_group = heads / groups;
     const auto part = [&](int64_t first_head, int64_t heads_of_group, int64_t heads_to_next_group) {
         Tensor view = qkv;
         view.data = static_cast<char*>(qkv.data) + static_cast<size_t>(first_head * dims) * size_of(qkv.dtype);
@@ -46,9 +46,9 @@ inline std::array<Tensor, 3> qkv_parts(const Tensor& qkv, int64_t heads, int64_t
         return view;
     };
     if (layout == ops::QkvLayout::concatenated)
-        return {part(0, of_group, of_group), part(heads, 1, 1), part(heads + groups, 1, 1)};
-    const int64_t next = of_group + 2;
-    return {part(0, of_group, next), part(of_group, 1, next), part(of_group + 1, 1, next)};
+        return {part(0, heads_per_group, heads_per_group), part(heads, 1, 1), part(heads + groups, 1, 1)};
+    const int64_t next = heads_per_group + 2;
+    return {part(0, heads_per_group, next), part(heads_per_group, 1, next), part(heads_per_group + 1, 1, next)};
 }
 
 inline std::array<Rotation, 1> rope_rotation(const Tensor& out, const Tensor& x, const Tensor& table) {
@@ -64,7 +64,7 @@ inline std::array<Rotation, 3> split_rotations(const Tensor& q, const Tensor& k,
              {grouped_heads(v, groups), v_part, {}}}};
 }
 
-/// The other way: q, k and v into qkv.
+/// The opposite direction: q, k and v into qkv.
 inline std::array<Rotation, 3> join_rotations(const Tensor& qkv, const Tensor& q, const Tensor& k, const Tensor& v,
                                               const Tensor& table, ops::QkvLayout layout) {
     auto rotations = split_rotations(q, k, v, qkv, table, layout);

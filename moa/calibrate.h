@@ -1,4 +1,4 @@
-// Makes calibration items out of documents.
+// Makes calibration items from documents.
 #pragma once
 
 #include <functional>
@@ -11,9 +11,9 @@
 
 namespace ballast::moa {
 
-/// Where an instruction has the passage.
+/// The place of the passage in an instruction.
 inline constexpr std::string_view kPassageMark = "{passage}";
-/// The answer depends on all of the passage, so on far tokens; after MoA's prompt for MultiNews.
+/// The answer depends on the whole passage, so on distant tokens; after MoA's prompt for MultiNews.
 inline constexpr std::string_view kDefaultInstruction =
     "You are given a passage of a book. Write a summary of all of it.\n\nPassage:\n{passage}\n\nNow, write a summary "
     "of "
@@ -24,12 +24,12 @@ struct CalibrateOptions {
     int64_t count = 10;            // items of each length
     int64_t answer_tokens = 128;   // at most
     ItemKind kind = ItemKind::model;
-    std::string instruction{kDefaultInstruction};  // of kind model
-    uint64_t seed = 1234;                          // decides the passages
+    std::string instruction{kDefaultInstruction};  // for kind model
+    uint64_t seed = 1234;                          // determines the passages
 };
 
-/// `documents`: tokens of each. Passages are drawn from documents that are long enough, in turn, at random places.
-/// Items of a human have the text that follows the passage as their answer, without an instruction. `done` is called
+/// `documents`: the tokens of each document. Passages are drawn at random places from documents that are long enough,
+/// in turn. Items of human kinds have the text after the passage as their answer, and no instruction. `done` is called
 /// with the number of answer tokens so far, of count * answer_tokens for each length. UserError when no document is
 /// long enough or a length has no room for a passage; RunError on Ctrl-C.
 std::vector<Item> calibrate(Context& context, model::Transformer& model, const data::Tokenizer& tokenizer,

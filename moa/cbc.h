@@ -7,19 +7,19 @@
 
 namespace ballast::moa {
 
-/// Its path, looked for where a shell would; empty when it is not installed.
+/// The path of cbc, searched as a shell would; empty when it is not installed.
 std::string find_cbc();
 
 struct CbcOptions {
     std::string program;  // find_cbc()
     double gap = 0.01;
-    double seconds = 60;  // of the wall's clock, which cbc is told
-    double grace = 5;     // more, for reading and writing its files; then it is killed
+    double seconds = 60;  // wall-clock limit that cbc is given
+    double grace = 5;     // additional seconds for reading and writing its files; then it is killed
 };
 
-/// Goes on from what solve_lagrangian() knows: its choice is where cbc starts, its bound and useful rules make the
-/// program smaller. The answer is checked here and never worse than `start`. RunError on Ctrl-C, with cbc ended;
-/// UserError when cbc cannot be started.
+/// Continues from the result of solve_lagrangian(): cbc starts from its choice, and its bound and useful rules make the
+/// program smaller. The answer is checked here and is never worse than `start`. RunError on Ctrl-C, after cbc was
+/// ended; UserError when cbc cannot be started.
 Solution solve_cbc(const SpanProblem& problem, const Program& program, const LagrangianResult& start,
                    const CbcOptions& options);
 

@@ -22,8 +22,8 @@ class Dual {
         : problem_(problem),
           program_(program),
           options_(options),
-          constraints_(constraints_of(problem, program)),
-          pairs_(pairs_of(problem)) {
+          constraints_(make_constraints(problem, program)),
+          pairs_(rule_pairs(problem)) {
         const auto& losses = problem.losses[program.objective];
         for (int64_t i = 0; i < problem.heads(); ++i) {
             const auto first = losses.begin() + i * problem.rules;
@@ -87,7 +87,7 @@ class Dual {
         totals_.clear();
         for (size_t m = 0; m < constraints_.size(); ++m) {
             bound -= multipliers[m] * constraints_[m].limit;
-            totals_.push_back(total_of(problem_, constraints_[m], choice_));
+            totals_.push_back(constraint_total(problem_, constraints_[m], choice_));
         }
         return bound;
     }

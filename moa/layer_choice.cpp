@@ -4,7 +4,7 @@
 
 namespace ballast::moa {
 
-std::vector<RulePair> pairs_of(const SpanProblem& problem) {
+std::vector<RulePair> rule_pairs(const SpanProblem& problem) {
     std::vector<RulePair> out;
     const auto rules = static_cast<int32_t>(problem.rules);
     for (int32_t a = 0; a < rules; ++a)

@@ -78,7 +78,7 @@ class Search {
     double violation(const Totals& totals) const {
         double sum = 0;
         for (size_t m = 0; m < constraints_.size(); ++m) {
-            const double over = totals[m + 1] - constraints_[m].limit - slack_of(constraints_[m]);
+            const double over = totals[m + 1] - constraints_[m].limit - constraint_slack(constraints_[m]);
             if (over > 0) sum += over / std::max(std::abs(constraints_[m].limit), 1e-300);
         }
         return sum;
@@ -100,10 +100,10 @@ class Search {
         double best = std::numeric_limits<double>::infinity();
         int64_t best_layer = -1;
         std::vector<int32_t> best_rules;
-        const auto consider = [&](int64_t l, const Totals& of_layer, auto&& rules) {
+        const auto consider = [&](int64_t l, const Totals& layer_totals, auto&& rules) {
             Totals after = totals_;
             add(after, current_[static_cast<size_t>(l)], -1);
-            add(after, of_layer, 1);
+            add(after, layer_totals, 1);
             const double value = worth(after, keep);
             if (!(value < best)) return;
             best = value;

@@ -56,7 +56,7 @@ class LpWriter {
 
     /// Each in units in which the limit is 1000.
     void totals() {
-        for (const Constraint& constraint : constraints_of(problem_, program_)) {
+        for (const Constraint& constraint : make_constraints(problem_, program_)) {
             const double scale = constraint.limit == 0 ? 1 : 1000 / std::abs(constraint.limit);
             row("t");
             for_each_head([&](int64_t l, int64_t e) {

@@ -1,4 +1,4 @@
-// A program as files of linear programming tools, and their answers.
+// Programs as files for linear programming tools, and the tools' answers.
 #pragma once
 
 #include <optional>
@@ -8,25 +8,24 @@
 
 namespace ballast::moa {
 
-/// The program in CPLEX's LP format, without the rules that are not useful. Variables are x_<layer>_<head>_<rule>, 1
-/// where the head has the rule, and z_<layer>_<rule>, 1 where the layer may use it. Losses are multiplied by
-/// `loss_scale`.
+/// The program in CPLEX's LP format, with only the useful rules. Variable x_<layer>_<head>_<rule> is 1 where the head
+/// has the rule; z_<layer>_<rule> is 1 where the layer may use it. Losses are multiplied by `loss_scale`.
 std::string lp_text(const SpanProblem& problem, const Program& program, const std::vector<std::vector<bool>>& useful,
                     double loss_scale);
 
-/// A choice as cbc's solution files list it, for -mipstart.
+/// A choice in the format of cbc's solution files, for -mipstart.
 std::string solution_text(const SpanProblem& problem, const Choice& choice);
 
-/// What cbc wrote.
+/// The content of cbc's solution file.
 struct SolverAnswer {
     bool infeasible = false;
     std::optional<Choice> choice;  // a rule for every head, or none
 };
-/// Reads a solution file: a line of status, then lines of {number, name, value, …}. Names that are none of ours, and
-/// heads with no rule or two, leave no choice: a file that was cut is no error here.
+/// Reads a solution file: a status line, then lines of {number, name, value, …}. Unknown names, and heads with no rule
+/// or with two, give no choice: a truncated file is not an error here.
 SolverAnswer read_solution(const SpanProblem& problem, const std::string& text);
 
-/// The lower bound on the objective that cbc's log ends with; none when it does not say.
+/// The lower bound on the objective at the end of cbc's log; empty when the log has none.
 std::optional<double> bound_in_log(const std::string& log);
 
 }  // namespace ballast::moa

@@ -147,11 +147,11 @@ double masked_influence(const Profile& profile, const LengthProfile& at, const s
     const int64_t B = profile.block, blocks = profile.blocks(at), sink_blocks = sinks / B;
     const int64_t kept = (cache - sinks) / B;  // diagonals of blocks that are seen whole
     const double edge = static_cast<double>(B + 1) / static_cast<double>(2 * B);
-    const double* of_head = influence.data() + (layer * profile.shape.heads + head) * blocks * blocks;
+    const double* head_influence = influence.data() + (layer * profile.shape.heads + head) * blocks * blocks;
     double masked = 0;
     for (int64_t i = kept; i < blocks; ++i)
         for (int64_t j = sink_blocks; j <= i - kept; ++j)
-            masked += (i - j == kept ? edge : 1.0) * of_head[i * blocks + j];
+            masked += (i - j == kept ? edge : 1.0) * head_influence[i * blocks + j];
     return masked / static_cast<double>(at.sequences);
 }
 

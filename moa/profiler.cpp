@@ -120,9 +120,9 @@ double Profiler::add(const ItemTokens& item, LengthProfile& to) {
     require_finite(std::isfinite(loss) && all_finite(absolute) && all_finite(signed_sum));
     LengthProfile next = to;  // all of the item, or nothing of it
     if (draws_ > 0) {
-        const auto of_positions = distributions(item);
+        const auto position_distributions = distributions(item);
         for (int64_t n = 0; n < draws_; ++n) {
-            pass_.set_tokens(ids, draw_labels(item, of_positions, to.sequences * draws_ + n));
+            pass_.set_tokens(ids, draw_labels(item, position_distributions, to.sequences * draws_ + n));
             add_draw(item, next);
         }
     }
@@ -186,13 +186,13 @@ void Profiler::add_draw(const ItemTokens& item, LengthProfile& to) {
     const double scale = 0.5 / static_cast<double>(item.scored());
     for (int64_t lg = 0; lg < config.num_layers * groups; ++lg)
         for (int64_t m = 0; m < spans; ++m) {
-            double of_group = 0;
+            double group_effect = 0;
             for (int64_t h = lg * (heads / groups); h < (lg + 1) * (heads / groups); ++h) {
-                const double of_head = effect[static_cast<size_t>(h * spans + m)];
-                to.second_order_heads[static_cast<size_t>(h * spans + m)] += scale * of_head * of_head;
-                of_group += of_head;
+                const double head_effect = effect[static_cast<size_t>(h * spans + m)];
+                to.second_order_heads[static_cast<size_t>(h * spans + m)] += scale * head_effect * head_effect;
+                group_effect += head_effect;
             }
-            to.second_order_groups[static_cast<size_t>(lg * spans + m)] += scale * of_group * of_group;
+            to.second_order_groups[static_cast<size_t>(lg * spans + m)] += scale * group_effect * group_effect;
         }
     ++to.draws;
 }

@@ -1,4 +1,4 @@
-// The rules that heads choose from: alpha + beta N on a grid (MoA, section 4.1 and its code's defaults).
+// The rules from which heads choose: alpha + beta N on a grid (MoA, section 4.1 and its code's defaults).
 #pragma once
 
 #include <cstdint>
@@ -13,17 +13,17 @@ namespace ballast::moa {
 struct RuleGrid {
     int64_t shortest = 0;  // profiled
     int64_t profiled = 0;  // the longest one
-    int64_t longest = 0;   // that a plan shall take
+    int64_t longest = 0;   // longest text that a plan must accept
     int64_t block = 64, sinks = 64;
     int64_t alphas =
         11;             // evenly from -shortest to `profiled`; 6 are the paper's, 1 is alpha = 0: spans that only grow
-    int64_t betas = 9;  // evenly from 0 to 1; 1 is beta = 0: spans that stay
+    int64_t betas = 9;  // evenly from 0 to 1; 1 is beta = 0: constant spans
 };
 
-/// Rules that fit: at most all of the text at `profiled` and at `longest`, and room for the sinks and a block at
-/// `shortest`. (The MoA project asks for a cache above 0 there; on its grids the two conditions keep the same rules.)
-/// Of rules whose caches are the same at all of `lengths` the first is kept. Ordered by alpha, then beta. UserError
-/// when the block does not divide the grid's steps, or no rule is left.
+/// The rules that fit: at most the whole text at `profiled` and at `longest`, and room for the sinks and a block at
+/// `shortest`. (The MoA project requires a cache above 0 there; on its grids both conditions keep the same rules.) Of
+/// rules with equal caches at all of `lengths` the first is kept. Sorted by alpha, then beta. UserError when the grid's
+/// steps are not multiples of the block, or no rule is left.
 std::vector<infer::SpanRule> candidate_rules(const RuleGrid& grid, const std::vector<int64_t>& lengths);
 
 }  // namespace ballast::moa

@@ -44,7 +44,7 @@ double density_of(const SpanProblem& problem, const LengthBudget& budget, const 
     return static_cast<double>(rows_of(problem, budget, choice)) / static_cast<double>(budget.length * problem.heads());
 }
 
-std::vector<Constraint> constraints_of(const SpanProblem& problem, const Program& program) {
+std::vector<Constraint> make_constraints(const SpanProblem& problem, const Program& program) {
     std::vector<Constraint> out;
     const auto add_rows = [&](const LengthBudget& budget, double sign, double limit) {
         Constraint& constraint = out.emplace_back();
@@ -60,7 +60,7 @@ std::vector<Constraint> constraints_of(const SpanProblem& problem, const Program
     return out;
 }
 
-double total_of(const SpanProblem& problem, const Constraint& constraint, const Choice& choice) {
+double constraint_total(const SpanProblem& problem, const Constraint& constraint, const Choice& choice) {
     double total = 0;
     for (int64_t l = 0; l < problem.layers; ++l)
         for (int64_t e = 0; e < problem.entries; ++e)
@@ -68,13 +68,13 @@ double total_of(const SpanProblem& problem, const Constraint& constraint, const 
     return total;
 }
 
-double slack_of(const Constraint& constraint) { return 1e-9 * std::abs(constraint.limit); }
+double constraint_slack(const Constraint& constraint) { return 1e-9 * std::abs(constraint.limit); }
 
 bool feasible(const SpanProblem& problem, const Program& program, const Choice& choice) {
     if (!few_rules_a_layer(problem, choice)) return false;
-    const std::vector<Constraint> constraints = constraints_of(problem, program);
+    const std::vector<Constraint> constraints = make_constraints(problem, program);
     return std::all_of(constraints.begin(), constraints.end(), [&](const Constraint& constraint) {
-        return total_of(problem, constraint, choice) <= constraint.limit + slack_of(constraint);
+        return constraint_total(problem, constraint, choice) <= constraint.limit + constraint_slack(constraint);
     });
 }
 

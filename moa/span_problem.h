@@ -1,5 +1,5 @@
-// Which rule for which head: the mixed-integer program of MoA (section 4.3, equation 8), and what a choice of rules is
-// worth.
+// The assignment of rules to heads: the mixed-integer program of MoA (section 4.3, equation 8), and the losses of a
+// choice.
 #pragma once
 
 #include <cstddef>
@@ -9,20 +9,20 @@
 
 namespace ballast::moa {
 
-/// What the rules keep at one length, and how much of that is allowed.
+/// The positions that rules keep at one length, and the allowed mean.
 struct LengthBudget {
     int64_t length = 0;         // N
     std::vector<int64_t> rows;  // by rule: positions kept, at most N
-    double density = 1;         // most that heads may keep on average, as a share of N
+    double density = 1;         // upper limit of the mean over heads, as a share of N
 };
 
-/// `entries` heads in each of `layers` layers choose one of `rules` rules. Losses are what masking costs, by length
-/// that was profiled: [layers, entries, rules].
+/// `entries` heads in each of `layers` layers choose one of `rules` rules. `losses` are the costs of masking, by
+/// profiled length: [layers, entries, rules].
 struct SpanProblem {
     int64_t layers = 0, entries = 0, rules = 0;
     std::vector<std::vector<double>> losses;
     std::vector<LengthBudget> budgets;
-    double least_share = 0;       // heads shall also keep this share of each budget (0.9 in the MoA project's code)
+    double least_share = 0;       // heads must also keep this share of each budget (0.9 in the MoA project's code)
     int64_t rules_per_layer = 2;  // 1 or 2 different ones
 
     int64_t heads() const { return layers * entries; }
@@ -37,30 +37,31 @@ struct SpanProblem {
 /// A rule for every head, [layers, entries].
 using Choice = std::vector<int32_t>;
 
-/// One program: minimise the loss at one length while those at others stay below limits.
+/// One program: minimise the loss at one length while the losses at other lengths stay within limits.
 struct Program {
     std::size_t objective = 0;   // index of a profiled length
-    std::vector<double> limits;  // by profiled length; infinity: none
+    std::vector<double> limits;  // by profiled length; infinity: no limit
 
     Program(std::size_t objective_length, std::size_t lengths)
         : objective(objective_length), limits(lengths, std::numeric_limits<double>::infinity()) {}
 };
 
 double loss_of(const SpanProblem& problem, std::size_t length, const Choice& choice);
-/// By profiled length.
+/// The losses of a choice, by profiled length.
 std::vector<double> losses_of(const SpanProblem& problem, const Choice& choice);
-/// Mean share kept, at one of the problem's budgets.
+/// The mean kept share at one of the problem's budgets.
 double density_of(const SpanProblem& problem, const LengthBudget& budget, const Choice& choice);
 
-/// Every constraint: budgets, their least share, limits, different rules a layer.
+/// True when a choice satisfies every constraint: budgets, their least share, limits, and the number of rules per
+/// layer.
 bool feasible(const SpanProblem& problem, const Program& program, const Choice& choice);
 
-/// UserError, naming the length and the densities that there are, when no rule alone is within a budget.
+/// UserError, with the length and the available densities, when no single rule is within a budget.
 void check_budgets(const SpanProblem& problem);
 
-/// A constraint: sum over heads of `coefficient` of their rule <= `limit`. What the solvers share.
+/// A constraint: sum over heads of `coefficient` of their rule <= `limit`. Shared by the solvers.
 struct Constraint {
-    std::vector<double> coefficients;  // [layers, entries, rules], or [rules] where heads do not differ
+    std::vector<double> coefficients;  // [layers, entries, rules], or [rules] where all heads have the same
     double limit = 0;
 
     double of(const SpanProblem& problem, int64_t layer, int64_t entry, int64_t rule) const {
@@ -69,10 +70,10 @@ struct Constraint {
                                                         : rule)];
     }
 };
-/// Budgets first (in blocks of memory: rows), then least shares, then limits.
-std::vector<Constraint> constraints_of(const SpanProblem& problem, const Program& program);
-double total_of(const SpanProblem& problem, const Constraint& constraint, const Choice& choice);
-/// Room for rounding: totals beyond the limit by less count as within.
-double slack_of(const Constraint& constraint);
+/// Budgets first (their coefficients are rows), then least shares, then limits.
+std::vector<Constraint> make_constraints(const SpanProblem& problem, const Program& program);
+double constraint_total(const SpanProblem& problem, const Constraint& constraint, const Choice& choice);
+/// A tolerance for rounding: totals that exceed the limit by less count as within it.
+double constraint_slack(const Constraint& constraint);
 
 }  // namespace ballast::moa

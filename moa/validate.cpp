@@ -11,7 +11,8 @@ namespace {
 
 constexpr int64_t kChunk = 512;
 
-infer::CachePlan caches_of(const model::ModelConfig& config, const std::optional<infer::SpanPlan>& plan, int64_t N) {
+infer::CachePlan make_cache_plan(const model::ModelConfig& config, const std::optional<infer::SpanPlan>& plan,
+                                 int64_t N) {
     if (plan) return infer::cache_plan(*plan, config, N);
     return infer::CachePlan::uniform(infer::CachePolicy::dense(), config.num_layers, config.num_heads);
 }
@@ -22,11 +23,11 @@ double validation_loss(Context& context, model::Transformer& model, const std::o
                        const std::vector<ItemTokens>& items, const std::function<void(int64_t)>& done) {
     require(!items.empty(), "nothing to validate on");
     for (const ItemTokens& item : items)
-        caches_of(model.config(), plan, item.length());  // before the first is computed
+        make_cache_plan(model.config(), plan, item.length());  // before the first is computed
     double total = 0;
     for (size_t i = 0; i < items.size(); ++i) {
         if (interrupted()) throw RunError("interrupted before the end; nothing was written");
-        infer::MaskedStream stream(context, model, caches_of(model.config(), plan, items[i].length()), kChunk);
+        infer::MaskedStream stream(context, model, make_cache_plan(model.config(), plan, items[i].length()), kChunk);
         std::vector<float> losses;
         stream.feed(items[i].ids, items[i].targets(items[i].length()), losses);
         total += std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(items[i].scored());

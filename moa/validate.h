@@ -1,4 +1,4 @@
-// What plans lose on items at a length that no profile saw.
+// The losses of plans on items at a length that was not profiled.
 #pragma once
 
 #include <functional>
@@ -11,9 +11,9 @@
 
 namespace ballast::moa {
 
-/// Mean over items of their mean loss on scored tokens, prompt and answer masked by the plan's caches for the item's
-/// own length; none: the dense model. `done` is called with the number of items so far. UserErrors as
-/// infer::cache_plan(); RunError on Ctrl-C.
+/// The mean over items of their mean loss on scored tokens. Prompt and answer are masked by the plan's caches for the
+/// item's own length; without a plan the model is dense. `done` is called with the number of items so far. UserErrors
+/// as for infer::cache_plan(); RunError on Ctrl-C.
 double validation_loss(Context& context, model::Transformer& model, const std::optional<infer::SpanPlan>& plan,
                        const std::vector<ItemTokens>& items, const std::function<void(int64_t)>& done);
 

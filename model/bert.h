@@ -1,11 +1,11 @@
-// BERT (Devlin et al. 2019) as Hugging Face folders have it: an encoder, forward only, in f32, to look at its
+// BERT (Devlin et al. 2019) as stored in Hugging Face folders: an encoder, forward only, in f32, to measure its
 // attention.
 //
 //   x = LN(word[id] + type[token type] + position[t])
 //   layer: x = LN(x + dense(Attention(q, k, v of x)));  x = LN(x + down(gelu(up(x))))
 //
-// Every token sees every token of its sequence: under the causal rule of kernels/ops.h that is queries which stand
-// behind all keys. There is no padding: the sequences of a call have one length.
+// Every token sees every token of its sequence. Under the causal rule of kernels/ops.h the queries get positions behind
+// all keys. There is no padding: all sequences of a call have the same length.
 #pragma once
 
 #include <cstdint>
@@ -27,26 +27,27 @@ struct BertConfig {
     int64_t head_dim() const { return hidden_size / num_heads; }
 };
 
-/// Whether the config.json of `folder` says that a BERT is in it. False where there is none that can be read.
+/// True when the config.json of `folder` describes a BERT. False when there is no readable config.json.
 bool is_bert_folder(const std::string& folder);
 
-/// UserError naming file and key when config.json is missing, damaged, or asks for what we do not have.
+/// UserError that names the file and the key when config.json is missing or damaged, or asks for an unsupported
+/// feature.
 BertConfig read_bert_config(const std::string& folder);
 
 class Bert {
   public:
-    /// Reads the weights. Names may begin with `bert.`, norms may be called gamma and beta as in old files; what stands
-    /// behind the encoder (pooler, heads of a task) is passed over, and so is position_ids. UserError for a missing,
-    /// unknown or misshapen tensor.
+    /// Reads the weights. Names may begin with `bert.`, and norms may be called gamma and beta as in old files. Tensors
+    /// after the encoder (the pooler, task heads) and position_ids are skipped. UserError for a missing or unknown
+    /// tensor, or one with a wrong shape.
     Bert(Context& context, const std::string& folder);
 
     const BertConfig& config() const { return config_; }
 
-    /// Called after the attention of each layer, with what ops::attention_weights() takes.
+    /// Called after the attention of each layer, with the arguments of ops::attention_weights().
     using AttentionObserver = std::function<void(int64_t layer, const Tensor& lse_BHT, const ops::AttentionInputs&,
                                                  const ops::AttentionParams&)>;
-    /// The last hidden states [B*T, C] of B sequences of `length` ids; all token types are 0. UserError for an id that
-    /// the model does not have and for a sequence longer than its positions.
+    /// The last hidden states [B*T, C] of B sequences of `length` ids; all token types are 0. UserError for an id
+    /// outside the vocabulary and for a sequence longer than the model's positions.
     std::vector<float> forward(Context& context, std::span<const int32_t> ids, int64_t length,
                                const AttentionObserver& observer) const;
 

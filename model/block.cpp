@@ -111,7 +111,7 @@ LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gr
 }
 
 LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t B, int64_t T,
-                                   const LayerActivations* attention_of) {
+                                   const LayerActivations* shared_attention) {
     const Dtype acc = accumulation_dtype(dtype);
     const int64_t N = B * T, C = config.hidden_size, H = config.num_heads, G = config.key_value_heads(),
                   D = config.head_dim();
@@ -119,10 +119,10 @@ LayerActivations::LayerActivations(Arena& arena, const ModelConfig& config, Dtyp
     norm1_out = arena.tensor(dtype, {N, C});
     if (means) norm1_mean = arena.tensor(acc, {N});
     norm1_rstd = arena.tensor(acc, {N});
-    if (attention_of != nullptr) {
+    if (shared_attention != nullptr) {
         std::tie(unclipped_qkv, q, k, v) =
-            std::tie(attention_of->unclipped_qkv, attention_of->q, attention_of->k, attention_of->v);
-        std::tie(attention_out, lse) = std::tie(attention_of->attention_out, attention_of->lse);
+            std::tie(shared_attention->unclipped_qkv, shared_attention->q, shared_attention->k, shared_attention->v);
+        std::tie(attention_out, lse) = std::tie(shared_attention->attention_out, shared_attention->lse);
     } else {
         if (config.clip_qkv > 0) unclipped_qkv = arena.tensor(dtype, {N, config.qkv_dim()});
         q = arena.tensor(dtype, {B, T, H, D});

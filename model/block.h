@@ -2,20 +2,20 @@
 //
 //   parallel residual:    y = x + Attn(N1(x)) + MLP(N2(x)), N2 = N1 when the norm is shared
 //   sequential residual:  u = x + Attn(N1(x));  y = u + MLP(N2(u))
-//   Attn(z) = dense(heads(z)), or dense(heads(z) * sigmoid(gate z)), a number a head, with a headwise gate
+//   Attn(z) = dense(heads(z)), or dense(heads(z) * sigmoid(gate z)) with a headwise gate: one gate per head
 //   MLP(z) = down(gelu(up z)), or down(silu(gate z) * up z) when gated
 //
-// Norms are LayerNorms or RMSNorms, and every bias is optional: what a model lacks is an absent tensor.
+// Norms are LayerNorms or RMSNorms, and every bias is optional: an absent tensor marks a part that the model lacks.
 //
-// The residual stream is normalised where it is written: a layer ends by writing y together with the norms that the
-// next layer, or the head, reads of it (ResidualNorms). N1 and N2 of the parallel residual have the same statistics.
+// The residual stream is normalised where it is written: a layer ends by writing y together with the norms of y that
+// the next layer, or the head, reads (ResidualNorms). N1 and N2 of the parallel residual have the same statistics.
 //
-// Attention between the QKV projection and the output projection is passed in: training runs one causal kernel,
-// decoding goes through a cache, streaming evaluation carries keys from chunk to chunk. Everything else is the same for
-// all.
+// The caller passes in the attention between the QKV projection and the output projection: training runs one causal
+// kernel, decoding reads a cache, streaming evaluation carries keys from chunk to chunk. The rest of the layer is the
+// same for all of them.
 //
-// Shapes: N = B*T rows; C hidden, F feed-forward, H heads, G key-value heads, D head dim, M = (H + 2G) D; U = F, or 2F
-// of a gated MLP: gates and ups.
+// Shapes: N = B*T rows; C hidden, F feed-forward, H heads, G key-value heads, D head dim, M = (H + 2G) D. U = F, or 2F
+// for a gated MLP (gates, then ups).
 #pragma once
 
 #include <functional>
@@ -27,8 +27,8 @@
 
 namespace ballast::model {
 
-/// The parameters of one layer, or their gradients: compute-dtype weights or acc-dtype gradients by the same names. All
-/// absent: gradients that nobody wants.
+/// The parameters of one layer (compute dtype), or their gradients (acc) under the same names. All tensors are absent
+/// when no gradients are wanted.
 struct LayerParameters {
     Tensor norm1_weight, norm1_bias;     // [C]
     Tensor norm2_weight, norm2_bias;     // [C]; absent when shared
@@ -41,67 +41,69 @@ struct LayerParameters {
 LayerParameters layer_weights(const Weights& weights, int64_t layer);
 LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gradients, int64_t layer);
 
-/// What one layer leaves behind for its backward pass.
+/// The activations of one layer that its backward pass reads.
 struct LayerActivations {
-    Tensor norm1_out, norm1_mean, norm1_rstd;  // [N,C], acc [N]; the statistics are norm2's too when parallel
+    Tensor norm1_out, norm1_mean, norm1_rstd;  // [N,C], acc [N]; with the parallel residual norm2 has the same statistics
     Tensor unclipped_qkv;                      // [N,M]; absent unless the model clips
     Tensor q, k, v;                            // [B,T,H,D], [B,T,G,D]; q and k rotated
     Tensor gate;                               // [B,T,H], before the sigmoid; absent unless the heads are gated
     Tensor attention_out, lse;                 // [B,T,H,D], acc [B,H,T]
     Tensor middle;                             // [N,C] u of the sequential residual; absent when parallel
     Tensor norm2_out;                          // [N,C]; norm1_out when shared
-    Tensor norm2_mean, norm2_rstd;  // acc [N], of `middle`; absent when parallel. No norm but LayerNorm has means
-    Tensor mlp_pre;                 // [N,U] what the activation is taken of, bias included
+    Tensor norm2_mean, norm2_rstd;  // acc [N], of `middle`; absent when parallel. Only LayerNorm has means
+    Tensor mlp_pre;                 // [N,U] the activation function's input, bias included
     Tensor mlp_hidden;              // [N,F]
 
     LayerActivations() = default;
-    /// `attention_of`: a layer whose q, k, v, attention_out and lse this one uses in turn, instead of its own.
+    /// `shared_attention`: a layer whose q, k, v, attention_out and lse tensors this layer shares instead of having its
+    /// own.
     LayerActivations(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length,
-                     const LayerActivations* attention_of = nullptr);
+                     const LayerActivations* shared_attention = nullptr);
 };
 
-/// The linear layers by their inputs x [N,I]: the projections to q, k and v and back, the MLP's two, and the head.
+/// The linear layers, named by their inputs x [N,I]: the QKV and output projections, the MLP's two layers, and the
+/// head.
 enum class LinearInput { qkv, out, up, down, head };
-/// Called before a linear layer reads its input, which it may change in place.
+/// Called before a linear layer reads its input. The hook may change the input in place.
 using LinearInputHook = std::function<void(LinearInput, const Tensor& x_NI)>;
 
-/// What every layer uses in turn.
+/// Temporaries that the layers share, one layer after another.
 struct BlockTemporaries {
     Tensor qkv;                    // [N,M]
     Tensor gated_heads;            // [B,T,H,D] attention_out times its gates; absent unless the heads are gated
     Tensor attention_proj;         // [N,C]
     Tensor mlp_proj;               // [N,C]
-    LinearInputHook linear_input;  // measurements hook in here; empty while training
-    ops::Products products = ops::Products::gemm;  // of forward
+    LinearInputHook linear_input;  // a hook for measurements; empty while training
+    ops::Products products = ops::Products::gemm;  // for forward passes
 
     BlockTemporaries() = default;
     BlockTemporaries(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length);
 
-    /// x, after whoever hooked in has seen it.
+    /// Calls the hook on x, if there is one, and returns x.
     Tensor before(LinearInput which, const Tensor& x_NI) const {
         if (linear_input) linear_input(which, x_NI);
         return x_NI;
     }
 };
 
-/// Fills activations.q, k, v (where it keeps them), attention_out and lse from qkv [B,T,M].
+/// Computes q, k, v (stored where the activations have these tensors), attention_out and lse from qkv [B,T,M].
 using AttendForward = std::function<void(const Tensor& qkv, const LayerActivations&)>;
 
-/// The norms that are taken of the residual stream at one place, and their common statistics.
+/// The norms of the residual stream at one place, and their shared statistics.
 struct ResidualNorms {
     std::vector<ops::NormOutput> outputs;  // one or two
     Tensor mean, rstd;                     // acc [N]
 };
-/// Of a layer's input: N1, and N2 when parallel and not shared.
+/// The norms of a layer's input: N1, and also N2 when the residual is parallel and the norm is not shared.
 ResidualNorms input_norms(const ModelConfig&, const LayerParameters&, const LayerActivations&);
 
-/// Fills q, k, v, attention_out and lse from norm1_out.
+/// Computes q, k, v, attention_out and lse from norm1_out.
 void attention_branch_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
                               const BlockTemporaries&, const AttendForward& attend);
-/// Fills the activations from x [N,C] and its norms: the part of a layer that its backward pass reads.
+/// Computes the activations that the layer's backward pass reads, from x [N,C] and its norms.
 void block_activations_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
                                const BlockTemporaries&, const Tensor& x, const AttendForward& attend);
-/// The whole layer: y [N,C] and what comes next of it from x [N,C] and its norms; y may not be x.
+/// The whole layer: computes y [N,C] and the norms of y from x [N,C] and its norms. y may not be x.
 void block_forward(Context&, const ModelConfig&, const LayerParameters&, const LayerActivations&,
                    const BlockTemporaries&, const Tensor& y, const ResidualNorms& next, const Tensor& x,
                    const AttendForward& attend);
@@ -112,7 +114,7 @@ struct BlockGradients {
     Tensor d_q, d_k, d_v;             // [B,T,H,D], [B,T,G,D]
     Tensor d_qkv;                     // [N,M]
     Tensor d_gate;                    // [B,T,H]; absent, as the next, unless the heads are gated
-    Tensor d_norm1_of_gate;           // [N,C] the gates' part of d_norm1_out
+    Tensor d_norm1_of_gate;           // [N,C] the part of d_norm1_out that comes through the gates
     Tensor d_mlp_hidden;              // [N,F]; absent unless the MLP is gated
     Tensor d_mlp_pre;                 // [N,U]
 
@@ -120,11 +122,10 @@ struct BlockGradients {
     BlockGradients(Arena& arena, const ModelConfig& config, Dtype dtype, int64_t batch, int64_t length);
 };
 
-/// Fills d_qkv [B,T,M] from d_attention_out and adds to the layer's sink gradient.
+/// Computes d_qkv [B,T,M] from d_attention_out and adds to the layer's sink logit gradient.
 using AttendBackward = std::function<void(const BlockGradients&, const LayerActivations&)>;
 
-/// d_x [N,C] holds dL/dy on entry and dL/dx on return; parameter gradients accumulate into those of `d` that are
-/// present.
+/// d_x [N,C] holds dL/dy on entry and dL/dx on return. Parameter gradients are added to the tensors present in `d`.
 void block_backward(Context&, const ModelConfig&, const LayerParameters&, const LayerParameters& d,
                     const LayerActivations&, const BlockTemporaries&, const BlockGradients&, const Tensor& d_x,
                     const Tensor& x, const AttendBackward& attend);

@@ -1,4 +1,4 @@
-// A config.json, with errors that name the file and the key.
+// Reads a config.json. Errors name the file and the key.
 #pragma once
 
 #include <fmt/format.h>
@@ -15,17 +15,17 @@ class ConfigJson {
   public:
     /// UserError when the file cannot be read or is not a JSON object.
     explicit ConfigJson(std::string path) : ConfigJson(path, read_json_file(path)) {}
-    /// `value` as if it had been read from `path`.
+    /// Uses `value` as if it had been read from `path`.
     ConfigJson(std::string path, nlohmann::json value) : path_(std::move(path)), json_(std::move(value)) {
         if (!json_.is_object()) throw UserError(fmt::format("{}: not a JSON object", path_));
     }
 
-    /// null is absent.
+    /// A null value counts as absent.
     bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
-    /// An object within this one; it must be there.
+    /// An object within this one; it must exist.
     ConfigJson inside(const char* key) const { return {path_ + ":" + key, json_.at(key)}; }
 
-    /// UserError when the key is missing or of another type.
+    /// UserError when the key is missing or has another type.
     template <class T>
     T get(const char* key) const {
         if (!has(key)) throw UserError(fmt::format("{}: the key \"{}\" is missing", path_, key));

@@ -1,10 +1,11 @@
-// Hugging Face folders: config.json and model.safetensors of every family (model/family.h), in and out.
+// Reads and writes Hugging Face folders: config.json and model.safetensors of every family (model/family.h).
 //
-// What a family's files cannot say is said in keys of ours (docs/formats.md): ballast_normaliser,
-// ballast_num_sink_tokens, ballast_sink_token_id, ballast_position, ballast_gate, ballast_attention_span. A model that
-// transformers would compute wrongly (a normaliser other than softmax, a gate, no positions, windows its family does
-// not have) is exported with model_type "ballast_<model_type>", which transformers refuses instead. Sink tokens alone
-// are ordinary vocabulary ids, so such models load there; their user prepends the ids.
+// Settings that a family's files cannot express have keys of our own (docs/formats.md): ballast_normaliser,
+// ballast_num_sink_tokens, ballast_sink_token_id, ballast_position, ballast_gate, ballast_attention_span. Some models
+// would be computed wrongly by transformers: those with a normaliser other than softmax, a gate, no positions, or
+// windows that their family does not have. They are exported with model_type "ballast_<model_type>", which transformers
+// refuses. Sink tokens are ordinary vocabulary ids: a model whose only extension is sink tokens loads in transformers,
+// and the user prepends the ids.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +17,13 @@
 
 namespace ballast::model {
 
-/// config.json of `folder` in the spellings of transformers 4 and 5. UserError naming file and key when it is missing,
-/// damaged, another architecture, or asks for what we do not have.
+/// Reads config.json of `folder` in the spellings of transformers 4 and 5. UserError that names the file and the key
+/// when it is missing or damaged, is for another architecture, or asks for an unsupported feature.
 ModelConfig read_hugging_face_config(const std::string& folder);
 
-/// Fills the weights from model.safetensors or its shards. Accepts embed_out.weight and lm_head.weight for each other;
-/// passes over the buffers of old files (attention.bias, attention.masked_bias, rotary_emb.inv_freq). UserError naming
-/// every missing, unknown or misshapen tensor once.
+/// Reads the weights from model.safetensors or its shards. embed_out.weight and lm_head.weight are accepted for each
+/// other. The buffers of old files (attention.bias, attention.masked_bias, rotary_emb.inv_freq) are skipped. One
+/// UserError names every tensor that is missing, unknown or of the wrong shape.
 void read_hugging_face_weights(const std::string& folder, Context& context, Weights& weights);
 
 struct ExportOptions {
@@ -34,9 +35,10 @@ struct ExportOptions {
     std::function<void()> write_others = [] {};  // the folder's other files, such as the tokenizer's
 };
 
-/// Writes the weights, the other files, generation_config.json and config.json, which it first removes: a folder that has
-/// one is a whole export, even after a kill. UserError for positions that the family's files cannot
-/// say (ALiBi of GPT-NeoX), and for a weight beyond the range of fp16.
+/// Writes the weights, the other files, generation_config.json and config.json. An existing config.json is removed
+/// first and the new one is written last: so a folder with a config.json is a complete export, even after a kill.
+/// UserError for positions that the family's files cannot express (ALiBi in GPT-NeoX), and for a weight beyond the
+/// range of fp16.
 void write_hugging_face(const std::string& folder, const Context& context, const ModelConfig& config,
                         const Weights& weights, const ExportOptions& options);
 

@@ -7,7 +7,7 @@
 
 namespace ballast::model {
 
-/// The keys of the model's family and ours; UserError for positions that the family's files cannot say.
+/// The family's keys and our own. UserError for positions that the family's files cannot express.
 nlohmann::ordered_json hugging_face_config(const ModelConfig& config);
 
 }  // namespace ballast::model

@@ -1,4 +1,4 @@
-// Matrices of weights for reading, in fewer bits than the model computes in.
+// Weight matrices for inference, stored in fewer bits than the compute dtype.
 #pragma once
 
 #include <map>
@@ -9,11 +9,11 @@
 
 namespace ballast::model {
 
-/// Where the rows of a table lie in an array that holds only some of them, one behind the other.
+/// The places of a table's rows in an array that holds only some of the rows, one after another.
 class RowPlaces {
   public:
     RowPlaces() = default;
-    /// `extent` of a row: its elements in the array; 0: it is not there.
+    /// `extent` gives the number of a row's elements in the array; 0: the row is not in it.
     template <class Extent>
     RowPlaces(const ParameterTable& table, Extent&& extent) {
         for (const ParameterRow& row : table.rows())
@@ -24,7 +24,7 @@ class RowPlaces {
     }
     int64_t size() const { return size_; }
     bool holds(const ParameterRow& row) const { return places_.contains(row.offset); }
-    /// Where a row begins, or rows that are joined to one.
+    /// The offset of a row, or of joined rows.
     int64_t of(const ParameterRow& row) const {
         const auto found = places_.find(row.offset);
         require(found != places_.end(), "a parameter that lies elsewhere");
@@ -36,22 +36,21 @@ class RowPlaces {
     int64_t size_ = 0;
 };
 
-/// The rows of a table that may be narrow (ParameterRow::may_narrow), in bf16 or in i8. With i8 each output's row has a
-/// scale: the largest of its magnitudes / 127, by which its weights are divided before they are rounded to nearest
-/// even.
+/// The rows of a table that may be narrow (ParameterRow::may_narrow), in bf16 or i8. With i8 every output row has a
+/// scale: its largest magnitude / 127. The weights are divided by the scale and then rounded to nearest even.
 class NarrowMatrices {
   public:
     NarrowMatrices() = default;
     NarrowMatrices(const Context& context, const ParameterTable& table, Dtype dtype);
-    /// Device memory of such an array, known before it is made.
+    /// The device memory of such an array, known before the array is made.
     static size_t bytes(const ParameterTable& table, Dtype dtype);
 
     bool holds(const ParameterRow& row) const { return places_.holds(row); }
     Dtype dtype() const { return dtype_; }
-    /// A matrix [O,I], or matrices joined to one, with its scales; without a bias.
+    /// A matrix [O,I], or joined matrices, with its scales and without a bias.
     ops::LinearWeight of(const ParameterRow& row) const;
     void write(const Context& context, const ParameterRow& row, const float* values);
-    /// The numbers that a row stands for, on the host.
+    /// The dequantised values of a row, on the host.
     std::vector<float> read(const Context& context, const ParameterRow& row) const;
 
   private:
@@ -60,7 +59,8 @@ class NarrowMatrices {
     DeviceBuffer weights_, scales_;
 };
 
-/// One row of weights in 8 bits; returns its scale. Zeros have a scale of 0, and a row that is not finite one of NaN.
+/// Quantises one row of weights to 8 bits and returns its scale. A row of zeros has scale 0; a row with a value that is
+/// not finite has scale NaN.
 float quantise_row(const float* values, int64_t count, int8_t* out);
 
 }  // namespace ballast::model

@@ -15,8 +15,8 @@
 
 namespace ballast::model {
 
-/// What a parameter is for. A model has query_key_value or query, key and value apart, as its family's files do; its
-/// MLP has a gate when it is gated.
+/// The role of a parameter. A model has either query_key_value or separate query, key and value, as in its family's
+/// files. A gated MLP has a gate.
 enum class Role {
     embed_in,
     norm1_weight,  // before attention
@@ -62,11 +62,11 @@ struct ParameterRow {
     Role role = Role::embed_in;
     int64_t offset = 0;  // in the flat arrays, in elements
     int64_t count = 0;
-    bool may_narrow = false;  // a matrix that products read: for reading alone it may be held in fewer bits
+    bool may_narrow = false;  // a matrix that products read: for inference it may be stored in fewer bits
 };
 
-/// When a backward pass has finished a parameter's gradient: num_layers, first, with the head (the final norm, and the
-/// head's own matrix); its layer, from last to first; -1 at the end with the embedding, which may be the head too.
+/// The part of the backward pass that finishes a parameter's gradient. First num_layers: the head (the final norm and the
+/// head's own matrix). Then the layers, from last to first. Last -1: the embedding, which may also be the head.
 int64_t backward_part(const ParameterRow& row, int64_t num_layers);
 
 struct Spelling;
@@ -76,32 +76,32 @@ class ParameterTable {
     explicit ParameterTable(const ModelConfig& config);
 
     const std::vector<ParameterRow>& rows() const { return rows_; }
-    /// Elements of the flat arrays: every parameter starts on a 64-byte boundary of f32, so this is a little more than
-    /// num_parameters.
+    /// The elements of the flat arrays. Every parameter starts on a 64-byte boundary of f32, so this is slightly more
+    /// than num_parameters.
     int64_t flat_size() const { return flat_size_; }
-    /// `count` elements with what follows them up to such a boundary.
+    /// `count` rounded up to such a boundary.
     static int64_t padded(int64_t count) { return (count + kAlignment - 1) / kAlignment * kAlignment; }
     /// Parameters of the model, without padding.
     int64_t num_parameters() const;
     int64_t num_parameters(Role role) const;
 
     const ParameterRow& row(Role role, int64_t layer = -1) const;
-    /// Those of `roles` that the layer has, which follow one another in the flat arrays, as one matrix or vector:
-    /// queries, keys and values; gates and ups. None when it has none of them.
+    /// The layer's rows with these roles as one matrix or vector; they must follow one another in the flat arrays
+    /// (queries, keys and values; gates and ups). Empty when the layer has none of them.
     std::optional<ParameterRow> joined(std::initializer_list<Role> roles, int64_t layer) const;
     bool has(Role role, int64_t layer = -1) const { return find(role, layer) != nullptr; }
-    /// Row of this name, or of this role, or null.
+    /// The row with this name, or with this role; null when there is none.
     const ParameterRow* find(std::string_view name) const;
     const ParameterRow* find(Role role, int64_t layer = -1) const;
 
-    /// Standard deviation of a row's initial normal distribution; 0 for constants.
+    /// The standard deviation of a row's initial normal distribution; 0 for constants.
     double init_std(const ParameterRow& row) const;
-    /// Places and decay flags in the form the optimiser's ops take, in table order.
+    /// Offsets and decay flags in the form that the optimiser's ops take, in table order.
     std::vector<ops::ParameterSpan> spans() const;
 
   private:
     static constexpr int64_t kAlignment = 16;
-    /// The next row, of a parameter that the model `has`.
+    /// Appends the row of a parameter, if the model `has` it.
     void add(bool has, Role role, std::vector<int64_t> shape, Init init, int64_t layer = -1);
     void add_layer(const ModelConfig& config, int64_t layer);
 

@@ -40,8 +40,8 @@ void PositionTables::upload_spans(Context& context) {
         const int64_t span = config_.span_of_layer(i);
         spans_.push_back(span == 0 ? Tensor{} : all.slice(0, i, i + 1).view({H}));
         if (span == 0) continue;
-        const std::vector<int32_t> of_heads(static_cast<size_t>(H), static_cast<int32_t>(span));
-        context.copy_from_host(spans_.back(), of_heads.data());
+        const std::vector<int32_t> head_spans(static_cast<size_t>(H), static_cast<int32_t>(span));
+        context.copy_from_host(spans_.back(), head_spans.data());
     }
 }
 

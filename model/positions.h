@@ -1,4 +1,4 @@
-// Where tokens stand and how far they see: rotary tables, ALiBi slopes and windows on the device.
+// Positions and visible ranges: rotary tables, ALiBi slopes and windows on the device.
 #pragma once
 
 #include <vector>
@@ -10,16 +10,16 @@ namespace ballast::model {
 
 class PositionTables {
   public:
-    /// Tables for positions [0, positions); absent ones for the position kinds that need none.
+    /// Tables for positions [0, positions). Tables that the model's kind of position does not need are absent.
     PositionTables(Context& context, const ModelConfig& config, Dtype compute_dtype, int64_t positions);
 
-    /// Makes rows for positions [0, positions) available; the table may move, and recorded work is then recorded anew.
+    /// Makes rows for positions [0, positions) available. The table may move; recorded work is then recorded again.
     void ensure(Context& context, int64_t positions);
-    /// Gives all rows the angles of a sequence of this length: nothing to do unless rope_depends_on_length().
+    /// Gives all rows the angles for a sequence of this length; no effect unless rope_depends_on_length().
     void set_sequence_length(Context& context, int64_t length);
     Tensor rope() const { return rope_; }
     Tensor alibi_slopes() const { return alibi_slopes_; }
-    /// i32 [H]: AttentionMask::span_H of a layer; absent when its queries see every earlier position.
+    /// i32 [H]: AttentionMask::span_H of a layer; absent when queries see every earlier position.
     Tensor span(int64_t layer) const { return spans_[static_cast<size_t>(layer) % spans_.size()]; }
 
     /// Press et al. 2022, "Train short, test long": 2^(-bias_max i / n) for the largest power of two n <= heads; the
@@ -32,10 +32,10 @@ class PositionTables {
 
     ModelConfig config_;
     Dtype dtype_;
-    int64_t sequence_length_;  // that the angles are of, where they depend on it
+    int64_t sequence_length_;  // the length that the angles are for, when they depend on it
     DeviceBuffer rope_buffer_, alibi_buffer_, span_buffer_;
     Tensor rope_, alibi_slopes_;
-    std::vector<Tensor> spans_;  // as the config's list
+    std::vector<Tensor> spans_;  // in the order of the config's list
 };
 
 }  // namespace ballast::model

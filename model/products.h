@@ -1,4 +1,4 @@
-// The matrix products of a training pass, by shape: what benchmarks time and what the cost model counts.
+// The matrix products of a training pass, by shape. Benchmarks time them and the cost model counts them.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace ballast::model {
 
-/// out [N,O] = x [N,I] weight [O,I]^T, or one of its gradients, `count` times a pass.
+/// out [N,O] = x [N,I] weight [O,I]^T, or one of its gradients, `count` times per pass.
 struct Product {
     enum class Kind { forward, d_x, d_weight };
     std::string layer;  // "query_key_value", …
@@ -19,11 +19,11 @@ struct Product {
     double flops() const { return 2.0 * static_cast<double>(rows * outputs * inputs); }
 };
 
-/// Of a layer, forward and backward, each once.
+/// The products of one layer, forward and backward.
 std::vector<Product> products_of_layer(const ModelConfig& config, int64_t rows);
-/// Of the head.
+/// The products of the head.
 std::vector<Product> products_of_head(const ModelConfig& config, int64_t rows);
-/// Of all layers and the head.
+/// The products of all layers and the head.
 std::vector<Product> products_of_pass(const ModelConfig& config, int64_t rows);
 
 }  // namespace ballast::model

@@ -1,4 +1,4 @@
-// Rotary frequencies, and how models are taught to read past the length they were trained on: by changing them.
+// Rotary frequencies, and the scaling methods that change them to read texts longer than the trained length.
 #pragma once
 
 #include <array>
@@ -15,10 +15,10 @@ namespace ballast::model {
 struct ModelConfig;
 
 enum class RopeScalingKind { none, linear, dynamic, llama3, yarn };
-/// As in config files and in the rope_type of a config.json, in the order of the enumerators.
+/// The names in config files and in the rope_type of a config.json, in the order of the enumerators.
 inline constexpr std::array<std::string_view, 5> kRopeScalingNames{"none", "linear", "dynamic", "llama3", "yarn"};
 
-/// The settings of transformers' rope_parameters by the same names; a kind reads those that are its own.
+/// The settings of transformers' rope_parameters under the same names. Each kind reads only its own settings.
 struct RopeScaling {
     RopeScalingKind kind = RopeScalingKind::none;
     double factor = 1.0;
@@ -36,7 +36,7 @@ struct RopeScaling {
     bool operator==(const RopeScaling&) const = default;
 };
 
-/// A pair of dims i turns by position * inverse[i]; cosine and sine are multiplied by `attention_factor` (1 but for
+/// Pair i of dims rotates by position * inverse[i]. cos and sin are multiplied by `attention_factor` (1 except for
 /// yarn).
 struct RopeFrequencies {
     std::vector<double> inverse;  // [rotary_dims / 2]
@@ -44,8 +44,8 @@ struct RopeFrequencies {
 };
 
 /// base^(-2i/R), scaled as the config says. `dynamic` (NTK-aware scaling of the base) depends on the length of the
-/// sequence: all of its keys take the angles of that length. transformers' modeling_rope_utils is the source of all
-/// formulas; llama3 is Meta's Llama 3.1, yarn is Peng et al. 2023.
+/// sequence: all keys of the sequence take the angles for that length. All formulas are from transformers'
+/// modeling_rope_utils; llama3 is Meta's Llama 3.1, yarn is Peng et al. 2023.
 RopeFrequencies rope_frequencies(const ModelConfig& config, int64_t sequence_length);
 
 /// True when the angles of a sequence depend on its length.

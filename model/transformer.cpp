@@ -56,7 +56,7 @@ const ParameterRow& Transformer::head_row() const {
     return weights_.table().row(config_.tie_word_embeddings ? Role::embed_in : Role::embed_out);
 }
 
-ResidualNorms Transformer::norms_of(int64_t l, const Activations& a) const {
+ResidualNorms Transformer::residual_norms(int64_t l, const Activations& a) const {
     if (l < config_.num_layers) return input_norms(config_, layer(l), a.layer(l));
     const auto weight = [&](Role role) {
         const ParameterRow* row = weights_.table().find(role);
@@ -67,19 +67,19 @@ ResidualNorms Transformer::norms_of(int64_t l, const Activations& a) const {
 }
 
 void Transformer::normalise_input(Context& context, int64_t l, const Activations& a) const {
-    const ResidualNorms norms = norms_of(l, a);
-    ops::residual_norm_forward(context, Tensor{}, norms.outputs, norms.mean, norms.rstd, a.residual_of(l), Tensor{},
+    const ResidualNorms norms = residual_norms(l, a);
+    ops::residual_norm_forward(context, Tensor{}, norms.outputs, norms.mean, norms.rstd, a.residual_stream(l), Tensor{},
                                Tensor{}, config_.layer_norm_eps);
 }
 
 void Transformer::forward_layers(Context& context, const Activations& a, const Attend& attend,
                                  const LayerObserver& observer) const {
     const ops::LinearWeight embeddings = weights_.stored(weights_.table().row(Role::embed_in));
-    ops::embedding_forward(context, a.residual_of(0), embeddings.weight, a.ids, embeddings.scale);
+    ops::embedding_forward(context, a.residual_stream(0), embeddings.weight, a.ids, embeddings.scale);
     normalise_input(context, 0, a);
     for (int64_t l = 0; l < config_.num_layers; ++l) {
-        block_forward(context, config_, layer(l), a.layer(l), a.temporaries, a.residual_of(l + 1), norms_of(l + 1, a),
-                      a.residual_of(l),
+        block_forward(context, config_, layer(l), a.layer(l), a.temporaries, a.residual_stream(l + 1),
+                      residual_norms(l + 1, a), a.residual_stream(l),
                       [&](const Tensor& qkv, const LayerActivations& activations) { attend(l, qkv, activations); });
         if (observer) observer(l, a.layer(l));
     }
@@ -181,7 +181,7 @@ void Pass::recompute(int64_t l) {
     if (recompute_ == Recompute::full) {
         model_.normalise_input(context_, l, a_);
         block_activations_forward(context_, model_.config(), model_.layer(l), a_.layer(l), a_.temporaries,
-                                  a_.residual_of(l), attend);
+                                  a_.residual_stream(l), attend);
     }
 }
 
@@ -235,7 +235,7 @@ void Pass::head_and_loss(const FlatArray* gradients, double loss_factor, const o
     const ops::NormGradient norm{a_.d_final_out, weights.compute(norm_row), gradient_of(&norm_row),
                                  gradient_of(table.find(Role::final_norm_bias))};
     context_.zero(a_.d_x);
-    ops::norm_backward(context_, a_.d_x, {&norm, 1}, a_.residual_of(model_.config().num_layers), a_.final_mean,
+    ops::norm_backward(context_, a_.d_x, {&norm, 1}, a_.residual_stream(model_.config().num_layers), a_.final_mean,
                        a_.final_rstd);
 }
 
@@ -246,7 +246,7 @@ void Pass::backward_layers(const FlatArray* gradients, const GradientObserver& o
         const LayerParameters d = gradients == nullptr ? LayerParameters{} : layer_gradients(table, *gradients, l);
         recompute(l);
         block_backward(context_, model_.config(), model_.layer(l), d, a_.layer(l), a_.temporaries, a_.gradients, a_.d_x,
-                       a_.residual_of(l), [&](const BlockGradients& g, const LayerActivations& layer) {
+                       a_.residual_stream(l), [&](const BlockGradients& g, const LayerActivations& layer) {
                            if (observer) observer(l, g, layer);
                            attend_backward(l, d, g, layer);
                        });

@@ -14,32 +14,32 @@ class FlatArray {
   public:
     FlatArray() = default;
     FlatArray(const Context& context, const ParameterTable& table, Dtype dtype);
-    /// The rows at `places` alone.
+    /// Holds only the rows at `places`.
     FlatArray(const Context& context, RowPlaces places, Dtype dtype);
 
-    /// All of it, padding included: [flat_size], or less where rows are elsewhere.
+    /// The whole array, padding included: [flat_size], or less when some rows are stored elsewhere.
     Tensor flat() const { return flat_; }
-    /// A row's values, or those of joined rows, in their shape.
+    /// The values of a row, or of joined rows, in their shape.
     Tensor of(const ParameterRow& row) const;
 
   private:
-    std::optional<RowPlaces> places_;  // none: as in the table
+    std::optional<RowPlaces> places_;  // empty: offsets as in the table
     DeviceBuffer buffer_;
     Tensor flat_;
 };
 
-/// What weights are for. Reading needs no master copy: half the memory in bf16.
+/// The use of weights. Inference needs no master copy: half the memory in bf16.
 enum class WeightUse { training, inference };
 
-/// Training: master weights in the accumulation dtype (f32, or f64 for a f64 model) and, for bf16 and fp16, the copy
-/// the ops compute with. Inference: the weights the ops compute with, and the few that they read in the accumulation
-/// dtype; the matrices (ParameterRow::may_narrow) may be held in a narrower dtype, bf16 beside f32 or i8.
+/// Training: master weights in the accumulation dtype (f32, or f64 for a f64 model) and, for bf16 and fp16, a copy in
+/// the compute dtype. Inference: weights in the compute dtype, plus the few that ops read in the accumulation dtype.
+/// The matrices (ParameterRow::may_narrow) may be stored in a narrower dtype: bf16 with f32 compute, or i8.
 class Weights {
   public:
-    /// `matrices`: their dtype where that is not the compute dtype; for inference only.
+    /// `matrices`: the dtype of matrices when it is not the compute dtype; for inference only.
     Weights(const Context& context, const ModelConfig& config, Dtype compute_dtype,
             WeightUse use = WeightUse::training, std::optional<Dtype> matrices = std::nullopt);
-    /// Device memory of such weights, known before they are made.
+    /// The device memory of such weights, known before they are made.
     static size_t bytes(const ParameterTable& table, Dtype compute_dtype, WeightUse use,
                         std::optional<Dtype> matrices = std::nullopt);
 
@@ -49,28 +49,29 @@ class Weights {
     Dtype matrix_dtype() const { return matrices_ ? matrices_->dtype() : compute_dtype_; }
     bool has_master() const { return use_ == WeightUse::training || !(is_narrow() || matrices_); }
 
-    /// The master's tensors exist unless !has_master().
+    /// The master weights. They exist unless !has_master().
     Tensor master_flat() const { return master_.flat(); }
-    /// Absent when the ops compute with the master itself.
+    /// Absent when the ops compute with the master weights.
     Tensor compute_flat() const { return is_narrow() ? compute_.flat() : Tensor{}; }
     Tensor master(const ParameterRow& row) const { return master_.of(row); }
-    /// A row in the compute dtype; not one of narrower matrices.
+    /// A row in the compute dtype; not for narrow matrices.
     Tensor compute(const ParameterRow& row) const { return has_compute() ? compute_.of(row) : master_.of(row); }
-    /// A row, or joined rows, as products read it: a narrower matrix comes with its scales.
+    /// A row, or joined rows, as products read it. A narrower matrix comes with its scales.
     ops::LinearWeight stored(const ParameterRow& row) const {
         return is_matrix(row) ? matrices_->of(row) : ops::LinearWeight{compute(row), {}};
     }
     /// A row that ops read in the accumulation dtype: sink logits.
     Tensor accumulated(const ParameterRow& row) const;
-    /// A parameter's values as the best there is has them, on the host.
+    /// A parameter's values on the host, at the highest precision that is stored.
     std::vector<float> read(const Context& context, const ParameterRow& row) const;
 
-    /// Draws every parameter from its own counter-based stream keyed by (seed, name): variants share common weights.
+    /// Draws every parameter from its own counter-based stream, keyed by (seed, name). So variants share all common
+    /// weights.
     void initialise(Context& context, uint64_t seed);
-    /// Brings the compute copy up to date after the master was written from outside the optimiser.
+    /// Updates the compute copy after the master weights were written outside the optimiser.
     void refresh_compute(Context& context);
 
-    /// Sets a parameter's weights; refresh_compute() when all are set.
+    /// Writes a parameter's weights. Call refresh_compute() when all are written.
     void write(const Context& context, const ParameterRow& row, const float* values);
 
   private:

@@ -1,4 +1,4 @@
-// Attention maps made small enough to stand in a page.
+// Attention maps, reduced so that they fit in a page.
 #pragma once
 
 #include <cstdint>
@@ -11,26 +11,27 @@ namespace ballast::report {
 struct AttentionMaps {
     int64_t layers = 0, heads = 0, length = 0;
     std::vector<float> weights;   // [layers, heads, length, length]
-    std::vector<float> logits{};  // the same before the softmax; empty in files of older versions
-    bool causal = true;           // no query gives a later key anything; of an encoder it is false
+    std::vector<float> logits{};  // the logits of the same maps; empty in files of older versions
+    bool causal = true;           // queries see no later keys; false for an encoder
 };
 
-/// What `ballast eval sinks --maps` wrote. UserError for any other file.
+/// Reads the file of `ballast eval sinks --maps`. UserError for any other file.
 AttentionMaps read_attention_maps(const std::string& path);
 
-/// Side of the maps such that `maps` of them fit `bytes`, whole ones taken for two: at most 64, at least 8.
+/// The side length at which `maps` maps fit into `bytes`; a full map counts as two. At most 64, at least 8.
 int64_t map_side(int64_t maps, int64_t bytes);
 
-/// All maps, layer after layer, row after row, of causal ones the lower triangles, in 8 bits: round(255 sqrt(weight)),
-/// which keeps small weights apart. Where `side` is less than the length, a cell is the attention of the mean query of
-/// its rows on all keys of its columns together, so rows still sum to what they did and a single sink stays visible.
+/// All maps, layer after layer and row after row (of causal maps the lower triangles), in 8 bits: round(255
+/// sqrt(weight)), which keeps small weights distinct. Where `side` is less than the length, a cell is the attention of
+/// the mean query of its rows to the sum of all keys of its columns. So row sums are unchanged and a single sink stays
+/// visible.
 std::vector<uint8_t> pack_maps(const AttentionMaps& maps, int64_t side);
 
-/// Maps of logits in 8 bits: 0 is a map's `low`, 255 its `high`, equal steps between. Where `side` is less than the
-/// length, a cell is the mean over the pairs in it whose query sees the key.
+/// Maps of logits in 8 bits: 0 is a map's `low`, 255 its `high`, with equal steps between. Where `side` is less than
+/// the length, a cell is the mean over its (query, key) pairs in which the query sees the key.
 struct PackedLogits {
     std::vector<uint8_t> cells;     // as of pack_maps()
-    std::vector<double> low, high;  // [layers * heads]; not finite where a map has such a logit, whose cells are then 0
+    std::vector<double> low, high;  // [layers * heads]; not finite where a map has a logit that is not; its cells are then 0
 };
 PackedLogits pack_logits(const AttentionMaps& maps, int64_t side);
 

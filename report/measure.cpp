@@ -90,7 +90,7 @@ Missing missing_evaluations(const std::string& run, const Evaluations& have) {
     const train::RunDirectory directory(run);
     const auto without_maps = [&] { return !fs::exists(directory.file(kMapsFile)); };
     if (is_encoder_folder(run))
-        return {false, of_kind<eval::EncoderSinkResult>(have.measurements).empty() || without_maps()};
+        return {false, measurements_of_kind<eval::EncoderSinkResult>(have.measurements).empty() || without_maps()};
     const bool is_model = is_model_folder(run);
     if (!is_model && directory.checkpoint_steps().empty()) return {};
     const int64_t cells = measured_step<eval::StreamingResult>(have.measurements, directory.file(kTableFile)),

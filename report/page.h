@@ -10,8 +10,8 @@ namespace ballast::report {
 /// Text as HTML content or attribute value.
 std::string html_escaped(std::string_view text);
 
-/// JSON that may stand inside <script>: no "<", ">" or "&" (a sample may well contain "</script>"), and no bytes that
-/// are not UTF-8.
+/// JSON that is safe inside <script>: without "<", ">" or "&" (a sample may contain "</script>"), and without bytes
+/// that are not UTF-8.
 std::string script_json(const nlohmann::ordered_json& value);
 
 /// The whole file.

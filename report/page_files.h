@@ -1,4 +1,4 @@
-// The files of report/page/, made part of the program by embed_page.cmake.
+// The files of report/page/, embedded in the program by embed_page.cmake.
 #pragma once
 
 #include <string_view>

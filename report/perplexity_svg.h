@@ -1,4 +1,4 @@
-// Perplexity along a text as one picture that stands in a README, and as Markdown.
+// Perplexity along a text as a picture for a README, and as Markdown.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +15,16 @@ struct PerplexityPlot {
     std::string note = "";  // below the title
 };
 
-/// What a cell is called in pictures and tables: "dense", "0+512", "recompute 512".
+/// The name of a cell in pictures and tables: "dense", "0+512", "recompute 512".
 std::string cell_label(const eval::StreamingResult& cell);
 
-/// An SVG file with a curve for each cell, in colours as on the report's page: position in the text against the
-/// perplexity of the bucket there, which has a logarithmic scale. What is not finite is a gap. UserError when no point
-/// is finite.
+/// An SVG file with one curve per cell, in the colours of the report's page: the perplexity of each bucket, on a
+/// logarithmic scale, over the position in the text. A value that is not finite is a gap. UserError when no point is
+/// finite.
 std::string perplexity_svg(const std::vector<eval::StreamingResult>& cells, const PerplexityPlot& plot);
 
-/// Total cache down, positions kept at the start across, then recompute and dense, with notes below: cells scored on a
-/// part of the tokens (*), and losses that are not finite.
+/// One row per total cache, one column per number of positions kept at the start, then recompute and dense. Notes below
+/// mark cells that were scored on only a part of the tokens (*), and losses that are not finite.
 std::string perplexity_markdown(const std::vector<eval::StreamingResult>& cells);
 
 }  // namespace ballast::report

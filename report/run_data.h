@@ -1,4 +1,5 @@
-// One run as the page sees it (docs/formats.md has no say here: the page and this file are built together).
+// One run in the form that the page reads (not documented in docs/formats.md: the page and this file are built
+// together).
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -16,12 +17,12 @@ struct RunData {
     Evaluations evaluations;
 };
 
-/// Points of a line; a longer run's are buckets with their mean, least and largest value.
+/// The number of points of a line. A longer run has buckets with their mean, minimum and maximum.
 inline constexpr size_t kMostPoints = 1000;
 inline constexpr size_t kMostSamples = 40;
 inline constexpr size_t kLongestSample = 4000;  // bytes
 
-/// Reads the run's folder, what of it is there; `tables` as in read_evaluations.
+/// Reads the files that exist in the run's folder; `tables` as for read_evaluations.
 RunData read_run(const std::string& folder, const std::string& label, const std::vector<std::string>& tables);
 
 /// Everything but the configuration and the maps.

@@ -55,7 +55,7 @@ std::vector<std::string> table_line(const WatchedRun& run) {
 
 /// The end of `text`, where names of runs differ, in `columns` characters.
 std::string shortened(const std::string& text, size_t columns) {
-    if (columns_of(text) <= columns) return text;
+    if (display_columns(text) <= columns) return text;
     return "…" + std::string(last_characters(text, std::max<size_t>(columns, 1) - 1));  // 1: the ellipsis
 }
 
@@ -63,9 +63,9 @@ std::string shortened(const std::string& text, size_t columns) {
 void fit_names(std::vector<std::vector<std::string>>& cells, size_t columns) {
     constexpr size_t kLeastName = 8;
     const std::string head = align_columns(cells);
-    const size_t width = columns_of(head.substr(0, head.find('\n')));
+    const size_t width = display_columns(head.substr(0, head.find('\n')));
     size_t longest = 0;
-    for (const auto& line : cells) longest = std::max(longest, columns_of(line[0]));
+    for (const auto& line : cells) longest = std::max(longest, display_columns(line[0]));
     if (width <= columns) return;
     const size_t limit = std::max(longest - std::min(longest, width - columns), kLeastName);
     for (auto& line : cells) line[0] = shortened(line[0], limit);

@@ -1,4 +1,4 @@
-// What `ballast watch` shows: runs while they train.
+// The display of `ballast watch`: runs while they train.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@ namespace ballast::report {
 
 struct WatchedRun {
     std::string label, state;  // "running", "not there yet", …
-    int64_t steps = 0;         // of the whole run; 0: not known
+    int64_t steps = 0;         // of the whole run; 0: unknown
     MetricsLog log;
 };
 
@@ -19,11 +19,11 @@ struct FrameSize {
     bool colour = false;
 };
 
-/// A table of the runs, their losses over steps (o: validation), and, where there is room, tokens a second, learning
-/// rate and gradient norm. At most `rows` lines of at most `columns` characters, escape codes aside.
+/// A table of the runs, their losses over steps (o: validation) and, where there is room, tokens per second, learning
+/// rate and gradient norm. At most `rows` lines of at most `columns` characters, not counting escape codes.
 std::vector<std::string> draw_frame(const std::vector<WatchedRun>& runs, const FrameSize& size);
 
-/// Seconds until the last step at the pace of the newest ones; negative when there is no telling.
+/// Seconds until the last step at the pace of the newest steps; negative when unknown.
 double seconds_left(const WatchedRun& run);
 
 }  // namespace ballast::report

@@ -1,4 +1,4 @@
-// A run's folder, looked at again and again while it trains.
+// A run's folder that is read repeatedly while the run trains.
 #pragma once
 
 #include <sys/types.h>
@@ -12,13 +12,13 @@ namespace ballast::report {
 
 class RunWatcher {
   public:
-    /// The folder need not be there yet.
+    /// The folder need not exist yet.
     RunWatcher(std::string folder, std::string label);
 
-    /// Reads what is new; true when anything changed.
+    /// Reads new data; true when anything changed.
     bool refresh();
     const WatchedRun& run() const { return run_; }
-    /// True when nobody trains it any more: finished, interrupted, failed or killed.
+    /// True when no process trains the run any more: it is finished, interrupted, failed or killed.
     bool ended() const { return ended_; }
 
   private:
@@ -28,8 +28,8 @@ class RunWatcher {
     std::string folder_;
     WatchedRun run_;
     MetricsParser parser_;
-    off_t read_ = 0;   // bytes of metrics.jsonl that were parsed
-    ino_t inode_ = 0;  // resuming replaces the file by a shorter one
+    off_t read_ = 0;   // bytes of metrics.jsonl parsed so far
+    ino_t inode_ = 0;  // a resume replaces the file by a shorter one
     bool ended_ = false;
 };
 

@@ -1,4 +1,4 @@
-// What is there of a cell already.
+// The state of a cell: missing, partly trained or finished.
 #pragma once
 
 #include <cstdint>
@@ -12,22 +12,22 @@ namespace ballast::sweep {
 
 enum class CellState {
     missing,    // nothing yet
-    resumable,  // stopped, killed or failed: training goes on from the newest checkpoint, or from the start without one
+    resumable,  // stopped, killed or failed: training continues from the newest checkpoint, or from the start without one
     finished,
-    in_use,  // another process trains it now
+    in_use,  // another process is training it now
 };
 
 struct CellStatus {
     CellState state = CellState::missing;
-    int64_t step = 0;                            // of the newest checkpoint; of the last step, when finished
-    std::vector<report::ConfigRow> differences;  // fields of which the run has another value than the cell: [run, cell]
+    int64_t step = 0;                            // of the newest checkpoint; when finished, the last step
+    std::vector<report::ConfigRow> differences;  // fields whose value in the run differs from the cell's: [run, cell]
 };
 
-/// Looks at the run in `folder`. Fields that change no result (threads, printing) may differ. UserError when the folder
-/// holds a run whose configuration cannot be read.
+/// Inspects the run in `folder`. Fields that change no result (threads, printing) may differ. UserError when the run's
+/// configuration cannot be read.
 CellStatus inspect_cell(const Cell& cell, const std::string& folder);
 
-/// UserError naming the first cell whose run was made under another configuration, the fields, and what to do.
+/// UserError that names the first cell whose run has a different configuration, the fields, and how to proceed.
 /// `statuses` and `folders` are in the order of `cells`.
 void refuse_changed(const std::vector<Cell>& cells, const std::vector<CellStatus>& statuses,
                     const std::vector<std::string>& folders);

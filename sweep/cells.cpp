@@ -184,7 +184,7 @@ std::vector<Cell> expand(const SweepFile& file, const std::vector<std::string>& 
     if (file.grid.empty() && file.variants.empty())
         throw UserError(fmt::format("{}: neither [grid] nor [[variant]]; for a single run use ballast train {}",
                                     file.path, file.base));
-    const std::vector<ConfigOverride> options = overrides_of_options(settings);
+    const std::vector<ConfigOverride> options = parse_overrides(settings);
     std::vector<const Variant*> variants;
     for (const Variant& variant : file.variants) variants.push_back(&variant);
     if (variants.empty()) variants.push_back(nullptr);

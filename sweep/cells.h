@@ -1,4 +1,4 @@
-// The runs a sweep is made of.
+// The cells of a sweep: its runs.
 #pragma once
 
 #include <string>
@@ -12,23 +12,24 @@ namespace ballast::sweep {
 
 struct Cell {
     std::string name;                                         // of its folder: "zero_sink,seed=2"
-    std::string variant;                                      // the same without seeds: what is averaged over
+    std::string variant;                                      // the name without seeds; cells of one variant are averaged
     std::vector<std::pair<std::string, std::string>> varied;  // grid fields and their values as TOML
     std::vector<ConfigOverride> overrides;                    // of the base config, in order
     train::RunConfig config;
 };
 
-/// Fields that tell repetitions of one variant apart. They vary slowest, whatever the file's order: every variant has
-/// its first seed before any has its second, so a sweep stopped early still compares all of them.
+/// True for fields that distinguish repetitions of one variant. They vary slowest, whatever the file's order: every
+/// variant gets its first seed before any variant gets its second. So a sweep that is stopped early still compares all
+/// variants.
 bool is_seed(const std::string& field);
 
-/// Every cell, with its config loaded and validated; `settings` are those of --set, for all of them. UserError, with
-/// the line, for a field that is set in two places, an unknown one, a wrong value, an invalid config or two equal
+/// All cells, each with its config loaded and validated; `settings` from --set apply to all of them. UserError, with
+/// the line, for a field that is set in two places, an unknown field, a wrong value, an invalid config, or two equal
 /// cells.
 std::vector<Cell> expand(const SweepFile& file, const std::vector<std::string>& settings);
 
-/// Opens what the cells' configs name and gives sink tokens their ids, as training does: the configs then are what
-/// RUN/config.toml holds. UserError for a missing or mismatched file.
+/// Opens the files that the cells' configs name and sets the ids of sink tokens, as training does. Afterwards the
+/// configs equal those in RUN/config.toml. UserError for a missing or mismatched file.
 void resolve_data(std::vector<Cell>& cells);
 
 }  // namespace ballast::sweep

@@ -32,7 +32,7 @@ void add_losses(const std::string& folder, CellFigures& out) {
 }
 
 /// Measured under another cache size than the sweep's `cache` (0: any).
-bool of_another_cache(const eval::Measurement& measurement, int64_t cache) {
+bool has_other_cache(const eval::Measurement& measurement, int64_t cache) {
     const auto* cell = std::get_if<eval::StreamingResult>(&measurement.metrics);
     const int64_t positions = cell ? eval::total_positions(cell->policy) : 0;
     return cache > 0 && positions > 0 && positions != cache;
@@ -40,7 +40,7 @@ bool of_another_cache(const eval::Measurement& measurement, int64_t cache) {
 
 void add_measurements(const std::string& folder, int64_t cache, CellFigures& out) {
     for (const eval::Measurement& measurement : report::read_evaluations(folder, {}).measurements) {
-        if (of_another_cache(measurement, cache)) continue;
+        if (has_other_cache(measurement, cache)) continue;
         const eval::Figures measured = eval::figures(measurement);
         for (const eval::Figure& figure : measured.values)
             out.values.push_back(

@@ -10,15 +10,16 @@
 
 namespace ballast::sweep {
 
-/// What a run still lacks of `wanted`: RUN/evaluate.toml says under which [evaluate] its measurements were made, and
-/// others do not count, as the rows of a table must be of one text and one cache.
+/// The measurements of `wanted` that a run lacks. RUN/evaluate.toml holds the [evaluate] settings of its measurements.
+/// Measurements under other settings do not count, because the rows of a table must be of one text and one cache.
 report::Missing missing_measurements(const std::string& folder, const EvaluateConfig& wanted);
 
-/// Measures it and leaves the note.
+/// Measures the cell and writes RUN/evaluate.toml.
 void measure_cell(Context& context, const std::string& folder, report::Missing missing, const EvaluateConfig& wanted,
                   const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text);
 
-/// What measure_cell() would refuse after the cell was trained: a UserError naming the cell. `num_tokens`: of the text.
+/// UserError that names the cell, for a mistake that measure_cell() would refuse only after training. `num_tokens`: of
+/// the text.
 void check_measurements(const Cell& cell, const EvaluateConfig& wanted, int64_t num_tokens);
 
 }  // namespace ballast::sweep

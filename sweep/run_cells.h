@@ -1,4 +1,4 @@
-// The sweep's loop: cell after cell, whatever becomes of each.
+// The loop of a sweep: it goes on to the next cell whatever the result of a cell.
 #pragma once
 
 #include <functional>
@@ -11,7 +11,7 @@
 
 namespace ballast::sweep {
 
-/// What the loop does with cell number i. Any of them may throw: the cell then has failed, and the rest go on.
+/// The actions of the loop for cell number i. Each may throw: the cell has then failed, and the loop continues.
 struct CellActions {
     std::function<CellStatus(size_t)> inspect;
     std::function<CellOutcome(size_t)> train;
@@ -20,7 +20,7 @@ struct CellActions {
 
 struct Failure {
     size_t cell = 0;
-    std::string what, log;  // no log: it failed outside of training
+    std::string what, log;  // empty log: the failure was not in training
 };
 
 struct SweepOutcome {
@@ -30,12 +30,12 @@ struct SweepOutcome {
     bool interrupted = false;
 };
 
-/// Trains what is missing, measures what is trained. Stops when a cell is interrupted while interrupted() holds.
-/// `on_failure` is told at once.
+/// Trains missing cells and measures trained ones. Stops when a cell is interrupted while interrupted() is true. Calls
+/// `on_failure` at once.
 SweepOutcome run_cells(size_t count, const CellActions& actions, const std::function<void(const Failure&)>& on_failure);
 
-/// Seconds left of a sweep of `total` FLOPs of which `done` took `elapsed` seconds; `planned` seconds for all of it
-/// serve until there is something to go by.
+/// Seconds left of a sweep of `total` FLOPs, of which `done` took `elapsed` seconds. Before there is progress to
+/// extrapolate from, the estimate uses `planned`, the seconds planned for the whole.
 std::optional<double> time_left(double done, double total, double elapsed, std::optional<double> planned);
 
 }  // namespace ballast::sweep

@@ -14,7 +14,7 @@ namespace {
 bool same(const Column& a, const Column& b) { return a.group == b.group && a.name == b.name; }
 
 /// Where `column` stands in the summary; a new one comes last.
-size_t place_of(std::vector<Column>& columns, const Column& column) {
+size_t column_index(std::vector<Column>& columns, const Column& column) {
     const auto found = std::find_if(columns.begin(), columns.end(), [&](const Column& c) { return same(c, column); });
     if (found != columns.end()) return static_cast<size_t>(found - columns.begin());
     columns.push_back(column);
@@ -78,7 +78,7 @@ Summary summarise(const std::vector<CellFigures>& figures, int64_t cells) {
     out.cells = cells;
     out.trained = static_cast<int64_t>(figures.size());
     for (const CellFigures& cell : figures) {
-        for (const auto& [column, value] : cell.values) place_of(out.columns, column);
+        for (const auto& [column, value] : cell.values) column_index(out.columns, column);
         for (const std::string& note : cell.notes)
             if (std::find(out.notes.begin(), out.notes.end(), note) == out.notes.end()) out.notes.push_back(note);
     }
@@ -93,7 +93,7 @@ Summary summarise(const std::vector<CellFigures>& figures, int64_t cells) {
         }
         row->cells.push_back(cell.cell);
         for (const auto& [column, value] : cell.values)
-            values[static_cast<size_t>(row - out.rows.begin())][place_of(out.columns, column)].push_back(value);
+            values[static_cast<size_t>(row - out.rows.begin())][column_index(out.columns, column)].push_back(value);
     }
     for (size_t r = 0; r < out.rows.size(); ++r)
         for (const auto& seeds : values[r])

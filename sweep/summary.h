@@ -1,4 +1,4 @@
-// What came out of a sweep: one row a variant, mean and sample standard deviation over its seeds.
+// The results of a sweep: one row per variant, with mean and sample standard deviation over its seeds.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -19,7 +19,7 @@ struct Column {
     Better better = Better::lower;
 };
 
-/// One trained cell's figures, by column. Only those that are known.
+/// The known figures of one trained cell, by column.
 struct CellFigures {
     std::string cell, folder, variant;
     std::vector<std::pair<std::string, std::string>> varied;  // seeds included
@@ -27,13 +27,13 @@ struct CellFigures {
     std::vector<std::string> notes;
 };
 
-/// Reads the run's folder: the last losses of its metrics, the cache table with `cache` positions (0: any), how much
-/// attention its first positions get.
+/// Reads the run's folder: the last losses in its metrics, the cache table with `cache` positions (0: any), and the
+/// share of attention on the first positions.
 CellFigures read_figures(const Cell& cell, const std::string& folder, int64_t cache);
 
 struct Statistic {
     double mean = 0;
-    std::optional<double> std;  // sample (n - 1); none for n = 1
+    std::optional<double> std;  // sample standard deviation (n - 1); empty for n = 1
     int64_t n = 0;              // seeds with a value
 };
 
@@ -43,7 +43,7 @@ struct SummaryRow {
     std::string variant;
     std::vector<std::pair<std::string, std::string>> fields;  // without seeds
     std::vector<std::string> cells;
-    std::vector<std::optional<Statistic>> values;  // of each column
+    std::vector<std::optional<Statistic>> values;  // one per column
 };
 
 struct Summary {
@@ -53,17 +53,17 @@ struct Summary {
     int64_t cells = 0, trained = 0;
 };
 
-/// `cells`: how many the sweep has, trained or not.
+/// `cells`: the number of cells in the sweep, trained or not.
 Summary summarise(const std::vector<CellFigures>& figures, int64_t cells);
 
-/// Row of the best mean of a column; none when there is nothing to choose.
+/// The row with the best mean of a column; empty when there is nothing to compare.
 std::optional<size_t> best_row(const Summary& summary, size_t column);
 
-/// Of `trained` cells (numbers into `cells`) those a page of at most `most` runs shows: all, or else the first seed of
-/// each variant.
+/// The cells for a page of at most `most` runs, chosen from `trained` (indices into `cells`): all of them, or else the
+/// first seed of each variant.
 std::vector<size_t> runs_to_show(const std::vector<Cell>& cells, const std::vector<size_t>& trained, size_t most);
 
-/// Markdown that reads well in a terminal: a table a group, the best of a column bold.
+/// Markdown that is also readable in a terminal: one table per group, with the best value of a column in bold.
 std::string to_markdown(const Summary& summary);
 nlohmann::ordered_json to_json(const Summary& summary);
 

@@ -23,7 +23,7 @@
 
 namespace ballast::sweep {
 
-/// A field and the values it takes.
+/// A field and its values.
 struct Axis {
     std::string field;                // "model.num_sink_tokens"
     std::vector<std::string> values;  // as TOML writes them
@@ -38,7 +38,7 @@ struct Variant {
     std::string place;
 };
 
-/// What is measured on every trained cell.
+/// The measurements to run on every trained cell.
 struct EvaluateConfig {
     std::vector<std::string> text;
     int64_t cache = 0;
@@ -55,8 +55,8 @@ struct SweepFile {
     EvaluateConfig evaluate;
 };
 
-/// Reads the file as far as it can be understood without the base config: the fields' names and values are checked when
-/// cells are made of it. UserError naming the line.
+/// Reads the file as far as is possible without the base config: the names and values of fields are checked when cells
+/// are made from it. UserError that names the line.
 SweepFile load_sweep_file(const std::string& path);
 
 }  // namespace ballast::sweep

@@ -1,5 +1,5 @@
-// Saving while training goes on: the state is copied into memory that was reserved before step 1, and a thread writes
-// the file from there.
+// Saves while training continues: the state is copied into memory that was reserved before step 1, and a thread writes
+// the file from this copy.
 #pragma once
 
 #include <atomic>
@@ -15,15 +15,15 @@
 
 namespace ballast::train {
 
-/// A copy of what a checkpoint keeps of all parameters, in rank 0's host memory.
+/// A copy of the checkpointed state of all parameters, in rank 0's host memory.
 class Snapshot {
   public:
-    /// Memory on rank 0; other ranks have none.
+    /// Memory on rank 0; the other ranks need none.
     static size_t bytes(const model::ParameterTable& table, Dtype compute_dtype, const Distribution& distribution);
 
     Snapshot(Context& context, const model::Weights& weights, const Optimizer& optimizer);
 
-    /// Collective. RunError naming the parameter when a weight is not finite.
+    /// Collective. RunError that names the parameter when a weight is not finite.
     void take();
     std::span<const char> values(Optimizer::State state, const model::ParameterRow& row) const;
 
@@ -36,37 +36,37 @@ class Snapshot {
     HostBuffer memory_;
 };
 
-/// How a save went.
+/// The result of a save.
 struct SaveOutcome {
     int64_t step = 0;
     std::string path;
-    double seconds = 0, waited = 0;  // from the copy to the synced file, and what of it training stood still
-    std::exception_ptr failure;      // none: it is on the disk
+    double seconds = 0, waited = 0;  // from the copy to the synced file; the part of it for which training waited
+    std::exception_ptr failure;      // empty: the file is on the disk
 };
 
-/// One save at a time. Ranks other than the first hand over their parts and have nothing under way.
+/// Runs one save at a time. The other ranks send their parts to rank 0 and never have a save in progress.
 class BackgroundSave {
   public:
-    /// Takes the snapshot's memory and keeps it.
+    /// Allocates the snapshot's memory and keeps it.
     BackgroundSave(Context& context, const model::Weights& weights, const Optimizer& optimizer)
         : weights_(weights), optimizer_(optimizer), snapshot_(context, weights, optimizer) {}
     ~BackgroundSave();  // waits
     BackgroundSave(const BackgroundSave&) = delete;
     BackgroundSave& operator=(const BackgroundSave&) = delete;
 
-    /// Copies the state and returns; nothing may be under way. On the thread of rank 0: `before`, the file, and once it
-    /// is on the disk `after`. Collective; errors as Snapshot::take().
+    /// Copies the state and returns. No save may be in progress. The thread of rank 0 then calls `before`, writes the
+    /// file, and calls `after` once the file is on the disk. Collective; errors as for Snapshot::take().
     void start(const std::string& path, CheckpointInfo info, std::function<void()> before, std::function<void()> after);
-    /// How the save under way ended, once; none while it is not at its end, or there is none.
+    /// The result of the save, once, after it has ended. Empty while it is in progress, or when there is none.
     std::optional<SaveOutcome> poll();
-    /// The same when it has ended; training then stands still for it.
+    /// Waits for the end of the save, then returns its result. Training stops during the wait.
     std::optional<SaveOutcome> wait();
 
   private:
     const model::Weights& weights_;
     const Optimizer& optimizer_;
     Snapshot snapshot_;
-    SaveOutcome outcome_;  // the thread's until ended_
+    SaveOutcome outcome_;  // owned by the thread until ended_
     std::thread thread_;
     std::atomic<bool> ended_{false};
 };

@@ -1,5 +1,5 @@
 // Checkpoints: HDF5 files with every parameter under its Hugging Face name, AdamW's moments, the step, the resolved
-// config and the tokenizer's hash. Each appears whole or not at all and carries checksums (base/hdf5_file.h).
+// config and the tokenizer's hash. A checkpoint file is written atomically and carries checksums (base/hdf5_file.h).
 //
 // Layout (docs/formats.md): model/<name>, optimizer/m/<name>, optimizer/v/<name>; loss_scaler/{scale, hysteresis,
 // good_updates} of fp16 runs; spikes/{losses, norms, skipped_in_a_row, rollbacks, furthest} of runs that look for them;
@@ -24,39 +24,39 @@ namespace ballast::train {
 
 struct CheckpointInfo {
     int64_t step = 0;           // batches done
-    int64_t steps_skipped = 0;  // of them without an update
-    DataOrder data_order;       // what its steps read
+    int64_t steps_skipped = 0;  // the batches among them without an update
+    DataOrder data_order;       // the samples that its steps read
     RunConfig config;
     std::string tokenizer_hash;
     std::optional<LossScalerState> loss_scaler;  // of an fp16 run
     std::optional<SpikeState> spikes;            // of a run with train.spike_action
 };
 
-/// A configuration as checkpoints keep it: how ranks share the work out, who writes and who watches change no bit of
-/// it.
+/// The form in which checkpoints keep a configuration: without settings that change no bit of the result, such as how
+/// ranks divide the work, who writes, and who watches.
 RunConfig as_saved(RunConfig config);
 
-/// Rank 0 writes `path` atomically, in the same bytes whatever the number of ranks; all ranks call it. UserError when
-/// the disk refuses, RunError naming the parameter when a weight is not finite; an older file at `path` then survives.
-/// Other ranks get a UserError then.
+/// Writes `path` atomically; all ranks call it and rank 0 writes. The bytes do not depend on the number of ranks.
+/// UserError when the disk refuses, RunError that names the parameter when a weight is not finite; an older file at
+/// `path` then stays. The other ranks then get a UserError.
 void save_checkpoint(const std::string& path, const CheckpointInfo& info, const model::Weights& weights,
                      const Optimizer& optimizer);
 
 /// A parameter's values in the accumulation dtype.
 using StateValues = std::function<std::span<const char>(Optimizer::State, const model::ParameterRow&)>;
 
-/// The same file from one rank's memory, without a look at the values. Nothing of it is collective.
+/// Writes the same file from one rank's memory, without checking the values. Not collective.
 void write_checkpoint(const std::string& path, const CheckpointInfo& info, const model::ParameterTable& table,
                       Dtype dtype, const StateValues& values);
 
-/// RunError naming the parameter unless all its `values`, f32 or f64, are finite.
+/// RunError that names the parameter unless all its `values`, f32 or f64, are finite.
 void require_finite(ThreadPool& pool, std::span<const char> values, Dtype dtype, const std::string& parameter);
 
-/// Reads what is not a tensor. `data_order` is empty in files from before it was kept. UserError when the file is
-/// missing, damaged or foreign.
+/// Reads everything except tensors. `data_order` is empty in older files, which do not store it. UserError when the
+/// file is missing, damaged or foreign.
 CheckpointInfo read_checkpoint_info(const std::string& path);
 
-/// Fills the weights (and the optimiser's moments, when given), checking shapes and checksums.
+/// Loads the weights (and the optimiser's moments, when given), and checks shapes and checksums.
 void load_checkpoint(const std::string& path, Context& context, model::Weights& weights, Optimizer* optimizer);
 
 /// Checks every checksum of the file. UserError at the first that differs.
@@ -64,9 +64,10 @@ void verify_checkpoint(const std::string& path);
 
 /// True when training saves a checkpoint after `step` updates (0: before the first).
 bool checkpoint_due(const CheckpointConfig& config, int64_t step, int64_t last_step);
-/// True for the steps that are never removed: log-spaced ones and multiples of protect_every.
+/// True for the steps whose checkpoints are never removed: log-spaced ones and multiples of protect_every.
 bool checkpoint_protected(const CheckpointConfig& config, int64_t step);
-/// Of the steps that have a checkpoint (ascending), those to remove: all unprotected ones but the last keep_last.
+/// Given the steps that have a checkpoint (ascending), the ones to remove: all unprotected steps but the last
+/// keep_last.
 std::vector<int64_t> checkpoints_to_remove(const CheckpointConfig& config, const std::vector<int64_t>& steps);
 
 }  // namespace ballast::train

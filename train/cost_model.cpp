@@ -96,7 +96,7 @@ class Exchanges {
         const Range all{0, distribution.lanes()};
         for (int r = 0; r < distribution.ranks().size(); ++r)
             if (r != distribution.ranks().rank())
-                foreign_nodes_ += static_cast<double>(whole_nodes(all, distribution.lanes_of(r)).size());
+                foreign_nodes_ += static_cast<double>(whole_nodes(all, distribution.rank_lanes(r)).size());
     }
 
     /// Sums that other ranks make of lanes that are all theirs.
@@ -136,7 +136,7 @@ double sum(const std::vector<double>& values) { return std::accumulate(values.be
 int64_t most_passes(const RunConfig& config, const Distribution& distribution) {
     if (distribution.is_trivial()) return config.train.global_batch / config.samples_per_pass();
     int64_t most = 0;
-    for (int r = 0; r < distribution.ranks().size(); ++r) most = std::max(most, distribution.passes_of(r).size());
+    for (int r = 0; r < distribution.ranks().size(); ++r) most = std::max(most, distribution.rank_passes(r).size());
     return most;
 }
 

@@ -22,12 +22,12 @@ std::string_view name_of(data::OrderKind kind) { return data::kOrderNames[static
 
 /// The order in which `samples` of the store are to be read.
 data::SampleOrder order_of(const RunConfig& config, const data::TokenStore& store, int64_t samples) {
-    return data::order_for(store, {.kind = config.data.order,
-                                   .seq_length = config.train.sequence_length,
-                                   .seed = seed_of(config),
-                                   .samples = samples,
-                                   .first_token = config.data.first_token,
-                                   .index = config.data.index});
+    return data::make_sample_order(store, {.kind = config.data.order,
+                                           .seq_length = config.train.sequence_length,
+                                           .seed = seed_of(config),
+                                           .samples = samples,
+                                           .first_token = config.data.first_token,
+                                           .index = config.data.index});
 }
 
 /// One of `names`; the first where a run was made before there was a choice.
@@ -172,7 +172,7 @@ void DataOrder::resume(int64_t step, const RunConfig& config, const data::TokenS
 }
 
 bool DataOrder::skip(int64_t step, int64_t last_read, int64_t last_step, const data::TokenStore& store) {
-    DataStretch next = stretch_of(last_read);
+    DataStretch next = stretch_at(last_read);
     next.first_sample = first_sample(last_read) + next.global_batch;
     next.first_step = step + 1;
     if ((last_step - step) * next.global_batch > data::Sampler::size(store, next.order) - next.first_sample)
@@ -182,7 +182,7 @@ bool DataOrder::skip(int64_t step, int64_t last_read, int64_t last_step, const d
     return true;
 }
 
-const DataStretch& DataOrder::stretch_of(int64_t step) const {
+const DataStretch& DataOrder::stretch_at(int64_t step) const {
     require(step >= 1 && !stretches_.empty(), "steps count from 1");
     const auto after = std::upper_bound(stretches_.begin(), stretches_.end(), step,
                                         [](int64_t s, const DataStretch& stretch) { return s < stretch.first_step; });
@@ -190,7 +190,7 @@ const DataStretch& DataOrder::stretch_of(int64_t step) const {
 }
 
 int64_t DataOrder::first_sample(int64_t step) const {
-    const DataStretch& stretch = stretch_of(step);
+    const DataStretch& stretch = stretch_at(step);
     return stretch.first_sample + (step - stretch.first_step) * stretch.global_batch;
 }
 

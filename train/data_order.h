@@ -1,9 +1,9 @@
-// Which samples the steps of a run read, across resumes under other settings too.
+// The samples that the steps of a run read, also across resumes with other settings.
 //
-// A run reads the samples of one order (data/sampler.h) one after another, train.global_batch of them a step. A resumed
-// run keeps the order that it began with and goes on at the first sample it has not read. So another batch, or another
-// number of steps, repeats and skips nothing as long as the order has samples enough; a stable order never ends.
-// Another corpus, sequence length or data seed is another order.
+// A run reads the samples of one order (data/sampler.h) one after another, train.global_batch of them per step. A
+// resumed run keeps its order and continues at the first sample that it has not read. So a different batch size or
+// number of steps repeats no sample and skips none, as long as the order has enough samples; a stable order never ends.
+// A different corpus, sequence length or data seed gives a different order.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@
 
 namespace ballast::train {
 
-/// Steps that read one order in batches of one size.
+/// A range of steps that read one order in batches of one size.
 struct DataStretch {
     int64_t first_step = 1;    // of the run
-    int64_t first_sample = 0;  // of the order: the first that first_step reads
+    int64_t first_sample = 0;  // within the order: the first sample that first_step reads
     int64_t global_batch = 1;
     data::SampleOrder order;
     std::string corpus;  // TokenStore::fingerprint()
@@ -28,27 +28,28 @@ struct DataStretch {
 class DataOrder {
   public:
     DataOrder() = default;
-    /// Of a run from its first step. UserError when the store is too small.
+    /// The order of a run from its first step. UserError when the store is too small.
     DataOrder(const RunConfig& config, const data::TokenStore& store);
-    /// What to_json() wrote; `source` stands for it in messages. UserError when it is damaged.
+    /// Parses the text that to_json() wrote; messages name `source`. UserError when it is damaged.
     static DataOrder parse(std::string_view json, const std::string& source);
     std::string to_json() const;
 
-    /// Goes on after `step` under the settings of `config`. UserError, naming what would be read twice or never, when
-    /// that takes another order; `allow_change` then begins the other order at its first sample.
+    /// Continues after `step` with the settings of `config`. UserError when that needs a different order; it names the
+    /// samples that would be read twice or never. With `allow_change` the run starts the new order at its first sample
+    /// instead.
     void resume(int64_t step, const RunConfig& config, const data::TokenStore& store, bool allow_change);
 
-    /// After a return to the state of `step`: from the next step on, the samples after those of step `last_read` are
-    /// read. False, and nothing changes, when the order has too few left for `last_step`.
+    /// For a return to the state of `step`: the steps after it read the samples that follow those of step `last_read`.
+    /// False, without a change, when the order has too few samples left for `last_step`.
     bool skip(int64_t step, int64_t last_read, int64_t last_step, const data::TokenStore& store);
 
     bool empty() const { return stretches_.empty(); }
-    /// The stretch that a step (from 1) belongs to.
-    const DataStretch& stretch_of(int64_t step) const;
+    /// The stretch that contains a step (from 1).
+    const DataStretch& stretch_at(int64_t step) const;
     const DataStretch& last_stretch() const { return stretches_.back(); }
-    /// The first sample that a step reads, within its stretch's order.
+    /// The index of the first sample that a step reads, in its stretch's order.
     int64_t first_sample(int64_t step) const;
-    /// What steps 1 to `step` read: samples, and input positions.
+    /// What steps 1 to `step` have read: samples, and input positions.
     int64_t samples_after(int64_t step) const { return total_after(step, false); }
     int64_t tokens_after(int64_t step) const { return total_after(step, true); }
 

@@ -44,14 +44,14 @@ Distribution::Distribution(const RunConfig& config, Communicator& ranks)
             lanes_, config.train.reduction_lanes > 1 ? "lanes" : "ranks", passes_, config.samples_per_pass()));
 }
 
-Range Distribution::passes_of(int rank) const {
-    const Range own = lanes_of(rank);
-    return {passes_of_lane(own.begin).begin, passes_of_lane(own.end - 1).end};
+Range Distribution::rank_passes(int rank) const {
+    const Range own = rank_lanes(rank);
+    return {lane_passes(own.begin).begin, lane_passes(own.end - 1).end};
 }
 
 std::vector<int64_t> Distribution::pass_bounds() const {
     std::vector<int64_t> bounds{0};
-    for (int r = 0; r < ranks_->size(); ++r) bounds.push_back(passes_of(r).end);
+    for (int r = 0; r < ranks_->size(); ++r) bounds.push_back(rank_passes(r).end);
     return bounds;
 }
 
@@ -115,15 +115,15 @@ Shards::Shards(const model::ParameterTable& table, const Distribution& distribut
     }
 }
 
-size_t Shards::bucket_of(const model::ParameterRow& row) const {
+size_t Shards::bucket_index(const model::ParameterRow& row) const {
     for (size_t b = 0; b < buckets_.size(); ++b)
         if (buckets_[b].elements().begin <= row.offset && row.offset < buckets_[b].elements().end) return b;
     throw InternalError("a parameter in no bucket");
 }
 
-int64_t Shards::elements_of(int rank) const {
+int64_t Shards::rank_elements(int rank) const {
     int64_t elements = 0;
-    for (const Bucket& bucket : buckets_) elements += bucket.elements_of(rank).size();
+    for (const Bucket& bucket : buckets_) elements += bucket.rank_elements(rank).size();
     return elements;
 }
 

@@ -1,4 +1,4 @@
-// How the work and the state of one step are shared out among ranks.
+// How the work and the state of one step are divided among ranks.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace ballast::train {
 
-/// The same on every rank but for `rank`. With one rank and one lane nothing is shared out, and runs have the bits that
-/// they had before there were ranks.
+/// The same on every rank except for `rank`. With one rank and one lane nothing is divided, and the bits are those of a
+/// run without ranks.
 class Distribution {
   public:
     /// UserError when there are more ranks than lanes or passes.
@@ -28,19 +28,19 @@ class Distribution {
     int64_t lanes() const { return lanes_; }
     bool shards_optimizer() const { return zero_ > 0; }
     bool is_trivial() const { return lanes_ == 1; }
-    /// What every node of the tree over lanes is rounded to, and sent in.
+    /// The dtype to which every node of the tree over lanes is rounded, and in which nodes are sent.
     Dtype reduction_dtype() const { return reduction_dtype_; }
-    /// Whether gradients are to be reduced while the backward pass still runs.
+    /// True when gradients are reduced while the backward pass still runs.
     bool overlaps() const { return overlaps_ && ranks_->size() > 1; }
-    /// Elements that a bucket of gradients has at least (Shards).
+    /// The smallest number of elements in a bucket of gradients (Shards).
     int64_t bucket_elements() const { return bucket_elements_; }
 
-    Range lanes_of(int rank) const { return share_of(lanes_, ranks_->size(), rank); }
-    Range own_lanes() const { return lanes_of(ranks_->rank()); }
-    Range passes_of_lane(int64_t lane) const { return share_of(passes_, lanes_, lane); }
-    Range passes_of(int rank) const;
-    Range own_passes() const { return passes_of(ranks_->rank()); }
-    /// passes_of() of all ranks, as bounds of all_gather().
+    Range rank_lanes(int rank) const { return partition_range(lanes_, ranks_->size(), rank); }
+    Range own_lanes() const { return rank_lanes(ranks_->rank()); }
+    Range lane_passes(int64_t lane) const { return partition_range(passes_, lanes_, lane); }
+    Range rank_passes(int rank) const;
+    Range own_passes() const { return rank_passes(ranks_->rank()); }
+    /// rank_passes() of all ranks, as bounds of all_gather().
     std::vector<int64_t> pass_bounds() const;
 
   private:
@@ -52,17 +52,17 @@ class Distribution {
     bool overlaps_ = false;
 };
 
-/// Parameters that follow one another in the flat arrays and whose gradients are reduced together.
+/// Parameters that are adjacent in the flat arrays and whose gradients are reduced together.
 struct Bucket {
-    int64_t last_part = 0;  // when the backward pass has finished this part, all of them are (model::backward_part())
-    /// First blocks of all ranks' shares and the last one's end; elements likewise.
+    int64_t last_part = 0;  // its gradients are finished when the backward pass has finished this part (model::backward_part())
+    /// The first block of each rank's share, and the end of the last share; the same for elements.
     std::vector<int64_t> block_bounds, element_bounds;
 
     Range blocks() const { return {block_bounds.front(), block_bounds.back()}; }
     Range elements() const { return {element_bounds.front(), element_bounds.back()}; }
     Range blocks_of(int rank) const { return between(block_bounds, rank); }
-    Range elements_of(int rank) const { return between(element_bounds, rank); }
-    /// The largest share of a rank.
+    Range rank_elements(int rank) const { return between(element_bounds, rank); }
+    /// The size of the largest share of a rank.
     int64_t most_elements() const;
 
   private:
@@ -71,26 +71,26 @@ struct Bucket {
     }
 };
 
-/// The flat arrays cut for ranks: every parameter in blocks of at most kElements from its own beginning, so that sums
-/// over a block are the same wherever it is taken; blocks in buckets, in the order in which a backward pass finishes
-/// them; of each bucket a run of whole blocks for each rank.
+/// The division of the flat arrays among ranks. Every parameter is divided into blocks of at most kElements, counted
+/// from its own beginning, so that a sum over a block is the same on every rank. Blocks form buckets, in the order in
+/// which a backward pass finishes them. Each rank has one run of whole blocks of each bucket.
 ///
-/// Buckets have at least Distribution::bucket_elements(), and a block for each rank, but for the last.
+/// Every bucket except the last has at least Distribution::bucket_elements() elements and at least one block per rank.
 class Shards {
   public:
     static constexpr int64_t kElements = 65536;
 
     Shards(const model::ParameterTable& table, const Distribution& distribution);
 
-    /// In the table's order.
+    /// In the order of the parameter table.
     std::span<const ops::ParameterSpan> blocks() const { return blocks_; }
-    /// The parameter's row in the table.
+    /// The row, in the table, of the block's parameter.
     size_t row_of_block(size_t block) const { return rows_[block]; }
     std::span<const Bucket> buckets() const { return buckets_; }
-    /// The bucket that has the parameter.
-    size_t bucket_of(const model::ParameterRow& row) const;
-    /// Elements that a rank has in all buckets.
-    int64_t elements_of(int rank) const;
+    /// The index of the bucket that contains the parameter.
+    size_t bucket_index(const model::ParameterRow& row) const;
+    /// The number of elements that a rank has in all buckets.
+    int64_t rank_elements(int rank) const;
 
   private:
     void cut_into_blocks(const model::ParameterTable& table, int64_t most_elements);

@@ -16,17 +16,17 @@ std::vector<Range> single_lanes(Range lanes) {
 
 Range all_lanes(const Distribution& distribution) { return {0, distribution.lanes()}; }
 
-int64_t nodes_of_others(const Distribution& distribution) {
+int64_t foreign_nodes(const Distribution& distribution) {
     size_t nodes = 0;
     for (int r = 0; r < distribution.ranks().size(); ++r)
         if (r != distribution.ranks().rank())
-            nodes += whole_nodes(all_lanes(distribution), distribution.lanes_of(r)).size();
+            nodes += whole_nodes(all_lanes(distribution), distribution.rank_lanes(r)).size();
     return static_cast<int64_t>(nodes);
 }
 
 int64_t largest_share(const Shards& shards, int rank) {
     int64_t elements = 0;
-    for (const Bucket& bucket : shards.buckets()) elements = std::max(elements, bucket.elements_of(rank).size());
+    for (const Bucket& bucket : shards.buckets()) elements = std::max(elements, bucket.rank_elements(rank).size());
     return elements;
 }
 
@@ -37,16 +37,16 @@ bool rounds(const Distribution& distribution, Dtype dtype) {
 
 /// What is sent in bf16, and what arrives so.
 struct NarrowShape {
-    int64_t own_nodes, bucket, nodes_of_others, share;
+    int64_t own_nodes, bucket, foreign_nodes, share;
 
     NarrowShape(const Distribution& distribution, const Shards& shards)
         : own_nodes(static_cast<int64_t>(whole_nodes(all_lanes(distribution), distribution.own_lanes()).size())),
           bucket(0),
-          nodes_of_others(::ballast::train::nodes_of_others(distribution)),
+          foreign_nodes(::ballast::train::foreign_nodes(distribution)),
           share(largest_share(shards, distribution.ranks().rank())) {
         for (const Bucket& b : shards.buckets()) bucket = std::max(bucket, b.elements().size());
     }
-    int64_t elements() const { return own_nodes * bucket + nodes_of_others * share; }
+    int64_t elements() const { return own_nodes * bucket + foreign_nodes * share; }
 };
 
 /// The first elements of a row of a matrix.
@@ -61,13 +61,13 @@ GradientSum::GradientSum(Context& context, const model::ParameterTable& table, D
     : context_(context),
       distribution_(distribution),
       received_buffer_(context.allocate(
-          static_cast<size_t>(nodes_of_others(distribution) * largest_share(shards, distribution.ranks().rank())) *
+          static_cast<size_t>(foreign_nodes(distribution) * largest_share(shards, distribution.ranks().rank())) *
           size_of(dtype))),
       received_(received_buffer_.data(), dtype,
-                {nodes_of_others(distribution), largest_share(shards, distribution.ranks().rank())}) {
+                {foreign_nodes(distribution), largest_share(shards, distribution.ranks().rank())}) {
     for (int64_t lane = 0; lane < distribution.own_lanes().size(); ++lane) lanes_.emplace_back(context, table, dtype);
     for (int r = 0; r < distribution.ranks().size(); ++r)
-        for (const Range& node : whole_nodes(all_lanes(distribution), distribution.lanes_of(r))) {
+        for (const Range& node : whole_nodes(all_lanes(distribution), distribution.rank_lanes(r))) {
             nodes_.push_back(node);
             owners_.push_back(r);
         }
@@ -77,8 +77,8 @@ GradientSum::GradientSum(Context& context, const model::ParameterTable& table, D
     const Tensor both(narrow_buffer_.data(), Dtype::bf16, {shape.elements()});
     const int64_t out = shape.own_nodes * shape.bucket;
     outgoing_ = both.slice(0, 0, out).view({shape.own_nodes, shape.bucket});
-    if (shape.nodes_of_others > 0)
-        incoming_ = both.slice(0, out, shape.elements()).view({shape.nodes_of_others, shape.share});
+    if (shape.foreign_nodes > 0)
+        incoming_ = both.slice(0, out, shape.elements()).view({shape.foreign_nodes, shape.share});
 }
 
 size_t GradientSum::array_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution) {
@@ -87,7 +87,7 @@ size_t GradientSum::array_bytes(const model::ParameterTable& table, Dtype dtype,
 
 size_t GradientSum::received_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution) {
     const Shards shards(table, distribution);
-    const int64_t received = nodes_of_others(distribution) * largest_share(shards, distribution.ranks().rank()),
+    const int64_t received = foreign_nodes(distribution) * largest_share(shards, distribution.ranks().rank()),
                   narrow = rounds(distribution, dtype) ? NarrowShape(distribution, shards).elements() : 0;
     return static_cast<size_t>(received) * size_of(dtype) + static_cast<size_t>(narrow) * size_of(Dtype::bf16);
 }
@@ -115,7 +115,7 @@ void GradientSum::add_own_lanes(Context& context, Range elements) {
         });
 }
 
-std::vector<Tensor> GradientSum::shares_of_nodes(Range share) const {
+std::vector<Tensor> GradientSum::node_shares(Range share) const {
     std::vector<Tensor> shares;
     int64_t others = 0;
     for (size_t i = 0; i < nodes_.size(); ++i) {
@@ -149,7 +149,7 @@ void GradientSum::exchange_nodes(Context& context, const Bucket& bucket, const s
             node = narrow;
         }
         for (int r = 0; r < ranks.size(); ++r) {
-            const Range share = bucket.elements_of(r);
+            const Range share = bucket.rank_elements(r);
             if (r != own) out.push_back({r, node.slice(0, share.begin - elements.begin, share.end - elements.begin)});
         }
     }
@@ -164,8 +164,8 @@ void GradientSum::queue_sum(Context& context, const Bucket& bucket, int32_t numb
         const Span span(timeline, Track::communication, {Activity::add_own_lanes, number});
         add_own_lanes(context, bucket.elements());
     }
-    const Range share = bucket.elements_of(distribution_.ranks().rank());
-    const std::vector<Tensor> received = shares_of_nodes(share);
+    const Range share = bucket.rank_elements(distribution_.ranks().rank());
+    const std::vector<Tensor> received = node_shares(share);
     {
         const Span span(timeline, Track::communication, {Activity::exchange_gradients, number});
         exchange_nodes(context, bucket, received);

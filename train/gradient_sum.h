@@ -1,7 +1,8 @@
-// The gradients of a step: one flat array for each of the rank's lanes, and their sum over all lanes.
+// The gradients of a step: one flat array per lane of this rank, and the sum over all lanes.
 //
-// With train.reduction_dtype = "bf16" every node of the tree over lanes, single lanes and the root too, is rounded to
-// bf16. A node is then sent exactly in half the bytes, whoever has it, so the bits stay those of any number of ranks.
+// With train.reduction_dtype = "bf16" every node of the tree over lanes is rounded to bf16, single lanes and the root
+// included. A node is then sent exactly in half the bytes, whichever rank has it. So the bits do not depend on the
+// number of ranks.
 #pragma once
 
 #include <vector>
@@ -17,39 +18,39 @@ class GradientSum {
     GradientSum(Context& context, const model::ParameterTable& table, Dtype dtype, const Distribution& distribution,
                 const Shards& shards);
 
-    /// Memory of the arrays, and of what comes from other ranks and in bf16 goes to them: buckets are reduced one after
-    /// another, so it is that of the largest.
+    /// The memory of the arrays and of the buffers for receiving from other ranks and, with bf16, for sending to them.
+    /// Buckets are reduced one after another, so the buffers have the size of the largest bucket.
     static size_t array_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution);
     static size_t received_bytes(const model::ParameterTable& table, Dtype dtype, const Distribution& distribution);
 
-    /// Of the rank's lane, counted from its first.
-    const model::FlatArray& of_lane(int64_t lane) const { return lanes_[static_cast<size_t>(lane)]; }
-    /// Sets all to zero.
+    /// The array of one of the rank's lanes, counted from its first lane.
+    const model::FlatArray& lane_gradients(int64_t lane) const { return lanes_[static_cast<size_t>(lane)]; }
+    /// Sets all arrays to zero.
     void queue_clear();
-    /// Adds up a bucket of all ranks' lanes in the tree's order (train/lanes.h): afterwards the rank's share of it in
-    /// of_lane(0) holds the sum, and what lies outside it means nothing. Runs on `context`, which may be another than
-    /// the one that the arrays were made on. For the timeline it is bucket `number`.
+    /// Sums one bucket over the lanes of all ranks, in the tree's order (train/lanes.h). Afterwards lane_gradients(0)
+    /// holds the sum in the rank's share of the bucket; its other elements are undefined. Runs on `context`, which may
+    /// differ from the context that made the arrays. The timeline shows the bucket as `number`.
     void queue_sum(Context& context, const Bucket& bucket, int32_t number = -1, Timeline* timeline = nullptr);
 
-    /// Gives the shares of a bucket's sum to all ranks.
+    /// Sends each rank's share of a bucket's sum to all ranks.
     void queue_gather(Context& context, const Bucket& bucket);
 
   private:
     bool is_narrow() const { return !outgoing_.empty(); }
-    /// Of a node, where nodes are rounded.
+    /// Rounds a node, when nodes are rounded.
     void round(Context& context, const Tensor& node) const;
     Tensor in_lane(int64_t lane, Range elements) const {
-        return of_lane(lane).flat().slice(0, elements.begin, elements.end);
+        return lane_gradients(lane).flat().slice(0, elements.begin, elements.end);
     }
     void add_own_lanes(Context& context, Range elements);
-    /// The rank's share of each node: of its own a part of their array, of others where they arrive.
-    std::vector<Tensor> shares_of_nodes(Range share) const;
+    /// The rank's share of each node: a view of the own array for own nodes, a receive buffer for the others.
+    std::vector<Tensor> node_shares(Range share) const;
     void exchange_nodes(Context& context, const Bucket& bucket, const std::vector<Tensor>& received);
 
     Context& context_;
     const Distribution& distribution_;
     std::vector<model::FlatArray> lanes_;
-    /// The tree's nodes that ranks add up by themselves, and which rank does.
+    /// The tree's nodes that a single rank sums by itself, and the rank of each.
     std::vector<Range> nodes_;
     std::vector<int> owners_;
     DeviceBuffer received_buffer_;

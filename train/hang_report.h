@@ -1,10 +1,11 @@
-// Whether ranks hang, and who is to blame.
+// Decides whether ranks hang, and which rank is the cause.
 //
-// Ranks of a step wait for each other, so when one hangs all soon stand still. A rank stands still when it has not
-// moved for `timeout` seconds times the patience of its place (train/place.h). A run hangs when every rank stands still
-// or gives no sign of life: while one moves (rank 0 validates, say) the others may wait for it as long as it takes. Who
-// is to blame, in this order: ranks without a sign of life; ranks that stand still outside a collective; else all wait
-// in collectives, in the same one (the network) or in several (ranks that went different ways).
+// Ranks of a step wait for each other, so when one rank hangs all ranks soon stop. A rank has stopped when it has not
+// moved for `timeout` seconds times the patience of its place (train/place.h). A run hangs when every rank has stopped
+// or gives no sign of life: while one rank moves (for example rank 0 validates), the others may wait for it without
+// limit. The cause is looked for in this order: ranks without a sign of life; ranks that stopped outside a collective;
+// otherwise all ranks wait in collectives, either in the same one (the network) or in different ones (their control
+// flow diverged).
 #pragma once
 
 #include <optional>
@@ -15,24 +16,24 @@
 
 namespace ballast::train {
 
-/// What one rank knows of another, or of itself.
+/// The state of a rank as another rank, or the rank itself, knows it.
 struct RankView {
     int rank = 0;
-    std::optional<Heartbeat> last;  // none: it could not be read, or the rank has ended well
-    double silent = 0;              // seconds without a new heartbeat, as the looking rank counts them; 0 of itself
-    std::string process;            // what its process is doing where that can be seen ("is stopped"), else empty
+    std::optional<Heartbeat> last;  // empty: the heartbeat could not be read, or the rank has ended without error
+    double silent = 0;              // seconds without a new heartbeat, as counted by the observing rank; 0 for itself
+    std::string process;            // the state of its process where it is visible ("is stopped"), else empty
 };
 
-/// Heartbeats come at this distance, seconds.
+/// Seconds between heartbeats.
 double beat_interval(double timeout);
-/// Without one for so long a rank gives no sign of life, seconds.
+/// Seconds without a heartbeat after which a rank gives no sign of life.
 double longest_silence(double timeout);
 
-/// One line that names who hangs, where and for how long, and where the others wait; none while the run does not hang,
-/// or a debugger has one of the ranks.
+/// One line that names the hanging ranks, their places and for how long, and where the other ranks wait. Empty while
+/// the run does not hang, or when a debugger is attached to a rank.
 std::optional<std::string> hang_report(std::span<const RankView> ranks, double timeout);
 
-/// The rank that is to report a hang, the first with a sign of life; -1: none has one.
+/// The rank that reports a hang: the first with a sign of life; -1 when there is none.
 int speaker(std::span<const RankView> ranks, double timeout);
 
 }  // namespace ballast::train

@@ -1,12 +1,12 @@
-// Ends a run that hangs, with one line that says which rank is to blame and where it is.
+// Ends a run that hangs, with one line that names the rank at fault and its place.
 //
-// A hung run costs as much as one that trains, and nothing else ends it: a launcher sees only ranks that die. Two
-// threads of every rank look after that. One counts for how long the rank has stood still, and never touches a file;
-// the other writes heartbeats and, once the rank has stood still for half of the time allowed, reads the others'
-// (train/hang_report.h decides). So a rank whose run folder itself does not answer finds that out too.
+// A hung run costs as much as a run that trains, and nothing else ends it: a launcher only notices ranks that die.
+// Every rank has two threads for this. One counts the time since the rank last moved and never touches a file. The
+// other writes heartbeats; once the rank has not moved for half of the allowed time, it also reads the heartbeats of
+// the other ranks (train/hang_report.h decides). So a rank also detects that its run folder does not respond.
 //
-// Time is counted in ticks of the thread that looks, at most kLongestTick each: hours in which the whole process was
-// stopped (Ctrl-Z), the machine slept or a debugger held all threads are one tick.
+// Time is counted in ticks of the observing thread, at most kLongestTick each. Hours in which the whole process was
+// stopped (Ctrl-Z), the machine slept or a debugger held all threads count as one tick.
 #pragma once
 
 #include <chrono>
@@ -26,12 +26,12 @@
 
 namespace ballast::train {
 
-/// Seconds that pass for a thread that looks every `period` seconds.
+/// The seconds that pass for a thread that looks every `period` seconds.
 class TickingTime {
   public:
     using Clock = std::chrono::steady_clock;
     TickingTime(double period, Clock::time_point now) : longest_(2 * period), last_(now) {}
-    /// Since the last call; a stop in between counts as two periods.
+    /// The seconds since the last call; a stop in between counts as two periods.
     double tick(Clock::time_point now);
 
   private:
@@ -39,10 +39,11 @@ class TickingTime {
     Clock::time_point last_;
 };
 
-/// For how long a rank has stood still.
+/// For how long a rank has not moved, in seconds.
 class Stillness {
   public:
-    /// With its moves as they are now, and the seconds since the call before. Seconds.
+    /// `moves`: the rank's present count of moves; `seconds`: the time since the last call. Returns seconds without a
+    /// move.
     double count(uint64_t moves, double seconds) {
         still_ = std::exchange(moves_, moves) == moves ? still_ + seconds : 0;
         return still_;
@@ -55,13 +56,13 @@ class Stillness {
 
 class HangWatch {
   public:
-    /// Told when the run hangs; is to end the process. On a thread of the watch.
+    /// Called on a thread of the watch when the run hangs. It must end the process.
     using End = std::function<void(const std::string& report)>;
 
-    /// `timeout`: seconds, above 0. What it refers to outlives it.
+    /// `timeout`: seconds, above 0. The referenced objects must outlive the watch.
     HangWatch(const CurrentPlaces& places, const Communicator& ranks, const std::string& run_folder, double timeout,
               End end);
-    /// Takes the rank's heartbeat away: it has ended well, or says itself why not.
+    /// Removes the rank's heartbeat: the rank has ended without error, or reports its error itself.
     ~HangWatch();
     HangWatch(const HangWatch&) = delete;
     HangWatch& operator=(const HangWatch&) = delete;
@@ -69,18 +70,18 @@ class HangWatch {
   private:
     void watch();
     void beat();
-    /// False when the watch ends meanwhile.
+    /// False when the watch ends during the sleep.
     bool sleep(double seconds);
-    /// Counts for how long the rank has stood still.
+    /// Updates the time for which the rank has not moved.
     void look(double seconds);
-    /// Seconds that the rank had stood still.
+    /// Writes a heartbeat and returns the seconds for which the rank had not moved.
     double write_beat();
     void look_at_others(double seconds);
     void forget_others();
     bool folder_answers() const { return since_beat_ < timeout_ / 2; }
-    /// What is known of all ranks, this one as it is now.
+    /// The known state of all ranks, with the present state of this one.
     std::vector<RankView> views() const;
-    /// What to end the run with.
+    /// The report to end the run with, if it hangs.
     std::optional<std::string> judge(double seconds);
 
     const CurrentPlaces& places_;
@@ -89,20 +90,20 @@ class HangWatch {
     double timeout_;
     End end_;
 
-    mutable std::mutex mutex_;  // of what follows
+    mutable std::mutex mutex_;  // protects the members below
     std::condition_variable stopped_;
     bool stop_ = false;
     Heartbeat own_;
     Stillness stillness_;
     std::vector<RankView> others_;
-    double since_beat_ = 0;  // since the other thread came back from the files
-    double overdue_ = 0;     // since this rank has known of a hang
+    double since_beat_ = 0;  // since the other thread returned from file access
+    double overdue_ = 0;     // since this rank first knew of a hang
 
     std::thread watcher_, beater_;
 };
 
-/// What a run does about a hang: the line on standard error, then the end of all ranks with exit code 1. Nothing is
-/// saved, closed or unwound, as the threads that hang may hold any lock.
+/// The default reaction to a hang: prints the line on standard error, then ends all ranks with exit code 1. Nothing is
+/// saved, closed or unwound, because the hanging threads may hold any lock.
 HangWatch::End end_all_ranks(Communicator& ranks);
 
 }  // namespace ballast::train

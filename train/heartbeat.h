@@ -1,5 +1,5 @@
-// What a rank writes down every few seconds for the others, RUN/heartbeats/rank_0003.json: a sign of life, and where it
-// is. Only ranks that have come to a halt read it, so it costs a small file each, not one a pair.
+// The heartbeat file of a rank, RUN/heartbeats/rank_0003.json: a sign of life and the rank's place, written every few
+// seconds. Only ranks that have stopped read it. So the cost is one small file per rank, not one per pair of ranks.
 #pragma once
 
 #include <cstdint>
@@ -14,18 +14,19 @@ struct Heartbeat {
     int rank = 0;
     std::string host;
     int64_t pid = 0;
-    int64_t beat = 0;  // counts them
+    int64_t beat = 0;  // number of this heartbeat
     int64_t step = 0;
     Place place;       // Whereabouts::decisive()
-    double still = 0;  // seconds since it moved, as it counts them itself
+    double still = 0;  // seconds since the rank moved, by its own count
     bool debugger = false;
 
     std::string to_json() const;
-    /// None when the text is no heartbeat.
+    /// Empty when the text is not a heartbeat.
     static std::optional<Heartbeat> parse(const std::string& json);
 };
 
-/// Files of one run's heartbeats. All may be called while the folder's disk refuses or is gone: a run is worth more.
+/// The heartbeat files of one run. No call fails when the folder's disk refuses or is gone: the run must not end for
+/// that.
 class HeartbeatFolder {
   public:
     explicit HeartbeatFolder(const std::string& run_folder) : path_(run_folder + "/heartbeats") {}
@@ -34,7 +35,7 @@ class HeartbeatFolder {
     void write(const Heartbeat& heartbeat) const;
     std::optional<Heartbeat> read(int rank) const;
     void remove(int rank) const;
-    /// Removes all that earlier runs left.
+    /// Removes all files of earlier runs.
     void clear() const;
 
   private:

@@ -20,7 +20,7 @@ void add_whole_nodes(Range node, Range own, std::vector<Range>& out) {
 
 }  // namespace
 
-Range share_of(int64_t count, int64_t parts, int64_t i) { return {count * i / parts, count * (i + 1) / parts}; }
+Range partition_range(int64_t count, int64_t parts, int64_t i) { return {count * i / parts, count * (i + 1) / parts}; }
 
 LaneSplit split(Range lanes) {
     require(lanes.size() > 1, "one lane has no parts");

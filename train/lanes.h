@@ -1,7 +1,7 @@
-// The order in which a step's gradients are added up, whatever the number of ranks.
+// The order in which the gradients of a step are added, the same for any number of ranks.
 //
-// A step's passes are dealt to lanes, in order. Each lane adds up its own passes; lanes are added in a fixed binary
-// tree. A rank owns whole lanes, so a sum of the tree is the same to the bit wherever its lanes are.
+// A step's passes are assigned to lanes, in order. Each lane adds its own passes; lanes are added in a fixed binary
+// tree. A rank owns whole lanes, so a sum in the tree has the same bits wherever its lanes are.
 #pragma once
 
 #include <cstddef>
@@ -17,21 +17,21 @@ struct Range {
     bool operator==(const Range&) const = default;
 };
 
-/// Part `i` of `count` things dealt to `parts` in order, as evenly as can be.
-Range share_of(int64_t count, int64_t parts, int64_t i);
+/// Part `i` of [0, count), divided in order into `parts` parts that are as equal as possible.
+Range partition_range(int64_t count, int64_t parts, int64_t i);
 
-/// The tree's nodes: a node over several lanes adds the node over its first 2^k of them, 2^k the largest power of two
-/// below their number, and the node over the rest.
+/// The two children of a node over several lanes: the node over its first 2^k lanes, where 2^k is the largest power of
+/// two below their number, and the node over the rest.
 struct LaneSplit {
     Range left, right;
 };
 LaneSplit split(Range lanes);
 
-/// The largest nodes of the tree over `all` whose lanes are within `own`, from left to right.
+/// The largest nodes of the tree over `all` whose lanes are all in `own`, from left to right.
 std::vector<Range> whole_nodes(Range all, Range own);
 
-/// Adds up the tree over `lanes` from `leaves`, nodes that make it up from left to right: add(i, j) puts leaf i + leaf
-/// j into leaf i. Returns the leaf that then holds the sum.
+/// Sums the tree over `lanes` from `leaves`: nodes that together cover the lanes, from left to right. add(i, j) must
+/// add leaf j to leaf i. Returns the index of the leaf that holds the sum.
 template <class Add>
 size_t add_tree(Range lanes, const std::vector<Range>& leaves, Add&& add, size_t first_leaf = 0) {
     size_t leaf = first_leaf;

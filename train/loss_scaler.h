@@ -1,6 +1,6 @@
-// Dynamic loss scaling (Micikevicius et al. 2018, section 3.2) by the rule Pythia was trained with, DeepSpeed's
-// DynamicLossScaler: gradients in fp16 vanish below 2^-24, so the loss is multiplied by a scale that is as large as
-// overflows allow. After an overflow the update is skipped and tried with the next batch.
+// Dynamic loss scaling (Micikevicius et al. 2018, section 3.2) by the rule that Pythia was trained with, DeepSpeed's
+// DynamicLossScaler. Gradients in fp16 vanish below 2^-24. So the loss is multiplied by a scale that is as large as
+// possible without overflow. After an overflow the update is skipped, and the next batch is tried.
 #pragma once
 
 #include <cmath>
@@ -18,10 +18,10 @@ struct Fp16Config {
     double initial_scale() const { return std::ldexp(1.0, static_cast<int>(initial_scale_power)); }
 };
 
-/// What a checkpoint keeps of the scaler.
+/// The state of the scaler in a checkpoint.
 struct LossScalerState {
     double scale = 1;
-    int64_t hysteresis = 1;    // the scale halves at the overflow that finds 1 here, earlier ones take 1 away
+    int64_t hysteresis = 1;    // an overflow halves the scale when this is 1, else it subtracts 1
     int64_t good_updates = 0;  // since the last overflow or doubling
 };
 
@@ -34,8 +34,8 @@ class LossScaler {
     const LossScalerState& state() const { return state_; }
     void restore(const LossScalerState& state) { state_ = state; }
 
-    /// After a step whose update was applied (no overflow) or skipped. False when the scale would have to fall below
-    /// its minimum: the fault is not the scale's, and the run should end.
+    /// To be called after a step whose update was applied (no overflow) or skipped. False when the scale would have to
+    /// fall below its minimum: then the scale is not the cause of the overflow, and the run should end.
     [[nodiscard]] bool update(bool overflow);
 
   private:

@@ -1,4 +1,4 @@
-// What a run will take, known and printed before anything is allocated.
+// The memory of a run, known and printed before anything is allocated.
 #pragma once
 
 #include <string>
@@ -11,14 +11,14 @@ namespace ballast::train {
 
 struct MemoryPlan {
     size_t master_weights = 0, compute_weights = 0, gradients = 0, moments = 0, activations = 0, scratch = 0;
-    size_t received_gradients = 0;  // what other ranks send of their gradients
+    size_t received_gradients = 0;  // gradients that other ranks send
     size_t tokens = 0;              // of a step's samples
     size_t validation = 0;          // activations of the validation pass
-    size_t sampling = 0;            // the cache and activations that sample texts are written with
-    size_t snapshot = 0;      // a checkpoint's content while it is written, in the host's memory whatever the device
-    size_t sample_order = 0;  // of the training data, in the host's memory whatever the device; data::Sampler::bytes()
+    size_t sampling = 0;            // the cache and activations for writing sample texts
+    size_t snapshot = 0;      // the state of a checkpoint while it is written; always in the host's memory
+    size_t sample_order = 0;  // of the training data; always in the host's memory; data::Sampler::bytes()
 
-    /// On the device.
+    /// The sum of the parts on the device.
     size_t total(Device device) const {
         return master_weights + compute_weights + gradients + received_gradients + moments + activations + scratch +
                tokens + validation + sampling + (device == Device::cuda ? 0 : snapshot + sample_order);
@@ -27,11 +27,11 @@ struct MemoryPlan {
     std::vector<std::pair<std::string, size_t>> parts() const;
 };
 
-/// Of one rank, all but the sample order, which depends on the corpus. UserError when the device cannot compute in
-/// train.dtype.
+/// The plan of one rank without the sample order, which depends on the corpus. UserError when the device cannot compute
+/// in train.dtype.
 MemoryPlan plan_memory(const Context& context, const RunConfig& config, const Distribution& distribution);
 
-/// UserError with the plan's numbers and what to lower when it exceeds the device's `available` bytes.
+/// UserError with the plan's numbers and the settings to lower when the plan exceeds the device's `available` bytes.
 void require_fit(const MemoryPlan& plan, Device device, size_t available);
 
 /// "1.25 GiB", "384.0 MiB".

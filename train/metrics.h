@@ -1,4 +1,4 @@
-// What a run reports: one line a step on the console, the same as JSON in metrics.jsonl.
+// The metrics of a run: one line per step on the console, and the same as JSON in metrics.jsonl.
 #pragma once
 
 #include <cstdint>
@@ -12,22 +12,22 @@ struct StepMetrics {
     double loss = 0;           // mean over the step's targets, natural log
     double grad_norm = 0;      // before clipping
     double learning_rate = 0;  // of this update
-    int64_t tokens = 0;        // input positions seen since the start of the run, whatever its settings were
+    int64_t tokens = 0;        // input positions read since the start of the run, under any settings
     double seconds = 0;        // of this step
     double tokens_per_second = 0;
     std::optional<double> loss_scale;         // of this step, in fp16
-    bool skipped = false;                     // nothing was updated,
-    std::string why_skipped;                  // because of a spike; empty: gradients overflowed in fp16
-    std::optional<int64_t> rolled_back_from;  // the step whose spike the run went back from to this one
+    bool skipped = false;                     // nothing was updated
+    std::string why_skipped;                  // the spike that was the reason; empty: fp16 gradients overflowed
+    std::optional<int64_t> rolled_back_from;  // the step with the spike from which the run went back to this step
     std::string why_rolled_back;
 };
 
-/// "step 12/1000 | loss 5.1234 | norm 0.934 | lr 1.20e-04 | 12,345 tok/s | 83 ms", in fp16 with "scale 4096" and, where
-/// nothing was updated, "skipped" after the rate.
+/// "step 12/1000 | loss 5.1234 | norm 0.934 | lr 1.20e-04 | 12,345 tok/s | 83 ms". In fp16 with "scale 4096", and with
+/// "skipped" after the rate when nothing was updated.
 std::string format_step(const StepMetrics& metrics, int64_t last_step);
 
-/// Appends JSON lines to a file; each is whole on the disk's side of write(2) before the next begins. A line that the
-/// disk refuses is a UserError and leaves the file as it was.
+/// Appends JSON lines to a file, with one write(2) per line. A line that the disk refuses is a UserError and leaves the
+/// file as it was.
 class JsonLines {
   public:
     /// UserError when the file cannot be opened for appending.
@@ -39,8 +39,8 @@ class JsonLines {
     void append(const StepMetrics& metrics);
     void append_validation(int64_t step, double loss);
     void append_sample(int64_t step, const std::string& prompt, const std::string& text);
-    /// Puts the lines so far on the disk, before a checkpoint that stands for them. What fails is left to the next try:
-    /// a checkpoint is worth more. Another thread may append meanwhile.
+    /// Syncs the lines so far to the disk, before a checkpoint of the same state is saved. A failure is left to the
+    /// next call: the checkpoint is more important. Another thread may append meanwhile.
     void sync() const noexcept;
 
   private:

@@ -18,7 +18,7 @@ std::vector<ops::ParameterSpan> blocks_from(std::span<const ops::ParameterSpan> 
 }
 
 Range updated_elements(const Bucket& bucket, const Distribution& distribution) {
-    return distribution.shards_optimizer() ? bucket.elements_of(distribution.ranks().rank()) : bucket.elements();
+    return distribution.shards_optimizer() ? bucket.rank_elements(distribution.ranks().rank()) : bucket.elements();
 }
 
 Range updated_blocks(const Bucket& bucket, const Distribution& distribution) {
@@ -76,7 +76,7 @@ Optimizer::Optimizer(Context& context, const model::Weights& weights, const ops:
     int64_t moment = 0;
     for (const Bucket& bucket : shards_.buckets()) {
         const int rank = distribution.ranks().rank();
-        const Range own = bucket.elements_of(rank), updated = updated_elements(bucket, distribution);
+        const Range own = bucket.rank_elements(rank), updated = updated_elements(bucket, distribution);
         buckets_.push_back(
             {own,
              updated,
@@ -149,7 +149,7 @@ void Optimizer::reduce(Context& context, size_t b) {
     const Span span(timeline, Track::communication, {Activity::reduce_bucket, number});
     gradients_.queue_sum(context, bucket, number, timeline);
     Communicator& ranks = distribution_.ranks();
-    const Tensor gradients = gradients_.of_lane(0).flat();
+    const Tensor gradients = gradients_.lane_gradients(0).flat();
     ops::sums_of_squares(context, part(sum_of_squares_, bucket.blocks_of(ranks.rank())),
                          part(gradients, buckets_[b].own), buckets_[b].own_blocks);
     {
@@ -172,7 +172,7 @@ void Optimizer::gather_weights(Context& context, const model::Weights& weights, 
 void Optimizer::queue_update(model::Weights& weights, const Tensor& losses) {
     queue_reduction();
     ops::global_norm(context_, scalars_, sum_of_squares_, losses, clip_norm_);
-    const Tensor gradients = gradients_.of_lane(0).flat();
+    const Tensor gradients = gradients_.lane_gradients(0).flat();
     for (size_t b = 0; b < buckets_.size(); ++b) {
         const Span span(timeline_, Track::compute, {Activity::update, static_cast<int32_t>(b)});
         const BucketState& bucket = buckets_[b];
@@ -229,7 +229,7 @@ void Optimizer::gather(State state, const model::ParameterRow& row, const model:
     Communicator& ranks = distribution_.ranks();
     if (timeline_) timeline_->places().move();
     const Span span(ranks.size() > 1 ? timeline_ : nullptr, Track::compute, {Activity::gather_state});
-    const size_t size = size_of(weights.master_dtype()), bucket = shards_.bucket_of(row);
+    const size_t size = size_of(weights.master_dtype()), bucket = shards_.bucket_index(row);
     const Range wanted{row.offset, row.offset + row.count};
     if (ranks.is_first())
         require(values.size() == static_cast<size_t>(row.count) * size, "a parameter's values of another size");
@@ -244,7 +244,7 @@ void Optimizer::gather(State state, const model::ParameterRow& row, const model:
     std::vector<OutgoingBytes> out;
     std::vector<IncomingBytes> in;
     for (int r = 0; r < ranks.size(); ++r) {
-        const Range held = common(wanted, shards_.buckets()[bucket].elements_of(r));
+        const Range held = common(wanted, shards_.buckets()[bucket].rank_elements(r));
         if (held.size() <= 0) continue;
         char* place = values.data() + static_cast<size_t>(held.begin - row.offset) * size;
         const size_t bytes = static_cast<size_t>(held.size()) * size;
@@ -263,7 +263,7 @@ void Optimizer::gather(State state, const model::ParameterRow& row, const model:
 
 void Optimizer::load(State state, const model::ParameterRow& row, const std::vector<char>& values) {
     if (timeline_) timeline_->places().move();
-    const size_t bucket = shards_.bucket_of(row);
+    const size_t bucket = shards_.bucket_index(row);
     const Range held = common({row.offset, row.offset + row.count}, buckets_[bucket].updated);
     if (held.size() <= 0) return;
     const Tensor& flat = moment(state);

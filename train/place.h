@@ -1,5 +1,5 @@
-// Where a rank is now: what each of its threads does, and in which step. Threads note it down as they go, and any other
-// thread may read it at any moment (train/hang_watch.h); that costs them two atomic writes and no memory.
+// The place of a rank: what each of its threads does now, and in which step. Threads record their place as they go, and
+// any other thread may read it at any moment (train/hang_watch.h). Recording costs two atomic writes and no memory.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@
 
 namespace ballast::train {
 
-/// What a thread is busy with. Collectives wait for other ranks.
+/// The activity of a thread. Collectives wait for other ranks.
 enum class Activity : int32_t {
     nothing,
     start,
@@ -49,7 +49,7 @@ enum class Activity : int32_t {
     agree_on_end,
 };
 
-/// An activity, and of which layer, bucket or pass.
+/// An activity, and the index of its layer, bucket or pass.
 struct Place {
     Activity activity = Activity::nothing;
     int32_t number = -1;
@@ -62,41 +62,43 @@ std::string describe(Place place);
 /// An activity's name in files: "backward".
 std::string_view name_of(Activity activity);
 std::optional<Activity> activity_of(std::string_view name);
-/// Whether a thread may be there because another rank has not come.
+/// True when a thread may be in the activity because another rank has not arrived.
 bool is_collective(Activity activity);
-/// How many times the deadline for progress a rank may stay there: longer where files as large as a checkpoint are
-/// written in one call, or a device works through a whole update; for ever where it waits for a reader of its output.
+/// The factor by which a rank may exceed the deadline for progress in this activity. It is larger where files of a
+/// checkpoint's size are written in one call, or a device works through a whole update; infinite where the rank waits
+/// for a reader of its output.
 double patience(Activity activity);
 
 /// Threads of a rank.
 enum class Track { compute, communication, saving };
 inline constexpr size_t kTracks = 3;
 
-/// What was read of a rank's places.
+/// The places of a rank at the moment of reading.
 struct Whereabouts {
     int64_t step = 0;
     std::array<Place, kTracks> places;
     uint64_t moves = 0;
 
-    /// The place that decides whether the step goes on: where the main thread waits for another one, that thread's.
+    /// The place that decides whether the step makes progress. When the main thread waits for another thread, it is
+    /// that thread's place.
     Place decisive() const;
 };
 
-/// Each track is written by one thread at a time. A reader may see a place and a step that never were together, but
-/// only of a rank that moves.
+/// One thread at a time writes each track. A reader may combine a place and a step from different moments, but only
+/// while the rank moves.
 class CurrentPlaces {
   public:
     void begin_step(int64_t step) {
         step_.store(step, std::memory_order_relaxed);
         move();
     }
-    /// Returns the track's place before.
+    /// Returns the track's previous place.
     Place enter(Track track, Place place) {
         const Place before = at(track).exchange(place, std::memory_order_relaxed);
         move();
         return before;
     }
-    /// Progress within a place.
+    /// Reports progress within a place.
     void move() { moves_.fetch_add(1, std::memory_order_relaxed); }
 
     Whereabouts now() const;

@@ -1,4 +1,4 @@
-// A rank that is planned for: it says who it is, and nobody is there to talk to.
+// A communicator for planning: it has a rank and a size, but no other processes.
 #pragma once
 
 #include "base/communicator.h"

@@ -155,7 +155,7 @@ void RunConfig::visit(FieldVisitor& v) {
 }
 
 RunConfig RunConfig::load(const std::string& path, const std::vector<std::string>& settings) {
-    return load_with(path, overrides_of_options(settings));
+    return load_with(path, parse_overrides(settings));
 }
 
 RunConfig RunConfig::load_with(const std::string& path, std::span<const ConfigOverride> overrides) {

@@ -1,4 +1,4 @@
-// Everything a training run is made of, as in its TOML file.
+// The configuration of a training run, as in its TOML file.
 #pragma once
 
 #include <span>
@@ -18,7 +18,7 @@ struct DataConfig {
     std::string train;           // token store
     std::string validation;      // token store; empty: no validation
     std::string tokenizer;       // tokenizer.json
-    bool document_mask = false;  // a query sees its own document alone, and the sink tokens
+    bool document_mask = false;  // a query sees only its own document, and the sink tokens
     data::FirstToken first_token = data::FirstToken::none;
     data::OrderKind order = data::OrderKind::neox;
     std::string index = "";  // of data.order = "npy": what the names of the three files have in common
@@ -36,9 +36,9 @@ struct TrainConfig {
     model::Recompute recompute = model::Recompute::none;
     int64_t reduction_lanes = 1;           // train/lanes.h
     Dtype reduction_dtype = Dtype::f32;    // f32 or bf16
-    int64_t zero = 0;                      // 1: ranks share the optimiser's state out (ZeRO, Rajbhandari et al. 2020)
+    int64_t zero = 0;                      // 1: the optimiser state is divided among ranks (ZeRO, Rajbhandari et al. 2020)
     bool overlap = true;                   // ranks reduce gradients while the backward pass still runs
-    int64_t reduce_bucket_size = 4 << 20;  // elements, at least
+    int64_t reduce_bucket_size = 4 << 20;  // elements; the minimum
     bool cuda_graph = true;
     int64_t threads = 0;
     int64_t log_every = 1;
@@ -64,7 +64,7 @@ struct CheckpointConfig {
     int64_t protect_every = 1000;
     bool background = true;  // train/background_save.h
 
-    /// Whether a save may be due before the last step.
+    /// True when a save may be due before the last step.
     bool any_before_the_end() const { return every > 0 || log_spaced; }
 };
 
@@ -92,19 +92,19 @@ struct RunConfig {
 
     /// Lists every field once, for parsing, help, printing and saving.
     void visit(FieldVisitor& visitor);
-    /// Throws UserError naming the first field that makes no sense, and what would.
+    /// Throws UserError that names the first invalid field and the valid values.
     void validate() const;
     Schedule schedule() const;
     SpikeConfig spikes() const { return {train.spike_action, train.spike_zscore, train.spike_window}; }
-    /// train.micro_batch, or the largest divisor of the global batch with at most 8192 positions a pass that leaves a
-    /// pass for each of train.reduction_lanes. Never chosen from the machine: it decides the order of additions, and
-    /// runs are to repeat to the bit.
+    /// train.micro_batch. When that is 0: the largest divisor of the global batch that has at most 8192 positions per
+    /// pass and leaves a pass for each of train.reduction_lanes. It never depends on the machine, because it decides
+    /// the order of additions and runs must repeat to the bit.
     int64_t samples_per_pass() const;
 
     /// Loads a TOML file with `extends`, then applies `a.b=value` settings. Paths in [data] are relative to the current
     /// folder and become absolute.
     static RunConfig load(const std::string& path, const std::vector<std::string>& settings);
-    /// The same with overrides from wherever they were written.
+    /// The same with overrides from any place.
     static RunConfig load_with(const std::string& path, std::span<const ConfigOverride> overrides);
 };
 

@@ -109,8 +109,8 @@ std::optional<int64_t> RunDirectory::newest_valid_checkpoint(
 void RunDirectory::cut_back(std::string_view jsonl, int64_t step) const {
     if (!fs::exists(file(jsonl))) return;
     std::string kept;
-    for_each_line(file(jsonl), [&](const std::string& line, const nlohmann::json&, int64_t of_step) {
-        if (of_step <= step) kept += line + "\n";
+    for_each_line(file(jsonl), [&](const std::string& line, const nlohmann::json&, int64_t line_step) {
+        if (line_step <= step) kept += line + "\n";
     });
     write_file(file(jsonl), kept);
 }
@@ -118,8 +118,8 @@ void RunDirectory::cut_back(std::string_view jsonl, int64_t step) const {
 bool RunDirectory::has_line(std::string_view jsonl, int64_t step, std::string_view key) const {
     if (!fs::exists(file(jsonl))) return false;
     bool found = false;
-    for_each_line(file(jsonl), [&](const std::string&, const nlohmann::json& json, int64_t of_step) {
-        found = found || (of_step == step && json.contains(key));
+    for_each_line(file(jsonl), [&](const std::string&, const nlohmann::json& json, int64_t line_step) {
+        found = found || (line_step == step && json.contains(key));
     });
     return found;
 }

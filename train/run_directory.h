@@ -3,9 +3,9 @@
 //   data_order.json  which samples its steps read (train/data_order.h)
 //   metrics.jsonl    one JSON object a step            samples.jsonl   generated texts
 //   status.json      running, interrupted, finished or failed, and the step
-//   environment.json what the run was last started on
-//   heartbeats/      while it trains, where each rank is (train/heartbeat.h)
-//   eval/            what was measured on it: table.json, sinks.json, maps.safetensors and the like
+//   environment.json the environment of the last start
+//   heartbeats/      the place of each rank while it trains (train/heartbeat.h)
+//   eval/            measurements of the run: table.json, sinks.json, maps.safetensors and others
 //   checkpoints/step_00001000.h5
 #pragma once
 
@@ -24,7 +24,7 @@ enum class RunStatus { running, interrupted, finished, failed };
 
 class RunDirectory {
   public:
-    /// Only names the folder; nothing is read or made.
+    /// Stores only the folder's name; reads and makes nothing.
     explicit RunDirectory(std::string path) : path_(std::move(path)) {}
     RunDirectory(const RunDirectory&) = delete;
     RunDirectory& operator=(const RunDirectory&) = delete;
@@ -33,14 +33,14 @@ class RunDirectory {
     std::string file(std::string_view name) const;
     std::string checkpoint_path(int64_t step) const;
 
-    /// Makes the folder, holds it for this process and removes what a killed one left unfinished. UserError when
+    /// Makes the folder, locks it for this process and removes unfinished files of a killed process. UserError when
     /// another process is training in it.
     void create_and_lock();
     /// True while a process trains here.
     bool in_use() const;
     /// True when a run was started here.
     bool has_run() const;
-    /// Removes what an earlier run left (checkpoints, metrics, samples, status, measurements).
+    /// Removes the files of an earlier run (checkpoints, metrics, samples, status, measurements).
     void clear();
 
     void set_status(RunStatus status, int64_t step) const;
@@ -48,12 +48,12 @@ class RunDirectory {
 
     /// Steps with a checkpoint file, ascending.
     std::vector<int64_t> checkpoint_steps() const;
-    /// The newest checkpoint whose checksums hold; `warn` is told about each that is passed over.
+    /// The newest checkpoint whose checksums are valid; `warn` is called for each one that is skipped.
     std::optional<int64_t> newest_valid_checkpoint(const std::function<void(const std::string&)>& warn) const;
 
-    /// Drops lines of a .jsonl file with a "step" above `step`, and a torn last line.
+    /// Removes lines of a .jsonl file with a "step" above `step`, and an incomplete last line.
     void cut_back(std::string_view jsonl, int64_t step) const;
-    /// Whether a .jsonl file has a line of this step with this key.
+    /// True when a .jsonl file has a line of this step with this key.
     bool has_line(std::string_view jsonl, int64_t step, std::string_view key) const;
 
   private:

@@ -1,12 +1,12 @@
 // Learning-rate schedules: warm-up, then a cosine to min_lr. Three by name, because published runs differ:
 //
-//   pythia     what Pythia was trained with (gpt-neox v1.0): after w warm-up steps of T,
-//              lr = max(min_lr, lr_max/2 (1 + cos(pi (t-w)/T))), t capped at T: the cosine's period is T, not T - w,
-//              and min_lr is a clamp, so 160m sits at min_lr for its last fifth.
+//   pythia     the schedule of Pythia (gpt-neox v1.0): after w warm-up steps of T,
+//              lr = max(min_lr, lr_max/2 (1 + cos(pi (t-w)/T))), t capped at T. The cosine's period is T, not T - w, and
+//              min_lr is a clamp, so 160m stays at min_lr for its last fifth.
 //   corrected  gpt-neox after August 2023 (#1008): lr = min_lr + (lr_max - min_lr)/2 (1 + cos(pi (t-w)/(T-w))).
-//   neox       today's gpt-neox: as corrected, with t = max(1, t) in the warm-up, so that the first update moves.
+//   neox       today's gpt-neox: as corrected, with t = max(1, t) in the warm-up, so that the first update changes weights.
 //
-// Update k (1-based) uses the rate of t = k - 1, so with pythia and corrected the first update has rate 0.
+// Update k (1-based) uses the rate at t = k - 1, so with pythia and corrected the first update has rate 0.
 #pragma once
 
 #include <array>
@@ -21,13 +21,13 @@ struct Schedule {
     ScheduleKind kind = ScheduleKind::pythia;
     double learning_rate = 6e-4;
     double min_learning_rate = 6e-5;
-    double warmup_steps = 1430;  // fractional, as warmup * train_iters is in gpt-neox
+    double warmup_steps = 1430;  // may be a fraction, like warmup * train_iters in gpt-neox
     int64_t decay_steps = 143000;
 
-    /// Rate at scheduler index t = 0, 1, ….
+    /// The rate at scheduler index t = 0, 1, ….
     double at(int64_t t) const;
-    /// Rate of update k = 1, 2, ….
-    double of_update(int64_t k) const { return at(k - 1); }
+    /// The rate of update k = 1, 2, ….
+    double at_update(int64_t k) const { return at(k - 1); }
 };
 
 }  // namespace ballast::train

@@ -1,5 +1,5 @@
-// What a rank does now, and what it did when in the last updates: to look at, to see how much of the communication
-// hides beside the backward pass, and to say where a run hangs (train/hang_watch.h).
+// The present activity of a rank, and a record of the last updates. It shows how much of the communication overlaps
+// with the backward pass, and where a run hangs (train/hang_watch.h).
 #pragma once
 
 #include <chrono>
@@ -21,9 +21,9 @@ class Timeline {
         double begin, end;
     };
 
-    /// `updates`: as many are kept, the last. Without any it only knows where the rank is now.
+    /// Keeps the last `updates` updates. With 0 it only knows the rank's present place.
     explicit Timeline(size_t updates = 0) : updates_kept_(updates) {}
-    /// Forgets those kept so far.
+    /// Changes that number and drops the updates kept so far.
     void keep(size_t updates);
     bool keeps_events() const { return updates_kept_ > 0; }
 
@@ -33,14 +33,15 @@ class Timeline {
     double now() const;
     void add(Track track, Place place, double begin, double end);
 
-    /// Of an update, seconds.
+    /// Seconds within one update.
     struct Overlap {
-        double communication = 0;  // of its collectives, additions included
-        double hidden = 0;         // of them, while passes ran
+        double communication = 0;  // of its collectives, their additions included
+        double hidden = 0;         // the part of it during passes
     };
-    /// The median update's, by communication; none before an update has communicated.
+    /// The values of the update with the median communication; empty before an update has communicated.
     Overlap overlap() const;
-    /// In Chrome's trace event format (JSON, microseconds), for chrome://tracing and Perfetto; `rank` is the process.
+    /// Writes Chrome's trace event format (JSON, microseconds), for chrome://tracing and Perfetto; `rank` is the
+    /// process.
     void write(const std::string& path, int rank) const;
 
   private:
@@ -52,7 +53,7 @@ class Timeline {
     std::deque<std::vector<Event>> updates_;
 };
 
-/// The track is at `place` for its lifetime, then where it was before. Nothing where there is no timeline.
+/// Sets the track's place for the object's lifetime, then restores the previous place. No effect without a timeline.
 class Span {
   public:
     Span(Timeline* timeline, Track track, Place place) : timeline_(timeline), track_(track), place_(place) {

@@ -24,7 +24,7 @@ struct StepMemory {
 };
 
 /// All passes of a step, or those of the rank where there are several.
-Range passes_of(const RunConfig& config, const Distribution& distribution) {
+Range step_passes(const RunConfig& config, const Distribution& distribution) {
     if (distribution.is_trivial()) return {0, config.train.global_batch / config.samples_per_pass()};
     return distribution.own_passes();
 }
@@ -33,7 +33,7 @@ Range passes_of(const RunConfig& config, const Distribution& distribution) {
 
 size_t TrainStep::bytes(const RunConfig& config, const Distribution& distribution) {
     Arena plan;
-    StepMemory(plan, config, passes_of(config, distribution).size());
+    StepMemory(plan, config, step_passes(config, distribution).size());
     return plan.peak_bytes();
 }
 
@@ -43,7 +43,7 @@ TrainStep::TrainStep(Context& context, model::Transformer& model, Optimizer& opt
       optimizer_(optimizer),
       document_mask_(config.data.document_mask),
       length_(config.train.sequence_length),
-      passes_(passes_of(config, optimizer.distribution())),
+      passes_(step_passes(config, optimizer.distribution())),
       samples_{passes_.begin * config.samples_per_pass(), passes_.end * config.samples_per_pass()},
       num_targets_(static_cast<double>(config.train.global_batch * model::targets_per_sample(config.model, length_))),
       pass_(context, model, model::PassKind::forward_backward, config.samples_per_pass(), length_,
@@ -67,11 +67,11 @@ void TrainStep::load(std::span<const int32_t> windows, std::span<const int32_t> 
     require(document_starts.size() == (document_mask_ ? windows.size() : 0), "document starts of another batch");
     const std::span<int32_t> host = host_tokens_.as<int32_t>();
     for (size_t s = 0; s < count; ++s) {
-        const auto of_sample = [&](size_t which) { return host.subspan((which * count + s) * T, T); };
+        const auto sample_values = [&](size_t which) { return host.subspan((which * count + s) * T, T); };
         const size_t first = s * (T + 1);
-        model::fill_sample(windows.subspan(first, T + 1), model_.config(), of_sample(0), of_sample(1));
+        model::fill_sample(windows.subspan(first, T + 1), model_.config(), sample_values(0), sample_values(1));
         if (document_mask_)
-            model::fill_first_keys(document_starts.subspan(first, T + 1), model_.config(), of_sample(2));
+            model::fill_first_keys(document_starts.subspan(first, T + 1), model_.config(), sample_values(2));
     }
     context_.queue_copy_from_host(tokens_, host);
 }
@@ -117,10 +117,10 @@ void TrainStep::queue_pass(int64_t pass, int64_t lane) {
     const Span span(timeline_, Track::compute, {Activity::pass, static_cast<int32_t>(pass)});
     observe(pass + 1 == passes_.end);
     const int64_t own = pass - passes_.begin;
-    const auto of_pass = [&](int64_t which) {
+    const auto pass_values = [&](int64_t which) {
         return tokens_.slice(0, which, which + 1).slice(1, own, own + 1).view({tokens_.dim(2)});
     };
-    pass_.use_tokens(of_pass(0), of_pass(1), document_mask_ ? of_pass(2) : Tensor{});
+    pass_.use_tokens(pass_values(0), pass_values(1), document_mask_ ? pass_values(2) : Tensor{});
     pass_.forward_backward(optimizer_.gradients(lane), 1.0 / num_targets_, optimizer_.scalars());
     ops::sum(context_, losses_.slice(0, pass, pass + 1), pass_.losses());
 }
@@ -134,7 +134,7 @@ void TrainStep::queue_work() {
     } else {
         const Range lanes = distribution.own_lanes();
         for (int64_t lane = lanes.begin; lane < lanes.end; ++lane) {
-            const Range passes = distribution.passes_of_lane(lane);
+            const Range passes = distribution.lane_passes(lane);
             for (int64_t pass = passes.begin; pass < passes.end; ++pass) queue_pass(pass, lane - lanes.begin);
         }
     }

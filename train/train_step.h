@@ -10,7 +10,7 @@
 
 namespace ballast::train {
 
-/// On CUDA a graph from the second update on (kernels/recording.h). The tokens of the next update are handed over while
+/// On CUDA a graph from the second update on (kernels/recording.h). The host loads the tokens of the next update while
 /// the device works on this one:
 ///
 ///   load(first) · synchronise · [ run · load(next) · synchronise · loss(), Optimizer::result() ]*
@@ -21,26 +21,26 @@ class TrainStep {
     /// Device memory for a step's tokens and losses.
     static size_t bytes(const RunConfig& config, const Distribution& distribution = Distribution::single());
 
-    /// The samples of an update that this rank computes, counted from the update's first.
+    /// The samples of an update that this rank computes, counted from the update's first sample.
     Range samples() const { return samples_; }
-    /// Of an update, over all ranks.
+    /// The number of targets of an update, over all ranks.
     double num_targets() const { return num_targets_; }
-    /// Queues the copy of the next update's samples: windows of T + 1 tokens, one after another, and with
-    /// data.document_mask where each token's document begins (data/sampler.h), else nothing. What was loaded before
-    /// must have reached the device.
+    /// Queues the copy of the next update's samples: windows of T + 1 tokens, one after another. With
+    /// data.document_mask also the index in its window at which each token's document begins (data/sampler.h), else an
+    /// empty span. The previous load must have reached the device.
     void load(std::span<const int32_t> windows, std::span<const int32_t> document_starts);
-    /// Queues the update whose tokens were loaded last and whose scalars the optimiser holds.
+    /// Queues the update for the tokens that were loaded last and the scalars that the optimiser holds.
     void run();
-    /// Where its work is, and was when, goes there from now on, the optimiser's part too. Where a GPU replays a
-    /// recorded update, only what the host does: events are for a CPU.
+    /// Records places and events in `timeline` from now on, for the optimiser too. Where a GPU replays a recorded
+    /// update, only the host's activity is recorded: events are for a CPU.
     void set_timeline(Timeline* timeline);
-    /// The mean loss over the targets, nats; once the run has been waited for.
+    /// The mean loss over the targets, in nats. Valid after the run was waited for.
     double loss() const;
 
   private:
     void queue_work();
     void queue_pass(int64_t pass, int64_t lane);
-    /// Looks on while a pass goes through the layers and back; `is_last` of the rank.
+    /// Records the places of a pass in the timeline; `is_last`: the rank's last pass.
     void observe(bool is_last);
     void note_finished(int64_t part);
     void enter(Place place);

@@ -25,7 +25,7 @@ StepMetrics Trainer::train_step(int64_t step) {
     const auto begin = std::chrono::steady_clock::now();
     timeline_.places().begin_step(step);
     const int64_t update = step - steps_skipped_;
-    const double rate = schedule_.of_update(update), loss_scale = scaler_ ? scaler_->scale() : 1;
+    const double rate = schedule_.at_update(update), loss_scale = scaler_ ? scaler_->scale() : 1;
     if (loaded_step_ != step) {
         load_tokens(step);
         context_.synchronise();

@@ -1,4 +1,4 @@
-// The loss on text that is held out from training.
+// The loss on held-out text.
 #pragma once
 
 #include <functional>
@@ -10,17 +10,18 @@
 
 namespace ballast::train {
 
-/// Takes the memory of its pass when it is made, and keeps it.
+/// Allocates the memory of its pass in the constructor and keeps it.
 class Validation {
   public:
     /// UserError when the store is shorter than one pass: it could never give a loss.
     Validation(Context& context, model::Transformer& model, const data::TokenStore& store, const RunConfig& config);
 
-    /// Nats a target, over the first [validation] batches passes of the text; `after_pass` is called after each.
+    /// The loss in nats per target, over the first [validation] batches passes of the text. Calls `after_pass` after
+    /// each pass.
     double loss(const std::function<void()>& after_pass = [] {});
 
   private:
-    /// Lets the pass read first keys, [B*T], with data.document_mask.
+    /// Sets the pass's first keys, [B*T], for data.document_mask.
     void mask_documents(const std::vector<int32_t>& first_keys);
 
     Context& context_;

@@ -1,5 +1,5 @@
-// What the attention kernels share: where keys stand, which of them a query sees, and logits of a few rows of queries
-// against a tile of keys (compiled once for every target).
+// Shared by the attention kernels: the positions of keys, the visible range of a query, and the logits of a few query
+// rows against a tile of keys (compiled once for every target).
 
 #include <hwy/highway.h>
 
@@ -15,7 +15,7 @@ namespace ballast::cpu {
 /// A run of key rows at consecutive positions: row first_row + c stands at position + c.
 struct KeyPart {
     int64_t first_row, rows, position;
-    bool sinks;  // always visible, and seen by the sink query
+    bool sinks;  // always visible, with the sink query as query
 };
 
 /// Columns [begin, end) of a part or tile.
@@ -26,7 +26,7 @@ struct Range {
 
 /// The mask, bias and normaliser of one sequence's head.
 struct HeadRules {
-    const int32_t *positions, *first_keys;           // of every query; null: query_start + t, and 0
+    const int32_t *positions, *first_keys;           // of every query; null: position query_start + t, first key 0
     int64_t query_start, span, sink_query_position;  // span < 0: no limit
     bool has_alibi;
     double alibi_slope;
@@ -42,11 +42,11 @@ struct HeadRules {
                       : params.alibi_slope_H.dtype == Dtype::f64 ? params.alibi_slope_H.ptr<double>()[head]
                                                                  : params.alibi_slope_H.ptr<float>()[head]) {}
 
-    /// Where query t stands.
+    /// The position of query t.
     int64_t position(int64_t t) const { return positions ? positions[t] : query_start + t; }
 
-    /// Columns of `part` that query t sees. Both ends never decrease with t, whence padding behind a sequence, which sees
-    /// no sink either, begins behind them.
+    /// The columns of `part` that query t sees. Both ends never decrease with t. Therefore padding behind a sequence,
+    /// which sees no sink either, has a range that begins behind them.
     Range visible(const KeyPart& part, int64_t t) const {
         const int64_t i = position(t), first = first_keys ? first_keys[t] : 0;
         const int64_t begin = part.sinks ? (0 <= i && i < first ? part.rows : 0)
@@ -54,7 +54,7 @@ struct HeadRules {
         return {std::clamp<int64_t>(begin, 0, part.rows), std::clamp<int64_t>(i + 1 - part.position, 0, part.rows)};
     }
 
-    /// Queries out of `steps`, from the first to the last that sees a column of [columns.begin, columns.end) of `part`.
+    /// The range from the first to the last query of `steps` that sees a column of `columns` of `part`.
     Range seeing(const KeyPart& part, Range columns, int64_t steps) const {
         if (positions || first_keys)
             return {first_query(steps, [&](int64_t t) { return visible(part, t).end > columns.begin; }),
@@ -64,7 +64,7 @@ struct HeadRules {
         return {std::clamp<int64_t>(first, 0, steps), std::clamp<int64_t>(end, 0, steps)};
     }
 
-    /// Where query t stands for the ALiBi distance to keys of `part`.
+    /// The position of query t for the ALiBi distance to keys of `part`.
     int64_t bias_position(const KeyPart& part, int64_t t) const {
         const int64_t i = position(t);
         return part.sinks ? std::min(i, sink_query_position) : i;
@@ -74,7 +74,7 @@ struct HeadRules {
     static const int32_t* row_of(const Tensor& rows_BT, int64_t batch) {
         return rows_BT.empty() ? nullptr : rows_BT.ptr<int32_t>() + batch * rows_BT.dim(1);
     }
-    /// The first query out of `steps` that has come so far; all behind it have.
+    /// The first query of `steps` for which reached() is true; it is true for all later ones.
     template <class Reached>
     static int64_t first_query(int64_t steps, const Reached& reached) {
         int64_t low = 0, high = steps;
@@ -89,7 +89,7 @@ struct HeadRules {
     }
 };
 
-/// Rows of a mask must not decrease within a sequence.
+/// Requires that the rows of a mask do not decrease within a sequence.
 inline void require_sorted(const Tensor& rows_BT) {
     if (rows_BT.empty()) return;
     const int32_t* rows = rows_BT.ptr<int32_t>();
@@ -99,7 +99,8 @@ inline void require_sorted(const Tensor& rows_BT) {
                 "a mask's query positions and first keys must not decrease within a sequence");
 }
 
-/// The key rows as one or two parts: sinks on their own only when the mask, the bias or the query treats them apart.
+/// The key rows as one or two parts. Sinks form their own part only when the mask, the bias or the query differs for
+/// them.
 class KeyParts {
   public:
     KeyParts(const AttentionInputs& in, const AttentionParams& params) {
@@ -134,7 +135,7 @@ template <class T> T* head_row(const Tensor& x, int64_t b, int64_t t, int64_t h)
     return static_cast<T*>(x.data) + b * x.stride[0] + t * x.stride[1] + h * x.stride[2];
 }
 
-/// Row stride of tiles with D columns: whole micro-kernel panels on every target (128 bytes).
+/// The row stride of tiles with D columns: whole micro-kernel panels on every target (128 bytes).
 template <class A> constexpr int64_t tile_stride(int64_t dims) { return round_up(dims, 128 / static_cast<int64_t>(sizeof(A))); }
 
 /// z_h of a head.
@@ -156,8 +157,8 @@ template <class A> A sink_logit_of(const AttentionParams& params, int64_t head) 
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
-/// Finishes a row of logits over `panels` of a tile: ALiBi's -slope (i - j) added, -inf where the row does not see
-/// (`seen`, in the tile's columns). `distance` is j - i of column 0, i being HeadRules::bias_position().
+/// Finishes a row of logits over `panels` of a tile: adds ALiBi's -slope (i - j), and writes -inf outside `seen` (the
+/// visible columns of the tile). `distance` is j - i of column 0, where i is HeadRules::bias_position().
 template <class A>
 HWY_INLINE void bias_and_mask(A* logits, Range panels, Range seen, const HeadRules& rules, int64_t distance) {
     if (rules.has_alibi) {
@@ -175,14 +176,14 @@ HWY_INLINE void bias_and_mask(A* logits, Range panels, Range seen, const HeadRul
 /// Columns are handled in runs of this many: whole panels of the micro-kernel and whole virtual lanes of the sums.
 template <class A> inline constexpr int64_t kRunColumns = std::max(kMicroColumns<A>, LaneSum<A>::kLanes);
 
-/// [begin, end) widened to whole runs.
+/// [begin, end) rounded outwards to whole runs.
 template <class A> HWY_INLINE Range whole_runs(Range columns) {
     return {columns.begin / kRunColumns<A> * kRunColumns<A>, round_up(columns.end, kRunColumns<A>)};
 }
 
-/// p = exp(logit - m) of a row of logits (whole runs, at least one of them visible), in the dtype of p, which may be the
-/// logits' own memory; brings the running maximum m and sum l up to date. Returns exp(m_old - m), by which what was summed up
-/// before has to be multiplied.
+/// p = exp(logit - m) for a row of logits (whole runs, at least one of them visible), in the dtype of p; p may share
+/// the logits' memory. Updates the running maximum m and the running sum l. Returns exp(m_old - m), the factor for the
+/// partial sums of earlier tiles.
 template <class A, class P>
 HWY_INLINE A online_softmax(P* p, const A* logits, Range columns, A& running_maximum, A& running_sum) {
     using Sum = LaneSum<A>;
@@ -209,7 +210,8 @@ HWY_INLINE A online_softmax(P* p, const A* logits, Range columns, A& running_max
     return decay;
 }
 
-/// Ends a row: out = o exp(m - LSE'), and LSE' = logaddexp(m + log l, z). A row that saw no key and has z = -inf is 0.
+/// Finishes a row: out = o exp(m - LSE'), and LSE' = logaddexp(m + log l, z). A row that saw no key and has z = -inf is
+/// 0.
 template <class A, class T>
 HWY_INLINE void finish_row(T* out, A& lse, const A* o, int64_t dims, A row_maximum, A row_sum, A z) {
     const hn::ScalableTag<A> d;
@@ -228,7 +230,7 @@ HWY_INLINE void finish_row(T* out, A& lse, const A* o, int64_t dims, A row_maxim
     });
 }
 
-/// `columns` of a part as columns of the tile that covers `tile` of it.
+/// `columns` of a part, relative to the tile that covers the columns `tile` of the part.
 HWY_INLINE Range within(Range tile, Range columns) {
     const int64_t width = tile.end - tile.begin;
     return {std::clamp<int64_t>(columns.begin - tile.begin, 0, width), std::clamp<int64_t>(columns.end - tile.begin, 0, width)};

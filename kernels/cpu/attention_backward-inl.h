@@ -1,5 +1,5 @@
-// What both backward passes of attention share: scratch memory, and what happens to whole rows before and after the
-// tiles (compiled once for every target).
+// Shared by both backward passes of attention: scratch memory, and the work on whole rows before and after the tiles
+// (compiled once for every target).
 
 #include "kernels/cpu/attention-inl.h"
 
@@ -7,7 +7,7 @@
 #define BALLAST_KERNELS_CPU_ATTENTION_BACKWARD_SCRATCH_H_
 namespace ballast::cpu {
 
-/// Offsets, in elements, of what attention_backward keeps in scratch memory.
+/// Offsets, in elements, of the arrays that attention_backward has in scratch memory.
 struct BackwardScratch {
     int64_t stride, d_q_head, delta, d_sink_query, d_sink_logit, total;
 
@@ -44,7 +44,7 @@ struct BackwardCall {
     A* scratch;
 };
 
-/// The rows of one (batch, key-value head): D, sums for dQ, and stores.
+/// The rows of one (batch, key-value head): D, the partial sums of dQ, and the stores of results.
 template <class T>
 class BackwardRows {
   public:
@@ -62,10 +62,10 @@ class BackwardRows {
           stride_(call.plan.stride),
           scale_(static_cast<A>(call.params.scale)) {}
 
-    /// Query heads of the group.
+    /// The query heads of the group.
     Range heads() const { return {g_ * group_, (g_ + 1) * group_}; }
 
-    /// D of every row, this batch's share of d_sink_logit, and cleared sums for dQ.
+    /// Computes D of every row and this batch's part of d_sink_logit; clears the partial sums of dQ.
     void start_head(int64_t h) const {
         A* delta_row = delta(h);
         for (int64_t t = 0; t < steps_; ++t) {
@@ -103,7 +103,7 @@ class BackwardRows {
         }
     }
 
-    /// Logits and dP = dO V^T become P' and dS, in the dtype of p and d_s, which may be their own memory.
+    /// Converts logits to P' and dP = dO V^T to dS, in the dtype of p and d_s, which may share the inputs' memory.
     template <class P>
     HWY_INLINE void score_row(P* p, P* d_s, const A* logits, const A* d_p, Range runs, int64_t h, int64_t t) const {
         const D d;
@@ -129,7 +129,7 @@ class BackwardRows {
     const A scale_;
 };
 
-/// Task(call, b, g).run(parts) for every (batch, key-value head) and adds up d_sink_logit.
+/// Calls Task(call, b, g).run(parts) for every (batch, key-value head), then sums d_sink_logit.
 template <class Task>
 void for_every_key_head(Context& context, const AttentionGradients& gradients, const Tensor& d_out, const Tensor& out,
                         const Tensor& lse, const AttentionInputs& in, const AttentionParams& params) {

@@ -1,8 +1,8 @@
-// Attention with bf16 products, for processors whose units multiply bf16 faster than f32 (native_bf16()): AMX tiles,
-// AMD's AVX512-BF16. The products are oneDNN's, of whole tiles that stay in the L2 cache; the softmax between them is
-// ours, in f32. P, P' and dS are rounded to bf16 to be multiplied, as on a GPU's tensor cores (docs/numerics.md).
-// Tiles come whole, masked or not: keys, values, queries and d_out must be finite wherever a tile holds them, not only
-// where they are seen.
+// Attention with bf16 products, for processors that multiply bf16 faster than f32 (native_bf16()): AMX tiles, AMD's
+// AVX512-BF16. oneDNN multiplies whole tiles that stay in the L2 cache; the softmax between the products is ours, in
+// f32. P, P' and dS are rounded to bf16 before they are multiplied, as on a GPU's tensor cores (docs/numerics.md).
+// Masked elements of a tile are multiplied too: keys, values, queries and d_out must be finite in every row that a tile
+// holds, visible or not.
 #pragma once
 
 #include "kernels/cpu/onednn.h"
@@ -10,8 +10,8 @@
 
 namespace ballast::cpu {
 
-/// True where these are what attention_forward() and attention_backward() should do: bf16 tensors, a processor that
-/// gains by it, and enough queries to make up for the cost of calling the library.
+/// True when attention_forward() and attention_backward() should use these kernels: bf16 tensors, a processor on which
+/// they are faster, and enough queries to outweigh the cost of calling the library.
 bool takes_bf16_attention(const Context&, const AttentionInputs&);
 
 void attention_forward_bf16(Context&, const Tensor& out, const Tensor& lse, const AttentionInputs&,

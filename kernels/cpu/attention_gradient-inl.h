@@ -1,6 +1,6 @@
-// Scores of attention and what a loss's gradient says of them, tile by tile, for measurements (compiled once for every
-// target). A tile is up to kQueries queries of one head against up to kKeys keys: logits s = scale q k^T + bias and
-// g = dO V^T of six queries at a time, handed over row by row. Nothing of size T x S exists.
+// Attention scores and the loss gradient of each score, tile by tile, for measurements (compiled once for every
+// target). A tile is up to kQueries queries of one head against up to kKeys keys. For six queries at a time it computes
+// the logits s = scale q k^T + bias and g = dO V^T, and passes them on row by row. No buffer of size T x S exists.
 
 #include <hwy/highway.h>
 
@@ -26,14 +26,14 @@ HWY_INLINE void tile_products(A* to, const A* rows, int64_t stride, int64_t coun
                      {tile + panels.begin, kKeys, kMicroColumns<A>}, to + panels.begin, kKeys, false);
 }
 
-/// A query's share of a tile of keys. Columns count from the tile's first; outside of `seen` s is -inf.
+/// One query's row of a tile of keys. Column 0 is the tile's first key; s is -inf outside of `seen`.
 template <class A>
 struct GradientRow {
-    int64_t query, key_position;  // the query's number; where the tile's first key stands
+    int64_t query, key_position;  // the query's index; the position of the tile's first key
     Range seen, panels;           // `panels`: whole runs of lanes around `seen`
-    A *s, *g;                     // [kKeys]; free to be changed
+    A *s, *g;                     // [kKeys]; may be overwritten
     A lse, delta;                 // D = dO . O
-    bool alone;                   // it sees one key and no sink logit: without that key nothing is left to renormalise
+    bool alone;                   // the query sees one key and no sink logit: without that key there is nothing to renormalise
 };
 
 /// Up to kQueries queries [t0, t1) of one head.
@@ -63,8 +63,8 @@ class GradientTile {
 
     const HeadRules& rules() const { return rules_; }
 
-    /// visit.row(GradientRow) for every query's share of every tile that it sees part of, visit.end_of_tile(key row)
-    /// after a tile's. A tile ends where a block of `block` key rows does.
+    /// Calls visit.row(GradientRow) for every query's row of every tile in which it sees a key, and
+    /// visit.end_of_tile(key row) after each tile. A tile ends at the end of a block of `block` key rows.
     template <class Visitor>
     void run(int64_t t0, int64_t t1, const Tensor& d_out, const Tensor& out, const A* lse, int64_t block,
              Visitor& visit) {
@@ -130,13 +130,13 @@ class GradientTile {
     }
 
     template <class Visitor>
-    void visit_row(const KeyPart& part, Range columns, Range panels, int64_t r, int64_t of_panel, Visitor& visit) {
+    void visit_row(const KeyPart& part, Range columns, Range panels, int64_t r, int64_t panel_row, Visitor& visit) {
         const int64_t t = t0_ + r, key = part.position + columns.begin;
         const Range seen = within(columns, rules_.visible(part, t));
         if (seen.empty()) return;
-        A* s = s_ + of_panel * kKeys;
+        A* s = s_ + panel_row * kKeys;
         bias_and_mask(s, panels, seen, rules_, key - rules_.bias_position(part, t));
-        visit.row(GradientRow<A>{t, key, seen, panels, s, grad_ + of_panel * kKeys, lse_[r], delta_[r], alone_[r]});
+        visit.row(GradientRow<A>{t, key, seen, panels, s, grad_ + panel_row * kKeys, lse_[r], delta_[r], alone_[r]});
     }
 
     const AttentionInputs& in_;

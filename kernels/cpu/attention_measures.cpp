@@ -60,10 +60,10 @@ void attention_influence(Context& context, const Influence& influence, int64_t b
         A *absolute = sums_of(influence.absolute_BHIJ), *signed_sum = sums_of(influence.signed_sum_BHIJ);
         context.pool().parallel_for(in.q.dim(0) * heads * rows.size(), [&](int64_t task) HWY_ATTR {
             const int64_t bh = task / rows.size(), end = rows.end(task % rows.size());
-            const auto add = [&](int64_t key, double of_absolute, double of_signed) {
+            const auto add = [&](int64_t key, double absolute_effect, double signed_effect) {
                 const int64_t at = task * columns.size() + key / block;
-                if (absolute) absolute[at] += static_cast<A>(of_absolute);
-                if (signed_sum) signed_sum[at] += static_cast<A>(of_signed);
+                if (absolute) absolute[at] += static_cast<A>(absolute_effect);
+                if (signed_sum) signed_sum[at] += static_cast<A>(signed_effect);
             };
             InfluenceSums<A, decltype(add)> sums{add};
             GradientTile<T> tile(in, params, parts, bh / heads, bh % heads);

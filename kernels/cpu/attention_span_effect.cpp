@@ -81,25 +81,25 @@ void attention_span_effect(Context& context, const Tensor& effect, int64_t block
         using A = Accumulator<T>;
         const int64_t heads = in.q.dim(2), steps = in.q.dim(1), spans = effect.dim(2);
         const Blocks tiles{steps, kQueries};
-        std::vector<double> of_tiles(static_cast<size_t>(in.q.dim(0) * heads * tiles.size() * spans));
+        std::vector<double> tile_sums(static_cast<size_t>(in.q.dim(0) * heads * tiles.size() * spans));
         context.pool().parallel_for(in.q.dim(0) * heads * tiles.size(), [&](int64_t task) HWY_ATTR {
             const int64_t bh = task / tiles.size(), begin = tiles.begin(task % tiles.size()),
                           end = tiles.end(task % tiles.size());
-            const A* of_queries = lse.ptr<A>() + bh * steps + begin;
+            const A* tile_lse = lse.ptr<A>() + bh * steps + begin;
             GradientTile<T> tile(in, params, parts, bh / heads, bh % heads);
             DistanceBins<A> bins(tile.rules(), begin, spans, block, sinks);
-            tile.run(begin, end, d_out, out, of_queries, kKeys, bins);
+            tile.run(begin, end, d_out, out, tile_lse, kKeys, bins);
             double logit_mass[kQueries];
             for (int64_t r = 0; r < end - begin; ++r)
-                logit_mass[r] = std::exp(static_cast<double>(sink_logit_of<A>(params, bh % heads) - of_queries[r]));
-            bins.add_to(of_tiles.data() + task * spans, end - begin, logit_mass);
+                logit_mass[r] = std::exp(static_cast<double>(sink_logit_of<A>(params, bh % heads) - tile_lse[r]));
+            bins.add_to(tile_sums.data() + task * spans, end - begin, logit_mass);
         });
         A* to = effect.ptr<A>();
         for (int64_t bh = 0; bh < in.q.dim(0) * heads; ++bh)
             for (int64_t m = 0; m < spans; ++m) {
                 double sum = 0;
                 for (int64_t n = 0; n < tiles.size(); ++n)
-                    sum += of_tiles[static_cast<size_t>((bh * tiles.size() + n) * spans + m)];
+                    sum += tile_sums[static_cast<size_t>((bh * tiles.size() + n) * spans + m)];
                 to[bh * spans + m] += static_cast<A>(sum);
             }
     });

@@ -74,9 +74,9 @@ void memory_store(Context& context, const Tensor& scores, const Tensor& represen
             const HeadBlocks head(table, bg, cache.positions_PR.dim(0));
             const int64_t p = position.ptr<int32_t>()[bg / heads], left = p - memory.local;
             if (p < 0) return;
-            A& of_slot = mass.ptr<A>()[head.row(p % memory.local)];
-            if (left >= 0) scores.ptr<A>()[head.row(ring * kCacheBlockRows + left)] = of_slot;
-            of_slot = 0;
+            A& slot_mass = mass.ptr<A>()[head.row(p % memory.local)];
+            if (left >= 0) scores.ptr<A>()[head.row(ring * kCacheBlockRows + left)] = slot_mass;
+            slot_mass = 0;
             const int64_t n = left / kCacheBlockRows - 1;
             if (left < 0 || left % kCacheBlockRows != 0 || n < memory.initial_blocks()) return;
             const int64_t block = head.block(ring + n), first = block * kCacheBlockRows;

@@ -1,5 +1,5 @@
-// What the paged cache's kernels share: blocks of rows, and logits and weighted sums of a block for the query heads of
-// a group (compiled once for every target).
+// Shared by the kernels of the paged cache: blocks of rows, and the logits and weighted sums of a block for the query
+// heads of a group (compiled once for every target).
 
 #include <hwy/highway.h>
 
@@ -27,7 +27,7 @@ T* matrix_row(const Tensor& x, int64_t n, int64_t g) {
     return static_cast<T*>(x.data) + n * x.stride[0] + g * x.stride[1];
 }
 
-/// Block w of what (b, g) reads: its rows in use, which may be none.
+/// Block w of the slots that (b, g) reads, with its rows in use; there may be none.
 struct CacheBlock {
     int64_t block = -1, rows = 0;
     const int32_t* positions = nullptr;
@@ -41,7 +41,7 @@ struct CacheBlock {
         require(0 <= block && block < cache.positions_PR.dim(0), "a table names a block that the cache has not");
         positions = cache.positions_PR.ptr<int32_t>() + block * kCacheBlockRows;
     }
-    /// Its first row in one of the cache's tensors.
+    /// The block's first row in one of the cache's tensors.
     template <class C>
     const C* in(const Tensor& x_PRD) const {
         return x_PRD.ptr<C>() + block * kCacheBlockRows * x_PRD.dim(2);
@@ -61,16 +61,17 @@ struct CacheBlock {
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
-// Rows of D elements are taken in chunks of two runs of virtual lanes. bf16 is widened in registers without shuffles:
-// of 32 bits that hold two neighbours, one shift gives the first as a float and one mask the second. So a chunk's first
-// run is its even elements and its second the odd ones, and what is multiplied with rows or summed from them (q, o) is
-// kept in that order: element d at place_of<C>(d). Wider types stay as they are.
+// Rows of D elements are processed in chunks of two runs of virtual lanes. bf16 is widened in registers without
+// shuffles: in 32 bits that hold two neighbours, one shift gives the first as a float and one mask gives the second. So
+// the first run of a chunk holds its even elements and the second run its odd ones. Vectors that are multiplied with
+// rows or summed from rows (q, o) are kept in the same order: element d at packed_index<C>(d). Wider types keep their
+// order.
 
 template <class A>
 inline constexpr int64_t kCacheChunk = 2 * LaneSum<A>::kLanes;
 
 template <class C, class A>
-constexpr int64_t place_of(int64_t d) {
+constexpr int64_t packed_index(int64_t d) {
     if constexpr (std::is_same_v<C, A>) return d;
     const int64_t at = d % kCacheChunk<A>;
     return d - at + at % 2 * LaneSum<A>::kLanes + at / 2;
@@ -91,7 +92,8 @@ HWY_INLINE void load_chunk(D d, const bf16* p, int64_t part, V& first, V& second
     second = hn::BitCast(d, hn::And(pairs, hn::Set(d32, 0xffff0000u)));
 }
 
-/// The chunk of a row that begins at element c: where it stands or, when the row ends in it, a copy filled up with 0.
+/// The chunk of a row that begins at element c: a pointer into the row, or a copy padded with 0 when the row ends in
+/// it.
 template <class A, class C>
 HWY_INLINE const C* whole_chunk(const C* row, int64_t c, int64_t dims, C* copy) {
     if (HWY_LIKELY(c + kCacheChunk<A> <= dims)) return row + c;
@@ -100,7 +102,7 @@ HWY_INLINE const C* whole_chunk(const C* row, int64_t c, int64_t dims, C* copy) 
     return copy;
 }
 
-/// Rows of keys or values of a block, by a list of those that are seen.
+/// Rows of keys or values of a block, given by a list of the visible ones.
 template <class C>
 struct SeenRows {
     const C* first;  // the block's first row
@@ -120,12 +122,12 @@ HWY_INLINE auto fold_to_16_bytes(D d, V v) {
     }
 }
 
-/// Keys whose sums are folded together.
+/// The number of keys whose sums are reduced together.
 template <class A>
 inline constexpr int kFoldedKeys = 16 / static_cast<int>(sizeof(A));
 
-/// logits[h][n] = q_h . k_n for `heads` heads. Keys are taken kFoldedKeys at a time; the list is filled up to whole
-/// runs of them. `whole`: rows are whole chunks.
+/// logits[h][n] = q_h . k_n for `heads` heads. Takes kFoldedKeys keys at a time; the list is padded to a multiple of
+/// them. `whole`: rows consist of whole chunks.
 template <int heads, bool whole, class A, class C>
 HWY_NOINLINE void logits_of_heads(A* logits, const A* q, int64_t stride, const SeenRows<C>& k) {
     using Sum = LaneSum<A>;
@@ -176,8 +178,8 @@ HWY_NOINLINE void logits_of_heads(A* logits, const A* q, int64_t stride, const S
     }
 }
 
-/// o_h += sum of p[h][n] v_n over the elements of `chunks` chunks from `begin` on, whose sums stay in registers.
-/// `whole`: rows go on to the end of the last one.
+/// o_h += sum of p[h][n] v_n over the elements of `chunks` chunks from `begin` on; the sums stay in registers. `whole`:
+/// rows continue to the end of the last chunk.
 template <int heads, int chunks, bool whole, class A, class C>
 HWY_NOINLINE void values_of_heads(A* o, int64_t stride, const A* p, const SeenRows<C>& v, int64_t begin) {
     using Sum = LaneSum<A>;
@@ -211,7 +213,7 @@ HWY_NOINLINE void values_of_heads(A* o, int64_t stride, const A* p, const SeenRo
         }
 }
 
-/// Calls f.template operator()<heads>(first head) for runs of at most `most` (4 at the most) heads.
+/// Calls f.template operator()<heads>(first head) for runs of at most `most` heads, `most` <= 4.
 template <int most, class F>
 HWY_INLINE void for_runs_of_heads(int64_t heads, const F& f) {
     for (int64_t h = 0; h < heads; h += most) switch (std::min<int64_t>(most, heads - h)) {
@@ -222,11 +224,11 @@ HWY_INLINE void for_runs_of_heads(int64_t heads, const F& f) {
         }
 }
 
-/// There are 32 vectors of 64 bytes, or 16 of fewer.
+/// True when there are 32 vectors of 64 bytes, false when there are 16 shorter ones.
 template <class A>
 inline constexpr bool kManyRegisters = LaneSum<A>::kParts == 1;
 
-/// logits [heads, kCacheBlockRows] of the keys of a block that are seen.
+/// logits [heads, kCacheBlockRows] of the visible keys of a block.
 template <class A, class C>
 HWY_INLINE void block_logits(A* logits, const A* q, int64_t stride, int64_t heads, const SeenRows<C>& k) {
     for_runs_of_heads<kManyRegisters<A> ? 4 : 1>(heads, [&]<int count>(int64_t h) HWY_ATTR {

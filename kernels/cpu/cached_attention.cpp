@@ -89,24 +89,24 @@ class CachedSplit {
             call_.partials.maximum[place] = maximum_[r];
             call_.partials.sum[place] = sum_[r];
             A* values = call_.partials.values + place * dims_;
-            for (int64_t i = 0; i < dims_; ++i) values[i] = o_[r * stride_ + place_of<C, A>(i)];
+            for (int64_t i = 0; i < dims_; ++i) values[i] = o_[r * stride_ + packed_index<C, A>(i)];
         }
     }
 
   private:
     static size_t bytes(int64_t heads, int64_t stride) {
-        const size_t of_heads = TileMemory::padded(static_cast<size_t>(heads) * sizeof(int64_t));
-        return 3 * of_heads + 2 * TileMemory::padded(static_cast<size_t>(heads * kCacheBlockRows) * sizeof(A)) +
+        const size_t index_bytes = TileMemory::padded(static_cast<size_t>(heads) * sizeof(int64_t));
+        return 3 * index_bytes + 2 * TileMemory::padded(static_cast<size_t>(heads * kCacheBlockRows) * sizeof(A)) +
                3 * TileMemory::padded(static_cast<size_t>(heads * stride) * sizeof(A));
     }
 
-    /// The group's queries times the scale, in the order of place_of().
+    /// The group's queries times the scale, in the order of packed_index().
     void take_query(A* to, const Tensor& q) {
         std::fill_n(to, heads_ * stride_, A(0));
         for (int64_t r = 0; r < heads_; ++r) {
             const T* from = matrix_row<const T>(q, b_, first_head_ + r);
             for (int64_t i = 0; i < dims_; ++i)
-                to[r * stride_ + place_of<C, A>(i)] = static_cast<A>(from[i]) * static_cast<A>(call_.params.scale);
+                to[r * stride_ + packed_index<C, A>(i)] = static_cast<A>(from[i]) * static_cast<A>(call_.params.scale);
         }
     }
 

@@ -1,4 +1,4 @@
-// What every CPU kernel shares and that does not depend on the SIMD target: accumulation types, blocks of work.
+// Shared by every CPU kernel and independent of the SIMD target: accumulation types, blocks of work.
 #pragma once
 
 #include <algorithm>
@@ -16,13 +16,14 @@ template <class T> struct AccumulatorOf {
 template <> struct AccumulatorOf<bf16> {
     using type = float;
 };
-/// The type all arithmetic on T happens in.
+/// The type in which arithmetic on T is done.
 template <class T> using Accumulator = typename AccumulatorOf<T>::type;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t unit) { return ceil_div(a, unit) * unit; }
 
-/// [0, count) cut into runs of `block` elements; the last may be shorter. Tasks of a parallel loop.
+/// [0, count) divided into blocks of `block` elements; the last may be shorter. One block is one task of a parallel
+/// loop.
 struct Blocks {
     int64_t count, block;
 
@@ -31,10 +32,11 @@ struct Blocks {
     int64_t end(int64_t i) const { return std::min(count, (i + 1) * block); }
 };
 
-/// Elements an element-wise task should touch: a few microseconds of work, which hides the cost of handing it out.
+/// Elements per task of an element-wise op: a few microseconds of work, long enough to hide the cost of starting a
+/// task.
 inline constexpr int64_t kTaskElements = 16384;
 
-/// Rows of `width` elements cut into tasks of about kTaskElements.
+/// Rows of `width` elements divided into tasks of about kTaskElements.
 inline Blocks row_blocks(int64_t rows, int64_t width) {
     return {rows, std::max<int64_t>(1, kTaskElements / std::max<int64_t>(width, 1))};
 }

@@ -125,8 +125,8 @@ template <class T, bool kCentred>
 void backward(Context& context, const Tensor& d_y, std::span<const NormGradient> norms, const Tensor& y,
               const Tensor& mean, const Tensor& rstd) {
     using A = Accumulator<T>;
-    const int64_t channels = y.dim(1), of_norm = 2 * channels,
-                  stride = static_cast<int64_t>(norms.size()) * of_norm;
+    const int64_t channels = y.dim(1), norm_stride = 2 * channels,
+                  stride = static_cast<int64_t>(norms.size()) * norm_stride;
     const Blocks blocks = row_blocks(y.dim(0), channels);
     Scratch::Block scratch(context.scratch(), static_cast<size_t>(blocks.size() * stride) * sizeof(A));
     A* partials = static_cast<A*>(scratch.data());
@@ -140,7 +140,7 @@ void backward(Context& context, const Tensor& d_y, std::span<const NormGradient>
                                                 row_of<T>(norm.d_out_NC, n, channels), row_of<T>(y, n, channels),
                                                 norm.weight_C.ptr<T>(), kCentred ? mean.ptr<A>()[n] : A(0),
                                                 rstd.ptr<A>()[n], channels);
-                partial += of_norm;
+                partial += norm_stride;
             }
         }
     });
@@ -149,7 +149,7 @@ void backward(Context& context, const Tensor& d_y, std::span<const NormGradient>
             add_partials(context, norm.d_weight_C.ptr<A>(), partials, blocks.size(), stride, channels);
         if (!norm.d_bias_C.empty())
             add_partials(context, norm.d_bias_C.ptr<A>(), partials + channels, blocks.size(), stride, channels);
-        partials += of_norm;
+        partials += norm_stride;
     }
 }
 

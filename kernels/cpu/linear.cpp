@@ -48,7 +48,7 @@ Dtype product_dtype(const Context& context, Dtype x) {
 namespace {
 
 /// What the products of x are multiplied in.
-Dtype product_of(const Context& context, Dtype x, Products products) {
+Dtype multiply_dtype(const Context& context, Dtype x, Products products) {
     return products == Products::by_row ? accumulation_dtype(x) : product_dtype(context, x);
 }
 
@@ -78,7 +78,7 @@ size_t converted_bytes(Dtype from, Dtype to, int64_t count) {
 
 size_t linear_scratch_bytes(const Context& context, Dtype x, Dtype weight, int64_t rows, int64_t outputs,
                             int64_t inputs, Products products) {
-    const Dtype product = product_of(context, x, products);
+    const Dtype product = multiply_dtype(context, x, products);
     const size_t x_bytes = converted_bytes(x, product, rows * inputs);
     const size_t weight_bytes =
         products == Products::by_row ? 0 : converted_bytes(weight, product, outputs * inputs);
@@ -118,7 +118,7 @@ class ProductOutput {
 void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight,
                        Products products, Epilogue epilogue, const Tensor& aux) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = out.dim(1);
-    const Dtype product = product_of(context, x.dtype, products);
+    const Dtype product = multiply_dtype(context, x.dtype, products);
     const size_t bytes =
         cpu::linear_scratch_bytes(context, x.dtype, weight.weight.dtype, rows, outputs, inputs, products);
     const Scratch::Block block(context.scratch(), bytes);

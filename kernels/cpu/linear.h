@@ -1,4 +1,4 @@
-// What linear layers and linear_cross_entropy share: operands and results in the dtype the products run in.
+// Shared by linear layers and linear_cross_entropy: operands and results in the dtype of the products.
 #pragma once
 
 #include "kernels/cpu/ops.h"
@@ -6,7 +6,7 @@
 
 namespace ballast::cpu {
 
-/// Temporaries of one op, one after the other in a block of `bytes`; a plan that is too small is an InternalError.
+/// Temporaries of one op, one after the other in a block of `bytes`; InternalError when the planned size is too small.
 class ScratchCarver {
   public:
     ScratchCarver(void* data, size_t bytes) : next_(static_cast<char*>(data)), end_(next_ + bytes) {}
@@ -22,18 +22,18 @@ class ScratchCarver {
     char *next_, *end_;
 };
 
-/// `x` in `dtype`: itself, or converted into memory from `scratch`. An absent tensor stays absent.
+/// `x` in `dtype`: x itself, or a converted copy in `scratch`. An absent tensor stays absent.
 Tensor converted(Context&, const Tensor& x, Dtype dtype, ScratchCarver& scratch);
-/// What converted() takes from the scratch memory for `count` elements.
+/// The scratch bytes that converted() needs for `count` elements.
 size_t converted_bytes(Dtype from, Dtype to, int64_t count);
 
-/// The weight in `dtype` in the same way: itself, or converted, or times its scales.
+/// The weight in `dtype`: the weight itself, or a converted copy, with the scales of an i8 weight applied.
 Tensor converted_weight(Context&, const LinearWeight& weight, Dtype dtype, ScratchCarver& scratch);
 
-/// linear_forward, its product ending in `epilogue` with its aux [N,O].
+/// linear_forward with a product that ends in `epilogue`; its aux is [N,O].
 void linear_forward_to(Context&, const Tensor& out, const Tensor& x, const LinearWeight& weight, Products products,
                        Epilogue epilogue, const Tensor& aux);
-/// linear_backward, d_x's product ending in `epilogue` with its aux [N,I].
+/// linear_backward in which the product of d_x ends in `epilogue`; its aux is [N,I].
 void linear_backward_to(Context&, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_bias, const Tensor& d_out,
                         const Tensor& x, const Tensor& weight, Epilogue epilogue, const Tensor& aux);
 

@@ -90,9 +90,9 @@ HWY_INLINE void multiply_tile(const ByRow<A, W>& p, int64_t n, int64_t o) {
     for (int j = 0; j < kTileOutputs; ++j) multiply(p, n, o + j, lanes[j]);
     for (int r = 0; r < kRows; ++r)
         for (int j = 0; j < kTileOutputs; j += kFew) {
-            hn::Vec<hn::Full128<A>> of_row[kFew];
-            for (int k = 0; k < kFew; ++k) of_row[k] = lanes[j + k][r];
-            finish(p, n + r, o + j, of_row);
+            hn::Vec<hn::Full128<A>> row_sums[kFew];
+            for (int k = 0; k < kFew; ++k) row_sums[k] = lanes[j + k][r];
+            finish(p, n + r, o + j, row_sums);
         }
 }
 

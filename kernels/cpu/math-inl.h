@@ -16,7 +16,7 @@ HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
 /// exp of floats in two thirds of the instructions of Highway's: x = n ln 2 + r, |r| <= ln(2)/2, and the polynomial of
-/// Cephes' expf (S. Moshier) for e^r; within 2 ulp.
+/// Cephes' expf (S. Moshier) for e^r. Error within 2 ulp.
 template <class D> HWY_INLINE hn::Vec<D> exp_float(D d, hn::Vec<D> x) {
     const hn::Rebind<int32_t, D> i32;
     const auto lowest = hn::Set(d, -87.3365447505f);  // 2^-126
@@ -51,7 +51,7 @@ template <class D> HWY_INLINE hn::Vec<D> sigmoid(D d, hn::Vec<D> z) {
     return hn::Div(one, hn::Add(one, e));
 }
 
-/// The same functions on one number, so that its bits are those of a lane.
+/// The same functions on one number, with the same bits as in a vector lane.
 template <class A> HWY_INLINE A exp_of(A x) {
     const hn::CappedTag<A, 1> d;
     return hn::GetLane(exp(d, hn::Set(d, x)));

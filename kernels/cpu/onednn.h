@@ -1,4 +1,4 @@
-// oneDNN behind two functions, on the calling thread alone; onednn.cpp is the only file that includes its headers.
+// oneDNN behind a few functions, on the calling thread alone. onednn.cpp is the only file that includes its headers.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +22,13 @@ void onednn_matmul(const MatmulShape& shape, const void* a, const void* b, const
 /// The same in f32 without bias, by the library's sgemm: no primitive is made. One of each operand's strides is 1.
 void onednn_sgemm(const MatmulShape& shape, const float* a, const float* b, float* c);
 
-/// Units on which oneDNN multiplies bf16 matrices faster than f32 ones, as far as the operating system lets it. AMX tiles
-/// do; AVX512-BF16's dot products do on AMD's processors (Zen 4: twice f32's rate), on Intel's they run at half of it.
+/// The units on which oneDNN multiplies bf16 matrices faster than f32 ones, if the operating system enables them. AMX
+/// tiles are faster. AVX512-BF16's dot products are faster on AMD's processors (Zen 4: twice the f32 rate); on Intel's
+/// they run at half the f32 rate.
 enum class Bf16Units { none, amx, avx512_bf16 };
 Bf16Units onednn_bf16_units();
 
-/// "2.6.3": the library loaded, not the headers compiled against.
+/// "2.6.3": the version of the loaded library (not of the headers).
 std::string onednn_version();
 
 }  // namespace ballast::cpu

@@ -1,8 +1,8 @@
 // SIMD helpers over Highway, compiled once for every target (so without an ordinary include guard).
 //
-// Kernels are written once for float, bf16 and double: load() widens to the accumulator, store() narrows. Results do not
-// depend on the vector width: element-wise code works lane by lane, and reductions run over kVirtualBytes of
-// accumulator lanes whatever the native width is.
+// Kernels are written once for float, bf16 and double: load() widens to the accumulator, store() narrows. Results do
+// not depend on the vector width. Element-wise code works lane by lane, and reductions run over kVirtualBytes of
+// accumulator lanes on every target.
 
 #include <hwy/highway.h>
 
@@ -23,7 +23,7 @@ namespace ballast::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// "All lanes" where a number of active lanes could stand.
+/// A tag that means "all lanes" in place of a number of active lanes.
 struct All {};
 
 // ---- Loads and stores: A* or bf16* (loads: int8_t*), the whole vector or its first n lanes (the others are zero, or left alone) ----------
@@ -101,10 +101,10 @@ template <class D, class Body> HWY_INLINE void for_vectors(D d, int64_t count, B
 
 // ---- Reductions --------------------------------------------------------------------------------------------------------
 
-/// Bytes of accumulator lanes every sum runs over, on every target.
+/// The bytes of accumulator lanes that every sum uses, on every target.
 inline constexpr size_t kVirtualBytes = 64;
 
-/// v's lanes folded in halves: lane i gets lane i + half.
+/// Reduces v's lanes by halves: lane i gets lane i + half.
 template <class D> HWY_INLINE hn::TFromD<D> sum_in_halves(D, hn::Vec<D> v) {
     if constexpr (hn::MaxLanes(D()) == 1) {
         return hn::GetLane(v);
@@ -113,7 +113,7 @@ template <class D> HWY_INLINE hn::TFromD<D> sum_in_halves(D, hn::Vec<D> v) {
         return sum_in_halves(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
     }
 }
-/// The first of these foldings, of vectors that stand side by side.
+/// The first of these reductions, for vectors that lie side by side.
 template <class D, size_t kParts> HWY_INLINE hn::Vec<D> sum_of_parts(D, const hn::Vec<D> (&parts)[kParts]) {
     hn::Vec<D> v[kParts];
     for (size_t p = 0; p < kParts; ++p) v[p] = parts[p];
@@ -122,7 +122,7 @@ template <class D, size_t kParts> HWY_INLINE hn::Vec<D> sum_of_parts(D, const hn
     return v[0];
 }
 
-/// Element i of what is summed goes to lane i % kLanes; the lanes are folded in halves at the end.
+/// Element i of the sum goes to lane i % kLanes; at the end the lanes are reduced by halves.
 template <class A> class LaneSum {
   public:
     using D = hn::ScalableTag<A>;
@@ -166,8 +166,8 @@ template <class A, class Term> HWY_INLINE A reduce_sum(int64_t count, Term term)
     return sum.total();
 }
 
-/// Sums down columns are made in blocks of rows, each into its own partial sums, which are then added up in the order of
-/// the blocks. Adds `count` rows of `width` partial sums, `stride` apart, to `sum`.
+/// Column sums are computed in blocks of rows, each with its own partial sums; the partial sums are then added in the
+/// order of the blocks. Adds `count` rows of `width` partial sums, `stride` apart, to `sum`.
 template <class A> void add_partials(Context& context, A* sum, const A* partials, int64_t count, int64_t stride, int64_t width) {
     const hn::ScalableTag<A> d;
     const Blocks strips{width, 256};

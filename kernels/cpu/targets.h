@@ -1,4 +1,4 @@
-// Which SIMD targets the kernels are compiled for: those that pay. Include before any Highway header.
+// The SIMD targets that the kernels are compiled for. Include before any Highway header.
 #pragma once
 
 #if defined(__x86_64__)

@@ -1,7 +1,7 @@
 // Dense tiles: a register-blocked multiply-add and the packing around it (compiled once for every target).
 //
-// Every output is one chain of fused multiply-adds in the order of k, starting from what is there. So its bits depend
-// neither on the vector width nor on how the work is cut: this is what `gemm = reference` promises.
+// Every output is one chain of fused multiply-adds in the order of k, starting from the present value of C. So its bits
+// depend neither on the vector width nor on the division of work. This is the guarantee of `gemm = reference`.
 
 #include <hwy/highway.h>
 

@@ -1,4 +1,5 @@
-// Small per-thread working memory for tiles: taken anew by every task, kept between tasks, never freed before the thread.
+// Small per-thread working memory for tiles. Every task allocates from it; the memory is kept between tasks and freed
+// with the thread.
 #pragma once
 
 #include <cstddef>
@@ -9,11 +10,11 @@
 
 namespace ballast::cpu {
 
-/// Hands out aligned pieces of this thread's buffer. Only one of a level may be in use per thread at a time; level 1 is
-/// for tasks that call others.
+/// Allocates aligned pieces of this thread's buffer. Only one object per level may exist per thread at a time. Level 1
+/// is for tasks that call other users of level 0.
 template <int level> class TileMemoryOf {
   public:
-    /// `bytes` covers everything that will be taken, each piece rounded up to kAlignment.
+    /// `bytes` must cover all allocations, each rounded up to kAlignment.
     explicit TileMemoryOf(size_t bytes) {
         if (bytes > buffer_.bytes) {
             buffer_.data.reset(std::aligned_alloc(kAlignment, padded(bytes)));

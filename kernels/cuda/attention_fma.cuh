@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     for (const KeyPart& part : in.rules.parts) {
         const Range tile_sees = rules.visible(part, t0, count), warp_sees = rules.visible(part, warp_t, warp_count);
         if (tile_sees.empty()) continue;
-        const HeadRows<const T>& query = in.query_of(part);
+        const HeadRows<const T>& query = in.query_rows(part);
         __syncthreads();
         load_rows(q, kOwn, query.at(b, t0, h), query.row_stride, count, in.dims, query.packed, in.scale);
         for (int64_t c0 = tile_sees.begin; c0 < tile_sees.end; c0 += kOther) {
@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     typename Tile::Sums sums = {};
     for (const KeyPart& part : in.rules.parts) {
         const Range tile_sees = rules.visible(part, t0, count), warp_sees = rules.visible(part, warp_t, warp_count);
-        const HeadRows<const T>& query = in.query_of(part);
+        const HeadRows<const T>& query = in.query_rows(part);
         __syncthreads();
         load_rows(q, kOwn, query.at(b, t0, h), query.row_stride, count, in.dims, query.packed, in.scale);
         for (int64_t c0 = tile_sees.begin; c0 < tile_sees.end; c0 += kOther) {
@@ -287,7 +287,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     load_rows(k, kOwn, in.k.at(b, row, g), in.k.row_stride, count, in.dims, in.k.packed, A(1));
     load_rows(v, kOwn, in.v.at(b, row, g), in.v.row_stride, count, in.dims, in.v.packed, A(1));
 
-    const HeadRows<const T>& query = in.query_of(part);
+    const HeadRows<const T>& query = in.query_rows(part);
     typename Tile::Sums sums_k = {}, sums_v = {};
     for (int64_t h = g * in.group; h < (g + 1) * in.group; ++h) {
         const HeadRules<A, kByRow> rules(in.rules, b, h);
@@ -351,7 +351,7 @@ __global__ void attention_scores_kernel(Accumulator<T>* scores, const Accumulato
     const HeadRules<A, true> rules(in.rules, b, h);
     A score = lse != nullptr ? A(0) : kMinusInfinity<A>;
     if (rules.visible(part, t).contains(c)) {
-        const T *q = in.query_of(part).at(b, t, h), *k = in.k.at(b, row, h / in.group);
+        const T *q = in.query_rows(part).at(b, t, h), *k = in.k.at(b, row, h / in.group);
         A product = 0;
         for (int d = 0; d < in.dims; ++d) product += widen(q[d]) * widen(k[d]);
         score = product * in.scale + rules.bias(part, t, c);

@@ -13,19 +13,20 @@ void attention_influence(Context& context, const Influence& influence, int64_t b
     with_compute_type(in.q.dtype, [&]<class T>(T) {
         using A = Accumulator<T>;
         const AttentionOperands<T> operands(in, params);
-        const InfluenceOperands<T> of{HeadRows<const T>(d_out),
-                                      HeadRows<const T>(out),
-                                      data_of<const A>(lse),
-                                      data_of<A>(influence.absolute_BHIJ),
-                                      data_of<A>(influence.signed_sum_BHIJ),
-                                      block,
-                                      keys,
-                                      columns};
+        const InfluenceOperands<T> args{HeadRows<const T>(d_out),
+                                        HeadRows<const T>(out),
+                                        data_of<const A>(lse),
+                                        data_of<A>(influence.absolute_BHIJ),
+                                        data_of<A>(influence.signed_sum_BHIJ),
+                                        block,
+                                        keys,
+                                        columns};
         with_mask(params.mask, [&]<bool kByRow>() {
             with_plain_tile_dims(in.q.dim(3), [&]<int kDims>() {
                 launch(attention_influence_kernel<T, kDims, kByRow>,
                        attention_grid(rows * columns, in.q.dim(2), in.q.dim(0)), kAttentionThreads,
-                       attention_measures_memory<A, kDims>(operands.dims, 2).shared(), context.stream(), of, operands);
+                       attention_measures_memory<A, kDims>(operands.dims, 2).shared(), context.stream(), args,
+                       operands);
             });
         });
     });

@@ -63,7 +63,7 @@ __device__ void load_keys(Accumulator<T>* k, Accumulator<T>* v, int rows, const 
 
 template <class T, int kDims, bool kByRow>
 __global__ void __launch_bounds__(kAttentionThreads)
-    attention_influence_kernel(const __grid_constant__ InfluenceOperands<T> of,
+    attention_influence_kernel(const __grid_constant__ InfluenceOperands<T> args,
                                const __grid_constant__ AttentionOperands<T> in) {
     using A = Accumulator<T>;
     using Tile = AttentionTile<A, kDims>;
@@ -75,27 +75,29 @@ __global__ void __launch_bounds__(kAttentionThreads)
 
     const int64_t h = blockIdx.y, b = blockIdx.z, g = h / in.group;
     const HeadRules<A, kByRow> rules(in.rules, b, h);
-    const int64_t first_row = blockIdx.x / of.columns * of.block, end_row = min(first_row + of.block, rules.steps);
-    const int64_t first_key = blockIdx.x % of.columns * of.block, end_key = min(first_key + of.block, of.keys);
+    const int64_t first_row = blockIdx.x / args.columns * args.block,
+                  end_row = min(first_row + args.block, rules.steps);
+    const int64_t first_key = blockIdx.x % args.columns * args.block, end_key = min(first_key + args.block, args.keys);
     // The cell's columns of `part` that some of the queries sees.
-    const auto seen_by = [&](const KeyPart& part, int64_t t, int64_t count) {
+    const auto visible_columns = [&](const KeyPart& part, int64_t t, int64_t count) {
         const Range sees = rules.visible(part, t, count);
         return Range{max(sees.begin, first_key - part.first_row), min(sees.end, end_key - part.first_row)};
     };
-    if (seen_by(in.rules.parts[0], first_row, end_row - first_row).empty() &&
-        seen_by(in.rules.parts[1], first_row, end_row - first_row).empty())
+    if (visible_columns(in.rules.parts[0], first_row, end_row - first_row).empty() &&
+        visible_columns(in.rules.parts[1], first_row, end_row - first_row).empty())
         return;
 
     A absolute = 0, total = 0;
     for (int64_t t0 = first_row; t0 < end_row; t0 += kOwn) {
         const int64_t count = min(int64_t{kOwn}, end_row - t0);
         for (const KeyPart& part : in.rules.parts) {
-            const Range seen = seen_by(part, t0, count);
+            const Range seen = visible_columns(part, t0, count);
             if (seen.empty()) continue;
-            const HeadRows<const T>& query = in.query_of(part);
+            const HeadRows<const T>& query = in.query_rows(part);
             __syncthreads();
             load_rows(q, kOwn, query.at(b, t0, h), query.row_stride, count, in.dims, query.packed, in.scale);
-            load_rows(d_o, kOwn, of.d_out.at(b, t0, h), of.d_out.row_stride, count, in.dims, of.d_out.packed, A(1));
+            load_rows(d_o, kOwn, args.d_out.at(b, t0, h), args.d_out.row_stride, count, in.dims, args.d_out.packed,
+                      A(1));
             __syncthreads();
             A lse[kRows], delta[kRows];
             bool alone[kRows];
@@ -105,9 +107,9 @@ __global__ void __launch_bounds__(kAttentionThreads)
                 const int64_t t = t0 + Tile::row(i);
                 A sum = 0;
                 for (int d = Tile::row_lane(); there && d < in.dims; d += kRowLanes)
-                    sum += d_o[Tile::row(i) * stride + d] * widen(of.out.at(b, t, h)[d]);
+                    sum += d_o[Tile::row(i) * stride + d] * widen(args.out.at(b, t, h)[d]);
                 delta[i] = row_sum(sum);
-                lse[i] = there ? of.lse[(b * gridDim.y + h) * rules.steps + t] : A(0);
+                lse[i] = there ? args.lse[(b * gridDim.y + h) * rules.steps + t] : A(0);
                 int64_t keys = 0;
                 for (const KeyPart& each : in.rules.parts) {
                     const Range sees = rules.visible(each, t, there);
@@ -143,8 +145,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
     total = block_sum(total, warps);
     if (threadIdx.x != 0) return;
     const int64_t at = (b * gridDim.y + h) * gridDim.x + blockIdx.x;
-    if (of.absolute != nullptr) of.absolute[at] += absolute;
-    if (of.signed_sum != nullptr) of.signed_sum[at] += total;
+    if (args.absolute != nullptr) args.absolute[at] += absolute;
+    if (args.signed_sum != nullptr) args.signed_sum[at] += total;
 }
 
 /// One tile of keys: blockIdx.x counts the tiles of the first part, then those of the second.
@@ -166,7 +168,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     const int64_t row = part.first_row + c0, count = min(int64_t{kOwn}, part.rows - c0);
     load_rows(k, kOwn, in.k.at(b, row, h / in.group), in.k.row_stride, count, in.dims, in.k.packed, A(1));
 
-    const HeadRows<const T>& query = in.query_of(part);
+    const HeadRows<const T>& query = in.query_rows(part);
     const HeadRules<A, kByRow> rules(in.rules, b, h);
     const A* row_lse = lse + (b * gridDim.y + h) * rules.steps;
     const Range seen = rules.seeing(part, c0, count);

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(MmaQueryGradient<T, kDims>::kThreads, kMmaBloc
         const T* v = in.v.at(b, part.first_row + tile_sees.begin, g);
         const auto load = [&](int tile, int stage) {
             if (tile == 0) {
-                const HeadRows<const T>& query = in.query_of(part);
+                const HeadRows<const T>& query = in.query_rows(part);
                 Rows::template load<kOwn>(q_tile, query, query.at(b, t0, h), count, in.dims);
                 Rows::template load<kOwn>(d_o_tile, saved.d_out, saved.d_out.at(b, t0, h), count, in.dims);
             }
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(MmaKeyGradient<T, kDims>::kThreads, kMmaBlocks
     typename Shape::Keys keys{k_tile, Rows::place_a() + warp_row * kDims, {}};
     typename Shape::Values values{v_tile, Rows::place_a() + warp_row * kDims, {}};
     float sums_k[kRowTiles][kSumDims / 8][4] = {}, sums_v[kRowTiles][kSumDims / 8][4] = {};
-    const HeadRows<const T>& query = in.query_of(part);
+    const HeadRows<const T>& query = in.query_rows(part);
     for (int64_t h = g * in.group; h < (g + 1) * in.group; ++h) {
         const HeadRules<float, kByRow> rules(in.rules, b, h);
         const MmaLogits logits(in, rules);
@@ -203,17 +203,17 @@ __global__ void __launch_bounds__(MmaKeyGradient<T, kDims>::kThreads, kMmaBlocks
         const int seen = static_cast<int>(tile_seen.end - tile_seen.begin);
         const auto near = rules.from(part, tile_seen.begin, c0 + warp_row);
         // One thread a value: kOther of LSE', then kOther of D. It is on its way while the tile before is worked on.
-        const bool of_delta = thread >= kOther;
-        const int own_query = thread - (of_delta ? kOther : 0);
+        const bool is_delta = thread >= kOther;
+        const int own_query = thread - (is_delta ? kOther : 0);
         const int64_t first_value = (b * gridDim.y * in.group + h) * rules.steps + tile_seen.begin;
         float next = 0;
         const auto put_next = [&](int stage) {
-            if (thread < 2 * kOther) rows[stage * 2 * kOther + thread] = of_delta ? next : lse_as_power(next);
+            if (thread < 2 * kOther) rows[stage * 2 * kOther + thread] = is_delta ? next : lse_as_power(next);
         };
         const auto load_tile = [&](int tile, int stage) {
             const int left = seen - tile * kOther;
             next = thread < 2 * kOther && own_query < left
-                       ? (of_delta ? saved.delta : saved.lse)[first_value + tile * kOther + own_query]
+                       ? (is_delta ? saved.delta : saved.lse)[first_value + tile * kOther + own_query]
                        : 0.0f;
             if (tile == 0) put_next(0);
             const int64_t first = tile_seen.begin + tile * kOther;
@@ -238,10 +238,10 @@ __global__ void __launch_bounds__(MmaKeyGradient<T, kDims>::kThreads, kMmaBlocks
                 if (t0 + kStep > seen || !near.holds(t0, kStep, 0, warp_count)) hide(p, near, places, seen);
                 SIMT_UNROLL
                 for (int n = 0; n < kTiles; ++n) {
-                    const float* of_row = rows + stage * 2 * kOther + step + n * 8 + Rows::lane_column();
+                    const float* row_values = rows + stage * 2 * kOther + step + n * 8 + Rows::lane_column();
                     float lse[2], delta[2];
-                    load(lse, of_row);
-                    load(delta, of_row + kOther);
+                    load(lse, row_values);
+                    load(delta, row_values + kOther);
                     SIMT_UNROLL
                     for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
                     for (int e = 0; e < 4; ++e) {

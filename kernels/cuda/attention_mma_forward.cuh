@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads, kMmaBlocks<kDi
         const T* v = in.v.at(b, part.first_row + tile_sees.begin, g);
         const auto load = [&](int tile, int stage) {
             if (tile == 0) {
-                const HeadRows<const T>& query = in.query_of(part);
+                const HeadRows<const T>& query = in.query_rows(part);
                 Rows::template load<kOwn>(q_tile, query, query.at(b, t0, h), count, in.dims);
             }
             Rows::template load<kOther>(k_tiles + stage * kTile, in.k, k, columns - tile * kOther, in.dims);

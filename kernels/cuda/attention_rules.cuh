@@ -316,7 +316,7 @@ struct AttentionOperands {
           dims(static_cast<int>(in.q.dim(3))),
           scale(static_cast<A>(params.scale)),
           rules(in, params) {}
-    __device__ const HeadRows<const T>& query_of(const KeyPart& part) const {
+    __device__ const HeadRows<const T>& query_rows(const KeyPart& part) const {
         return part.sinks && sink_query.data != nullptr ? sink_query : q;
     }
 };

@@ -18,23 +18,23 @@ void attention_span_effect(Context& context, const Tensor& effect, int64_t block
             const Scratch::Block scratch(context.scratch(),
                                          static_cast<size_t>(2 * by_query + batch * heads * tiles * spans) * sizeof(A));
             A* const mass = static_cast<A*>(scratch.data());
-            const SpanEffectOperands<T> of{HeadRows<const T>(d_out),
-                                           HeadRows<const T>(out),
-                                           data_of<const A>(lse),
-                                           mass,
-                                           mass + by_query,
-                                           mass + 2 * by_query,
-                                           block,
-                                           sinks,
-                                           spans};
+            const SpanEffectOperands<T> args{HeadRows<const T>(d_out),
+                                             HeadRows<const T>(out),
+                                             data_of<const A>(lse),
+                                             mass,
+                                             mass + by_query,
+                                             mass + 2 * by_query,
+                                             block,
+                                             sinks,
+                                             spans};
             with_mask(params.mask, [&]<bool kByRow>() {
                 launch(attention_span_effect_kernel<T, kDims, kByRow>, attention_grid(tiles, heads, batch),
                        kAttentionThreads, attention_measures_memory<A, kDims>(operands.dims, 2).shared(),
-                       context.stream(), of, operands);
+                       context.stream(), args, operands);
             });
             const int64_t count = batch * heads * spans;
             launch(add_span_effects_kernel<A>, grid_of(count, kAttentionThreads), kAttentionThreads, {},
-                   context.stream(), data_of<A>(effect), static_cast<const A*>(of.of_tiles), count, spans, tiles);
+                   context.stream(), data_of<A>(effect), static_cast<const A*>(args.tile_sums), count, spans, tiles);
         });
     });
 }

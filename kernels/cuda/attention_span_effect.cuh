@@ -18,13 +18,13 @@ struct SpanEffectOperands {
     using A = Accumulator<T>;
     HeadRows<const T> d_out, out;
     const A* lse;
-    A *mass, *change, *of_tiles;
+    A *mass, *change, *tile_sums;
     int64_t block, sinks, spans;
 };
 
 template <class T, int kDims, bool kByRow>
 __global__ void __launch_bounds__(kAttentionThreads)
-    attention_span_effect_kernel(const __grid_constant__ SpanEffectOperands<T> of,
+    attention_span_effect_kernel(const __grid_constant__ SpanEffectOperands<T> args,
                                  const __grid_constant__ AttentionOperands<T> in) {
     using A = Accumulator<T>;
     using Tile = AttentionTile<A, kDims>;
@@ -34,13 +34,13 @@ __global__ void __launch_bounds__(kAttentionThreads)
     A *q = take<A>(smem, kOwn * stride), *d_o = take<A>(smem, kOwn * stride);
     A *k = take<A>(smem, kOther * stride), *v = take<A>(smem, kOther * stride);
 
-    const int64_t h = blockIdx.y, b = blockIdx.z, g = h / in.group, bh = b * gridDim.y + h, bins = of.spans + 1;
+    const int64_t h = blockIdx.y, b = blockIdx.z, g = h / in.group, bh = b * gridDim.y + h, bins = args.spans + 1;
     const HeadRules<A, kByRow> rules(in.rules, b, h);
     const int64_t t0 = int64_t{blockIdx.x} * kOwn, count = min(int64_t{kOwn}, rules.steps - t0);
-    A *mass = of.mass + (bh * rules.steps + t0) * bins, *change = of.change + (bh * rules.steps + t0) * bins;
+    A *mass = args.mass + (bh * rules.steps + t0) * bins, *change = args.change + (bh * rules.steps + t0) * bins;
     for (int64_t i = threadIdx.x; i < count * bins; i += kAttentionThreads) mass[i] = change[i] = 0;
 
-    load_rows(d_o, kOwn, of.d_out.at(b, t0, h), of.d_out.row_stride, count, in.dims, of.d_out.packed, A(1));
+    load_rows(d_o, kOwn, args.d_out.at(b, t0, h), args.d_out.row_stride, count, in.dims, args.d_out.packed, A(1));
     __syncthreads();
     A lse[kRows], delta[kRows], always[kRows] = {};
     SIMT_UNROLL
@@ -48,14 +48,14 @@ __global__ void __launch_bounds__(kAttentionThreads)
         const bool there = Tile::row(i) < count;
         A sum = 0;
         for (int d = Tile::row_lane(); there && d < in.dims; d += kRowLanes)
-            sum += d_o[Tile::row(i) * stride + d] * widen(of.out.at(b, t0 + Tile::row(i), h)[d]);
+            sum += d_o[Tile::row(i) * stride + d] * widen(args.out.at(b, t0 + Tile::row(i), h)[d]);
         delta[i] = row_sum(sum);
-        lse[i] = there ? of.lse[bh * rules.steps + t0 + Tile::row(i)] : A(0);
+        lse[i] = there ? args.lse[bh * rules.steps + t0 + Tile::row(i)] : A(0);
     }
     for (const KeyPart& part : in.rules.parts) {
         const Range seen = rules.visible(part, t0, count);
         if (seen.empty()) continue;
-        const HeadRows<const T>& query = in.query_of(part);
+        const HeadRows<const T>& query = in.query_rows(part);
         __syncthreads();
         load_rows(q, kOwn, query.at(b, t0, h), query.row_stride, count, in.dims, query.packed, in.scale);
         for (int64_t c0 = seen.begin; c0 < seen.end; c0 += kOther) {
@@ -77,23 +77,23 @@ __global__ void __launch_bounds__(kAttentionThreads)
                     const bool shown = sees.contains(c) && c < seen.end;
                     p[j] = shown ? exp_of(s[i][j] + rules.bias(part, t, c) - lse[i]) : A(0);
                     w[j] = p[j] * (delta[i] - d_p[i][j]);
-                    const bool far = shown && key >= of.sinks;
-                    bin[j] = far ? min((position - key) / of.block, of.spans) : -1;
+                    const bool far = shown && key >= args.sinks;
+                    bin[j] = far ? min((position - key) / args.block, args.spans) : -1;
                     if (shown && !far) always[i] += p[j];
                 }
                 // Bins fall with the column; all lanes count alike, as they exchange what they have.
                 const int64_t distance = position - (part.position + c0 + columns - 1);  // to the last column
-                const int64_t first_bin = distance < 0 ? 0 : min(distance / of.block, of.spans);
-                for (int64_t n = 0; n <= kOther / of.block + 1; ++n) {
-                    A of_mass = 0, of_change = 0;
+                const int64_t first_bin = distance < 0 ? 0 : min(distance / args.block, args.spans);
+                for (int64_t n = 0; n <= kOther / args.block + 1; ++n) {
+                    A bin_mass = 0, bin_change = 0;
                     SIMT_UNROLL
                     for (int j = 0; j < kColumns; ++j)
-                        if (bin[j] == first_bin + n) of_mass += p[j], of_change += w[j];
-                    of_mass = row_sum(of_mass);
-                    of_change = row_sum(of_change);
-                    if (Tile::row_lane() != 0 || !there || first_bin + n > of.spans) continue;
-                    mass[Tile::row(i) * bins + first_bin + n] += of_mass;
-                    change[Tile::row(i) * bins + first_bin + n] += of_change;
+                        if (bin[j] == first_bin + n) bin_mass += p[j], bin_change += w[j];
+                    bin_mass = row_sum(bin_mass);
+                    bin_change = row_sum(bin_change);
+                    if (Tile::row_lane() != 0 || !there || first_bin + n > args.spans) continue;
+                    mass[Tile::row(i) * bins + first_bin + n] += bin_mass;
+                    change[Tile::row(i) * bins + first_bin + n] += bin_change;
                 }
             }
         }
@@ -102,29 +102,29 @@ __global__ void __launch_bounds__(kAttentionThreads)
     for (int i = 0; i < kRows; ++i) {
         A kept = row_sum(always[i]) + exp_of(rules.sink_logit - lse[i]), hidden = 0;
         if (Tile::row_lane() != 0 || Tile::row(i) >= count) continue;
-        A *of_mass = mass + Tile::row(i) * bins, *of_change = change + Tile::row(i) * bins;
-        for (int64_t m = 0; m < of.spans; ++m) of_mass[m] = kept += of_mass[m];  // what m + 1 keeps
-        for (int64_t m = of.spans; m > 0; --m) {
-            hidden += of_change[m];
-            const A stays = of_mass[m - 1];
-            of_change[m] = hidden / (stays < kEpsilon<A> ? kEpsilon<A> : stays);
+        A *row_mass = mass + Tile::row(i) * bins, *row_change = change + Tile::row(i) * bins;
+        for (int64_t m = 0; m < args.spans; ++m) row_mass[m] = kept += row_mass[m];  // what m + 1 keeps
+        for (int64_t m = args.spans; m > 0; --m) {
+            hidden += row_change[m];
+            const A stays = row_mass[m - 1];
+            row_change[m] = hidden / (stays < kEpsilon<A> ? kEpsilon<A> : stays);
         }
     }
     __syncthreads();
-    for (int64_t m = threadIdx.x; m < of.spans; m += kAttentionThreads) {
+    for (int64_t m = threadIdx.x; m < args.spans; m += kAttentionThreads) {
         A sum = 0;
         for (int64_t r = 0; r < count; ++r) sum += change[r * bins + m + 1];
-        of.of_tiles[(bh * gridDim.x + blockIdx.x) * of.spans + m] = sum;
+        args.tile_sums[(bh * gridDim.x + blockIdx.x) * args.spans + m] = sum;
     }
 }
 
 /// effect[b,h,m] += the sum over tiles.
 template <class A>
-__global__ void add_span_effects_kernel(A* effect, const A* of_tiles, int64_t count, int64_t spans, int64_t tiles) {
+__global__ void add_span_effects_kernel(A* effect, const A* tile_sums, int64_t count, int64_t spans, int64_t tiles) {
     const int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     if (n >= count) return;
     A sum = 0;
-    for (int64_t tile = 0; tile < tiles; ++tile) sum += of_tiles[(n / spans * tiles + tile) * spans + n % spans];
+    for (int64_t tile = 0; tile < tiles; ++tile) sum += tile_sums[(n / spans * tiles + tile) * spans + n % spans];
     effect[n] += sum;
 }
 

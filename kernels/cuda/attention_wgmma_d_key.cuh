@@ -158,13 +158,13 @@ struct WgmmaKeyGradientBlock {
         unsigned n = 0;
         for_each_head(in, [&](int64_t, const Rules& rules, int64_t first, int seen, int tiles) {
             const MmaLogits logits(in, rules);
-            const auto of_group = rules.from(part, first, c0 + own.row);
+            const auto group_tile = rules.from(part, first, c0 + own.row);
             const auto near = rules.from(part, first, c0 + own.warp_row);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int t0 = tile * kOther;
                 pipeline.wait(n);
-                if (own.count <= 0 || !of_group.meets(t0, min(kOther, seen - t0), 0, own.count)) {
+                if (own.count <= 0 || !group_tile.meets(t0, min(kOther, seen - t0), 0, own.count)) {
                     pipeline.release(n);
                     continue;
                 }
@@ -172,11 +172,11 @@ struct WgmmaKeyGradientBlock {
                 const MmaPlaces<Rows, true> places(0, t0);
                 const float factor = logits.finish(p, near, places);
                 if (t0 + kOther > seen || !near.holds(t0, kOther, 0, own.warp_count)) hide(p, near, places, seen);
-                const float* of_column = values_of(n) + Rows::lane_column();
+                const float* column_values = values_of(n) + Rows::lane_column();
                 SIMT_UNROLL
                 for (int t = 0; t < kTiles; ++t) {
                     float lse[2];
-                    cuda::load(lse, of_column + t * 8);
+                    cuda::load(lse, column_values + t * 8);
                     SIMT_UNROLL
                     for (int e = 0; e < 4; ++e)
                         p[0][t][e] = simt::ptx::exp2_approximate(p[0][t][e] * factor - lse[e % 2]);
@@ -188,7 +188,7 @@ struct WgmmaKeyGradientBlock {
                 SIMT_UNROLL
                 for (int t = 0; t < kTiles; ++t) {
                     float delta[2];
-                    cuda::load(delta, of_column + kOther + t * 8);
+                    cuda::load(delta, column_values + kOther + t * 8);
                     SIMT_UNROLL
                     for (int e = 0; e < 4; ++e) d_s[0][t][e] = p[0][t][e] * (d_s[0][t][e] - delta[e % 2]);
                 }

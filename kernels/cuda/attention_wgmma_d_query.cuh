@@ -143,13 +143,13 @@ struct WgmmaQueryGradientBlock : WgmmaQueryTile<WgmmaQueryGradient<T, kDims>, kB
             }
             if (tiles > 0 && n == 0) simt::ptx::mbarrier_wait(d_o_full, 0);
             const T* q = q_tiles + (q_part * kOwn + own.row) * kDims;
-            const auto of_group = rules.from(part, t0 + own.row, sees.begin);
+            const auto group_tile = rules.from(part, t0 + own.row, sees.begin);
             const auto near = rules.from(part, t0 + own.warp_row, sees.begin);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int c0 = tile * kOther;
                 pipeline.wait(n);
-                if (own.count <= 0 || !of_group.meets(0, own.count, c0, kOther)) {
+                if (own.count <= 0 || !group_tile.meets(0, own.count, c0, kOther)) {
                     if (pending) finish_pending();
                     pipeline.release(n);
                     continue;

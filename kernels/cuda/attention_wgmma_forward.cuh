@@ -147,13 +147,13 @@ struct WgmmaForwardBlock : WgmmaQueryTile<WgmmaForward<T, kDims, kByRow>, kByRow
             if (tiles == 0) continue;
             if (queries == 0 || in.sink_query.data != nullptr) simt::ptx::mbarrier_wait(q_full + queries++, 0);
             const T* q = q_tiles + ((queries - 1) * kOwn + own.row) * kDims;
-            const auto of_group = rules.from(part, t0 + own.row, sees.begin);
+            const auto group_tile = rules.from(part, t0 + own.row, sees.begin);
             const auto near = rules.from(part, t0 + own.warp_row, sees.begin);
             SIMT_NO_UNROLL
             for (int tile = 0; tile < tiles; ++tile, ++n) {
                 const int c0 = tile * kOther;
                 keys.wait(n);
-                if (own.count <= 0 || !of_group.meets(0, own.count, c0, kOther)) {
+                if (own.count <= 0 || !group_tile.meets(0, own.count, c0, kOther)) {
                     turns.wait(n);
                     turns.pass(n);
                     if (pending) add_pending();

@@ -23,7 +23,7 @@ bool is_for_tma(const Tensor& x) {
 
 /// Boxes of 64 dims x `rows` rows of a [B,T,H,D] view.
 template <class T>
-simt::TensorMap map_of(const Tensor& x, int rows) {
+simt::TensorMap make_map(const Tensor& x, int rows) {
     const auto size = [&](size_t i) { return static_cast<uint64_t>(x.shape[i]); };
     // Nobody steps along a dimension of size 1; its stride may be anything, and has to look right.
     const auto stride = [&](size_t i) {
@@ -39,13 +39,13 @@ simt::TensorMap map_of(const Tensor& x, int rows) {
          .swizzle = simt::Swizzle::bytes_128});
 }
 
-const Tensor& query_of_sinks(const AttentionInputs& in) { return in.sink_query.empty() ? in.q : in.sink_query; }
+const Tensor& sink_query_or_query(const AttentionInputs& in) { return in.sink_query.empty() ? in.q : in.sink_query; }
 
 /// Whether every input is TMA's and a tile holds the head dim.
 bool takes(const AttentionInputs& in) {
     const int64_t dims = in.q.dim(3);
     return size_of(in.q.dtype) == 2 && dims > 32 && dims <= 128 && is_for_tma(in.q) && is_for_tma(in.k) &&
-           is_for_tma(in.v) && is_for_tma(query_of_sinks(in));
+           is_for_tma(in.v) && is_for_tma(sink_query_or_query(in));
 }
 
 /// Calls f.template operator()<T, kDims>() for the inputs' dtype and the tile that holds their head dim.
@@ -63,8 +63,8 @@ template <class T, int kDims, bool kByRow>
 void forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
              const AttentionParams& params) {
     using Shape = WgmmaForward<T, kDims, kByRow>;
-    const WgmmaForwardMaps maps{map_of<T>(in.q, kGroupRows), map_of<T>(query_of_sinks(in), kGroupRows),
-                                map_of<T>(in.k, Shape::kOther), map_of<T>(in.v, Shape::kOther)};
+    const WgmmaForwardMaps maps{make_map<T>(in.q, kGroupRows), make_map<T>(sink_query_or_query(in), kGroupRows),
+                                make_map<T>(in.k, Shape::kOther), make_map<T>(in.v, Shape::kOther)};
     launch(attention_wgmma_forward_kernel<T, kDims, kByRow>,
            attention_grid(ceil_div(in.q.dim(1), Shape::kOwn), in.q.dim(2), in.q.dim(0)), Shape::kThreads,
            Shape::memory().shared(), context.stream(), HeadRows<T>(out), data_of<float>(lse), maps,
@@ -75,9 +75,9 @@ template <class T, int kDims, bool kByRow>
 void d_query(Context& context, const AttentionGradients& gradients, const Tensor& d_out, const AttentionSaved<T>& saved,
              const AttentionInputs& in, const AttentionOperands<T>& operands) {
     using Shape = WgmmaQueryGradient<T, kDims>;
-    const WgmmaGradientMaps maps{map_of<T>(in.q, kGroupRows), map_of<T>(query_of_sinks(in), kGroupRows),
-                                 map_of<T>(d_out, kGroupRows), map_of<T>(in.k, Shape::kOther),
-                                 map_of<T>(in.v, Shape::kOther)};
+    const WgmmaGradientMaps maps{make_map<T>(in.q, kGroupRows), make_map<T>(sink_query_or_query(in), kGroupRows),
+                                 make_map<T>(d_out, kGroupRows), make_map<T>(in.k, Shape::kOther),
+                                 make_map<T>(in.v, Shape::kOther)};
     launch(attention_wgmma_d_query_kernel<T, kDims, kByRow>,
            attention_grid(ceil_div(in.q.dim(1), Shape::kOwn), in.q.dim(2), in.q.dim(0)), Shape::kThreads,
            Shape::memory().shared(), context.stream(), HeadRows<T>(gradients.d_q), HeadRows<T>(gradients.d_sink_query),
@@ -88,9 +88,9 @@ template <class T, int kDims, bool kByRow>
 void d_key(Context& context, const AttentionGradients& gradients, const Tensor& d_out, const AttentionSaved<T>& saved,
            const AttentionInputs& in, const AttentionOperands<T>& operands) {
     using Shape = WgmmaKeyGradient<T, kDims>;
-    const WgmmaGradientMaps maps{map_of<T>(in.q, Shape::kOther), map_of<T>(query_of_sinks(in), Shape::kOther),
-                                 map_of<T>(d_out, Shape::kOther), map_of<T>(in.k, kGroupRows),
-                                 map_of<T>(in.v, kGroupRows)};
+    const WgmmaGradientMaps maps{make_map<T>(in.q, Shape::kOther), make_map<T>(sink_query_or_query(in), Shape::kOther),
+                                 make_map<T>(d_out, Shape::kOther), make_map<T>(in.k, kGroupRows),
+                                 make_map<T>(in.v, kGroupRows)};
     int64_t tiles = 0;
     for (const KeyPart& part : operands.rules.parts) tiles += ceil_div(part.rows, Shape::kOwn);
     launch(attention_wgmma_d_key_kernel<T, kDims, kByRow>, attention_grid(tiles, in.k.dim(2), in.k.dim(0)),

@@ -74,10 +74,10 @@ __global__ void memory_store_kernel(MemoryTable table, Accumulator<C>* scores, A
     if (left < 0 || left % kRows != 0 || n < table.initial) return;
     const int64_t block = table.block(bg, table.ring + n);
     if (block < 0) return;
-    const A* of_block = scores + block * kRows;
+    const A* block_scores = scores + block * kRows;
     if (tid < kRows) {
         int rank = 0;
-        for (int i = 0; i < kRows; ++i) rank += is_higher(of_block, i, tid) ? 1 : 0;
+        for (int i = 0; i < kRows; ++i) rank += is_higher(block_scores, i, tid) ? 1 : 0;
         is_chosen[tid] = rank < table.representatives ? 1 : 0;
     }
     __syncthreads();

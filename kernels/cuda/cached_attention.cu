@@ -7,10 +7,10 @@ namespace {
 constexpr int kMostHeads = 4;
 
 template <class T, class C>
-CachedOperands<T, C> operands_of(const Tensor& out, const Tensor& q, const Tensor& sink_query, const PagedCache& cache,
-                                 const CacheRows& rows, const Tensor& query_position, const CachedAttentionWork& work,
-                                 const AttentionParams& params,
-                                 const CachedAttentionPartials<Accumulator<T>>& partials) {
+CachedOperands<T, C> make_operands(const Tensor& out, const Tensor& q, const Tensor& sink_query,
+                                   const PagedCache& cache, const CacheRows& rows, const Tensor& query_position,
+                                   const CachedAttentionWork& work, const AttentionParams& params,
+                                   const CachedAttentionPartials<Accumulator<T>>& partials) {
     using A = Accumulator<T>;
     const bool learned = has_learned_sink_logit(params.normaliser);
     const auto in_32_bits = [](int64_t x) { return static_cast<int>(std::min<int64_t>(x, INT32_MAX)); };
@@ -56,7 +56,7 @@ void cached_attention_forward(Context& context, const Tensor& out, const Tensor&
         using A = Accumulator<T>;
         const Scratch::Block memory(context.scratch(), CachedAttentionPartials<A>::bytes(shape));
         const auto in =
-            operands_of<T, C>(out, q, sink_query, cache, rows, query_position, work, params, {shape, memory.data()});
+            make_operands<T, C>(out, q, sink_query, cache, rows, query_position, work, params, {shape, memory.data()});
         const dim3 items = grid_of(shape.items, 1);
         const auto split = [&]<int kDims, int kHeads>() {
             dim3 grid = items;

@@ -32,7 +32,7 @@ template <class A>
 inline constexpr A kNotANumber = std::numeric_limits<A>::quiet_NaN();
 
 /// cached_attention_splits() for device code.
-__device__ __forceinline__ int64_t splits_of(int64_t length) {
+__device__ __forceinline__ int64_t num_splits(int64_t length) {
     return (length + ops::kCacheSplitSlots - 1) / ops::kCacheSplitSlots;
 }
 
@@ -96,7 +96,7 @@ struct CachedOperands {
         b = items[3 * n], g = items[3 * n + 1], split = items[3 * n + 2];
         if (b < 0) return false;
         const int64_t bg = b * table.groups + g;
-        if (split >= splits_of(table.lengths[bg])) return false;
+        if (split >= num_splits(table.lengths[bg])) return false;
         at = place(bg, split);
         return at >= 0;
     }
@@ -299,7 +299,7 @@ __global__ void __launch_bounds__(kCachedThreads)
     using A = Accumulator<T>;
     const int64_t b = blockIdx.x / heads, h = blockIdx.x % heads, r = h % in.heads_per_group;
     const int64_t bg = b * in.table.groups + h / in.heads_per_group;
-    const int64_t splits = splits_of(in.table.lengths[bg]);
+    const int64_t splits = num_splits(in.table.lengths[bg]);
     const int64_t first = splits > 0 ? in.place(bg, 0) : 0;
     const bool room = splits == 0 || in.place(bg, splits - 1) >= 0;
     const A* maxima = in.partials.maximum + first + r;

@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kColumnWarps* kWarpSize)
     column_partials_kernel(Accumulator<T>* partials, const T* x, int64_t rows, int64_t rows_per_block, int64_t width) {
     using A = Accumulator<T>;
     constexpr int kWidth = static_cast<int>(kWarpSize) * N;
-    SIMT_SHARED(A, of_warp, [kColumnWarps][kWidth]);
+    SIMT_SHARED(A, warp_sums, [kColumnWarps][kWidth]);
     const int64_t first = int64_t{blockIdx.x} * kWidth, c = first + threadIdx.x % kWarpSize * N;
     const int64_t begin = blockIdx.y * rows_per_block, end = min(rows, begin + rows_per_block);
     A sum[N] = {}, row[kColumnRowsInFlight][N];
@@ -43,10 +43,10 @@ __global__ void __launch_bounds__(kColumnWarps* kWarpSize)
             }
         }
     SIMT_UNROLL
-    for (int i = 0; i < N; ++i) of_warp[threadIdx.x / kWarpSize][threadIdx.x % kWarpSize * N + i] = sum[i];
+    for (int i = 0; i < N; ++i) warp_sums[threadIdx.x / kWarpSize][threadIdx.x % kWarpSize * N + i] = sum[i];
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < kWidth && first + i < width; i += kColumnWarps * kWarpSize)
-        partials[blockIdx.y * width + first + i] = strided_sum<kColumnWarps>(&of_warp[0][i], kColumnWarps, kWidth);
+        partials[blockIdx.y * width + first + i] = strided_sum<kColumnWarps>(&warp_sums[0][i], kColumnWarps, kWidth);
 }
 
 inline constexpr int kColumnThreads = 64;

@@ -99,7 +99,7 @@ void backward(Context& context, const Tensor& d_y, std::span<const NormGradient>
 }
 
 template <class T>
-Residual<T> residual_of(const Tensor& y, const Tensor& a, const Tensor& b, const Tensor& c) {
+Residual<T> make_residual(const Tensor& y, const Tensor& a, const Tensor& b, const Tensor& c) {
     return {data_of<T>(y), data_of<const T>(a), data_of<const T>(b), data_of<const T>(c)};
 }
 
@@ -109,7 +109,7 @@ void residual_norm_forward(Context& context, const Tensor& y, std::span<const No
                            const Tensor& rstd, const Tensor& a, const Tensor& b, const Tensor& c, double eps) {
     if (a.dim(0) == 0) return;
     with_kind(a.dtype, norms.size(), !mean.empty(), [&]<class T>(T, auto count, auto centred) {
-        forward<T, count, centred>(context, residual_of<T>(y, a, b, c), norms, mean, rstd, a.dim(1), eps);
+        forward<T, count, centred>(context, make_residual<T>(y, a, b, c), norms, mean, rstd, a.dim(1), eps);
     });
 }
 

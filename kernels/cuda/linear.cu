@@ -22,7 +22,7 @@ size_t weight_bytes(Dtype x, Dtype weight, int64_t elements) {
     return x == weight ? 0 : padded(static_cast<size_t>(elements) * size_of(x));
 }
 
-Tensor weight_in(Context& context, const LinearWeight& w, Dtype x, void* memory) {
+Tensor converted_weight(Context& context, const LinearWeight& w, Dtype x, void* memory) {
     if (w.weight.dtype == x) return w.weight;
     Tensor numbers = w.weight;
     numbers.dtype = x;
@@ -53,7 +53,7 @@ void linear_forward(Context& context, const Tensor& out, const Tensor& x, const 
                    .n = outputs,
                    .k = inputs,
                    .a = {x.data, inputs, 1},
-                   .b = {weight_in(context, weight, x.dtype, scratch.data()).data, 1, inputs},
+                   .b = {converted_weight(context, weight, x.dtype, scratch.data()).data, 1, inputs},
                    .c = out.data,
                    .bias = weight.bias.data,
                    .narrow_c = is_narrow(out)});

@@ -13,7 +13,7 @@ void linear_by_row(Context&, const Tensor& out, const Tensor& x, const LinearWei
 void dequantise(Context&, const Tensor& out, const LinearWeight& weight);
 
 /// The weight in x's dtype: itself, or converted into `memory`, which holds weight_bytes() of its elements.
-Tensor weight_in(Context&, const LinearWeight& weight, Dtype x, void* memory);
+Tensor converted_weight(Context&, const LinearWeight& weight, Dtype x, void* memory);
 size_t weight_bytes(Dtype x, Dtype weight, int64_t elements);
 
 }  // namespace ballast::cuda

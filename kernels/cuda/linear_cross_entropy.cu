@@ -44,7 +44,7 @@ void linear_cross_entropy(Context& context, const Tensor& losses, const Tensor& 
     const size_t bytes = memory.logits_bytes + memory.gradient_bytes;
     const Scratch::Block scratch(context.scratch(),
                                  bytes + weight_bytes(x.dtype, head.weight.dtype, vocabulary * channels));
-    const Tensor weight = weight_in(context, head, x.dtype, static_cast<char*>(scratch.data()) + bytes);
+    const Tensor weight = converted_weight(context, head, x.dtype, static_cast<char*>(scratch.data()) + bytes);
     void* logits = scratch.data();
     void* gradient = memory.gradient_bytes == 0 ? logits : static_cast<char*>(logits) + memory.logits_bytes;
 

@@ -54,7 +54,7 @@ void linear_gelu_forward(Context& context, const Tensor& out, const Tensor& pre,
     }
     const int64_t rows = x.dim(0), inputs = x.dim(1), features = out.dim(1);
     const Scratch::Block scratch(context.scratch(), weight_bytes(x.dtype, stored.weight.dtype, features * inputs));
-    const LinearWeight weight{weight_in(context, stored, x.dtype, scratch.data()), stored.bias};
+    const LinearWeight weight{converted_weight(context, stored, x.dtype, scratch.data()), stored.bias};
     const GemmArguments product{.dtype = x.dtype,
                                 .m = rows,
                                 .n = features,

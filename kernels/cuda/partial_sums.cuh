@@ -44,17 +44,17 @@ struct SumTargets {
 template <class A>
 __global__ void add_partials_kernel(const __grid_constant__ SumTargets<A> targets, const A* partials, int64_t count,
                                     int64_t stride, int64_t width) {
-    SIMT_SHARED(A, of_warp, [kPartialWarps][kWarpSize]);
+    SIMT_SHARED(A, warp_sums, [kPartialWarps][kWarpSize]);
     A* sums = targets.sums[blockIdx.y];
     if (sums == nullptr) return;
     const unsigned lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
     const int64_t c = int64_t{blockIdx.x} * kWarpSize + lane;
     if (c < width)
-        of_warp[warp][lane] =
+        warp_sums[warp][lane] =
             strided_sum<8>(partials + warp * stride + blockIdx.y * width + c,
                            (count - warp + kPartialWarps - 1) / kPartialWarps, kPartialWarps * stride);
     __syncthreads();
-    if (warp == 0 && c < width) sums[c] += strided_sum<kPartialWarps>(&of_warp[0][lane], kPartialWarps, kWarpSize);
+    if (warp == 0 && c < width) sums[c] += strided_sum<kPartialWarps>(&warp_sums[0][lane], kPartialWarps, kWarpSize);
 }
 
 /// One launch for all `targets`: the partial sums [count, targets, width] of each go to its own; rows of partial sums

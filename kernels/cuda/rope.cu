@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kMaxThreads = 256, kMaxSequences = 65535;  // gridDim.z
 
 template <class T>
-Heads<T> heads_of(const Tensor& x) {
+Heads<T> make_heads(const Tensor& x) {
     return {data_of<T>(x), x.stride[0], x.stride[1], x.stride[2], x.stride[3]};
 }
 
@@ -42,7 +42,7 @@ void launch_rotations(Context& context, std::span<const Rotation> rotations, con
     for (size_t i = 0; i < rotations.size(); ++i) {
         const Rotation& r = rotations[i];
         const int64_t half = half_of(r), units = (r.x.dim(4) - half) / N;
-        parts.part[i] = {heads_of<T>(r.out),          heads_of<const T>(r.x),       static_cast<uint32_t>(r.x.dim(3)),
+        parts.part[i] = {make_heads<T>(r.out),        make_heads<const T>(r.x),     static_cast<uint32_t>(r.x.dim(3)),
                          static_cast<uint32_t>(half), static_cast<uint32_t>(units), static_cast<uint32_t>(places)};
         places += r.x.dim(2) * r.x.dim(3) * units;
     }

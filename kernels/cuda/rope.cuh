@@ -111,12 +111,12 @@ __global__ void rotate_kernel(const __grid_constant__ Rotations<T> rotations, An
     // A copy: a parameter read between stores keeps the compiler from joining those.
     const RotatedHeads<T> r = rotations.part[(place >= rotations.part[1].first) + (place >= rotations.part[2].first)];
     const uint32_t index = place - r.first, head = index / r.units, unit = index % r.units;
-    const uint32_t group = head / r.heads_of_group, of_group = head % r.heads_of_group, pairs = r.half / N;
+    const uint32_t group = head / r.heads_of_group, head_in_group = head % r.heads_of_group, pairs = r.half / N;
     const bool is_pair = unit < pairs;
     const uint32_t d = (is_pair ? unit : unit + pairs) * N;  // the upper halves' places belong to the lower halves'
     const int64_t b = blockIdx.z, first = int64_t{blockIdx.x} * kTokensInFlight;
-    const T* from = r.x.at(b, first, group, of_group) + d;
-    T* to = r.out.at(b, first, group, of_group) + d;
+    const T* from = r.x.at(b, first, group, head_in_group) + d;
+    T* to = r.out.at(b, first, group, head_in_group) + d;
     const int count = static_cast<int>(min(int64_t{kTokensInFlight}, steps - first));
 
     Pack<T, N> low[kTokensInFlight];

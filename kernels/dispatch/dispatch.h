@@ -1,5 +1,5 @@
-// ops:: -> the context's device, after shapes and dtypes were checked, once for every device. One file a family of ops;
-// this is what they share.
+// Calls the op's implementation for the context's device, after checking shapes and dtypes once for all devices. There
+// is one file per family of ops; this header is shared by them.
 #pragma once
 
 #include <fmt/format.h>
@@ -106,16 +106,16 @@ inline void expect_compute(Dtype dtype) {
     require(dtype == Dtype::f32 || is_narrow(dtype) || dtype == Dtype::f64, "not a compute dtype");
 }
 
-inline constexpr int64_t kMaxHeadDim = 256;  // attention's
+inline constexpr int64_t kMaxHeadDim = 256;  // for attention
 
-/// What attention's parameters have for each of H heads.
+/// Checks the per-head tensors of attention's parameters.
 inline void check_heads(const AttentionParams& params, Dtype acc, int64_t heads) {
     if (has_learned_sink_logit(params.normaliser)) expect_dense(params.sink_logit_H, "sink_logit", acc, {heads});
     if (!params.alibi_slope_H.empty()) expect_dense(params.alibi_slope_H, "alibi_slope", acc, {heads});
     if (!params.mask.span_H.empty()) expect_dense(params.mask.span_H, "span", Dtype::i32, {heads});
 }
 
-/// A weight that products with x operands read: x, or narrower; with the scales of 8-bit rows.
+/// Checks a weight that is multiplied with x operands: x or narrower, with scales for the rows of an 8-bit weight.
 inline void expect_readable_weight(const Tensor& weight, const Tensor& scale, Dtype x, int64_t O, int64_t I) {
     const Dtype stored = weight.dtype;
     const bool narrower = (stored == Dtype::i8 && x != Dtype::f64) || (stored == Dtype::bf16 && x == Dtype::f32);

@@ -1,4 +1,4 @@
-// The families there are, and what their files have in common.
+// The supported families, and what their files have in common.
 #pragma once
 
 #include "model/config_json.h"
@@ -11,20 +11,20 @@ extern const Family kGptNeox, kLlama, kMpt, kFalcon;
 /// UserError "model.<field> = … does not go with model.family = …" unless `holds`.
 void require_of_family(bool holds, FamilyName family, std::string_view field, std::string_view wanted);
 
-/// The activation of this name (gelu, gelu_new, silu, …); UserError naming `where` for one that we do not have.
+/// The activation with this name (gelu, gelu_new, silu, …). UserError that names `where` for an unsupported one.
 Activation activation_of(const std::string& name, const std::string& where);
-/// transformers' name of it. A gated MLP's is its gate's.
+/// The activation's name in transformers. For a gated MLP it is the name of the gate's activation.
 std::string_view name_of(Activation activation);
 
-/// Keys that a family has for base and rotated share, beside "rope_theta" and "partial_rotary_factor".
+/// A family's own keys for the rope base and the rotated share, beside "rope_theta" and "partial_rotary_factor".
 struct RopeKeys {
     const char* base = "rope_theta";
     const char* share = nullptr;  // absent: all dims rotate
 };
-/// Base, rotated share and scaling, with the precedence of transformers 5: a rope_scaling that is not empty stands in
-/// the place of rope_parameters; what either says wins over the keys beside it.
+/// Reads the rope base, the rotated share and the scaling, with the precedence of transformers 5: a rope_scaling that
+/// is not empty replaces rope_parameters, and values in either take precedence over the keys beside them.
 void read_rope(const ConfigJson& file, const RopeKeys& keys, ModelConfig& config);
-/// "rope_scaling" in the spelling of transformers 4, which 5 reads; null without scaling.
+/// "rope_scaling" in the spelling of transformers 4, which transformers 5 reads too; null without scaling.
 nlohmann::ordered_json rope_scaling_json(const ModelConfig& config);
 
 }  // namespace ballast::model

@@ -148,7 +148,7 @@ TEST_CASE("megatron files: a preshuffled set is read in its own order") {
     write_set<uint16_t>(folder.file("set"), 8, samples);
     const TokenStore store(folder.file("set.idx"));
     const auto preshuffled = [&](int64_t length, int64_t wanted) {
-        return order_for(store, {.kind = OrderKind::preshuffled, .seq_length = length, .samples = wanted});
+        return make_sample_order(store, {.kind = OrderKind::preshuffled, .seq_length = length, .samples = wanted});
     };
     const SampleOrder order = preshuffled(8, 10);
     const Sampler sampler(store, order);

@@ -80,7 +80,7 @@ TEST_CASE("stable order: its samples are these") {
     const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, {3, 5, 0, 8, 2, 6, 17}));
     const SampleOrder order =
-        order_for(store, {.kind = OrderKind::stable, .seq_length = 4, .seed = 1234, .samples = 1});
+        make_sample_order(store, {.kind = OrderKind::stable, .seq_length = 4, .seed = 1234, .samples = 1});
     const Sampler sampler(store, order);
     std::vector<int32_t> first_tokens;
     for (int64_t i = 0; i < 20; ++i) first_tokens.push_back(sample_of(sampler, i)[0]);
@@ -93,7 +93,8 @@ TEST_CASE("stable order: each epoch has every window of the text once, each in a
     const TokenStore store(make_store(folder, random_lengths(4, 300, 40)));
     const SequentialSampler text(store, 31);
     const auto make = [&](uint32_t seed, int64_t samples) {
-        return order_for(store, {.kind = OrderKind::stable, .seq_length = 31, .seed = seed, .samples = samples});
+        return make_sample_order(store,
+                                 {.kind = OrderKind::stable, .seq_length = 31, .seed = seed, .samples = samples});
     };
     const Sampler sampler(store, make(5, 10));
     CHECK(make(5, 1000000) == sampler.order());  // the number of samples has no say
@@ -120,8 +121,9 @@ TEST_CASE("stable order: each epoch has every window of the text once, each in a
         CHECK(*one == expected);
     }
     const TokenStore tiny(make_store(folder, {31}));
-    CHECK_THAT(message_of([&] { order_for(tiny, {.kind = OrderKind::stable, .seq_length = 31, .samples = 1}); }),
-               ContainsSubstring("not one window of 31 + 1"));
+    CHECK_THAT(
+        message_of([&] { make_sample_order(tiny, {.kind = OrderKind::stable, .seq_length = 31, .samples = 1}); }),
+        ContainsSubstring("not one window of 31 + 1"));
 }
 
 TEST_CASE("stable order: where documents begin, and tokens before them, are as in the text") {
@@ -129,10 +131,10 @@ TEST_CASE("stable order: where documents begin, and tokens before them, are as i
     const TokenStore store(test::write_store(folder.file("b.h5"), {"hash", 60002, -1, "", 60001},
                                              test::counting_documents(random_lengths(8, 200, 20))));
     const SequentialSampler text(store, 9, FirstToken::every_document);
-    const Sampler sampler(store, order_for(store, {.kind = OrderKind::stable,
-                                                   .seq_length = 9,
-                                                   .samples = 1,
-                                                   .first_token = FirstToken::every_document}));
+    const Sampler sampler(store, make_sample_order(store, {.kind = OrderKind::stable,
+                                                           .seq_length = 9,
+                                                           .samples = 1,
+                                                           .first_token = FirstToken::every_document}));
     std::vector<std::pair<Window, Window>> of_text, of_order;
     for (int64_t i = 0; i < text.size(); ++i) {
         Window tokens(10), starts(10);
@@ -152,7 +154,7 @@ TEST_CASE("mcore order: worked examples from numpy") {
     const test::TemporaryFolder folder;
     const TokenStore store(make_store(folder, {3, 5, 8, 2, 6}));
     const auto make = [&](int64_t samples) {
-        return order_for(store, {.kind = OrderKind::mcore, .seq_length = 4, .seed = 1234, .samples = samples});
+        return make_sample_order(store, {.kind = OrderKind::mcore, .seq_length = 4, .seed = 1234, .samples = samples});
     };
     const std::vector<Window> apart = {{2, 3, 4, 5, 6},    {18, 19, 20, 21, 22}, {10, 11, 12, 13, 14},
                                        {6, 7, 8, 9, 10},   {22, 23, 0, 1, 2},    {16, 17, 8, 9, 10},
@@ -210,10 +212,10 @@ TEST_CASE("npy order: the bytes that numpy saves, and the samples of the neox or
         Triplet(lengths, neox.order().num_epochs, c.seq_length, c.seed).write(folder.file("pile"));
         INFO(c.documents);
         for (const std::string name : {"pile", "pile_sample_idx.npy"}) {
-            const SampleOrder order = order_for(store, {.kind = OrderKind::npy,
-                                                        .seq_length = c.seq_length,
-                                                        .samples = neox.size(),
-                                                        .index = folder.file(name)});
+            const SampleOrder order = make_sample_order(store, {.kind = OrderKind::npy,
+                                                                .seq_length = c.seq_length,
+                                                                .samples = neox.size(),
+                                                                .index = folder.file(name)});
             CHECK(Sampler::bytes(store, order) == 0);
             const Sampler sampler(store, order);
             REQUIRE(sampler.size() == neox.size());
@@ -236,7 +238,8 @@ TEST_CASE("npy order: Megatron-Core's names, 64 bits, a part of the documents") 
     write_file(folder.file("mc-shuffle_index.npy"),
                npy_bytes("<i8", "(5,)", std::vector<int64_t>(triplet.samples.begin(), triplet.samples.end())));
     const Sampler sampler(
-        store, order_for(store, {.kind = OrderKind::npy, .seq_length = 4, .samples = 5, .index = folder.file("mc")}));
+        store,
+        make_sample_order(store, {.kind = OrderKind::npy, .seq_length = 4, .samples = 5, .index = folder.file("mc")}));
     CHECK(samples_of(sampler, 5) ==
           std::vector<Window>{
               {6, 7, 8, 9, 10}, {2, 3, 4, 5, 6}, {22, 23, 0, 1, 2}, {18, 19, 20, 21, 22}, {10, 11, 12, 13, 14}});
@@ -252,8 +255,8 @@ TEST_CASE("npy order: every lie is named") {
         return message_of([&] {
             const Sampler sampler(
                 store,
-                order_for(store,
-                          {.kind = OrderKind::npy, .seq_length = seq_length, .samples = samples, .index = name}));
+                make_sample_order(
+                    store, {.kind = OrderKind::npy, .seq_length = seq_length, .samples = samples, .index = name}));
             samples_of(sampler, sampler.size());
         });
     };

@@ -55,8 +55,8 @@ inline std::vector<int64_t> random_lengths(uint32_t seed, size_t documents, uint
 /// The order that GPT-NeoX makes for so many samples.
 inline data::SampleOrder neox_order(const data::TokenStore& store, int64_t seq_length, uint32_t seed, int64_t samples,
                                     data::FirstToken first_token = data::FirstToken::none) {
-    return data::order_for(store,
-                           {.seq_length = seq_length, .seed = seed, .samples = samples, .first_token = first_token});
+    return data::make_sample_order(
+        store, {.seq_length = seq_length, .seed = seed, .samples = samples, .first_token = first_token});
 }
 
 }  // namespace ballast::test

@@ -33,7 +33,7 @@ TEST_CASE("last query: the last row of the maps of the same sequences") {
             REQUIRE(r.weight.size() == 4);
             for (size_t i = 0; i < 4; ++i)  // layer, head
                 CHECK(r.weight[i] == Approx(maps[i * 19 * 19 + 18 * 19]).epsilon(1e-5));
-            const Spread layer = r.of_layer(1);
+            const Spread layer = r.layer_spread(1);
             CHECK(layer.mean == Approx((r.weight[2] + r.weight[3]) / 2));
             CHECK(layer.deviation == Approx(std::fabs(r.weight[2] - r.weight[3]) / 2));
         }

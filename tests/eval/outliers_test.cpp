@@ -126,12 +126,12 @@ TEST_CASE("outliers: each tensor of each layer is the one its name says") {
         pass.forward();
         const model::Activations& a = pass.activations();
         REQUIRE(r.layers.size() == 2);
-        check_same(r.embedding, by_definition(context.read_floats(a.residual_of(0))));
+        check_same(r.embedding, by_definition(context.read_floats(a.residual_stream(0))));
         check_same(r.head, by_definition(context.read_floats(a.final_out)));
         for (int64_t l = 0; l < 2; ++l) {
             const auto& tensors = r.layers[static_cast<size_t>(l)].tensors;
             const auto& layer = a.layer(l);
-            check_same(tensors[0], by_definition(context.read_floats(a.residual_of(l + 1))));
+            check_same(tensors[0], by_definition(context.read_floats(a.residual_stream(l + 1))));
             check_same(tensors[1], by_definition(context.read_floats(layer.norm1_out)));
             check_same(tensors[2], by_definition(context.read_floats(layer.attention_out)));
             check_same(tensors[3], by_definition(context.read_floats(layer.norm2_out)));

@@ -11,11 +11,11 @@ using Catch::Matchers::ContainsSubstring;
 
 TEST_CASE("backend: a GPU's name may say which of several, and others are told what there is", "[cpu]") {
     for (const char* name : {"auto", "cpu", "cuda", "simt", "cuda:0", "cuda:12", "simt:0"})
-        CHECK(why_no_backend(name) == "");
+        CHECK(backend_error(name) == "");
     for (const char* name : {"", "gpu", "cpu:0", "auto:1", "cuda:", "cuda:-1", "cuda:x", "cuda:1x", "cuda:1:2", "CUDA",
                              "cuda:99999999999", ":1"}) {
         CAPTURE(name);
-        CHECK_THAT(why_no_backend(name), ContainsSubstring("auto, cpu, cuda and simt"));
+        CHECK_THAT(backend_error(name), ContainsSubstring("auto, cpu, cuda and simt"));
     }
     CHECK(device_of_backend("cpu") == Device::cpu);
     CHECK(device_of_backend("cuda") == Device::cuda);  // whether it is there is Context's to say

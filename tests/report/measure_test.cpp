@@ -195,7 +195,7 @@ TEST_CASE("measure: of an encoder's folder attention, and nothing that it has no
     CHECK(asked == 6);  // positions that the model has
     const Evaluations have = read_evaluations(bert, {});
     CHECK_FALSE(missing_evaluations(bert, have).any());
-    const auto results = of_kind<eval::EncoderSinkResult>(have.measurements);
+    const auto results = measurements_of_kind<eval::EncoderSinkResult>(have.measurements);
     REQUIRE(results.size() == 1);
     CHECK(results[0]->sequences == 2);
 

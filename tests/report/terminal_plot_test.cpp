@@ -34,7 +34,7 @@ TEST_CASE("terminal plot: a falling line runs from corner to corner") {
     CHECK(lines[4] == "    0.5 ┤            ⠈⠑⠢⢄");
     CHECK(lines[5] == "        └────────────────");
     CHECK(lines[6] == "         1            100");
-    for (const std::string& text : lines) CHECK(columns_of(text) <= 25);
+    for (const std::string& text : lines) CHECK(display_columns(text) <= 25);
 }
 
 TEST_CASE("terminal plot: NaN breaks the curve, single values and infinities draw") {
@@ -70,5 +70,5 @@ TEST_CASE("terminal plot: a column shows the mean of its values") {
     for (int i = 0; i < 6400; ++i) x.push_back(i), y.push_back(i % 2 == 0 ? 0 : 2);
     y.front() = 2, y.back() = 2;  // the range stays 0 to 2
     const Lines lines = draw_plot("x", {line(x, y)}, kSmall);
-    for (const int row : {1, 4}) CHECK(columns_of(lines[static_cast<size_t>(row)]) == 9);  // nothing but the axis
+    for (const int row : {1, 4}) CHECK(display_columns(lines[static_cast<size_t>(row)]) == 9);  // nothing but the axis
 }

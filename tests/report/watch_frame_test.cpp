@@ -65,7 +65,7 @@ TEST_CASE("watch frame: figures, the time left, and plots as the terminal has ro
                     draw_frame({run, run_of("a-run-with-a-rather-long-name-of-its-own", 3)}, {columns, rows, colour});
                 CHECK(lines.size() <= static_cast<size_t>(rows));
                 for (const std::string& line : lines) {
-                    if (!colour) CHECK(columns_of(line) <= static_cast<size_t>(columns));
+                    if (!colour) CHECK(display_columns(line) <= static_cast<size_t>(columns));
                     if (!colour) CHECK(line.find('\x1b') == std::string::npos);
                 }
             }

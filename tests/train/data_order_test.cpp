@@ -84,8 +84,8 @@ TEST_CASE("resumed with another batch, a run goes on at the first sample it has 
     CHECK(order.first_sample(10) == 36);
     CHECK(order.first_sample(11) == 40);
     CHECK(order.first_sample(15) == 72);
-    CHECK(order.stretch_of(10).global_batch == 4);
-    CHECK(order.stretch_of(11).global_batch == 8);
+    CHECK(order.stretch_at(10).global_batch == 4);
+    CHECK(order.stretch_at(11).global_batch == 8);
     CHECK(order.to_json() == read_file(directory.file("data_order.json")));
     CHECK(DataOrder::parse(order.to_json(), "again").to_json() == order.to_json());
     CHECK(read_file(directory.file("config.toml")) == to_toml(newest(f, "changed").config));

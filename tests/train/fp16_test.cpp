@@ -98,7 +98,7 @@ TEST_CASE("fp16: a scale that overflows is skipped, halves, then trains, and the
     for (size_t i = 0; i < steps.size(); ++i) {
         INFO("step " << i + 1);
         CHECK(steps[i].scale == scaler.scale());
-        CHECK(steps[i].rate == schedule.of_update(static_cast<int64_t>(i) + 1 - skipped));
+        CHECK(steps[i].rate == schedule.at_update(static_cast<int64_t>(i) + 1 - skipped));
         REQUIRE(scaler.update(steps[i].skipped));
         skipped += steps[i].skipped;
     }
@@ -227,5 +227,5 @@ TEST_CASE("fp16: what was skipped is remembered when a run goes on in bf16") {
     CHECK(run.run("a", StartMode::resume) == RunStatus::finished);
     CHECK(steps_of(run, "a").size() == 4);  // bf16's lines have no scale
     for (const auto& line : run.metrics("a"))
-        if (line["step"] == 5) CHECK(line["lr"].get<double>() == run.config.schedule().of_update(1));
+        if (line["step"] == 5) CHECK(line["lr"].get<double>() == run.config.schedule().at_update(1));
 }

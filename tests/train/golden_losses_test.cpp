@@ -65,7 +65,7 @@ std::vector<double> golden_run(Normaliser normaliser, int64_t num_sink_tokens, D
                                std::span(next).subspan(b * kLength, kLength));
         }
         pass.set_tokens(ids, next);
-        optimizer.begin(step, schedule.of_update(step));
+        optimizer.begin(step, schedule.at_update(step));
         pass.forward_backward(optimizer.gradients(), 1.0 / targets);
         ops::sum(context, loss, pass.losses());
         REQUIRE(optimizer.step(model.weights(), loss).applied());

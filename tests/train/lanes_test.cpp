@@ -16,7 +16,7 @@ std::string written(int64_t lanes, int64_t ranks) {
     std::vector<Range> nodes;
     std::vector<std::string> sums;
     for (int64_t r = 0; r < ranks; ++r) {
-        const Range own = share_of(lanes, ranks, r);
+        const Range own = partition_range(lanes, ranks, r);
         std::vector<Range> singles;
         std::vector<std::string> texts;
         for (int64_t lane = own.begin; lane < own.end; ++lane) {
@@ -82,7 +82,7 @@ TEST_CASE("shards: whole blocks, each on one rank, in buckets as a backward pass
                     part = bucket.last_part;
                     if (&bucket != &shards.buckets().back()) CHECK(elements.size() >= bucket_size);
                     for (int r = 0; r < size; ++r) {
-                        const Range own = bucket.elements_of(r), own_blocks = bucket.blocks_of(r);
+                        const Range own = bucket.rank_elements(r), own_blocks = bucket.blocks_of(r);
                         REQUIRE(own.size() <= bucket.most_elements());
                         CHECK(std::abs(own.size() - elements.size() / size) <= 2 * Shards::kElements);
                         for (int64_t b = own_blocks.begin; b < own_blocks.end; ++b) {
@@ -93,7 +93,7 @@ TEST_CASE("shards: whole blocks, each on one rank, in buckets as a backward pass
                             REQUIRE(block.offset == table.rows()[row].offset + of_row[row]);
                             REQUIRE(block.decay == table.rows()[row].decay);
                             REQUIRE(model::backward_part(table.rows()[row], 3) >= bucket.last_part);
-                            REQUIRE(&shards.buckets()[shards.bucket_of(table.rows()[row])] == &bucket);
+                            REQUIRE(&shards.buckets()[shards.bucket_index(table.rows()[row])] == &bucket);
                             of_row[row] += block.count;
                         }
                     }

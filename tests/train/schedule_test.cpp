@@ -23,9 +23,9 @@ TEST_CASE("the published and the corrected schedule at the recipe's steps") {
 }
 
 TEST_CASE("warm-up, the floor and the first update") {
-    CHECK(kPythia.of_update(1) == 0.0);
-    CHECK(kCorrected.of_update(1) == 0.0);
-    CHECK(kNeox.of_update(1) == Approx(6e-4 / 1430));
+    CHECK(kPythia.at_update(1) == 0.0);
+    CHECK(kCorrected.at_update(1) == 0.0);
+    CHECK(kNeox.at_update(1) == Approx(6e-4 / 1430));
     CHECK(kPythia.at(715) == Approx(3e-4));
     CHECK(kPythia.at(1430) == Approx(6e-4));
     CHECK(kPythia.at(115138) > 6e-5);
@@ -37,6 +37,6 @@ TEST_CASE("warm-up, the floor and the first update") {
 
 TEST_CASE("no warm-up starts at the full rate") {
     const Schedule s{ScheduleKind::corrected, 1.0, 0.1, 0, 100};
-    CHECK(s.of_update(1) == 1.0);
+    CHECK(s.at_update(1) == 1.0);
     CHECK(s.at(100) == Approx(0.1));
 }
