@@ -70,6 +70,8 @@ labels=cuda-build
 if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then   # a part of both labels
   labels=cuda architectures=
 fi
-cmake --preset cuda -DBALLAST_BUILD_BENCHMARKS=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" >/dev/null
+mpi=OFF   # with it and NCCL: ranks on GPUs
+if command -v mpirun >/dev/null && ls {/usr,/usr/local,/usr/local/cuda}/include/nccl.h 2>/dev/null | grep -q .; then mpi=ON; fi
+cmake --preset cuda -DBALLAST_MPI=$mpi -DBALLAST_BUILD_BENCHMARKS=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" >/dev/null
 cmake --build --preset cuda
 ctest --preset cuda -L "$labels"

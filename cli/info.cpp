@@ -32,7 +32,9 @@ void print_info() {
     fmt::print("processor  {}; units: {}\n", cpu.model, cpu.describe());
     fmt::print("threads    {}\n", ThreadPool::available_cores());
     fmt::print("memory     {}, {} available\n", gibibytes(memory.total), gibibytes(memory.available));
-    fmt::print("libraries  HDF5 {}, CLI11 {}\n", hdf5_version(), CLI11_VERSION);
+    const std::string collectives = collectives_library();
+    fmt::print("libraries  HDF5 {}, CLI11 {}{}{}\n", hdf5_version(), CLI11_VERSION, collectives.empty() ? "" : ", ",
+               collectives);
 }
 
 }  // namespace

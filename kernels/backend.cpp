@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "kernels/cpu/onednn.h"
+#include "kernels/cuda/communicator.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/simd.h"
 
@@ -88,5 +89,7 @@ Dtype computable_on(Device device, Dtype dtype) {
         throw UserError("fp16 is computed on a GPU only; choose the dtype bf16 or f32, or --backend cuda");
     return dtype;
 }
+
+std::string collectives_library() { return cuda::gpu_communicator_version(); }
 
 }  // namespace ballast

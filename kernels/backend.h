@@ -35,4 +35,7 @@ int gpu_of_rank(int local_rank, int num_devices);
 /// The compute dtype, if the device has kernels for it; else UserError (fp16 needs a GPU).
 Dtype computable_on(Device device, Dtype dtype);
 
+/// The library that ranks on GPUs communicate through, such as "NCCL 2.28.3"; empty where the build has none.
+std::string collectives_library();
+
 }  // namespace ballast

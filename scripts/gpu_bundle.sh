@@ -41,7 +41,7 @@ if [ "$preset" = cuda ] && [ ! -e build/cudnn-frontend/include/cudnn_frontend.h 
 fi
 [ ! -e build/cudnn-frontend/include/cudnn_frontend.h ] || options+=(-DCUDNN_FRONTEND_INCLUDE="$PWD/build/cudnn-frontend/include")
 
-cmake --preset "$preset" "${options[@]}" >/dev/null
+cmake --preset "$preset" -DBALLAST_MPI=OFF "${options[@]}" >/dev/null
 cmake --build --preset "$preset" --target bundle
 reference=build/$preset/bin/simt_conformance
 if [ "$preset" = cuda ]; then   # the executor's word on the wrappers
