@@ -41,8 +41,7 @@ void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, 
 void embedding_backward(Context&, const Tensor& d_weight_VC, const Tensor& d_out_NC, const Tensor& ids_N);
 size_t embedding_backward_scratch_bytes(const Context&, Dtype x, int64_t rows, int64_t channels);
 
-// ---- LayerNorm and RMSNorm of the residual stream
-// --------------------------------------------------------------------
+// ---- LayerNorm and RMSNorm of the residual stream ------------------------------------------------------------------
 
 /// One normalised output: out x [N,C]; weight and bias x [C]. The bias may be absent.
 struct NormOutput {
@@ -328,8 +327,7 @@ struct CachedAttentionShape {
 };
 size_t cached_attention_scratch_bytes(Dtype x, const CachedAttentionShape& shape);
 
-// ---- Block memory (InfLLM)
-// -------------------------------------------------------------------------------------------
+// ---- Block memory (InfLLM) -----------------------------------------------------------------------------------------
 
 /// The part of a text that InfLLM keeps, and how much of it a query reads (Xiao et al. 2024, section 3.2 and its
 /// ContextManager). A row [W] of the table lists blocks for one sequence and key-value head. The first local / 64

@@ -40,8 +40,7 @@ __global__ void embedding_widen_kernel(T* out, const W* weight, const float* sca
         memset(static_cast<void*>(&out[i]), 0xff, sizeof(T));
 }
 
-// ---- a stable radix sort of (id, row)
-// ----------------------------------------------------------------------------------
+// ---- a stable radix sort of (id, row) ------------------------------------------------------------------------------
 
 inline constexpr int kSortThreads = 256, kSortRounds = 8, kSortPerBlock = kSortThreads * kSortRounds;
 inline constexpr int kDigits = 256, kDigitBits = 8;

@@ -142,8 +142,7 @@ inline void __nanosleep(unsigned) { ballast::simt::host::yield(); }
     ballast::simt::host::fail_at("__trap()", where);
 }
 
-// ---- warp functions: they order no memory, as on a GPU; only __syncwarp does
-// -----------------------------------------
+// ---- warp functions: they order no memory, as on a GPU; only __syncwarp does ---------------------------------------
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32,
