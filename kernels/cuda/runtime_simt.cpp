@@ -1,5 +1,6 @@
 #include <chrono>
 #include <cstring>
+#include <set>
 
 #include "base/cpu_features.h"
 #include "base/error.h"
@@ -10,11 +11,27 @@
 namespace ballast::cuda {
 namespace {
 
-/// A launch is over when it returns, so nothing is ever queued.
+/// As in CUDA, a recording takes in every stream that waits for one of its own, and each of those has to be waited for
+/// before it ends.
+struct OpenRecording {
+    std::set<GpuStream> streams, not_waited_for;
+
+    void add_wait(GpuStream waiting, GpuStream before) {
+        if (!streams.contains(before)) return;
+        not_waited_for.erase(before);
+        if (streams.insert(waiting).second) not_waited_for.insert(waiting);
+    }
+};
+thread_local OpenRecording* open_recording = nullptr;
+
+/// A launch is over when it returns, so nothing is ever queued and no stream has to wait. Its address is its stream's
+/// name.
 class SimtState : public GpuState {
   public:
-    GpuStream stream() const override { return nullptr; }
-    void queue_wait_for(GpuState&) override {}
+    GpuStream stream() const override { return reinterpret_cast<GpuStream>(const_cast<SimtState*>(this)); }
+    void queue_wait_for(GpuState& other) override {
+        if (open_recording != nullptr) open_recording->add_wait(stream(), other.stream());
+    }
 };
 
 class SimtGraph : public Graph {
@@ -98,8 +115,18 @@ void zero(void* device, size_t bytes, GpuStream) {
     });
 }
 
-std::unique_ptr<Graph> record(GpuStream, const std::function<void()>& work) {
-    return std::make_unique<SimtGraph>(simt::record(work));
+std::unique_ptr<Graph> record(GpuStream stream, const std::function<void()>& work) {
+    OpenRecording recording{{stream}, {}};
+    struct Open {
+        explicit Open(OpenRecording* to) { open_recording = to; }
+        ~Open() { open_recording = nullptr; }
+    };
+    auto pieces = [&] {
+        const Open open(&recording);
+        return simt::record(work);
+    }();
+    require(recording.not_waited_for.empty(), "a recording ends before it has waited for another queue's work");
+    return std::make_unique<SimtGraph>(std::move(pieces));
 }
 
 void push_range(const char*) {}

@@ -65,3 +65,44 @@ TEST_CASE("recording: what a graph cannot do is refused, and nothing stays open"
     context.copy_to_host(&value, x);  // outside of a recording it still works
     CHECK(value == 0.0f);
 }
+
+TEST_CASE("recording: a second queue's work is part of it from where it waits to where it is waited for") {
+    Context context(test_device(), 1);
+    const auto second = context.second_queue();
+    DeviceBuffer memory = context.allocate(3 * 1000 * sizeof(float));
+    const auto part = [&](int i) { return Tensor(static_cast<float*>(memory.data()) + i * 1000, Dtype::f32, {1000}); };
+    const Tensor x = part(0), y = part(1), z = part(2);
+    const std::vector<float> ones(1000, 1.0f);
+    context.copy_from_host(x, ones.data());
+    Recording recording(context, [&] {
+        ops::add(context, y, y, x, Tensor{});
+        second->queue_wait_for(context);
+        ops::add(*second, z, z, y, Tensor{});
+        context.queue_wait_for(*second);
+        ops::add(context, y, y, z, Tensor{});
+    });
+    double expected_y = 0, expected_z = 0;
+    for (int run = 0; run < 5; ++run) {
+        recording.run();
+        expected_y += 1;
+        expected_z += expected_y;
+        expected_y += expected_z;
+        for (float value : context.read_floats(y)) REQUIRE(static_cast<double>(value) == expected_y);
+    }
+}
+
+TEST_CASE("recording: a second queue's work that is not waited for is refused") {
+    Context context(test_device(), 1);
+    if (context.device() == Device::cpu) return;
+    const auto second = context.second_queue();
+    DeviceBuffer memory = context.allocate(sizeof(float));
+    const Tensor x(memory.data(), Dtype::f32, {1});
+    Recording recording(context, [&] {
+        second->queue_wait_for(context);
+        ops::add(*second, x, x, x, Tensor{});
+    });
+    recording.run();
+    CHECK_THROWS(recording.run());
+    Recording other(context, [&] { ops::add(context, x, x, x, Tensor{}); });
+    for (int run = 0; run < 3; ++run) CHECK_NOTHROW(other.run());
+}
