@@ -6,8 +6,8 @@
 // P' and dS are rounded to T for their products; everything else is f32.
 // Shapes: q, d_out and d_q T [B,T,H,D]; k, v and theirs T [B,S,G,D]; lse, delta f32 [B,H,T]. Overwritten: all.
 // Launch map:
-//   dQ        128 threads for (tile of kOwn queries, h, b), the last tile first; loops over the visible keys, in two parts
-//             where sinks are handled separately: the sums of the sinks are d_sink_query if there is one
+//   dQ        128 threads for (tile of kOwn queries, h, b), the last tile first; loops over the visible keys, in two
+//             parts where sinks are handled separately: the sums of the sinks are d_sink_query if there is one
 //   dK, dV    128 threads for (tile of kOwn keys of one part, g, b); loops over the group's heads and the queries that
 //             see the tile. 256 threads at D = 256: two warps share the same keys and have half of the dims each
 // The rows of a product are the block's own rows, so P' and dS are operands A of the next product without a change of
@@ -17,8 +17,8 @@
 // and D of kOther queries: 32, 48, 64, 96 KiB at D = 32, 64, 128, 256, and up to 1 KiB for the latter.
 // Work: 14 D operations a visible (query, key), 6 D for dQ and 8 D for dK and dV (12 D at D = 256, where two warps
 // multiply the same S and dP). Each pass reads T S / kOwn rows of two tensors, 4 D bytes (half of them under a causal
-// mask). A single pass would take 10 D and read once, but every tile of keys would add to dQ, 8 D bytes of f32 for each of
-// T S / kOwn rows, in an order for which blocks would have to wait.
+// mask). A single pass would take 10 D and read once, but every tile of keys would add to dQ, 8 D bytes of f32 for each
+// of T S / kOwn rows, in an order for which blocks would have to wait.
 // Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
 

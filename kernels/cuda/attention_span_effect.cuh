@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
         A kept = row_sum(always[i]) + exp_of(rules.sink_logit - lse[i]), hidden = 0;
         if (Tile::row_lane() != 0 || Tile::row(i) >= count) continue;
         A *row_mass = mass + Tile::row(i) * bins, *row_change = change + Tile::row(i) * bins;
-        for (int64_t m = 0; m < args.spans; ++m) row_mass[m] = kept += row_mass[m];  // the weights that span m + 1 keeps
+        for (int64_t m = 0; m < args.spans; ++m) row_mass[m] = kept += row_mass[m];  // the weights kept by span m + 1
         for (int64_t m = args.spans; m > 0; --m) {
             hidden += row_change[m];
             const A stays = row_mass[m - 1];

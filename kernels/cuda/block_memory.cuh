@@ -1,6 +1,6 @@
 // InfLLM's block memory (kernels/ops.h, memory_store and memory_lookup). One block of threads per
-//   store      key-value head of a sequence: thread 0 moves a score; when a memory block has left the ring, 64 threads rank
-//              its rows by counting, then one thread per dim adds the keys of the highest ones in the order of their rows
+//   store      key-value head of a sequence: thread 0 moves a score; when a memory block has left the ring, 64 threads
+//              rank its rows by counting, then one thread per dim adds the keys of the highest ones in row order
 //   relevance  memory block of a sequence: a thread has some dims of every head; the sum over threads has one order
 //   choose     sequence: one thread per memory block ranks it by counting and finds its place among the chosen ones
 // Bound by memory: the representatives' bytes. Deterministic: ranks have no ties, sums have one order.

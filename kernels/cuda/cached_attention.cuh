@@ -1,4 +1,4 @@
-// Attention of one query per sequence over a paged cache, in splits (flash-decoding, Dao et al. 2023). Powers have base 2:
+// One query per sequence against a paged cache, in splits (flash-decoding, Dao et al. 2023), with powers of two:
 //   split   s = log2(e) (scale q k^T + bias);  m = max s;  p = 2^(s - m);  l = sum p;  o = sum p v
 //   merge   m = max over splits;  l, o = sums of theirs times 2^(m_split - m), in their order; out = o 2^m / e^LSE',
 //           LSE' = logaddexp(m ln 2 + log l, z): the sink logit once, here

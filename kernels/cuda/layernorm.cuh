@@ -1,7 +1,7 @@
 // LayerNorm of the residual stream, computed when the stream is written. With kCentred = false it is RMSNorm: the same
 // without a mean. Biases may be absent. One warp per row, 8 rows per block.
-//   forward:  y = a + b + c, rounded; then kNorms times out = (y - mean) rstd weight + bias, with the mean and the variance
-//             in two passes (RMSNorm: out = y rstd weight, rstd from the mean of squares)
+//   forward:  y = a + b + c, rounded; then kNorms times out = (y - mean) rstd weight + bias, with the mean and the
+//             variance in two passes (RMSNorm: out = y rstd weight, rstd from the mean of squares)
 //   backward: with n = (y - mean) rstd and g = d_out weight, for every norm in turn
 //     d_y += rstd (g - mean(g) - n mean(g n)),  d_weight += sum over rows of d_out n,  d_bias += sum over rows of d_out
 //             (RMSNorm: no mean(g))

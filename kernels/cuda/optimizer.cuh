@@ -86,7 +86,7 @@ __global__ void adamw_kernel(Accumulator<T>* master, T* compute, Accumulator<T>*
     using A = Accumulator<T>;
     SIMT_SHARED(double, corrections, [2]);
     if (scalars->non_finite != 0 || scalars->spike != 0) return;  // the same for all blocks
-    if (threadIdx.x < 2)                                           // powers in double are slow: two threads compute them
+    if (threadIdx.x < 2)                                           // powers in double are slow: two threads do them
         corrections[threadIdx.x] =
             1 / (1 - pow(threadIdx.x == 0 ? options.beta1 : options.beta2, static_cast<double>(scalars->step)));
     __syncthreads();

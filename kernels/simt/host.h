@@ -143,7 +143,7 @@ inline void __nanosleep(unsigned) { ballast::simt::host::yield(); }
     ballast::simt::host::fail_at("__trap()", where);
 }
 
-// ---- warp functions: they order no memory, as on a GPU; only __syncwarp does ---------------------------------------------
+// ---- warp functions: they order no memory, as on a GPU; only __syncwarp does ----------------------------------------
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32,
@@ -229,7 +229,7 @@ T atomicCAS(T* p, std::type_identity_t<T> compare, std::type_identity_t<T> value
     return ballast::simt::host::atomic_update(p, [compare, value](T old) { return old == compare ? value : old; });
 }
 
-// ---- arithmetic. glibc's <math.h> declares __expf and others without exporting them, so these are macros --------------------
+// ---- arithmetic. glibc's <math.h> declares __expf and others without exporting them, so these are macros ------------
 
 #define __expf(x) expf(x)
 #define __logf(x) logf(x)

@@ -217,7 +217,7 @@ __device__ __forceinline__ void cp_async_wait() {
 #endif
 }
 
-// ---- named barriers: `id` 1 to 15; `threads` a multiple of 32 ------------------------------------------------------------
+// ---- named barriers: `id` 1 to 15; `threads` a multiple of 32 -------------------------------------------------------
 
 __device__ __forceinline__ void named_barrier_wait(int id, unsigned threads SIMT_WHERE) {
 #if BALLAST_SIMT_HOST
