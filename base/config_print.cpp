@@ -1,4 +1,4 @@
-// The ways out of base/config_toml.h.
+// The output functions of base/config_toml.h.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // Our HDF5 files: token stores and checkpoints. They are plain HDF5 that h5py opens: one contiguous dataset per tensor,
 // and attributes on the root group. HDF5 itself has checksums of its metadata. In addition, each dataset has a checksum
-// of its data in the attribute "xxh3_64": 16 hexadecimal digits of XXH3-64 over the stored little-endian bytes. bf16 and
-// fp16 are stored as u16 with the attribute dtype = "bf16" or "fp16".
+// of its data in the attribute "xxh3_64": 16 hexadecimal digits of XXH3-64 over the stored little-endian bytes. bf16
+// and fp16 are stored as u16 with the attribute dtype = "bf16" or "fp16".
 //
 // Distributions build libhdf5 without thread safety, so one lock serialises all calls made here. Memory from
 // Hdf5Reader::map() needs no lock: loops over tokens should use that.

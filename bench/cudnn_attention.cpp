@@ -1,6 +1,6 @@
-// Attention beside cuDNN's on the same tensors in the same run: time, and a second opinion on values.
+// Compares attention with cuDNN's on the same tensors in the same run: time and values.
 //
-//   bench_cudnn_attention --json OUT.json        exit code 3: the two disagree
+//   bench_cudnn_attention --json OUT.json        exit code 3: the two results disagree
 #include <cudnn_frontend.h>
 
 #include <CLI/CLI.hpp>

@@ -1,5 +1,5 @@
-// Steps of decoding beside their roof: the bytes that a step must read, at the speed at which all threads read memory
-// in the same run. Those are the weights once, and what the cache policy keeps of every text.
+// Times decoding steps and prints their limit: the bytes that a step must read, at the rate at which all threads read
+// memory in the same run. These bytes are the weights once, and the cached rows that the policy keeps of every text.
 //
 //   bench_decode --model MODEL --context 1024 --dtype bf16 --threads 2 --json OUT.json
 //   bench_decode --model MODEL --context 4096 --policy moa --plan plan.json --rows 8

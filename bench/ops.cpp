@@ -1,6 +1,6 @@
-// Times every op on any backend. Beside each figure stands its limit, measured in the same run: the rate of reading and
-// writing as many bytes (on a GPU of a large buffer), or of a large square product. Shapes: the quickstart's (CPU) and
-// Pythia-160M's (8 x 2048 tokens on a GPU).
+// Times every op on any backend. Each figure is printed with its limit, measured in the same run: the rate of reading
+// and writing as many bytes (on a GPU of a large buffer), or the rate of a large square product. Shapes: the
+// quickstart's (CPU) and Pythia-160M's (8 x 2048 tokens on a GPU).
 //
 //   bench_ops --backend cuda --dtype bf16 --json OUT.json
 #include <CLI/CLI.hpp>

@@ -1,5 +1,5 @@
-// Streaming evaluation as one masked pass, beside plain prefill of the same tokens in the same run and the literal
-// cache. Memory: the stream's buffers have the same size for any length; the process holds 4 bytes a token for its ids
+// Times streaming evaluation as one masked pass, and in the same run plain prefill of the same tokens and the literal
+// cache. Memory: the stream's buffers have the same size for any length; the process needs 4 bytes per token for its id
 // and 4 for its loss.
 //
 //   bench_streaming --shape pythia-160m --dtype f32 --sinks 4 --window 1020 --threads 2 --json OUT.json

@@ -1,5 +1,5 @@
-// Encoding: one thread, all threads, and all the way into a token store, on the same text, beside the rate at which
-// this machine reads memory.
+// Times encoding on the same text: one thread, all threads, and everything up to a token store; also prints the rate at
+// which this machine reads memory.
 //
 //   bench_tokenizer --tokenizer tokenizer.json --text books --threads 2 --json OUT.json
 //

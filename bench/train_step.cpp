@@ -1,6 +1,6 @@
-// A training step as `ballast train` takes it, on random tokens: tokens a second, memory beside the plan, and the share
-// of the rate at which this machine multiplies matrices. On a CPU that is the rate of the model's own products, each by
-// the best library at hand; on a GPU that of a large square product, and MFU.
+// Times a training step of `ballast train` on random tokens: tokens per second, memory compared with the plan, and the
+// share of the rate of matrix products on this machine. On a CPU that is the rate of the model's own products, each
+// with the fastest available library; on a GPU that of a large square product, and MFU.
 //
 //   bench_train_step --shape pythia-160m --dtype bf16 --batch 1 --seq 1024 --threads 2 --json OUT.json
 //   bench_train_step --shape pythia-160m --dtype bf16 --batch 8 --seq 2048 --backend cuda --json OUT.json

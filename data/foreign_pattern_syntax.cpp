@@ -1,4 +1,4 @@
-// Oniguruma's syntax to PCRE2's, for the part of it that both share.
+// Translates Oniguruma's syntax to PCRE2's, for the subset that both share.
 #include <fmt/format.h>
 
 #include <charconv>

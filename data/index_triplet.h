@@ -1,8 +1,8 @@
 // An order of samples as GPT-NeoX and Megatron-Core store it: three .npy files, read in place.
 //
 //   NAME_doc_idx.npy      [visits]           the document of each visit
-//   NAME_sample_idx.npy   [windows + 1, 2]   the start of each window: a visit, and a token of that visit's document. A window
-//                                            ends with the token at which the next one begins
+//   NAME_sample_idx.npy   [windows + 1, 2]   the start of each window: a visit, and a token of that visit's document.
+//                                            A window ends with the token at which the next one begins
 //   NAME_shuffle_idx.npy  [windows]          sample -> window
 //
 // Megatron-Core's names are NAME-document_index.npy, NAME-sample_index.npy and NAME-shuffle_index.npy. Pythia's files

@@ -18,8 +18,8 @@ namespace ballast::data {
 
 /// The documents that are held out.
 ///   end   the last tokens of the text; a document across the border is cut in two
-///   hash  documents whose text's hash is below a border. So the choice does not depend on the other documents. The fraction
-///         counts documents, and all copies of a document are on the same side
+///   hash  documents whose text's hash is below a border. So the choice does not depend on the other documents.
+///         The fraction counts documents, and all copies of a document are on the same side
 enum class ValidationBy : uint8_t { end, hash };
 
 struct PrepareOptions {
@@ -31,7 +31,7 @@ struct PrepareOptions {
     ValidationBy validation_by = ValidationBy::end;
     bool drop_duplicates = false;                  ///< of documents with the same text, keep only the first
     std::string group_key = "meta.pile_set_name";  ///< see CorpusOptions; counted in the stores
-    bool may_be_empty = false;                     ///< input without text gives a store without tokens instead of an error
+    bool may_be_empty = false;                     ///< input without text gives an empty store instead of an error
     bool append_end_of_text = true;                ///< Tokenizer::end_of_text_id() after each document
     std::string text_key = "text";                 ///< of JSON lines
     InvalidUtf8 invalid_utf8 = InvalidUtf8::error;

@@ -12,12 +12,12 @@ namespace ballast::data {
 
 /// The kinds of sample orders.
 ///   neox         windows of the documents, both shuffled as in GPT-NeoX v1.0
-///   preshuffled  the store holds the samples themselves, seq_length + 1 tokens each, in reading order: Pythia's published
-///                sets (EleutherAI/pile-…-preshuffled)
-///   stable       windows in the order of the text, shuffled again for each epoch; sample i does not depend on the number of
-///                steps or the batch size
+///   preshuffled  the store holds the samples themselves, seq_length + 1 tokens each, in reading order:
+///                Pythia's published sets (EleutherAI/pile-…-preshuffled)
+///   stable       windows in the order of the text, shuffled again for each epoch; sample i does not depend on the
+///                number of steps or the batch size
 ///   npy          an order stored by GPT-NeoX or Megatron-Core (data/index_triplet.h)
-///   mcore        as neox, but as in Megatron-Core: without the spare 0.5 %, and with a short last epoch shuffled separately
+///   mcore        as neox, but as in Megatron-Core: without the spare 0.5 %; a short last epoch is shuffled separately
 enum class OrderKind { neox, preshuffled, stable, npy, mcore };
 
 /// The names in config files, in the order of the enumerators.
@@ -55,10 +55,10 @@ int64_t count_samples(int64_t steps, int64_t global_batch, int64_t seq_length);
 
 /// The requested order with at least the requested samples. UserError when the store is empty, holds too few samples,
 /// or is of another kind; and as for check_first_token().
-///   neox   ns = ceil(samples · 1.005), the fewest epochs E with (E · tokens - 1) / seq_length >= ns. At most 2^31 visits to
-///          documents.
-///   mcore  the same with ns = samples. When E > 1 and the last epoch would give fewer than int(0.8 · windows of one epoch)
-///          samples, it is shuffled separately (Megatron-LM's megatron/core/datasets/gpt_dataset.py).
+///   neox   ns = ceil(samples · 1.005), the fewest epochs E with (E · tokens - 1) / seq_length >= ns. At most
+///          2^31 visits to documents.
+///   mcore  the same with ns = samples. When E > 1 and the last epoch would give fewer than int(0.8 · windows of one
+///          epoch) samples, it is shuffled separately (Megatron-LM's megatron/core/datasets/gpt_dataset.py).
 SampleOrder make_sample_order(const TokenStore& store, const OrderRequest& request);
 
 }  // namespace ballast::data

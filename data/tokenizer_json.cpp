@@ -1,4 +1,4 @@
-// tokenizer.json, in and out.
+// Reads and writes tokenizer.json.
 #include <fmt/format.h>
 
 #include <algorithm>

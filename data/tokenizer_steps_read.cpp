@@ -1,4 +1,4 @@
-// tokenizer.json's steps, read.
+// Reads the steps of tokenizer.json.
 #include <fmt/format.h>
 
 #include <algorithm>

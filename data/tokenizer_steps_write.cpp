@@ -1,4 +1,4 @@
-// tokenizer.json's steps, written.
+// Writes the steps of tokenizer.json.
 #include "base/error.h"
 #include "data/tokenizer_steps_json.h"
 

@@ -11,8 +11,8 @@
 namespace ballast::eval {
 
 /// The sentences of a text, with white space inside them replaced by single spaces. A sentence ends
-///   * after . ! ? or …, with closing quotes and brackets, before white space; but not after a word of at most three letters
-///     that begins with a capital and ends in a full stop (Mr., Dr., St., J.);
+///   * after . ! ? or …, with closing quotes and brackets, before white space; but not after a word of at most three
+///     letters that begins with a capital and ends in a full stop (Mr., Dr., St., J.);
 ///   * at a blank line.
 std::vector<std::string> split_sentences(std::string_view text);
 

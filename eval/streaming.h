@@ -29,7 +29,7 @@ struct NamedPlan {
 
 struct StreamingOptions {
     StreamingPolicy policy;
-    std::optional<NamedPlan> plan = {};              // for a Mixture; its numbers follow from the plan and the text's length
+    std::optional<NamedPlan> plan = {};              // for a Mixture; gives its numbers, with the text's length
     std::optional<infer::PolicyChoice> choice = {};  // for a Scored; its numbers follow from the choice
     StreamingMethod method = StreamingMethod::masked;  // for a cache
     int64_t chunk = 512;                               // positions a masked pass takes at once

@@ -17,7 +17,7 @@ struct CacheOptions {
     int64_t max_batch = 1;        // texts whose next tokens are computed together
     int64_t prefill_chunk = 256;  // positions of a prompt that are computed at once; chunks end at multiples of it
     int64_t max_positions = 0;    // of the longest text; 0: the length the model was trained on
-    int64_t max_prompt = 0;       // of the longest prompt, where prompts are kept whole while they are read; 0: max_positions
+    int64_t max_prompt = 0;       // of the longest prompt, where prompts are kept whole while read; 0: max_positions
     int64_t blocks = 0;           // of the cache; 0: enough for max_batch texts of max_positions
     std::optional<Dtype> dtype = {};  // of the cache; absent: the model's
 };
@@ -41,7 +41,7 @@ struct CacheSizes {
     Dtype score_dtype;                       // of a row's score
     bool endless;                            // bounded, with positions in the cache: a text may go on for ever
     bool whole_prompt;                       // rows are dropped by their scores only after the whole prompt was read
-    std::optional<ops::BlockMemory> memory;  // the block memory besides the spans; with it texts are read token by token
+    std::optional<ops::BlockMemory> memory;  // the block memory besides the spans; texts are then read token by token
     std::vector<LayerRows> layers;
     BlockShape shape;
     int64_t sink_query_position;  // the largest position of the query for the first keys

@@ -1,4 +1,4 @@
-// The part of CachedModel that only policies use which keep everything in blocks and read the most relevant (InfLLM).
+// The part of CachedModel for policies that keep everything in blocks and read the most relevant ones (InfLLM).
 #include "infer/cached_model.h"
 
 namespace ballast::infer {

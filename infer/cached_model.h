@@ -77,7 +77,7 @@ class CachedModel {
     /// All its memory except the cache and the step's activations.
     struct Layout {
         Tensor keys, values;                // x [key_layers,key_rows,G,D] that a chunk's attention reads
-        Tensor scores;                      // acc [L,G,key_rows] of a prompt's rows; absent unless heads choose by score
+        Tensor scores;                      // acc [L,G,key_rows] of a prompt's rows; absent unless chosen by score
         Tensor sink_query;                  // x [step_rows,H,D]; absent unless the plan needs one
         Tensor rope, sink_rope;             // acc [step_rows,R]; absent without rotation, or without sink_query
         Tensor logits;                      // acc [max_batch,V]
@@ -149,7 +149,7 @@ class CachedModel {
     Step step_;
     std::vector<uint64_t> batch_;              // serials of the texts whose table is on the device
     std::vector<int64_t> splits_;              // the splits that the work items on the device cover
-    int64_t items_ = 0;                        // room for the work items of one layer: the largest number that any step had
+    int64_t items_ = 0;                        // room for one layer's work items: the largest number of any step
     int64_t rows_ = 0;                         // of the current step, without padding
     std::map<int64_t, Recording> recordings_;  // by rows, for the current items_
     uint64_t opened_ = 0;

@@ -1,5 +1,5 @@
-// The part of CachedModel that only policies use which choose by score: a prompt kept whole while it is read, what its
-// rows are worth, and which of them stay.
+// The part of CachedModel for policies that choose by score: a prompt is kept whole while it is read, its rows get
+// scores, and the scores decide which rows stay.
 #include <algorithm>
 
 #include "infer/cached_model.h"

@@ -1,4 +1,4 @@
-// What a step of CachedModel reads, computed on the host and handed over before its work is queued.
+// The inputs of a CachedModel step, computed on the host and uploaded before the step's work is queued.
 #include <algorithm>
 #include <bit>
 #include <numeric>

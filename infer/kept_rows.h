@@ -28,7 +28,7 @@ bool keeps(const HeadCache& head, int64_t position, int64_t positions);
 
 /// One layer: the visible range of its query heads, and the rows that its key-value heads keep for them.
 struct LayerRows {
-    int64_t sinks = 0;             // positions that every query sees; 1 when remembered rows have position 0 (block memory)
+    int64_t sinks = 0;             // positions that every query sees; 1 with a block memory, whose rows have position 0
     std::vector<int32_t> spans;    // [H] earlier positions that a query head sees besides its own; < 0: all
     std::vector<HeadCache> rings;  // [G] the widest of a group's query heads
 

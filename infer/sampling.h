@@ -37,8 +37,8 @@ struct SamplingParams {
     double presence_penalty = 0.0;
     double frequency_penalty = 0.0;
     uint64_t seed = 1234;
-    uint64_t stream = 0;        // the index of the text among those drawn from one seed: the number of the prompt in its file
-    int64_t alternatives = -1;  // how many log-probabilities to give besides the drawn id's; -1: not even the drawn id's
+    uint64_t stream = 0;        // index of the text among those drawn from one seed: the prompt's number in its file
+    int64_t alternatives = -1;  // log-probabilities to give besides the drawn id's; -1: not even the drawn id's
 
     /// UserError that names the first invalid number and the valid values.
     void validate() const;

@@ -183,7 +183,7 @@ class Context {
     AttentionKernels attention_kernels_ = AttentionKernels::automatic;
     int64_t loss_rows_ = 0;
     ThreadPool pool_;
-    std::unique_ptr<cuda::GpuState> gpu_;  // destroyed after the memory, when all queued work is done
+    std::unique_ptr<cuda::GpuState> gpu_;  // declared before the memory: it outlives the queued work
     std::shared_ptr<cuda::GpuCommunicator> gpu_communicator_;
     Scratch scratch_;
     int64_t replacements_ = 0;

@@ -77,8 +77,8 @@ struct LinearWeight {
 /// How to multiply x by a weight.
 ///   gemm    the device's library, on operands in x: the order of additions may depend on the number of rows
 ///   by_row  reads each row of the weight once, as it is stored, for all rows of x, and multiplies in acc. The order of
-///           additions depends on I and the weight's dtype alone: a row of x gives the same bits whatever other rows are
-///           in the call. For few rows it runs at the speed of memory; for many rows it is slower than gemm
+///           additions depends on I and the weight's dtype alone: a row of x gives the same bits whatever other rows
+///           are in the call. For few rows it runs at the speed of memory; for many rows it is slower than gemm
 enum class Products { gemm, by_row };
 
 /// out = x weight^T + bias. x x [N,I], out x or acc [N,O].
@@ -148,9 +148,9 @@ void rope_backward(Context&, const Tensor& d_x_BTHD, const Tensor& d_out_BTHD, c
                    const Positions& positions);
 
 /// The order of a token's QKV features, M = (H + 2G) D of them. Query head h belongs to key-value head h / (H/G).
-///   grouped       for each of G groups: its H/G queries, its key and its value, D dims each. With G = H this is GPT-NeoX's
-///                 [H,3,D], with G = 1 Falcon-7B's order, with G between them Falcon-40B's.
-///   concatenated  all queries, all keys, all values: MPT's order, and that of Llama's three matrices one after the other.
+///   grouped       for each of G groups: its H/G queries, its key and its value, D dims each. With G = H this is
+///                 GPT-NeoX's [H,3,D], with G = 1 Falcon-7B's order, with G between them Falcon-40B's.
+///   concatenated  all queries, all keys, all values: the order of MPT, and of Llama's three matrices in a row.
 enum class QkvLayout { grouped, concatenated };
 
 /// Splits qkv x [B,T,M] and rotates q and k. q x [B,T,H,D], k and v x [B,T,G,D], any strides with a contiguous last
@@ -174,9 +174,9 @@ void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_
 /// op runs, so that recorded work stays valid as sequences grow. They serve
 ///   documents     first_key: the position where the query's document begins;
 ///   packed calls  query_position: sequences of unequal length, each at its own position in its keys;
-///   padding       rows before a sequence have position -1; rows behind it have the sequence's last position and a first_key
-///                 beyond it. Such a query sees nothing: its out is 0, its lse is z, and it has no gradient. (Where it is
-///                 rotated, its position must still be a row of the rope table.)
+///   padding       rows before a sequence have position -1; rows behind it have the sequence's last position and a
+///                 first_key beyond it. Such a query sees nothing: its out is 0, its lse is z, and it has no gradient.
+///                 (Where it is rotated, its position must still be a row of the rope table.)
 /// Within a sequence neither tensor may decrease with t, because tiles of keys and queries are skipped by their first
 /// and last row. A decrease is an InternalError on the CPU; a GPU may miss keys. With these tensors key positions must
 /// be below 2^30.
@@ -243,7 +243,7 @@ constexpr int64_t kCacheBlockRows = 64;
 /// Rows of keys and values in blocks, shared by layers, key-value heads and sequences. Keys are stored as attention
 /// reads them: rotated at their position in the text.
 struct PagedCache {
-    Tensor keys_PRD, values_PRD;  // [P,64,D], contiguous: x, or bf16 or fp16 when x = f32; loads are widened in registers
+    Tensor keys_PRD, values_PRD;  // [P,64,D], contiguous: x, or bf16 or fp16 with x = f32; widened in registers
     Tensor positions_PR;          // i32 [P,64]: the position of each row's token in its text; < 0: the row is empty
 };
 

@@ -21,12 +21,12 @@ inline constexpr std::array<std::string_view, 3> kLossMeasureNames{"second-order
 struct OptimiseOptions {
     double density = 0.5;    // upper limit of the mean memory of heads, at every length
     double least_share = 0;  // and at least this share of that limit
-    int64_t longest = 0;  // longest text that plans must accept; 0: twice the longest profiled, within the model's positions
+    int64_t longest = 0;  // longest text for plans; 0: twice the longest profiled, within the model's positions
     int64_t alphas = 11, betas = 9;
     int64_t sinks = -1;  // -1: one block
     int64_t rules_per_layer = 2;
     std::optional<LossMeasure> measure;  // absent: second_order where the profile has it, else absolute
-    bool by_query_head = false;          // where heads share keys: one entry per query head; else one per key-value head
+    bool by_query_head = false;          // where heads share keys: one entry per query head, not per key-value head
     ParetoOptions pareto;
 };
 

@@ -43,7 +43,7 @@ LayerParameters layer_gradients(const ParameterTable& table, const FlatArray& gr
 
 /// The activations of one layer that its backward pass reads.
 struct LayerActivations {
-    Tensor norm1_out, norm1_mean, norm1_rstd;  // [N,C], acc [N]; with the parallel residual norm2 has the same statistics
+    Tensor norm1_out, norm1_mean, norm1_rstd;  // [N,C], acc [N]; if parallel, norm2 has the same statistics
     Tensor unclipped_qkv;                      // [N,M]; absent unless the model clips
     Tensor q, k, v;                            // [B,T,H,D], [B,T,G,D]; q and k rotated
     Tensor gate;                               // [B,T,H], before the sigmoid; absent unless the heads are gated

@@ -65,8 +65,8 @@ struct ParameterRow {
     bool may_narrow = false;  // a matrix that products read: for inference it may be stored in fewer bits
 };
 
-/// The part of the backward pass that finishes a parameter's gradient. First num_layers: the head (the final norm and the
-/// head's own matrix). Then the layers, from last to first. Last -1: the embedding, which may also be the head.
+/// The part of the backward pass that finishes a parameter's gradient. First num_layers: the head (the final norm and
+/// the head's own matrix). Then the layers, from last to first. Last -1: the embedding, which may also be the head.
 int64_t backward_part(const ParameterRow& row, int64_t num_layers);
 
 struct Spelling;

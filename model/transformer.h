@@ -25,7 +25,7 @@ struct Activations {
     Tensor ids, targets;  // i32 [N]
     std::vector<Tensor>
         residual;  // x before each layer and after the last: [N,C] each (forward only: two that alternate)
-    std::vector<LayerActivations> layers;  // one per layer (a single one for all when forward only, or with full recomputation)
+    std::vector<LayerActivations> layers;  // one per layer (one for all: forward only, or full recomputation)
     BlockTemporaries temporaries;
     Tensor final_out, final_mean, final_rstd;  // the normalised last x
     Tensor losses;                             // acc [N]

@@ -31,7 +31,7 @@ std::vector<uint8_t> pack_maps(const AttentionMaps& maps, int64_t side);
 /// the length, a cell is the mean over its (query, key) pairs in which the query sees the key.
 struct PackedLogits {
     std::vector<uint8_t> cells;     // as of pack_maps()
-    std::vector<double> low, high;  // [layers * heads]; not finite where a map has a logit that is not; its cells are then 0
+    std::vector<double> low, high;  // [layers * heads]; not finite where a map's logits are not; its cells are then 0
 };
 PackedLogits pack_logits(const AttentionMaps& maps, int64_t side);
 

@@ -12,7 +12,7 @@ namespace ballast::sweep {
 
 enum class CellState {
     missing,    // nothing yet
-    resumable,  // stopped, killed or failed: training continues from the newest checkpoint, or from the start without one
+    resumable,  // stopped, killed or failed: continues from the newest checkpoint, or from the start without one
     finished,
     in_use,  // another process is training it now
 };

@@ -12,7 +12,7 @@ namespace ballast::sweep {
 
 struct Cell {
     std::string name;                                         // of its folder: "zero_sink,seed=2"
-    std::string variant;                                      // the name without seeds; cells of one variant are averaged
+    std::string variant;                                      // the name without seeds; the table averages a variant
     std::vector<std::pair<std::string, std::string>> varied;  // grid fields and their values as TOML
     std::vector<ConfigOverride> overrides;                    // of the base config, in order
     train::RunConfig config;

@@ -1,4 +1,4 @@
-// A trained cell's figures, from the files of its run.
+// The figures of a trained cell, from the files of its run.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>

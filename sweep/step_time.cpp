@@ -1,4 +1,4 @@
-// How long training takes here, from a few updates of the costliest cell.
+// Estimates training time on this machine from a few updates of the most expensive cell.
 #include <algorithm>
 #include <chrono>
 

@@ -54,7 +54,7 @@ class Distribution {
 
 /// Parameters that are adjacent in the flat arrays and whose gradients are reduced together.
 struct Bucket {
-    int64_t last_part = 0;  // its gradients are finished when the backward pass has finished this part (model::backward_part())
+    int64_t last_part = 0;  // its gradients are complete after this part of a backward pass (model::backward_part())
     /// The first block of each rank's share, and the end of the last share; the same for elements.
     std::vector<int64_t> block_bounds, element_bounds;
 

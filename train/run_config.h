@@ -36,7 +36,7 @@ struct TrainConfig {
     model::Recompute recompute = model::Recompute::none;
     int64_t reduction_lanes = 1;           // train/lanes.h
     Dtype reduction_dtype = Dtype::f32;    // f32 or bf16
-    int64_t zero = 0;                      // 1: the optimiser state is divided among ranks (ZeRO, Rajbhandari et al. 2020)
+    int64_t zero = 0;                      // 1: ranks share the optimiser state (ZeRO, Rajbhandari et al. 2020)
     bool overlap = true;                   // ranks reduce gradients while the backward pass still runs
     int64_t reduce_bucket_size = 4 << 20;  // elements; the minimum
     bool cuda_graph = true;

@@ -35,7 +35,7 @@ struct SpikeConfig {
 struct SpikeState {
     std::vector<double> losses, norms;  // of the last updates that were applied, oldest first
     int64_t skipped_in_a_row = 0;       // up to the checkpoint's step
-    int64_t rollbacks = 0;              // since the run was last a full window past the furthest spike from which it went back
+    int64_t rollbacks = 0;              // reset when the run is a window past the furthest spike it went back from
     int64_t furthest_spike = 0;         // the step of that spike
 
     bool operator==(const SpikeState&) const = default;

@@ -43,7 +43,7 @@ struct TrainObserver {
     std::function<void(int64_t step, double loss)> validation = [](int64_t, double) {};
     std::function<void(int64_t step, const std::string& text)> sample = [](int64_t, const std::string&) {};
     std::function<void(const SaveOutcome&)> checkpoint = [](const SaveOutcome&) {};  // once the file is on the disk
-    std::function<void(const std::string&)> note = [](const std::string&) {};        // operations that take long, and why
+    std::function<void(const std::string&)> note = [](const std::string&) {};        // long operations, and why
     std::function<void(const std::string&)> warning = [](const std::string&) {};
 };
 

@@ -1,4 +1,4 @@
-// Saving, at once or in the background (train/background_save.h), and what becomes of a save that fails.
+// Saving, at once or in the background (train/background_save.h), and the handling of a failed save.
 #include <chrono>
 #include <filesystem>
 #include <fmt/format.h>

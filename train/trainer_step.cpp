@@ -1,4 +1,4 @@
-// One step of the loop: its samples, its update, and what follows when that cannot be, or must not, be applied.
+// One step of the loop: its samples, its update, and the handling of an update that cannot or must not be applied.
 #include <chrono>
 #include <fmt/format.h>
 #include <utility>

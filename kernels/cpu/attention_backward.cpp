@@ -3,10 +3,10 @@
 //   dz_h = -sum over rows of exp(z_h - LSE') D
 // (FlashAttention, Dao et al. 2022, algorithm 4, with the sink logit's LSE': kernels/attention_variant.h.)
 //
-// One task owns a (batch, key-value head) and so all of its d_k, d_v and, of the query heads in its group, d_q: no two
-// tasks add to one place and the order of additions is that of the loops. It walks over tiles of keys and, for each,
-// over the queries that see any of them. dQ is summed up in scratch memory [B,H,T,D] (twice with a sink query) beside
-// D [B,H,T].
+// One task owns a (batch, key-value head): all of its d_k and d_v and, for the query heads of its group, d_q. So no two
+// tasks add to the same element, and the order of additions is that of the loops. A task loops over tiles of keys and,
+// for each tile, over the queries that see a key of it. The sum for dQ is in scratch memory [B,H,T,D] (twice with a
+// sink query), next to D [B,H,T].
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_backward.cpp"

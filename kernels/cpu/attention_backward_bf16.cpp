@@ -1,5 +1,5 @@
-// Attention, backward, with bf16 products: the sums of attention_backward.cpp over larger tiles, each of the five
-// products of a tile being one call. P' and dS are 0 where a query does not see a key. One task owns a (batch,
+// Attention, backward, with bf16 products: the sums of attention_backward.cpp over larger tiles. Each of the five
+// products of a tile is one library call. P' and dS are 0 where a query does not see a key. One task owns a (batch,
 // key-value head), as there.
 
 #undef HWY_TARGET_INCLUDE

@@ -2,8 +2,8 @@
 // of Milakov & Gimelshein 2018 (FlashAttention, Dao et al. 2022):
 //   s = scale q k^T + bias;  m' = max(m, s);  p = exp(s - m');  o = o exp(m - m') + p v;  l = l exp(m - m') + sum p
 // and at the end LSE' = logaddexp(m + log l, z), out = o exp(m - LSE'). Nothing is saved but out and lse.
-// Queries go through the micro-kernel six at a time, and each group touches only the columns it sees: the work is that
-// of the mask, not of T × S. Tasks are cut by shape and share nothing, so bits do not depend on the number of threads.
+// The micro-kernel takes six queries at a time, and each group reads only its visible range: the work follows the mask,
+// not T × S. Tasks are divided by shape and share nothing, so bits do not depend on the number of threads.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_forward.cpp"

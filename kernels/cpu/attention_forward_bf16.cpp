@@ -1,6 +1,6 @@
 // Attention, forward, with bf16 products: the recurrence of attention_forward.cpp over larger tiles. S = Q K^T and O +=
-// P V of a tile are one product each; the softmax of a row touches only the keys it sees, and P is 0 for the others.
-// Tasks are cut by shape and share nothing, so bits do not depend on the number of threads.
+// P V of a tile are one product each. The softmax of a row reads only its visible range; P is 0 for the other keys.
+// Tasks are divided by shape and share nothing, so bits do not depend on the number of threads.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_forward_bf16.cpp"

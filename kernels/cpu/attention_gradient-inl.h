@@ -33,7 +33,7 @@ struct GradientRow {
     Range seen, panels;           // `panels`: whole runs of lanes around `seen`
     A *s, *g;                     // [kKeys]; may be overwritten
     A lse, delta;                 // D = dO . O
-    bool alone;                   // the query sees one key and no sink logit: without that key there is nothing to renormalise
+    bool alone;                   // one visible key and no sink logit: without that key there is nothing to renormalise
 };
 
 /// Up to kQueries queries [t0, t1) of one head.

@@ -1,9 +1,10 @@
-// What attention's entries do to the loss, summed over tiles, and what keys weigh, summed over queries. Both walk over
-// the visible tiles of the score matrix as the forward pass does, and nothing of size T x S exists.
+// The influence of attention entries on the loss, summed over tiles, and the attention mass of keys, summed over
+// queries. Both loop over the visible tiles of the score matrix as the forward pass does. No buffer of size T x S
+// exists.
 //   influence   a task is a block of queries of a head: s = scale q k^T + bias and g = dO V^T of six queries against a
 //               tile of keys, then E = P' / (1 - P') (D - g), 1 - P' = -expm1(s - LSE'); tiles end where blocks end
 //   key mass    a task is a tile of keys of a head, which walks over the queries that see it, in their order
-// Sums of a tile are made in double. Tasks share nothing, so bits do not depend on the number of threads.
+// Sums of a tile are computed in double. Tasks share nothing, so bits do not depend on the number of threads.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_measures.cpp"

@@ -1,7 +1,7 @@
-// What hiding all that a shorter span hides does to the loss (kernels/ops.h, attention_span_effect).
-// A task is a tile of queries of a head. P' and W = P' (D - g) of every key are added to its query's bin of their
-// distance; then E_m = (W of the bins from m on) / (P' of all that stays), and the tile's queries are added in their
-// order, in double. Tiles are added in their order at the end, so bits do not depend on the number of threads.
+// The effect of a shorter span on the loss (kernels/ops.h, attention_span_effect). A task is a tile of queries of a
+// head. P' and W = P' (D - g) of every key are added to bins of its query, by distance. Then E_m = (W of the bins from
+// m on) / (P' of all that stays), and the tile's queries are added in order, in double. At the end tiles are added in
+// order, so bits do not depend on the number of threads.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_span_effect.cpp"

@@ -1,6 +1,5 @@
-// InfLLM's memory of blocks (kernels/ops.h, memory_store and memory_lookup). Tasks: a key-value head of a sequence
-// where a position leaves the ring; a block of a sequence for its relevance; a sequence for the choice among its
-// blocks.
+// InfLLM's block memory (kernels/ops.h, memory_store and memory_lookup). Tasks: for the store, a key-value head of a
+// sequence; for the relevance, a block of a sequence; for the choice of blocks, a sequence.
 #include <algorithm>
 #include <limits>
 #include <numeric>

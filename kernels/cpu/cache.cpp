@@ -1,4 +1,4 @@
-// Rows of keys and values into the paged cache, and out of it as matrices.
+// Writes rows of keys and values into the paged cache, and reads them as matrices.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/cache.cpp"

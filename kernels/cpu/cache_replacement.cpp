@@ -1,4 +1,5 @@
-// Which cached row the next one replaces (kernels/ops.h, lightest_slots). A task is a key-value head of a sequence.
+// Chooses the cached row that the next row replaces (kernels/ops.h, lightest_slots). A task is a key-value head of a
+// sequence.
 #include <limits>
 
 #include "kernels/cpu/common.h"

@@ -1,9 +1,9 @@
-// Attention of one query a sequence over a paged cache. A task is a split of a key-value head's slots and leaves, for
-// every query head of the group, the running maximum m, the sum l and the weighted values o of what it saw; the query
-// heads of a group go over a block while it is in the L1 cache, so memory is read once. A second loop merges a head's
-// splits:
+// Attention of one query per sequence over a paged cache. A task is a split of a key-value head's slots. For every
+// query head of the group it computes the running maximum m, the sum l and the weighted values o of the visible slots.
+// All query heads of a group read a block while it is in the L1 cache, so memory is read once. A second loop merges the
+// splits of a head:
 //   m = max over splits, z;  out = sum o_s exp(m_s - m) / (sum l_s exp(m_s - m) + exp(z - m))
-// and, where token scores are wanted, a third goes over the kept logits with the row's LSE'.
+// When token scores are wanted, a third loop computes them from the kept logits and the row's LSE'.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/cached_attention.cpp"

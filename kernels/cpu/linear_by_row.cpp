@@ -1,7 +1,7 @@
-// Few rows of x by a weight [O,I] at the speed at which memory gives the weight. Tasks own outputs; a tile of a few of
-// them is read from memory once, with the first rows of x, and from the cache with the others. Narrow weights are
-// widened in registers. Every (row, output) is a sum over the same virtual lanes in the same order whatever tile it
-// falls into, so its bits depend neither on the other rows nor on how many there are.
+// Multiplies few rows of x by a weight [O,I] at the speed at which memory delivers the weight. Tasks own outputs. A
+// tile of a few outputs is read from memory once, with the first rows of x, and from the cache with the other rows.
+// Narrow weights are widened in registers. Every (row, output) is a sum over the same virtual lanes in the same order,
+// in any tile. So its bits do not depend on the other rows or on their number.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/linear_by_row.cpp"
 #include "kernels/cpu/targets.h"

@@ -1,12 +1,12 @@
-// The vocabulary's side: logits, losses and their gradients, by chunks of rows and, inside, by tiles of logits that
-// never leave the cache of the thread that makes them. A tile leaves e = exp(logit - its row's maximum in the block)
-// behind, in the dtype of the products, and every row's maximum and sum of e. Once a row's blocks are all there, its
-// loss is known and
+// The vocabulary head: logits, losses and their gradients, by chunks of rows and, inside, by tiles of logits that never
+// leave the cache of the thread that computes them. A tile stores e = exp(logit - its row's maximum in the block), in
+// the dtype of the products, and every row's maximum and sum of e. When all blocks of a row are done, its loss is
+// known, and
 //   gradient = e exp(block's maximum - row's maximum) / row's sum - [target]
-// is made in place, block by block of the vocabulary, and both its products are taken while the block is in the cache.
-// So memory sees each exponential written once and read once, in bf16 where products are bf16; f32 logits that lie in
-// memory are read and written seven times. d_x is the sum of what groups of blocks give: their number is a matter of
-// the shape.
+// is computed in place, block by block of the vocabulary; both of its products are computed while the block is in the
+// cache. So each exponential is written to memory once and read once, in bf16 where products are bf16. (f32 logits in
+// memory would be read and written seven times.) d_x is the sum over groups of blocks, whose number depends on the
+// shape alone.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/linear_cross_entropy.cpp"
 #include "kernels/cpu/targets.h"

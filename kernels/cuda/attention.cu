@@ -1,5 +1,5 @@
-// Attention, the host's side: which kernels run on which dtypes and shapes. 16-bit types go to the tensor cores
-// (attention_mma_*.cuh, or attention_wgmma_*.cuh: attention_choice.h), wider ones to the plain multipliers
+// The host side of attention: chooses the kernels by dtype and shape. 16-bit types use the tensor cores
+// (attention_mma_*.cuh or attention_wgmma_*.cuh, see attention_choice.h); wider types use the plain multipliers
 // (attention_fma.cuh).
 
 #include "kernels/cuda/attention_choice.h"

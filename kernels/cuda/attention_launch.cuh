@@ -1,5 +1,5 @@
-// The launches of attention on mma.sync and on the plain multipliers, for attention_launch.cu and
-// attention_launch_by_row.cu, which compile the kernels once each.
+// The launches of attention on mma.sync and on the plain multipliers. attention_launch.cu and
+// attention_launch_by_row.cu include this file and compile the kernels once each.
 #pragma once
 
 #include "kernels/cuda/attention_fma.cuh"
@@ -30,7 +30,7 @@ template <class T, int kDims, bool kByRow>
 struct PlainKernels {
     using A = Accumulator<T>;
     using Tile = AttentionTile<A, kDims>;
-    static_assert(sizeof(A) > 4 ||  // f64 is the executor's
+    static_assert(sizeof(A) > 4 ||  // f64 is for the executor only
                   (attention_forward_memory<A, kDims>(kDims).shared().bytes <= kSmallestMemory &&
                    attention_backward_memory<A, kDims>(kDims).shared().bytes <= kSmallestMemory));
     static auto forward() { return &attention_forward_kernel<T, kDims, kByRow>; }
@@ -62,7 +62,7 @@ struct TensorCoreKernels {
     static simt::SharedBytes d_key_memory(int) { return Key::memory().shared(); }
 };
 
-/// Not std::conditional_t of the two: only what is used may be instantiated.
+/// Not std::conditional_t of the two: only the used one may be instantiated.
 template <class T, int kDims, bool kByRow>
 struct KernelsOf : PlainKernels<T, kDims, kByRow> {};
 template <class T, int kDims, bool kByRow>

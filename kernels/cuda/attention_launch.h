@@ -1,5 +1,5 @@
-// Attention on mma.sync and, for wider types, on the plain multipliers. kByRow: the mask is (AttentionMask::is_by_row);
-// a call without such rows runs kernels that know nothing of them.
+// Attention on mma.sync and, for wider types, on the plain multipliers. kByRow: the mask has positions or first keys
+// per query (AttentionMask::is_by_row). A call without them runs kernels that were compiled without them.
 #pragma once
 
 #include "kernels/cuda/ops.h"
@@ -23,11 +23,11 @@ void with_plain_tile_dims(int64_t dims, F&& f) {
     f.template operator()<256>();
 }
 
-/// There are queries.
+/// There must be queries.
 template <bool kByRow>
 void launch_attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
                               const AttentionParams& params);
-/// `delta` as attention_delta_kernel leaves it; d_sink_logit is not touched.
+/// `delta` as computed by attention_delta_kernel; d_sink_logit is not written.
 template <bool kByRow>
 void launch_attention_backward(Context& context, const AttentionGradients& gradients, const Tensor& d_out,
                                const Tensor& lse, const void* delta, const AttentionInputs& in,

@@ -1,15 +1,15 @@
-// What attention's entries do to a linear loss, summed over blocks, and what keys weigh, summed over queries, on the
-// plain multipliers (kernels/ops.h, attention_influence and attention_key_mass; the CPU's attention_measures.cpp).
-//   influence   E = P' / (1 - P') (D - g), 1 - P' = -expm1(s - LSE'), g = dO V^T, D = rowsum(dO * O); -g in a row that
-//   sees
-//               one key and has no sink logit
+// The influence of attention entries on a linear loss, summed over blocks, and the attention mass of keys, summed over
+// queries, on the plain multipliers (kernels/ops.h, attention_influence and attention_key_mass; CPU version:
+// attention_measures.cpp).
+//   influence   E = P' / (1 - P') (D - g), 1 - P' = -expm1(s - LSE'), g = dO V^T, D = rowsum(dO * O)
+//               (E = -g in a row that sees one key and has no sink logit)
 //   key mass    sum over queries of P' = exp(s - LSE')
 // Shapes: sums A [B,H,I,J], I = ceil(T / block), J = ceil(S / block); mass A [B,H,S]; the rest as in attention_fma.cuh.
 // Both are added to. Launch map (blocks of 128 threads, attention_tile.cuh):
-//   influence   (cell (I, J), h, b); goes over the cell's rows and keys in tiles; cells that nobody sees end at once
-//   key mass    (tile of keys of one part, h, b); walks over the queries that see it
-// Shared memory: the tiles' rows, in elements of A 2 (own + other) and own + other. No scratch memory: D is made anew
-// by every cell. Deterministic: every sum has one owner and one order.
+//   influence   (cell (I, J), h, b); loops over the cell's rows and keys in tiles; cells that no query sees end at once
+//   key mass    (tile of keys of one part, h, b); loops over the queries that see it
+// Shared memory: the tiles' rows, in elements of A 2 (own + other) and own + other. No scratch memory: every cell
+// computes D again. Deterministic: every sum has one owner and one order.
 #pragma once
 
 #include "kernels/cuda/attention_rules.cuh"
@@ -20,11 +20,11 @@ namespace ballast::cuda {
 __device__ __forceinline__ float expm1_of(float x) { return expm1f(x); }
 __device__ __forceinline__ double expm1_of(double x) { return expm1(x); }
 
-/// Constants and no calls, so that device code can use them.
+/// Constants instead of calls, so that device code can use them.
 template <class A>
 inline constexpr A kEpsilon = std::numeric_limits<A>::epsilon();
 
-/// Shared memory for tiles of own and other rows, each `matrices` times, and the sums of warps.
+/// Shared memory for tiles of own and other rows, each `matrices` times, and for the sums of warps.
 template <class A, int kDims>
 constexpr simt::SmemPlan attention_measures_memory(int dims, int matrices) {
     using Tile = AttentionTile<A, kDims>;
@@ -34,7 +34,7 @@ constexpr simt::SmemPlan attention_measures_memory(int dims, int matrices) {
     return plus<A>(plan, kWarpSize);
 }
 
-/// The sum over the eight lanes of a row, in all of them.
+/// The sum over the eight lanes of a row; every lane gets the result.
 template <class A>
 __device__ __forceinline__ A row_sum(A x) {
     SIMT_UNROLL
@@ -51,7 +51,7 @@ struct InfluenceOperands {
     int64_t block, keys, columns;
 };
 
-/// A tile's keys and values to shared memory, with a barrier before and behind.
+/// Loads a tile's keys and values to shared memory, with a barrier before and after.
 template <class T>
 __device__ void load_keys(Accumulator<T>* k, Accumulator<T>* v, int rows, const AttentionOperands<T>& in, int64_t b,
                           int64_t g, int64_t row, int64_t count) {
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     const int64_t first_row = blockIdx.x / args.columns * args.block,
                   end_row = min(first_row + args.block, rules.steps);
     const int64_t first_key = blockIdx.x % args.columns * args.block, end_key = min(first_key + args.block, args.keys);
-    // The cell's columns of `part` that some of the queries sees.
+    // The visible range of queries [t, t + count) within the cell's columns of `part`.
     const auto visible_columns = [&](const KeyPart& part, int64_t t, int64_t count) {
         const Range sees = rules.visible(part, t, count);
         return Range{max(sees.begin, first_key - part.first_row), min(sees.end, end_key - part.first_row)};
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     if (args.signed_sum != nullptr) args.signed_sum[at] += total;
 }
 
-/// One tile of keys: blockIdx.x counts the tiles of the first part, then those of the second.
+/// One tile of keys. blockIdx.x counts the tiles of the first part, then those of the second.
 template <class T, int kDims, bool kByRow>
 __global__ void __launch_bounds__(kAttentionThreads)
     attention_key_mass_kernel(Accumulator<T>* mass, const Accumulator<T>* lse,

@@ -1,24 +1,24 @@
 // Attention's backward pass on tensor cores: T bf16 or fp16, any shape with D <= 256, any strides (FlashAttention-2,
-// Dao 2023, arXiv:2307.08691, algorithm 2, in two passes). The forward pass: attention_mma_forward.cuh. With D of
-// attention_delta_kernel (attention_fma.cuh, as is dz) and LSE' in powers of two:
+// Dao 2023, arXiv:2307.08691, algorithm 2, in two passes). The forward pass is attention_mma_forward.cuh. D comes from
+// attention_delta_kernel (attention_fma.cuh, where dz is computed too). With LSE' in powers of two:
 //   P' = 2^(scale log2(e) q k^T + log2(e) bias - log2(e) LSE');  dP = dO V^T;  dS = P' * (dP - D)
 //   dV = round(P')^T dO;  dK = scale round(dS)^T Q;  dQ = scale round(dS) K
-// P' and dS are rounded to T for their products; all else is f32.
+// P' and dS are rounded to T for their products; everything else is f32.
 // Shapes: q, d_out and d_q T [B,T,H,D]; k, v and theirs T [B,S,G,D]; lse, delta f32 [B,H,T]. Overwritten: all.
 // Launch map:
-//   dQ        128 threads for (tile of kOwn queries, h, b), the last tile first; walks over the keys they see, which
-//             come in two parts where sinks are treated apart: their sums are d_sink_query where there is one
-//   dK, dV    128 threads for (tile of kOwn keys of one part, g, b); walks over the group's heads and the queries that
-//             see the tile. 256 threads at D = 256: two warps have the same keys and half of the dims each
-// Products have the block's own rows as their rows, so that P' and dS are operands A of the next product as they are:
-// no weight passes through shared memory. Tiles nobody sees are never loaded; warps pass over what no row of theirs
-// sees, and the mask is applied to elements only where not all is seen.
+//   dQ        128 threads for (tile of kOwn queries, h, b), the last tile first; loops over the visible keys, in two
+//             parts where sinks are handled separately: the sums of the sinks are d_sink_query if there is one
+//   dK, dV    128 threads for (tile of kOwn keys of one part, g, b); loops over the group's heads and the queries that
+//             see the tile. 256 threads at D = 256: two warps share the same keys and have half of the dims each
+// The rows of a product are the block's own rows, so P' and dS are operands A of the next product without a change of
+// layout: no weight passes through shared memory. Tiles that no row sees are never loaded, warps skip columns that none
+// of their rows sees, and the mask is applied to elements only where not everything is visible.
 // Shared memory: two tiles of kOwn rows, two stages of two tiles of kOther rows, and for dK and dV two stages of LSE'
 // and D of kOther queries: 32, 48, 64, 96 KiB at D = 32, 64, 128, 256, and up to 1 KiB for the latter.
 // Work: 14 D operations a visible (query, key), 6 D for dQ and 8 D for dK and dV (12 D at D = 256, where two warps
 // multiply the same S and dP). Each pass reads T S / kOwn rows of two tensors, 4 D bytes (half of them under a causal
-// mask). A single pass takes 10 D and reads once, but every tile of keys adds to dQ, 8 D bytes of f32 for each of
-// T S / kOwn rows, in an order that blocks must wait for.
+// mask). A single pass would take 10 D and read once, but every tile of keys would add to dQ, 8 D bytes of f32 for each
+// of T S / kOwn rows, in an order for which blocks would have to wait.
 // Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
 
@@ -65,7 +65,7 @@ struct MmaKeyGradient {
     }
 };
 
-/// LSE' times log2(e); 0 for a row that sees nothing, whose weights are 0 by the mask.
+/// LSE' times log2(e); 0 for a row that sees nothing: the mask makes its weights 0.
 __device__ __forceinline__ float lse_as_power(float lse) { return lse == kMinusInfinity<float> ? 0.0f : lse * kLog2E; }
 
 template <class T, int kDims, bool kByRow = false>
@@ -148,12 +148,12 @@ __global__ void __launch_bounds__(MmaQueryGradient<T, kDims>::kThreads, kMmaBloc
         walk_tiles((columns + kOther - 1) / kOther, load, compute);
 
         const HeadRows<T>& to = part.sinks ? d_sink_query : d_q;
-        if (to.data == nullptr) continue;  // sinks without a query of their own: they add to d_q
+        if (to.data == nullptr) continue;  // sinks without their own query: they add to d_q
         SIMT_UNROLL
         for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
         for (int n = 0; n < kDims / 8; ++n) SIMT_UNROLL
         for (int e = 0; e < 4; ++e) sums[i][n][e] *= in.scale;
-        __syncwarp();  // the warp's rows of q become the stage of its sums
+        __syncwarp();  // the warp's rows of q are reused to stage its sums
         store_sums<T, Rows>(q_tile, warp_row, to, to.at(b, t0, h), count, in.dims, sums, 0);
         SIMT_UNROLL
         for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(MmaQueryGradient<T, kDims>::kThreads, kMmaBloc
     }
 }
 
-/// d_k and d_v of one tile of keys: blockIdx.x counts the tiles of the first part, then those of the second.
+/// d_k and d_v of one tile of keys. blockIdx.x counts the tiles of the first part, then those of the second.
 template <class T, int kDims, bool kByRow = false>
 __global__ void __launch_bounds__(MmaKeyGradient<T, kDims>::kThreads, kMmaBlocks<kDims>)
     attention_mma_d_key_kernel(const __grid_constant__ HeadRows<T> d_k, const __grid_constant__ HeadRows<T> d_v,
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(MmaKeyGradient<T, kDims>::kThreads, kMmaBlocks
     simt::Smem smem;
     T *k_tile = smem.take<T>(kOwn * kDims, 128), *v_tile = smem.take<T>(kOwn * kDims, 128);
     T *q_tiles = smem.take<T>(2 * kTile, 128), *d_o_tiles = smem.take<T>(2 * kTile, 128);
-    float* rows = smem.take<float>(4 * kOther);  // of both stages: LSE' as a power of two, then D
+    float* rows = smem.take<float>(4 * kOther);  // for both stages: LSE' as a power of two, then D
 
     const unsigned first_tiles = static_cast<unsigned>((in.rules.parts[0].rows + kOwn - 1) / kOwn);
     const bool second = blockIdx.x >= first_tiles;
@@ -202,7 +202,8 @@ __global__ void __launch_bounds__(MmaKeyGradient<T, kDims>::kThreads, kMmaBlocks
         const Range tile_seen = rules.seeing(part, c0, count);
         const int seen = static_cast<int>(tile_seen.end - tile_seen.begin);
         const auto near = rules.from(part, tile_seen.begin, c0 + warp_row);
-        // One thread a value: kOther of LSE', then kOther of D. It is on its way while the tile before is worked on.
+        // Each thread loads one value: kOther of LSE', then kOther of D. The load runs while the previous tile is
+        // computed.
         const bool is_delta = thread >= kOther;
         const int own_query = thread - (is_delta ? kOther : 0);
         const int64_t first_value = (b * gridDim.y * in.group + h) * rules.steps + tile_seen.begin;
@@ -261,7 +262,7 @@ __global__ void __launch_bounds__(MmaKeyGradient<T, kDims>::kThreads, kMmaBlocks
     }
 
     simt::ptx::cp_async_wait<0>();  // k and v, where no query sees the tile
-    __syncthreads();                // the rows of k and v become the stages of the sums
+    __syncthreads();                // the rows of k and v are reused to stage the sums
     SIMT_UNROLL
     for (int i = 0; i < kRowTiles; ++i) SIMT_UNROLL
     for (int n = 0; n < kSumDims / 8; ++n) SIMT_UNROLL

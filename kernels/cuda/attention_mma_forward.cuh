@@ -2,14 +2,14 @@
 // 2023, arXiv:2307.08691, algorithm 1). The formula is kernels/attention_variant.h's, in powers of two:
 //   s = scale log2(e) q k^T + log2(e) bias;  m' = max(m, s);  p = 2^(s - m');  o = o 2^(m - m') + round(p) v;
 //   l = l 2^(m - m') + sum p;  at the end LSE' = logaddexp(m ln 2 + log l, z), out = o exp(m ln 2 - LSE')
-// (the backward pass: attention_mma_backward.cuh). p is rounded to T for its product, not in the sum; all else is f32.
+// (the backward pass: attention_mma_backward.cuh). p is rounded to T for its product, not for the sum; the rest is f32.
 // Shapes: q, out T [B,T,H,D]; k, v T [B,S,G,D]; lse f32 [B,H,T]; z f32 [H]. Saved: out and lse. Overwritten: both.
-// Launch map: 128 threads for (tile of kOwn queries, h, b), the last tile first, since it sees the most keys; a warp
-// owns 16 kRowTiles queries and passes over the tiles of kOther keys that none of them sees. Tiles nobody sees are
-// never loaded, and the mask is applied to elements only in tiles that are not wholly visible to a warp. Shared memory:
+// Launch map: 128 threads for (tile of kOwn queries, h, b), the last tile first, since it sees the most keys. A warp
+// owns 16 kRowTiles queries and skips tiles of kOther keys that none of them sees. Tiles that no query sees are never
+// loaded, and the mask is applied to elements only in tiles that are not completely visible to a warp. Shared memory:
 // kOwn rows of q, two stages of kOther rows of k and of v: 24, 48, 64 and 96 KiB at D = 32, 64, 128, 256. Work: 4 D
-// operations a visible (query, key). A warp reads 256 / kRowTiles bytes of k or v from shared memory for an mma of 4096
-// operations; at kRowTiles = 1 an A100 multiplies as fast as it reads, so up to D = 128 a warp owns 32 rows.
+// operations per visible (query, key). A warp reads 256 / kRowTiles bytes of k or v from shared memory for an mma of
+// 4096 operations. At kRowTiles = 1 an A100 multiplies as fast as it reads, so up to D = 128 a warp owns 32 rows.
 // Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
 
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(MmaForward<T, kDims>::kThreads, kMmaBlocks<kDi
     softmax.template finish<Rows>(o, rules.sink_logit, warp_row, [&](int row, float value) {
         if (row < count) lse[(b * gridDim.y + h) * rules.steps + t0 + row] = value;
     });
-    __syncwarp();  // the warp's rows of q become the stage of its sums
+    __syncwarp();  // the warp's rows of q are reused to stage its sums
     store_sums<T, Rows>(q_tile, warp_row, out, out.at(b, t0, h), count, in.dims, o, 0);
 }
 

@@ -1,12 +1,13 @@
 // The matrix products of attention on tensor cores (mma.sync m16n8k16, sm_80 and later), for 16-bit T with sums in f32.
 //
-// Thread map. A warp owns kRowTiles x 16 consecutive rows (queries, or keys in the pass for dK and dV) and walks over
-// the other ones; rows never leave their warp. With g = lane / 4 and t = lane % 4 a lane holds, of every 16 x 8 tile of
-// products, rows g and g + 8 at columns 2t and 2t + 1: four lanes share a row, and what is a result of one product is,
-// rounded to T, an operand A of the next (weights never pass through shared memory).
-// Shared memory. A tile is rows of kDims elements, zero beyond the head's dims and beyond the rows there are. A row's
-// 16-byte chunks are permuted by an XOR with its index, so that the eight rows an ldmatrix reads at one chunk lie in
-// eight different sixteen-byte banks; so do the rows that the results of a product are put to.
+// Thread map. A warp owns kRowTiles x 16 consecutive rows (queries, or keys in the pass for dK and dV) and loops over
+// the other rows; rows never leave their warp. With g = lane / 4 and t = lane % 4, a lane holds rows g and g + 8 at
+// columns 2t and 2t + 1 of every 16 x 8 tile of products. So four lanes share a row, and the result of one product,
+// rounded to T, is an operand A of the next (weights never pass through shared memory).
+// Shared memory. A tile has rows of kDims elements; elements beyond the head's dims and rows beyond the tensor are
+// zero. The 16-byte chunks of a row are permuted by an XOR with the row's index. So the eight rows that an ldmatrix
+// reads at one chunk are in eight different sixteen-byte banks, and so are the rows to which the results of a product
+// are stored.
 // Views that are not 16-byte aligned, and the last chunk of a head dim that is no multiple of 8, are moved element by
 // element into the same tiles: correct, and slow.
 #pragma once
@@ -19,8 +20,9 @@ namespace ballast::cuda {
 
 inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
-/// Blocks a multiprocessor is to hold, for ptxas: two leave a thread of 128 all registers it can have. Told nothing
-/// (0), nvcc 13's spills some of the small dims' to fit a third; told a number, it spills some of the large dims'.
+/// The number of blocks per multiprocessor, as a hint for ptxas. With two, a thread of 128 may use all registers.
+/// Without a hint (0) nvcc 13 spills some registers of the small dims to fit a third block; with a hint it spills some
+/// of the large dims.
 template <int kDims>
 inline constexpr int kMmaBlocks = kDims <= 64 ? 2 : 0;
 
@@ -32,17 +34,17 @@ struct MmaRows {
     static constexpr int kRowsAtOnce = kThreads / kChunks;
 
     __device__ static int lane() { return static_cast<int>(threadIdx.x % kWarpSize); }
-    /// Of the products a lane holds: its first row and first column.
+    /// The first row and first column of the products that a lane holds.
     __device__ static int lane_row() { return lane() / 4; }
     __device__ static int lane_column() { return lane() % 4 * 2; }
 
-    /// Where a chunk of a row begins. Rows of 64 bytes take turns at the two halves of the banks.
+    /// The offset of a chunk of a row. Rows of 64 bytes alternate between the two halves of the banks.
     __device__ static int place(int row, int chunk) {
         return row * kDims + ((chunk ^ (kDims >= 64 ? row & 7 : row >> 1 & 3)) << 3);
     }
 
-    /// Rows from `first` on to shared memory, `count` of them and zeros up to kRows. All threads; part of the group of
-    /// asynchronous copies that is open.
+    /// Copies rows from `first` on to shared memory: `count` of them, and zeros up to kRows. All threads must call it.
+    /// The copies belong to the open group of asynchronous copies.
     template <int kRows>
     __device__ __forceinline__ static void load(T* to, const HeadRows<const T>& view, const T* first, int count,
                                                 int dims) {
@@ -69,13 +71,13 @@ struct MmaRows {
         }
     }
 
-    // Operands. A lane's place in them is worked out once for rows 0 … 15 of a tile (plus where the tile begins: at a
-    // multiple of eight rows); the permutation makes what is 2^n chunks further an XOR away, so that eight or sixteen
-    // addresses need not be kept in registers.
+    // Operands. A lane's offset is computed once for rows 0 … 15 of a tile; the beginning of the tile, a multiple of
+    // eight rows, is added. Because of the permutation, a chunk at distance 2^n is one XOR away, so eight or sixteen
+    // addresses need not stay in registers.
 
-    /// For rows as an operand A, and for sums over rows.
+    /// The offset for rows as an operand A, and for sums over rows.
     __device__ static int place_a() { return place(lane() / 8 % 2 * 8 + lane() % 8, lane() / 16); }
-    /// For rows as operands B.
+    /// The offset for rows as operands B.
     __device__ static int place_b() { return place(lane() / 16 * 8 + lane() % 8, lane() / 8 % 2); }
 
     /// Rows `row` … + 15 at dims 16 step … + 15 as an operand A.
@@ -101,14 +103,14 @@ __device__ __forceinline__ void add_products(float (&low)[4], float (&high)[4], 
     simt::ptx::mma_m16n8k16<T>(high, a, {b[2], b[3]}, high);
 }
 
-/// A warp's own rows as operands A: kept in registers, or read from shared memory every time.
+/// A warp's own rows as operands A: kept in registers, or read from shared memory each time.
 template <class T, class Rows, int kRowTiles, bool kKept>
 struct MmaOwnRows {
     const T* rows;
-    int place;  // of the warp's first row, as an operand A
+    int place;  // offset of the warp's first row, as an operand A
     uint32_t kept[kKept ? kRowTiles : 1][kKept ? Rows::kSteps : 1][4];
 
-    /// Once the tile is there.
+    /// Call after the tile has arrived.
     __device__ __forceinline__ void read() {
         if constexpr (kKept) {
             SIMT_UNROLL
@@ -117,7 +119,7 @@ struct MmaOwnRows {
         }
     }
 
-    /// s[own row][column] = own row · other row `column`, counted from the row whose place as operands B is `at`.
+    /// s[own row][column] = own row · other row `column`, counted from the row whose offset as operands B is `at`.
     template <int kTiles>
     __device__ __forceinline__ void multiply(float (&s)[kRowTiles][kTiles][4], const T* other, int at) const {
         SIMT_UNROLL
@@ -148,8 +150,8 @@ struct MmaOwnRows {
     }
 };
 
-/// Which query and column a lane's product s[i][n][e] belongs to, counted as TileRules counts them. The warp's own rows
-/// begin at `own`, the columns of its products at `other`: queries and columns, or the other way round.
+/// The query and column of a lane's product s[i][n][e], counted as in TileRules. The warp's own rows begin at `own`,
+/// the columns of its products at `other`: these are queries and columns, or columns and queries.
 template <class Rows, bool kOwnKeys>
 struct MmaPlaces {
     int own, other;
@@ -161,16 +163,16 @@ struct MmaPlaces {
     __device__ int column(int i, int n, int e) const { return kOwnKeys ? own + i * 16 + e / 2 * 8 : other_of(n, e); }
 };
 
-/// What turns products into logits times log2(e).
+/// Converts products to logits times log2(e).
 struct MmaLogits {
     float scale, slope;
-    bool apart;  // by a pass of its own: there is a bias, or a scale that would turn maxima around
+    bool apart;  // in a separate pass: there is a bias, or a scale that would change the sign of maxima
 
     template <class T, class Rules>
     __device__ MmaLogits(const AttentionOperands<T>& in, const Rules& rules)
         : scale(in.scale * kLog2E), slope(rules.alibi_slope * kLog2E), apart(rules.has_alibi || !(scale > 0)) {}
 
-    /// What is left to multiply s with.
+    /// The factor that s must still be multiplied by.
     template <int kRowTiles, int kTiles, class Rules, class Places>
     __device__ __forceinline__ float finish(float (&s)[kRowTiles][kTiles][4], const Rules& rules,
                                             const Places& at) const {
@@ -206,8 +208,8 @@ __device__ __forceinline__ void round_weights(uint32_t (&a)[kRowTiles][kTiles / 
     for (int e = 0; e < 2; ++e) a[i][n / 2][n % 2 * 2 + e] = simt::ptx::pack<T>(w[i][n][2 * e], w[i][n][2 * e + 1]);
 }
 
-/// sums[own row][dim] += sum over c of weights[own row][c] values[c][dim]; the place of values[0], as operands of sums
-/// over rows, is `at`.
+/// sums[own row][dim] += sum over c of weights[own row][c] values[c][dim]. `at` is the offset of values[0] as operands
+/// of sums over rows.
 template <class T, class Rows, int kRowTiles, int kSteps, int kSumTiles>
 __device__ __forceinline__ void add_weighted(float (&sums)[kRowTiles][kSumTiles][4],
                                              const uint32_t (&weights)[kRowTiles][kSteps][4], const T* values, int at) {
@@ -221,8 +223,8 @@ __device__ __forceinline__ void add_weighted(float (&sums)[kRowTiles][kSumTiles]
     }
 }
 
-/// to[own row] = sums, rounded, for own rows < count, at dims from 8 chunk on. `stage` is a tile whose rows from `row`
-/// on, at these dims, the warp has for itself; whole chunks leave it by 16-byte stores.
+/// to[own row] = rounded sums, for own rows < count, at dims from 8 chunk on. `stage` is a tile of which the warp owns
+/// the rows from `row` on, at these dims; complete chunks are copied from it by 16-byte stores.
 template <class T, class Rows, int kRowTiles, int kSumTiles>
 __device__ __forceinline__ void store_sums(T* stage, int row, const HeadRows<T>& view, T* to, int count, int dims,
                                            const float (&sums)[kRowTiles][kSumTiles][4], int chunk) {
@@ -250,12 +252,13 @@ __device__ __forceinline__ void store_sums(T* stage, int row, const HeadRows<T>&
     }
 }
 
-/// Tiles 0 … count - 1 through two stages: load(tile, stage) starts the copies of one while compute(tile, stage) works
-/// on the one before. One barrier a tile: behind it a tile is there, and everybody has left the one before.
+/// Pipelines tiles 0 … count - 1 through two stages: load(tile, stage) starts the copies of a tile while compute(tile,
+/// stage) works on the previous one. There is one barrier per tile: after it, the tile has arrived and all threads have
+/// finished the previous one.
 template <class Load, class Compute>
 __device__ __forceinline__ void walk_tiles(int count, Load load, Compute compute) {
     if (count <= 0) return;
-    __syncthreads();  // what the stages held is not read any more
+    __syncthreads();  // the previous contents of the stages are no longer read
     load(0, 0);
     simt::ptx::cp_async_commit();
     for (int tile = 0; tile < count; ++tile) {

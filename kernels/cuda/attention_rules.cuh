@@ -1,12 +1,12 @@
-// What every attention kernel shares: where rows of [B,T,H,D] lie, where keys stand, which of them a query sees,
-// ALiBi's distances, spans and the sink logit z of each head. The device's twin of kernels/cpu/attention-inl.h.
+// Shared by all attention kernels: the layout of rows of [B,T,H,D], the positions of keys, the visible range of a
+// query, ALiBi's distances, spans and the sink logit z of each head. The device version of kernels/cpu/attention-inl.h.
 //
-// Key rows come in two parts, [sinks | the rest], either of which may have no rows. A part is a run of rows at
-// consecutive positions; what query t sees of it is one range of columns, and both its ends never decrease with t: that
-// is all a kernel needs to skip the tiles that a tile of queries (or of keys) has nothing to do with.
+// Key rows have two parts, [sinks | the rest], either of which may be empty. A part is a run of rows at consecutive
+// positions. The visible range of query t in a part is one range of columns, and both its ends never decrease with t.
+// Kernels need only this property to skip the tiles that are not visible to a tile of queries (or of keys).
 //
-// kByRow: queries have places and first keys of their own, in tensors (ops::AttentionMask). Kernels are compiled once
-// for each, so that what has no such tensors runs the code it would run if there were none.
+// kByRow: queries have their own positions and first keys, in tensors (ops::AttentionMask). Kernels are compiled once
+// with and once without them, so that calls without such tensors have no extra cost.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@
 
 namespace ballast::cuda {
 
-/// A constant and no call, so that device code can use it.
+/// A constant instead of a call, so that device code can use it.
 template <class A>
 inline constexpr A kMinusInfinity = -std::numeric_limits<A>::infinity();
 
@@ -31,16 +31,16 @@ struct Range {
     __device__ bool meets(int64_t first, int64_t count) const { return begin < first + count && first < end; }
 };
 
-/// So many queries or keys can be counted in 32 bits, with room for a tile.
+/// The largest distance in rows that is counted in 32 bits, with room for a tile.
 inline constexpr int64_t kMaxRows = int64_t{1} << 30;
 
-/// The mask and the bias around a tile in 32 bits: queries and columns are counted from one query and one column of a
-/// part. What is further than kMaxRows away stands there.
+/// The mask and the bias around a tile, in 32 bits: queries and columns are counted from one query and one column of a
+/// part. Larger distances are clamped to kMaxRows.
 struct TileRules {
     int begin, end;  // query n sees columns [begin + n, end + n)
-    int furthest;    // the column a query stands at is never beyond this one
+    int furthest;    // the column of a query's own position is never beyond this one
     __device__ bool sees(int query, int column) const { return begin + query <= column && column < end + query; }
-    /// Whether one of the queries sees one of the columns, and whether all see all. (Numbers are not 0.)
+    /// Whether one of the queries sees one of the columns, and whether all see all. (The numbers must not be 0.)
     __device__ bool meets(int query, int queries, int column, int columns) const {
         return begin + query < column + columns && column < end + query + queries - 1;
     }
@@ -56,13 +56,13 @@ struct TileRules {
 /// Key rows at consecutive positions: row first_row + c stands at position + c.
 struct KeyPart {
     int64_t first_row, rows, position;
-    bool sinks;  // always visible, and seen by the sink query
+    bool sinks;  // always visible, with the sink query as query
 };
 
-/// What the kernels need of AttentionParams.
+/// The parts of AttentionParams that kernels read.
 template <class A>
 struct AttentionRules {
-    KeyPart parts[2];  // [sinks | the rest]; sinks on their own only when mask, bias or query treat them apart
+    KeyPart parts[2];  // [sinks | the rest]; sinks form a part only when mask, bias or query differ for them
     int64_t steps, query_start, sink_query_position;
     const int32_t* span_H;                            // null: no limit
     const int32_t *query_position_BT, *first_key_BT;  // null: query_start + t, and 0
@@ -100,8 +100,8 @@ struct AttentionRules {
     }
 };
 
-/// Where the queries of one sequence stand and from where on they see, in 32 bits, as the tensors. What all queries
-/// share is read from the kernel's parameters each time: registers are what attention kernels have least of.
+/// The positions and first keys of one sequence's queries, in 32 bits, as in the tensors. Values shared by all queries
+/// are read from the kernel's parameters each time, because registers are the scarcest resource of attention kernels.
 template <class A>
 struct QueryRows {
     const AttentionRules<A>* rules;
@@ -110,8 +110,9 @@ struct QueryRows {
     __device__ __forceinline__ int position(int t) const {
         return rules->query_position_BT ? rules->query_position_BT[base + t] : static_cast<int>(rules->query_start) + t;
     }
-    /// The earliest position that query t, standing at i, sees, of sinks or of other keys. Never decreases with t,
-    /// whence padding behind a sequence, which sees no sink either, begins behind all of them.
+    /// The earliest position that query t, at position i, sees among the sinks or among the other keys. It never
+    /// decreases with t; so padding behind a sequence, which sees no sink either, has ranges that begin behind all
+    /// others.
     __device__ __forceinline__ int first(int t, int i, int span, bool sinks) const {
         const int first = rules->first_key_BT ? rules->first_key_BT[base + t] : 0;
         if (sinks) return 0 <= i && i < first ? INT32_MAX : 0;
@@ -119,18 +120,18 @@ struct QueryRows {
     }
 };
 
-/// TileRules of queries with rows of their own, read where they are needed: for tiles that are not wholly visible.
+/// TileRules of queries with their own positions, read on demand: for tiles that are not completely visible.
 template <class A>
 struct RowTileRules {
     QueryRows<A> rows;
-    int t, zero;  // the query that is counted from, and the position of column 0
+    int t, zero;  // the query to count from, and the position of column 0
     int span;
     bool sinks;
 
     struct Sight {
         int first, position;  // a query sees positions [first, position]
     };
-    /// What a tile has behind the last query is taken for that one.
+    /// Rows of the tile after the last query are treated as the last query.
     __device__ __forceinline__ int row(int query) const {
         return min(t + query, static_cast<int>(rows.rules->steps) - 1);
     }
@@ -177,7 +178,7 @@ struct HeadRules {
 
     __device__ static int64_t clamp(int64_t x, int64_t end) { return x < 0 ? 0 : x < end ? x : end; }
 
-    /// Where query t stands.
+    /// The position of query t.
     __device__ int64_t position(int64_t t) const {
         if constexpr (kByRow)
             return rows.position(static_cast<int>(min(t, steps - 1)));
@@ -185,7 +186,7 @@ struct HeadRules {
             return query_start + t;
     }
 
-    /// Columns of `part` that query t sees.
+    /// The columns of `part` that query t sees.
     __device__ Range visible(const KeyPart& part, int64_t t) const {
         if constexpr (kByRow) {
             const int n = static_cast<int>(t), i = rows.position(n);
@@ -197,12 +198,14 @@ struct HeadRules {
             return {clamp(begin, part.rows), clamp(i + 1 - part.position, part.rows)};
         }
     }
-    /// Columns of `part` from the first to the last that queries [t, t + count) see; none for count <= 0.
+    /// The range of columns of `part` that queries [t, t + count) see, from the first to the last; empty for count <=
+    /// 0.
     __device__ Range visible(const KeyPart& part, int64_t t, int64_t count) const {
         if (count <= 0) return {0, 0};
         return {visible(part, t).begin, visible(part, t + count - 1).end};
     }
-    /// Queries from the first to the last that see columns [c, c + count) of `part`; none for count <= 0.
+    /// The range of queries that see columns [c, c + count) of `part`, from the first to the last; empty for count <=
+    /// 0.
     __device__ Range seeing(const KeyPart& part, int64_t c, int64_t count) const {
         if (count <= 0) return {0, 0};
         if constexpr (kByRow) {
@@ -214,7 +217,7 @@ struct HeadRules {
             return {clamp(first, steps), clamp(end, steps)};
         }
     }
-    /// The first query that has come so far; all behind it have.
+    /// The first query for which reached() is true; it is true for all later ones.
     template <class Reached>
     __device__ int64_t first_query(const Reached& reached) const {
         int64_t low = 0, high = steps;
@@ -239,7 +242,7 @@ struct HeadRules {
         }
     }
 
-    /// From where query t stands to column c of `part`: j - i, i being min(i, sink_query_position) for sinks.
+    /// The distance j - i from query t to column c of `part`; for sinks i is min(i, sink_query_position).
     __device__ A distance(const KeyPart& part, int64_t t, int64_t c) const {
         const int64_t i = position(t), stands = part.sinks && sink_query_position < i ? sink_query_position : i;
         return static_cast<A>(part.position + c - stands);
@@ -250,14 +253,14 @@ struct HeadRules {
     }
 };
 
-/// What a row of the forward pass comes to: the sums times `weight` are its output.
+/// The result of a row of the forward pass: the sums times `weight` are its output.
 template <class A>
 struct RowEnd {
     A weight, lse;
 };
 
-/// `sum` of exp(s - maximum) over the logits s the row sees, with the sink logit joined. A row that saw no key and has
-/// z = -inf: weight 0, lse = z.
+/// `sum` is that of exp(s - maximum) over the visible logits s. Adds the sink logit. A row that saw no key and has z =
+/// -inf gets weight 0 and lse = z.
 template <class A>
 __device__ __forceinline__ RowEnd<A> end_of_row(A maximum, A sum, A sink_logit) {
     const A top = maximum < sink_logit ? sink_logit : maximum;
@@ -271,8 +274,8 @@ template <class T>
 struct HeadRows {
     T* data;
     int64_t batch_stride, row_stride, head_stride;
-    bool packed;  // four neighbours can be moved by one instruction, from any multiple of four on
-    bool wide;    // so can 16 bytes of them, from any multiple of 16 bytes on
+    bool packed;  // four neighbours can be moved by one instruction, from any multiple of four
+    bool wide;    // the same for 16 bytes, from any multiple of 16 bytes
 
     explicit HeadRows(const Tensor& x)
         : data(static_cast<T*>(x.data)),
@@ -297,7 +300,7 @@ inline dim3 attention_grid(int64_t tiles, int64_t heads, int64_t batches) {
     return grid;
 }
 
-/// What every attention kernel reads.
+/// The operands of every attention kernel.
 template <class T>
 struct AttentionOperands {
     using A = Accumulator<T>;
@@ -321,7 +324,7 @@ struct AttentionOperands {
     }
 };
 
-/// What the backward kernels read besides the operands.
+/// The additional operands of the backward kernels.
 template <class T>
 struct AttentionSaved {
     HeadRows<const T> d_out;

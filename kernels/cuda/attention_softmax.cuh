@@ -1,4 +1,4 @@
-// The running softmax of attention's forward pass over tiles of products that lie as m16n8 tiles do: mma.sync's, and
+// The running softmax of attention's forward pass over tiles of products in the m16n8 layout: those of mma.sync, and
 // those of wgmma, where a warp has kRowTiles = 1.
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace ballast::cuda {
 
-/// The running maximum (of logits times log2(e)) and sum of a lane's rows; the sum is of the lane's own columns.
+/// The running maximum (of logits times log2(e)) and sum of a lane's rows. The sum covers only the lane's own columns.
 template <int kRowTiles>
 struct MmaSoftmax {
     float maximum[kRowTiles][2], sum[kRowTiles][2];
@@ -21,8 +21,8 @@ struct MmaSoftmax {
         }
     }
 
-    /// s becomes 2^(factor s - maximum), factor > 0. Whether the maximum of a row of the warp rose: then what was
-    /// summed so far must decay. Maxima soon stop rising.
+    /// s becomes 2^(factor s - maximum), factor > 0. Returns true when the maximum of a row of the warp increased: then
+    /// the earlier sums must be scaled down. Maxima soon stop increasing.
     template <int kTiles>
     __device__ __forceinline__ bool weigh(float (&s)[kRowTiles][kTiles][4], float factor, Decay& decay) {
         bool changed = false;
@@ -35,7 +35,7 @@ struct MmaSoftmax {
             SIMT_UNROLL
             for (int lanes = 1; lanes < 4; lanes *= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, lanes));
             const float before = maximum[i][e], now = fmaxf(before, top * factor);
-            const float base = now == kMinusInfinity<float> ? 0.0f : now;  // nothing seen so far: all weights are 0
+            const float base = now == kMinusInfinity<float> ? 0.0f : now;  // no visible key so far: all weights are 0
             decay[i][e] = simt::ptx::exp2_approximate(before - base);
             changed |= before != now;
             maximum[i][e] = now;
@@ -59,7 +59,7 @@ struct MmaSoftmax {
         for (int e = 0; e < 4; ++e) o[i][n][e] *= decay[i][e / 2];
     }
 
-    /// The end of the rows: o becomes the output; put(row, LSE') by one lane for each row; the warp's first is
+    /// Finishes the rows: o becomes the output, and one lane per row calls put(row, LSE'). The warp's first row is
     /// first_row.
     template <class Rows, int kSumTiles, class Put>
     __device__ __forceinline__ void finish(float (&o)[kRowTiles][kSumTiles][4], float sink_logit, int first_row,

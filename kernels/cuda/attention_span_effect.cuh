@@ -1,5 +1,5 @@
-// What hiding all that a shorter span hides does to the loss, on the plain multipliers (kernels/ops.h,
-// attention_span_effect; the CPU's attention_span_effect.cpp).
+// The effect of a shorter span on the loss, on the plain multipliers (kernels/ops.h, attention_span_effect; CPU
+// version: attention_span_effect.cpp).
 //   by query and bin of distance   P' = exp(s - LSE') and W = P' (D - g), g = dO V^T, D = rowsum(dO * O)
 //   E_m                            (W of the bins from m on) / (P' of the bins before m, the sinks and the sink logit)
 // Shapes: effect A [B,H,M], added to; the rest as in attention_fma.cuh. Scratch: mass and change A [B,H,T,M + 1], the
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
                     bin[j] = far ? min((position - key) / args.block, args.spans) : -1;
                     if (shown && !far) always[i] += p[j];
                 }
-                // Bins fall with the column; all lanes count alike, as they exchange what they have.
+                // Bins decrease with the column. All lanes have the same loop count, because they exchange values.
                 const int64_t distance = position - (part.position + c0 + columns - 1);  // to the last column
                 const int64_t first_bin = distance < 0 ? 0 : min(distance / args.block, args.spans);
                 for (int64_t n = 0; n <= kOther / args.block + 1; ++n) {
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
         A kept = row_sum(always[i]) + exp_of(rules.sink_logit - lse[i]), hidden = 0;
         if (Tile::row_lane() != 0 || Tile::row(i) >= count) continue;
         A *row_mass = mass + Tile::row(i) * bins, *row_change = change + Tile::row(i) * bins;
-        for (int64_t m = 0; m < args.spans; ++m) row_mass[m] = kept += row_mass[m];  // what m + 1 keeps
+        for (int64_t m = 0; m < args.spans; ++m) row_mass[m] = kept += row_mass[m];  // the weights kept by span m + 1
         for (int64_t m = args.spans; m > 0; --m) {
             hidden += row_change[m];
             const A stays = row_mass[m - 1];

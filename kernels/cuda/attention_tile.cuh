@@ -1,8 +1,8 @@
 // The matrix products of attention on the plain multipliers: a block of 128 threads keeps a tile of its own rows
-// (queries, or keys in the pass for dK and dV) and walks over tiles of the other ones.
+// (queries, or keys in the pass for dK and dV) and loops over tiles of the other rows.
 //
-// Thread map. Eight neighbouring lanes share kRows own rows, so a warp owns 4 kRows consecutive rows and rows never
-// leave their warp: what lanes exchange about a row needs __syncwarp() only.
+// Thread map. Eight neighbouring lanes share kRows own rows. So a warp owns 4 kRows consecutive rows, and rows never
+// leave their warp: lanes that exchange data of a row need only __syncwarp().
 //   products [own][other]   lane l of the eight has columns l, l + 8, …           kRows x kColumns registers
 //   sums [own][dims]        lane l has dims 4 l … 4 l + 3 of every chunk of 32    kRows x kDims / 8 registers
 // Shared memory. Tiles of rows are kept in the accumulation type with rows of attention_stride(dims) elements: whole
@@ -31,7 +31,7 @@ __device__ __forceinline__ A* take(simt::Smem& smem, int count) {
     return smem.take<A>(static_cast<size_t>(count), 4 * sizeof(A));
 }
 
-/// Rows from[0 … count) times `factor` to shared memory, and zeros up to `rows`. All threads; no barrier.
+/// Copies rows from[0 … count) times `factor` to shared memory, and zeros up to `rows`. All threads; no barrier.
 template <class A, class T>
 __device__ void load_rows(A* to, int rows, const T* from, int64_t row_stride, int64_t count, int dims, bool packed,
                           A factor) {
@@ -53,7 +53,7 @@ __device__ void load_rows(A* to, int rows, const T* from, int64_t row_stride, in
         }
 }
 
-/// Tiles for head dims up to kDims. Larger ones have smaller tiles: registers and shared memory are what limits them.
+/// Tiles for head dims up to kDims. Larger dims have smaller tiles, because registers and shared memory limit them.
 template <class A, int kDims>
 struct AttentionTile {
     static constexpr int kRows = kDims <= 64 ? 4 : 2, kColumns = kDims <= 128 ? 4 : 1, kChunks = kDims / kChunk;
@@ -92,7 +92,7 @@ struct AttentionTile {
         }
     }
 
-    /// The thread's share of `weights`, for add(); a __syncwarp() must come between.
+    /// Stores the thread's share of `weights`, for add(); a __syncwarp() must come between.
     __device__ static void share(A* weights, const Products& s) {
         SIMT_UNROLL
         for (int i = 0; i < kRows; ++i) SIMT_UNROLL
@@ -127,8 +127,8 @@ struct AttentionTile {
         for (int e = 0; e < 4; ++e) sums[i][n][e] *= factor;
     }
 
-    /// Combines x of the eight lanes of each row, in one fixed order: every lane gets it. `board` [kOwn][kRowLanes];
-    /// a __syncwarp() must come between this and the next use of it.
+    /// Combines x over the eight lanes of each row, in one fixed order; every lane gets the result. `board` is
+    /// [kOwn][kRowLanes]. A __syncwarp() must come before the next use of `board`.
     template <class F>
     __device__ static void combine(A* board, A (&x)[kRows], F f) {
         SIMT_UNROLL

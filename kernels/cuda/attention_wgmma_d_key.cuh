@@ -1,23 +1,24 @@
 // Attention's gradients of keys and values with TMA and wgmma (sm_90a): T bf16 or fp16, D <= 128, any shape, views
-// whose base and strides are multiples of 16 bytes. Maths as in attention_mma_backward.cuh, the other of its passes:
+// whose base and strides are multiples of 16 bytes. The maths is that of attention_mma_backward.cuh; this is its pass
+// over keys:
 //   P' = 2^(scale log2(e) q k^T + log2(e) bias - log2(e) LSE');  dP = dO V^T;  dS = P' * (dP - D)
 //   dV = round(P')^T dO;  dK = scale round(dS)^T Q
-// Forward: attention_wgmma_forward.cuh. P' and dS are rounded to T for their products; all else is f32.
+// Forward: attention_wgmma_forward.cuh. P' and dS are rounded to T for their products; everything else is f32.
 // Shapes: q, d_out T [B,T,H,D]; k, v, d_k, d_v T [B,S,G,D]; lse, delta f32 [B,H,T]. Overwritten: d_k and d_v.
-// Launch map: one block for (tile of kOwn keys of one part, g, b). Warpgroup 0 loads: one thread issues TMA, its second
-// warp brings LSE' and D; the other two groups, with 64 keys each, walk over the group's heads and the tiles of kOther
-// queries that see a key of the block; a group passes over a tile none of whose queries sees a key of its own, and the
-// mask is applied to elements only in tiles that are not wholly visible to a warp. Products have keys as rows, so that
-// P' and dS are operands A of the next product from registers.
+// Launch map: one block for (tile of kOwn keys of one part, g, b). Warpgroup 0 loads: one thread issues TMA, and its
+// second warp loads LSE' and D. The other two groups have 64 keys each. They loop over the group's heads and over the
+// tiles of kOther queries that see a key of the block. A group skips a tile if none of its queries sees a key of the
+// group. The mask is applied to elements only in tiles that are not completely visible to a warp. The rows of the
+// products are keys, so P' and dS are operands A of the next product, from registers.
 // Shared memory: kOwn rows of k and of v, kStages tiles of kOther rows of q and of dO, and LSE' and D of their queries:
 // 65 KiB at D = 64, 113 KiB at D = 128.
-// Barriers. full[stage]: the loading thread's arrival with the bytes of a tile of q and of dO, and one of the warp that
-// brought LSE' and D; each group waits for it. empty[stage]: an arrival of each multiplying warp once its products with
-// the tile are complete (or it passes over it); both loaders wait for it. A full barrier for k and v, used once. Named
-// barriers 1 and 2: the warps of one group, before its rows of k and v become the stage of its sums. A group does not
-// wait for the other.
-// A group's step n: issue k q_n^T and v dO_n^T; wait for the first; P' while the second is under way; issue P' dO_n;
-// wait for the second product; dS; issue dS q_n; wait for all.
+// Barriers. full[stage]: one arrival of the loading thread, with the bytes of a tile of q and of dO, and one of the
+// warp that loaded LSE' and D; each group waits for it. empty[stage]: one arrival of each multiplying warp when its
+// products with the tile are complete (or when it skips the tile); both loaders wait for it. One full barrier for k and
+// v, used once. Named barriers 1 and 2: the warps of one group, before its rows of k and v are reused to stage its
+// sums. A group does not wait for the other.
+// A group's step n: issue k q_n^T and v dO_n^T; wait for the first; compute P' while the second runs; issue P' dO_n;
+// wait for the second product; compute dS; issue dS q_n; wait for all.
 // Masked queries of a loaded tile have weight 0: q and dO must be finite where a tile holds them.
 // Work: 8 D operations a visible (query, key). Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
@@ -31,7 +32,8 @@ template <class T, int kDims>
 struct WgmmaKeyGradient {
     static constexpr int kGroups = 2, kRegisters = 224, kLoadingRegisters = 56;
     static constexpr int kThreads = (1 + kGroups) * simt::ptx::kWarpgroup;
-    // Live at once: two products of kOther / 2 registers, the weights of one, kOther / 4, and two sums of kDims / 2.
+    // Live at the same time: two products of kOther / 2 registers, the weights of one, kOther / 4, and two sums of
+    // kDims / 2.
     static constexpr int kOwn = kGroups * kGroupRows, kOther = kDims <= 64 ? 64 : 48, kTiles = kOther / 8, kStages = 2;
     using Tile = WgmmaTile<T, kDims>;
     using Rows = MmaRows<T, kDims, simt::ptx::kWarpgroup>;
@@ -55,7 +57,7 @@ struct WgmmaKeyGradientBlock {
     static constexpr int kOwn = Shape::kOwn, kOther = Shape::kOther, kTile = kOther * kDims, kTiles = Shape::kTiles;
 
     T *k_tile, *v_tile, *q_tiles, *d_o_tiles;
-    float* values;  // of each stage: LSE' as a power of two, then D
+    float* values;  // for each stage: LSE' as a power of two, then D
     Mbarrier* own_full;
     Pipeline pipeline;
     int64_t c0, g, b;  // the first key of the block, counted in its part
@@ -119,7 +121,7 @@ struct WgmmaKeyGradientBlock {
         });
     }
 
-    /// The warp that brings LSE' and D.
+    /// The warp that loads LSE' and D.
     __device__ __forceinline__ void load_values(const AttentionSaved<T>& saved, const AttentionOperands<T>& in) const {
         constexpr int kTurns = (kOther + 31) / 32;
         unsigned n = 0;
@@ -203,7 +205,7 @@ struct WgmmaKeyGradientBlock {
 
         const int64_t row = part.first_row + c0 + own.row;
         scale_sums(sums_k, in.scale);
-        group_barrier<0>(group);  // its rows of k and v become the stages of its sums
+        group_barrier<0>(group);  // its rows of k and v are reused to stage its sums
         store_sums<T, Rows>(k, own.warp * 16, d_k, d_k.at(b, row, g), own.count, in.dims, sums_k, 0);
         store_sums<T, Rows>(v, own.warp * 16, d_v, d_v.at(b, row, g), own.count, in.dims, sums_v, 0);
     }

@@ -1,23 +1,24 @@
 // Attention's gradient of queries with TMA and wgmma (sm_90a): T bf16 or fp16, D <= 128, any shape, views whose base
-// and strides are multiples of 16 bytes. Maths as in attention_mma_backward.cuh, which says why there are two passes:
+// and strides are multiples of 16 bytes. The maths is that of attention_mma_backward.cuh, which explains why there are
+// two passes:
 //   P' = 2^(scale log2(e) q k^T + log2(e) bias - log2(e) LSE');  dP = dO V^T;  dS = P' * (dP - D)
 //   dQ = scale round(dS) K
-// Forward: attention_wgmma_forward.cuh. dS is rounded to T for its product; all else is f32.
+// Forward: attention_wgmma_forward.cuh. dS is rounded to T for its product; everything else is f32.
 // Shapes: q, d_out, d_q, d_sink_query T [B,T,H,D]; k, v T [B,S,G,D]; lse, delta f32 [B,H,T]. Overwritten: d_q and
 // d_sink_query.
 // Launch map: one block for (tile of kOwn queries, h, b), the last tile first. Warpgroup 0 loads: one thread issues
-// TMA; the other two, with 64 queries each, walk over the tiles of kOther keys that a query of the block sees, [sinks |
-// the rest] one after the other; a group passes over a tile that none of its own queries sees, and the mask is applied
-// to elements only in tiles that are not wholly visible to a warp. Where sinks have a query of their own, the sums of
-// their part are d_sink_query.
+// TMA. The other two groups have 64 queries each. They loop over the tiles of kOther keys that are visible to a query
+// of the block, first the sinks, then the rest. A group skips a tile that none of its own queries sees. The mask is
+// applied to elements only in tiles that are not completely visible to a warp. Where sinks have their own query, the
+// sums of the sinks' part are d_sink_query.
 // Shared memory: two tiles of kOwn rows of q (the sinks' query and the rest's), one of dO, kStages tiles of kOther rows
 // of k and of v: 112 KiB at D = 64, 192 KiB at D = 128.
-// Barriers. full[stage]: one arrival and the bytes of a tile of k and of v; each group waits for it. empty[stage]: an
-// arrival of each multiplying warp once its products with the tile are complete (or it passes over it); the loading
-// thread waits for it. A full barrier for each q tile and for dO, used once. Named barriers 1 and 2: the warps of one
-// group, before a q tile becomes the stage of its sums. A group does not wait for the other.
-// A group's step n: issue q k_n^T and dO v_n^T; wait for the first, and with it for dQ's product of step n - 1; P'
-// while the second is under way; wait; dS; issue dS k_n.
+// Barriers. full[stage]: one arrival and the bytes of a tile of k and of v; each group waits for it. empty[stage]: one
+// arrival of each multiplying warp when its products with the tile are complete (or when it skips the tile); the
+// loading thread waits for it. One full barrier for each q tile and for dO, used once. Named barriers 1 and 2: the
+// warps of one group, before a q tile is reused to stage its sums. A group does not wait for the other.
+// A group's step n: issue q k_n^T and dO v_n^T; wait for the first, and with it for dQ's product of step n - 1; compute
+// P' while the second runs; wait; compute dS; issue dS k_n.
 // Masked keys of a loaded tile have weight 0: keys and values must be finite where a tile holds them.
 // Work: 6 D operations a visible (query, key). Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
@@ -31,7 +32,7 @@ template <class T, int kDims>
 struct WgmmaQueryGradient {
     static constexpr int kGroups = 2, kRegisters = 240, kLoadingRegisters = 24;
     static constexpr int kThreads = (1 + kGroups) * simt::ptx::kWarpgroup;
-    // Columns whose two products are live beside the sums: 64 + 64 + 32 registers at D = 64, 48 + 48 + 64 at D = 128.
+    // Columns whose two products are live besides the sums: 64 + 64 + 32 registers at D = 64, 48 + 48 + 64 at D = 128.
     static constexpr int kOwn = kGroups * kGroupRows, kOther = kDims <= 64 ? 128 : 96, kTiles = kOther / 8, kStages = 2;
     using Tile = WgmmaTile<T, kDims>;
     using Rows = MmaRows<T, kDims, simt::ptx::kWarpgroup>;
@@ -125,7 +126,7 @@ struct WgmmaQueryGradientBlock : WgmmaQueryTile<WgmmaQueryGradient<T, kDims>, kB
         float s[1][kTiles][4], d_p[1][kTiles][4], sums[1][kDims / 8][4] = {};
         uint32_t d_s[1][kTiles / 2][4];
         unsigned n = 0, last = 0;
-        bool pending = false;  // the product of tile `last` with d_s is under way
+        bool pending = false;  // the product of tile `last` with d_s is in progress
         const auto finish_pending = [&] {
             simt::ptx::wgmma_wait<0>();
             simt::ptx::pin_registers(flat(sums));
@@ -162,8 +163,8 @@ struct WgmmaQueryGradientBlock : WgmmaQueryTile<WgmmaQueryGradient<T, kDims>, kB
                 SIMT_UNROLL
                 for (int t = 0; t < kTiles; ++t) SIMT_UNROLL
                 for (int e = 0; e < 4; ++e) s[0][t][e] = simt::ptx::exp2_approximate(s[0][t][e] * factor - lse[e / 2]);
-                // A wait in both arms of a branch on a vote, as forward, or no exponential overlaps the product. One
-                // arm has to change d_p.
+                // A wait in both arms of a branch on a vote, as in the forward pass; otherwise no exponential overlaps
+                // the product. One arm must change d_p.
                 if (__any_sync(kAllLanes, delta[0] != 0 || delta[1] != 0)) {
                     simt::ptx::wgmma_wait<0>();
                     simt::ptx::pin_registers(flat(d_p));
@@ -183,12 +184,12 @@ struct WgmmaQueryGradientBlock : WgmmaQueryTile<WgmmaQueryGradient<T, kDims>, kB
                 pending = true;
             }
             if (pending) finish_pending();
-            simt::ptx::wgmma_wait<0>();  // of nothing; ptxas does not know, and would put one of its own
+            simt::ptx::wgmma_wait<0>();  // nothing is pending; ptxas does not know, and would insert a wait of its own
 
             const HeadRows<T>& to = part.sinks ? d_sink_query : d_q;
-            if (to.data == nullptr) continue;  // sinks without a query of their own: they add to d_q
+            if (to.data == nullptr) continue;  // sinks without their own query: they add to d_q
             scale_sums(sums, in.scale);
-            group_barrier<0>(group);  // its rows of the part's q become the stage of its sums
+            group_barrier<0>(group);  // its rows of the part's q are reused to stage its sums
             store_sums<T, Rows>(q_tiles + (i * kOwn + own.row) * kDims, own.warp * 16, to, to.at(b, t0 + own.row, h),
                                 own.count, in.dims, sums, 0);
             SIMT_UNROLL

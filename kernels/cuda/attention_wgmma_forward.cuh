@@ -3,22 +3,22 @@
 // as in attention_mma_forward.cuh:
 //   s = scale log2(e) q k^T + log2(e) bias;  m' = max(m, s);  p = 2^(s - m');  o = o 2^(m - m') + round(p) v;
 //   l = l 2^(m - m') + sum p;  at the end LSE' = logaddexp(m ln 2 + log l, z), out = o exp(m ln 2 - LSE')
-// Backward: attention_mma_backward.cuh. p is rounded to T for its product, not in the sum; all else is f32.
+// Backward: attention_mma_backward.cuh. p is rounded to T for its product, not for the sum; everything else is f32.
 // Shapes: q, out T [B,T,H,D]; k, v T [B,S,G,D]; lse f32 [B,H,T]; z f32 [H]. Saved: out and lse. Overwritten: both.
 // Launch map: one block for (tile of kOwn queries, h, b), the last tile first, since it sees the most keys. Warpgroup 0
-// loads: one thread issues TMA; the others, kGroups of them with 64 queries each, multiply and weigh. All walk over the
-// same tiles of kOther keys, those that a query of the block sees, of [sinks | the rest] one after the other; a group
-// passes over a tile that none of its own queries sees, and the mask is applied to elements only in tiles that are not
-// wholly visible to a warp. Registers: setmaxnreg moves those of the loading group to the others.
+// loads: one thread issues TMA. The other kGroups groups, with 64 queries each, multiply and compute weights. All
+// groups loop over the same tiles of kOther keys, those that are visible to a query of the block, first the sinks, then
+// the rest. A group skips a tile that none of its own queries sees. The mask is applied to elements only in tiles that
+// are not completely visible to a warp. Registers: setmaxnreg gives those of the loading group to the others.
 // Shared memory: two tiles of kOwn rows of q (the sinks' query and the rest's), kStages tiles of kOther rows of k and
 // of v: 112 KiB at D = 64, 192 KiB at D = 128.
-// Barriers. full[stage] of k and v: one arrival and the tile's bytes; each group waits for it. empty[stage]: an arrival
-// of each multiplying warp once its products with the tile are complete (or it passes over it); the loading thread
-// waits for it. A full barrier for each q tile, used once. Named barriers 1 … kGroups, a group's turn: it waits there
-// before it issues products, the group before it arrives there when it has issued its own. The next kGroups: the warps
-// of one group, before the q tile becomes the stage of its output.
-// A group's step n: issue s_n = q k_n^T and o += p_(n-1) v_(n-1), pass the turn on; weigh s_n while the second product
-// and other groups' are under way; then bring o to the new maximum and round p_n.
+// Barriers. full[stage] of k and v: one arrival and the tile's bytes; each group waits for it. empty[stage]: one
+// arrival of each multiplying warp when its products with the tile are complete (or when it skips the tile); the
+// loading thread waits for it. One full barrier for each q tile, used once. Named barriers 1 … kGroups are the turns of
+// the groups: a group waits there before it issues products, and the previous group arrives there when it has issued
+// its own. The next kGroups barriers: the warps of one group, before the q tile is reused to stage its output.
+// A group's step n: issue s_n = q k_n^T and o += p_(n-1) v_(n-1), and pass the turn on; compute the weights of s_n
+// while the second product and those of other groups run; then scale o to the new maximum and round p_n.
 // A masked key of a loaded tile is multiplied with weight 0: keys and values must be finite where a tile holds them.
 // Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
@@ -30,9 +30,9 @@ namespace ballast::cuda {
 
 template <class T, int kDims, bool kByRow>
 struct WgmmaForward {
-    // Three groups of 160 registers hold 64 dims of 64 queries (products 64, sums 32, weights 32 registers); with 128
-    // dims it takes two of 240 (64, 64, 32). What the loading group keeps, setmaxnreg has to leave of 64 Ki. A mask by
-    // row takes some registers too: its tiles are smaller.
+    // Three groups of 160 registers are enough for 64 dims of 64 queries (products 64, sums 32, weights 32 registers).
+    // With 128 dims there are two groups of 240 (64, 64, 32). setmaxnreg must leave the loading group's registers
+    // within 64 Ki in total. A mask by row needs some registers too: its tiles are smaller.
     static constexpr int kGroups = kDims <= 64 && !kByRow ? 3 : 2;
     static constexpr int kRegisters = kGroups == 3 ? 160 : 240, kLoadingRegisters = kGroups == 3 ? 32 : 24;
     static constexpr int kThreads = (1 + kGroups) * simt::ptx::kWarpgroup;
@@ -52,7 +52,7 @@ struct WgmmaForward {
     }
 };
 
-/// Rows of q, k and v to be loaded by boxes of 64 dims, and of kGroupRows, kOther and kOther rows.
+/// The rows of q, k and v, loaded by boxes of 64 dims and of kGroupRows, kOther and kOther rows.
 struct WgmmaForwardMaps {
     simt::TensorMap q, sink_query, k, v;
 };
@@ -131,7 +131,7 @@ struct WgmmaForwardBlock : WgmmaQueryTile<WgmmaForward<T, kDims, kByRow>, kByRow
         uint32_t p[1][Shape::kTiles / 2][4];
         MmaSoftmax<1> softmax;
         unsigned n = 0, weighed = 0;
-        bool pending = false;  // weights p of tile `weighed` wait for their product
+        bool pending = false;  // the weights p of tile `weighed` are not yet multiplied
         const auto add_pending = [&] {
             values.wait(weighed);
             issue_weighted<Tile, kOther>(o, p, value_tile(weighed));
@@ -186,8 +186,9 @@ struct WgmmaForwardBlock : WgmmaQueryTile<WgmmaForward<T, kDims, kByRow>, kByRow
                 const float factor = logits.finish(s, near, places);
                 if (c0 + kOther > columns || !near.holds(0, own.warp_count, c0, kOther)) hide(s, near, places, columns);
                 MmaSoftmax<1>::Decay decay;
-                // A wait in both arms of a branch on a vote: left alone, ptxas moves it above the exponentials, which
-                // then do not overlap the product (tests/cuda/overlap_test.py reads the machine code).
+                // A wait in both arms of a branch on a vote. Without the branch ptxas moves the wait above the
+                // exponentials, which then do not overlap the product (tests/cuda/overlap_test.py reads the machine
+                // code).
                 if (softmax.weigh(s, factor, decay)) {
                     simt::ptx::wgmma_wait<0>();
                     simt::ptx::pin_registers(flat(o));
@@ -207,7 +208,7 @@ struct WgmmaForwardBlock : WgmmaQueryTile<WgmmaForward<T, kDims, kByRow>, kByRow
         softmax.template finish<Rows>(o, rules.sink_logit, own.warp_row, [&](int row, float value) {
             if (row < count) lse[(b * gridDim.y + h) * rules.steps + t0 + row] = value;
         });
-        group_barrier<Shape::kGroups>(group);  // its rows of q become the stage of its output
+        group_barrier<Shape::kGroups>(group);  // its rows of q are reused to stage its output
         store_sums<T, Rows>(q_tiles + own.row * kDims, own.warp * 16, out, out.at(b, t0 + own.row, h), own.count,
                             in.dims, o, 0);
     }

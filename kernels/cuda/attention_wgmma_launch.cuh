@@ -1,5 +1,5 @@
-// The launches of attention with TMA and wgmma, for attention_wgmma.cu and attention_wgmma_by_row.cu, which compile the
-// kernels once each.
+// The launches of attention with TMA and wgmma. attention_wgmma.cu and attention_wgmma_by_row.cu include this file and
+// compile the kernels once each.
 #pragma once
 
 #include "kernels/cuda/attention_wgmma.h"
@@ -10,7 +10,7 @@
 namespace ballast::cuda {
 namespace {
 
-/// Whether TMA takes boxes of rows of a [B,T,H,D] view.
+/// True when TMA can load boxes of rows of a [B,T,H,D] view.
 bool is_for_tma(const Tensor& x) {
     const auto is_multiple = [&](int64_t elements) {
         return elements > 0 && elements < int64_t{1} << 39 && elements % 8 == 0;
@@ -21,11 +21,11 @@ bool is_for_tma(const Tensor& x) {
     return true;
 }
 
-/// Boxes of 64 dims x `rows` rows of a [B,T,H,D] view.
+/// A tensor map with boxes of 64 dims x `rows` rows of a [B,T,H,D] view.
 template <class T>
 simt::TensorMap make_map(const Tensor& x, int rows) {
     const auto size = [&](size_t i) { return static_cast<uint64_t>(x.shape[i]); };
-    // Nobody steps along a dimension of size 1; its stride may be anything, and has to look right.
+    // The stride of a dimension of size 1 is never used, and may be any value; replace it by a valid one.
     const auto stride = [&](size_t i) {
         return x.shape[i] > 1 ? static_cast<uint64_t>(x.stride[i]) * sizeof(T) : (size(3) * sizeof(T) + 15) / 16 * 16;
     };
@@ -41,7 +41,7 @@ simt::TensorMap make_map(const Tensor& x, int rows) {
 
 const Tensor& sink_query_or_query(const AttentionInputs& in) { return in.sink_query.empty() ? in.q : in.sink_query; }
 
-/// Whether every input is TMA's and a tile holds the head dim.
+/// True when TMA supports every input and a tile holds the head dim.
 bool takes(const AttentionInputs& in) {
     const int64_t dims = in.q.dim(3);
     return size_of(in.q.dtype) == 2 && dims > 32 && dims <= 128 && is_for_tma(in.q) && is_for_tma(in.k) &&

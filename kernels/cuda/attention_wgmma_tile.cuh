@@ -1,12 +1,11 @@
-// What the attention kernels of sm_90a share: tiles that TMA brings and wgmma multiplies, the pipeline of mbarriers
-// they come through, the turns that warpgroups take at the tensor cores, and how a block divides its rows and its work
-// among its warpgroups.
+// Shared by the attention kernels of sm_90a: tiles that TMA loads and wgmma multiplies, their pipeline of mbarriers, the
+// turns that warpgroups take at the tensor cores, and the division of a block's rows and work among its warpgroups.
 //
-// A tile is rows of kDims elements, zero beyond the head's dims and beyond the rows of the tensor; it lies in shared
-// memory as kDims / 64 spans of rows of 128 bytes with their chunks permuted, which is what a TMA box of 64 dims writes
-// and what wgmma reads, as rows (k-major) or as columns (mn-major) of an operand.
-// wgmma's accumulators lie, in each warp of 16 rows, as the m16n8 tiles of mma.sync do: maps of rows and columns, masks
-// and the softmax are those of attention_mma_tile.cuh with one row tile a warp.
+// A tile has rows of kDims elements; elements beyond the head's dims and rows beyond the tensor are zero. In shared
+// memory it is kDims / 64 spans of rows of 128 bytes with permuted chunks. A TMA box of 64 dims writes this layout, and
+// wgmma reads it as rows (k-major) or as columns (mn-major) of an operand. In each warp of 16 rows, wgmma's
+// accumulators have the layout of mma.sync's m16n8 tiles. So the maps of rows and columns, the masks and the softmax
+// are those of attention_mma_tile.cuh with one row tile per warp.
 #pragma once
 
 #include "kernels/cuda/attention_mma_tile.cuh"
@@ -34,7 +33,7 @@ struct WgmmaTile {
     template <int kRows>
     static constexpr unsigned kBytes = kRows* kDims * sizeof(T);
 
-    /// Starts the copy of kRows rows of one head, from `row` on. The map is of boxes of kSpan x kRows.
+    /// Starts the copy of kRows rows of one head, from `row` on. The map must have boxes of kSpan x kRows.
     template <int kRows>
     __device__ __forceinline__ static void load(T* to, const simt::TensorMap& map, int row, int head, int batch,
                                                 Mbarrier* full) {
@@ -102,7 +101,8 @@ __device__ __forceinline__ void issue_weighted(float (&sums)[1][kTiles][4], uint
     simt::ptx::wgmma_commit();
 }
 
-/// What a backward pass loads, by boxes of 64 dims, and of as many rows as the pass has in a tile of queries or keys.
+/// The inputs of a backward pass, loaded by boxes of 64 dims and of as many rows as the pass has in a tile of queries
+/// or keys.
 struct WgmmaGradientMaps {
     simt::TensorMap q, sink_query, d_out, k, v;
 };
@@ -115,7 +115,7 @@ __device__ __forceinline__ void scale_sums(float (&sums)[1][kTiles][4], float fa
     for (int e = 0; e < 4; ++e) sums[0][n][e] *= factor;
 }
 
-/// Tiles 0, 1, 2, … through kStages places in shared memory. One thread fills; every warp that reads releases.
+/// Passes tiles 0, 1, 2, … through kStages places in shared memory. One thread fills; every reading warp releases.
 template <int kStages>
 struct WgmmaPipeline {
     static constexpr int kBarriers = 2 * kStages;
@@ -137,21 +137,21 @@ struct WgmmaPipeline {
     __device__ __forceinline__ void wait_empty(unsigned tile) const {
         simt::ptx::mbarrier_wait(empty(tile), parity(tile) ^ 1);
     }
-    /// The same, by the thread that issues TMA; the tile will be so many bytes.
+    /// The same, for the thread that issues TMA; the tile has `bytes` bytes.
     __device__ __forceinline__ void begin(unsigned tile, unsigned bytes) const {
         wait_empty(tile);
         simt::ptx::mbarrier_arrive_expect(full(tile), bytes);
     }
     __device__ __forceinline__ void wait(unsigned tile) const { simt::ptx::mbarrier_wait(full(tile), parity(tile)); }
-    /// By a warp that has read the tile, or does not want it; in either case it has waited for it.
+    /// For a warp that has read the tile, or skips it; in both cases it must have waited for the tile.
     __device__ __forceinline__ void release(unsigned tile) const {
-        __syncwarp();  // no lane is still waiting: it would sleep through the phase
+        __syncwarp();  // no lane is still waiting: it would miss the phase
         if (threadIdx.x % kWarpSize == 0) simt::ptx::mbarrier_arrive(empty(tile));
     }
 };
 
-/// Ping-pong: warpgroups issue products in turn, so that the tensor cores work for one while the others are busy with
-/// their softmax (FlashAttention-3, section 3.1). Named barriers 1 … kGroups: the group's turn.
+/// Ping-pong: warpgroups issue products in turn, so that the tensor cores work for one group while the others compute
+/// their softmax (FlashAttention-3, section 3.1). Named barriers 1 … kGroups are the turns of the groups.
 template <int kGroups>
 struct WgmmaTurns {
     int group;
@@ -167,7 +167,7 @@ struct WgmmaTurns {
     }
 };
 
-/// A barrier of the warps of one of the groups, numbered after those of kTurns turns.
+/// A barrier for the warps of one group; its number follows those of the kTurns turns.
 template <int kTurns>
 __device__ __forceinline__ void group_barrier(int group) {
     simt::ptx::named_barrier_wait(1 + kTurns + group, simt::ptx::kWarpgroup);

@@ -1,9 +1,9 @@
-// InfLLM's memory of blocks (kernels/ops.h, memory_store and memory_lookup). A block of threads
-//   store      a key-value head of a sequence: thread 0 moves a score; where a block has left, 64 threads rank its rows
-//              by counting, then a thread a dim adds the keys of the highest in the order of their rows
-//   relevance  a block of the text of a sequence: a thread's dims of every head, added over the threads in one order
-//   choose     a sequence: a thread a block of the text ranks it by counting, and finds its place among the chosen
-// Bound by memory: the representatives' bytes. Deterministic: ranks have no ties, sums one order.
+// InfLLM's block memory (kernels/ops.h, memory_store and memory_lookup). One block of threads per
+//   store      key-value head of a sequence: thread 0 moves a score; when a memory block has left the ring, 64 threads
+//              rank its rows by counting, then one thread per dim adds the keys of the highest ones in row order
+//   relevance  memory block of a sequence: a thread has some dims of every head; the sum over threads has one order
+//   choose     sequence: one thread per memory block ranks it by counting and finds its place among the chosen ones
+// Bound by memory: the representatives' bytes. Deterministic: ranks have no ties, sums have one order.
 #pragma once
 
 #include "kernels/cuda/cache.cuh"
@@ -12,7 +12,7 @@ namespace ballast::cuda {
 
 inline constexpr int kMemoryThreads = 128;
 
-/// A table and how it is read; a place or a block that is not there is < 0.
+/// The block table and its parameters. A missing entry or block is < 0.
 struct MemoryTable {
     const int32_t *blocks, *position;
     int64_t groups, width, cache_blocks, local, ring, initial, chosen;
@@ -39,15 +39,14 @@ struct MemoryTable {
         const int64_t at = block(bg, slot / ops::kCacheBlockRows);
         return at < 0 ? -1 : at * ops::kCacheBlockRows + slot % ops::kCacheBlockRows;
     }
-    /// Whole blocks that have left the ring of sequence b.
+    /// The number of complete blocks that have left the ring of sequence b.
     __device__ int64_t whole(int64_t b) const {
         const int64_t left = position[b] - local;
         return left < 0 ? 0 : left / ops::kCacheBlockRows;
     }
 };
 
-/// Whether the score of i is higher than that of n; one that is no number is the least, of equals the earlier is
-/// higher.
+/// True when the score of i is higher than that of n. NaN is the lowest; among equals the earlier one is higher.
 template <class A>
 __device__ bool is_higher(const A* scores, int64_t i, int64_t n) {
     const A a = scores[i] == scores[i] ? scores[i] : kMinusInfinity<A>;

@@ -1,7 +1,7 @@
-// Rows of keys and values into the paged cache, and out of it (kernels/ops.h, "Paged cache").
-// T is what the model computes in, C what the cache holds: T, or narrower under f32; rounded once, to nearest.
-//   write   a thread a pack of kCachePack elements of a row (n, g); the first of a row writes its position
-//   read    zeros over the matrices first, then a thread a pack of a slot, which finds its row by its position
+// Writes rows of keys and values into the paged cache, and reads them (kernels/ops.h, "Paged cache"). T is the compute
+// dtype, C the cache's dtype: T, or narrower with T = f32; values are rounded once, to nearest.
+//   write   one thread per pack of kCachePack elements of a row (n, g); the first thread of a row writes its position
+//   read    first zeros the matrices, then one thread per pack of a slot, which finds its row by its position
 // Bound by memory: bytes of both sides once. Deterministic: no two rows share a slot or a position.
 #pragma once
 
@@ -29,7 +29,7 @@ template <class T>
 struct MatrixRows {
     T* data;
     int64_t row_stride, head_stride;
-    bool packed;  // kCachePack neighbours can be moved by one instruction, from any multiple of so many on
+    bool packed;  // kCachePack neighbours can be moved by one instruction, from any multiple of kCachePack
 
     explicit MatrixRows(const Tensor& x)
         : data(static_cast<T*>(x.data)),
@@ -66,7 +66,7 @@ struct CacheTable {
           groups(rows.table_BGW.dim(1)) {}
 };
 
-/// Elements [d, d + kCachePack) of a row, as far as it goes, from one type to another.
+/// Elements [d, d + kCachePack) of a row, up to its end, converted from one type to another.
 template <class To, class From>
 __device__ __forceinline__ void move_pack(To* to, const From* from, int d, int dims, bool packed) {
     using A = Accumulator<From>;

@@ -1,7 +1,7 @@
-// Which cached row the next one replaces (kernels/ops.h, lightest_slots).
-// A block a key-value head of a sequence: threads take its slots in turn, each keeping the lightest of its own, and
-// halve what is left in shared memory. "Lighter" is an order without ties (of equal masses the earlier position, which
-// occurs once), so the result does not depend on who compares. Bound by memory: 8 bytes a slot.
+// Chooses the cached row that the next row replaces (kernels/ops.h, lightest_slots). One block per key-value head of a
+// sequence: threads take its slots in turn, each keeps the lightest of its own, and a tree in shared memory reduces
+// these. "Lighter" is an order without ties (among equal masses the earlier position, which occurs once), so the result
+// does not depend on the order of comparisons. Bound by memory: 8 bytes per slot.
 #pragma once
 
 #include "kernels/cuda/cache.cuh"
@@ -23,7 +23,7 @@ struct CachedWeight {
     }
 };
 
-/// The row of a slot; < 0: the table is wrong.
+/// The row of a slot; < 0 when the table is invalid.
 __device__ __forceinline__ int64_t row_of_slot(const int32_t* blocks, int64_t slot, int64_t cache_blocks) {
     const int64_t block = blocks[slot / ops::kCacheBlockRows];
     return 0 <= block && block < cache_blocks ? block * ops::kCacheBlockRows + slot % ops::kCacheBlockRows : -1;

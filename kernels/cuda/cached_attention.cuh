@@ -1,18 +1,19 @@
-// Attention of one query a sequence over a paged cache, in splits (flash-decoding, Dao et al. 2023). Powers are of two:
+// One query per sequence against a paged cache, in splits (flash-decoding, Dao et al. 2023), with powers of two:
 //   split   s = log2(e) (scale q k^T + bias);  m = max s;  p = 2^(s - m);  l = sum p;  o = sum p v
 //   merge   m = max over splits;  l, o = sums of theirs times 2^(m_split - m), in their order; out = o 2^m / e^LSE',
 //           LSE' = logaddexp(m ln 2 + log l, z): the sink logit once, here
 //   mass    += sum over a group's heads of 2^(s - LSE' log2(e))
-// Shapes: q, out T [B,H,D]; the cache C [P,64,D], C = T or narrower under f32. Lengths, tables, positions and the list
-// of work are read when the kernels run, so a recorded step goes on. Everything is overwritten but the mass.
+// Shapes: q, out T [B,H,D]; the cache C [P,64,D], C = T or narrower with T = f32. Lengths, tables, positions and the
+// list of work items are read when the kernels run, so recorded work stays valid. Everything except the mass is
+// overwritten.
 //
-// Launch map: a block of 128 threads an item (b, g, split) of the list and, where a group has more than kHeads heads, a
-// run of them. kLanes neighbouring lanes share a slot, each with packs of 16 bytes of its row, and keep the running
-// maximum, sum and values of all the heads: a row of K and one of V are loaded once. A block's 128 / kLanes groups of
-// lanes take slots in turn, kSlotsAtOnce of them with all their loads under way, and meet at the end, first within
-// warps, then over them. Rows that no head of the run sees are not loaded. Merge: a block a row (b, h). Mass: a block
-// an item. Shared memory: 4 (kDims + 2) kHeads values. Bound by memory: the bytes of the visible rows. Deterministic:
-// every sum has one order, which the slots alone decide.
+// Launch map: one block of 128 threads per work item (b, g, split) and, where a group has more than kHeads heads, per
+// run of heads. kLanes neighbouring lanes share a slot. Each lane has packs of 16 bytes of its row, and keeps the
+// running maximum, sum and values of all the heads: a row of K and a row of V are loaded once. The 128 / kLanes lane
+// groups of a block take slots in turn, with the loads of kSlotsAtOnce slots in flight, and are merged at the end,
+// first within warps, then over warps. Rows that no head of the run sees are not loaded. Merge: one block per row (b,
+// h). Mass: one block per work item. Shared memory: 4 (kDims + 2) kHeads values. Bound by memory: the bytes of the
+// visible rows. Deterministic: every sum has one order, which depends on the slots alone.
 #pragma once
 
 #include "kernels/cached_attention_scratch.h"
@@ -22,12 +23,12 @@
 namespace ballast::cuda {
 
 inline constexpr int kCachedThreads = 128, kCachedWarps = kCachedThreads / static_cast<int>(kWarpSize);
-/// Slots whose loads a group of lanes has under way: with four heads' sums beside them, more of them do not fit into
+/// The number of slots whose loads a lane group has in flight. With the sums of four heads, more slots do not fit into
 /// 255 registers.
 template <int kHeads>
 inline constexpr int kSlotsAtOnce = kHeads > 1 ? 2 : 4;
 
-/// A constant and no call, so that device code can use it.
+/// A constant instead of a call, so that device code can use it.
 template <class A>
 inline constexpr A kNotANumber = std::numeric_limits<A>::quiet_NaN();
 
@@ -39,7 +40,7 @@ __device__ __forceinline__ int64_t num_splits(int64_t length) {
 __device__ __forceinline__ float exp2_of(float x) { return simt::ptx::exp2_approximate(x); }
 __device__ __forceinline__ double exp2_of(double x) { return exp2(x); }
 
-/// How a row of the cache is shared: kPacks packs of kSize elements a lane, of kLanes lanes.
+/// The division of a cached row: kPacks packs of kSize elements per lane, kLanes lanes.
 template <class C, int kDims>
 struct CachedRow {
     static constexpr int kSize = kPackSize<C>;
@@ -67,7 +68,7 @@ struct CachedRow {
     }
 };
 
-/// What the kernels read.
+/// The operands of the kernels.
 template <class T, class C>
 struct CachedOperands {
     using A = Accumulator<T>;
@@ -78,7 +79,7 @@ struct CachedOperands {
     const int32_t *query_position, *items, *first;
     int32_t num_items;
     int heads_per_group, dims, sinks, sink_query_position;
-    bool packed;  // 16 bytes of a cache's row can be moved by one instruction
+    bool packed;  // 16 bytes of a cached row can be moved by one instruction
     A scale;
     const int32_t* span_H;          // null: no limit
     const A* alibi_slope_H;         // null: no bias
@@ -86,12 +87,12 @@ struct CachedOperands {
     A fixed_sink_logit;
     CachedAttentionPartials<A> partials;
 
-    /// Place of the partial result of (b, g) that `split` leaves for the group's first head; < 0: there is no room.
+    /// The index of the partial result of (b, g) and `split` for the group's first head; < 0: there is no room.
     __device__ int64_t place(int64_t bg, int64_t split) const {
         const int64_t partial = first[bg] + split;
         return partial < first[bg + 1] && partial < num_items ? partial * heads_per_group : -1;
     }
-    /// Whether item n has something to do: then its b, g, split and its first place.
+    /// False when item n is empty; otherwise sets its b, g, split and first index.
     __device__ bool item(int64_t n, int& b, int& g, int& split, int64_t& at) const {
         b = items[3 * n], g = items[3 * n + 1], split = items[3 * n + 2];
         if (b < 0) return false;
@@ -102,7 +103,8 @@ struct CachedOperands {
     }
 };
 
-/// A slot's place in the cache and where it stands. Empty and unused ones stand at -1; block < 0: the table is wrong.
+/// The row of a slot in the cache, and its position. Empty and unused slots have position -1; block < 0: the table is
+/// invalid.
 struct CachedSlot {
     int64_t row;
     int position;
@@ -121,15 +123,15 @@ struct CachedSlot {
     }
 };
 
-/// The running maximum, sum and values of a group of lanes for one head.
+/// The running maximum, sum and values of a lane group for one head.
 template <class A, int kElements>
 struct CachedSums {
     A maximum = kMinusInfinity<A>, sum = 0, values[kElements] = {};
 
-    /// Joins with those of another group of lanes.
+    /// Merges with the sums of another lane group.
     __device__ void add(const CachedSums& other) {
         const A top = maximum < other.maximum ? other.maximum : maximum;
-        if (top == kMinusInfinity<A>) {  // neither saw a thing; a NaN of theirs stays
+        if (top == kMinusInfinity<A>) {  // neither has a visible key; a NaN stays
             sum += other.sum;
             return;
         }
@@ -236,7 +238,7 @@ __global__ void __launch_bounds__(kCachedThreads)
                 if (in.partials.logits != nullptr && h < heads && Row::lane() == 0 && i < ops::kCacheSplitSlots)
                     in.partials.logits[(place + first_head + h) * ops::kCacheSplitSlots + i] = s[h][u];
             }
-            const A base = top == kMinusInfinity<A> ? A(0) : top;  // nothing seen so far: all weights are 0
+            const A base = top == kMinusInfinity<A> ? A(0) : top;  // no visible key so far: all weights are 0
             const A decay = exp2_of(sums[h].maximum - base);
             sums[h].maximum = top;
             sums[h].sum *= decay;
@@ -292,7 +294,7 @@ __global__ void __launch_bounds__(kCachedThreads)
     }
 }
 
-/// Row blockIdx.x = b * H + h from its splits.
+/// Merges the splits of row blockIdx.x = b * H + h.
 template <class T, class C>
 __global__ void __launch_bounds__(kCachedThreads)
     cached_attention_merge_kernel(const __grid_constant__ CachedOperands<T, C> in, int64_t heads) {
@@ -314,7 +316,7 @@ __global__ void __launch_bounds__(kCachedThreads)
         A value = 0, total = sum;
         for (int64_t s = 0; room && s < splits; ++s) {
             const A part = parts[s * in.heads_per_group];
-            if (part == 0) continue;  // it saw nothing
+            if (part == 0) continue;  // the split has no visible key
             const A weight = exp2_of(maxima[s * in.heads_per_group] - maximum);
             total += part * weight;
             value += in.partials.values[(first + s * in.heads_per_group + r) * in.dims + d] * weight;
@@ -325,7 +327,7 @@ __global__ void __launch_bounds__(kCachedThreads)
     }
 }
 
-/// mass[slot] += what the group's heads give it. A block of kCacheSplitSlots threads an item.
+/// mass[slot] += the attention of the group's heads. One block of kCacheSplitSlots threads per work item.
 template <class T, class C>
 __global__ void cached_attention_mass_kernel(const __grid_constant__ CachedOperands<T, C> in, Accumulator<T>* mass,
                                              int64_t heads) {

@@ -1,5 +1,5 @@
-// Sums down columns, in two steps with one order of additions: every block of rows writes its own partial sums
-// [blocks, width], then add_partials (partial_sums.cuh) adds them up as a tree.
+// Column sums in two steps with one order of additions: every block of rows writes its own partial sums [blocks,
+// width], then add_partials (partial_sums.cuh) adds these as a tree.
 #pragma once
 
 #include <algorithm>
@@ -8,8 +8,9 @@
 
 namespace ballast::cuda {
 
-/// Rows [begin(i), begin(i) + per_block) belong to partial sum i. Cut by shape alone: 128 partial sums keep an H100's
-/// 132 multiprocessors busy and cost little to add up. `at_least`: rows that a block is worth.
+/// Rows [begin(i), begin(i) + per_block) belong to partial sum i. The division depends on the shape alone: 128 partial
+/// sums keep an H100's 132 multiprocessors busy and are cheap to add. `at_least`: the smallest number of rows for which
+/// a block pays.
 struct RowBlocks {
     int64_t rows, per_block, blocks;
 
@@ -20,7 +21,7 @@ struct RowBlocks {
 inline constexpr int kColumnWarps = 8, kColumnRowsInFlight = 4, kColumnRows = kColumnWarps * kColumnRowsInFlight;
 
 /// partials [gridDim.y, width]: sums of each block's rows of x [rows, width]. A lane owns N columns; the block's rows
-/// are dealt to its warps in turn.
+/// are assigned to its warps in turn.
 template <class T, int N>
 __global__ void __launch_bounds__(kColumnWarps* kWarpSize)
     column_partials_kernel(Accumulator<T>* partials, const T* x, int64_t rows, int64_t rows_per_block, int64_t width) {

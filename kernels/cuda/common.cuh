@@ -1,5 +1,4 @@
-// What every CUDA kernel shares: types, wide loads and stores, sums over warps and blocks, and the host's side of a
-// launch.
+// Shared by all CUDA kernels: types, wide loads and stores, sums over warps and blocks, and the host side of a launch.
 #pragma once
 
 #include "base/tensor.h"
@@ -22,7 +21,7 @@ template <>
 struct AccumulatorOf<__half> {
     using type = float;
 };
-/// The type all arithmetic on T happens in.
+/// The type in which arithmetic on T is done.
 template <class T>
 using Accumulator = typename AccumulatorOf<T>::type;
 
@@ -56,7 +55,7 @@ T* data_of(const Tensor& tensor) {
     return static_cast<T*>(tensor.data);
 }
 
-/// The bytes an array takes of scratch memory, so that what follows it is aligned as allocated memory is.
+/// The size of an array in scratch memory, rounded up so that the next array has the alignment of allocated memory.
 constexpr size_t padded(size_t bytes) { return (bytes + 255) / 256 * 256; }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -110,7 +109,7 @@ struct alignas(N * sizeof(T)) Pack {
 template <class T>
 inline constexpr int kPackSize = 16 / sizeof(T);
 
-/// Whether rows of `width` elements from `p` on can be moved in whole packs.
+/// True when rows of `width` elements from `p` on can be moved in complete packs.
 template <class T>
 bool can_pack(const void* p, int64_t width) {
     return reinterpret_cast<uintptr_t>(p) % 16 == 0 && width % kPackSize<T> == 0;
@@ -152,8 +151,8 @@ __device__ __forceinline__ A warp_max(A x) {
     return x;
 }
 
-/// The sum over a one-dimensional block of whole warps, in every thread. `partials` is shared memory for 32 values that
-/// nobody else uses; the call ends with a barrier, so it can be used again.
+/// The sum over a one-dimensional block of complete warps, in every thread. `partials` is shared memory for 32 values
+/// that is not used for anything else. The call ends with a barrier, so `partials` can be used again.
 template <class A>
 __device__ __forceinline__ A block_sum(A x, A* partials) {
     const unsigned warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize, warps = blockDim.x / kWarpSize;

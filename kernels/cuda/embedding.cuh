@@ -1,20 +1,20 @@
 // Embedding.
 //   forward:  out[n] = weight[ids[n]]; reads and writes C sizeof(T) a row
 //   backward: d_weight[v] += sum of d_out[n] over the n with ids[n] = v, in the order of n
-// The backward pass must not depend on who comes first, so rows are sorted by id: a stable radix sort of the pairs
-// (id, n), 8 bits a pass (two passes for a vocabulary of 50,304). A block then adds up kRunRows sorted rows: runs of
-// equal ids that lie within go to d_weight, those that cross an edge of the block leave a partial sum, and a second
-// kernel joins a run's partial sums in order. So the commonest id of real text, a twentieth of all rows, keeps no block
-// busy alone. Cost of the sort: 16 bytes a token and pass, against C sizeof(T) for the sum.
-// An id outside the vocabulary has made the loss NaN by then; its rows are sorted to the end and left out.
+// The result of the backward pass must not depend on the timing of threads, so rows are sorted by id: a stable radix
+// sort of the pairs (id, n), 8 bits per pass (two passes for a vocabulary of 50,304). Then a block sums kRunRows sorted
+// rows. Runs of equal ids inside the block go to d_weight. Runs that cross an edge of the block leave a partial sum,
+// and a second kernel adds the partial sums of a run in order. So the most frequent id of real text, a twentieth of all
+// rows, is not left to one block. Cost of the sort: 16 bytes per token and pass, compared with C sizeof(T) for the sum.
+// An id outside the vocabulary has already made the loss NaN; its rows are sorted to the end and skipped.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
 
 namespace ballast::cuda {
 
-/// Rows of `width` units; Unit is 16 bytes of elements, or one. Writes 0xff over the row of an id outside the
-/// vocabulary, which makes the loss NaN: the host cannot be told from here.
+/// Rows of `width` units; Unit is 16 bytes of elements, or one element. Fills the row of an id outside the vocabulary
+/// with 0xff, which makes the loss NaN, because a kernel cannot report an error to the host.
 template <class Unit>
 __global__ void embedding_forward_kernel(Unit* out, const Unit* weight, const int32_t* ids, int64_t rows, int64_t width,
                                          int64_t vocabulary) {
@@ -27,7 +27,7 @@ __global__ void embedding_forward_kernel(Unit* out, const Unit* weight, const in
         memset(&out[i], 0xff, sizeof(Unit));
 }
 
-/// The same from a weight that is narrower than out, times the scales of its rows (null: 1); a thread an element.
+/// The same for a weight narrower than out, times the scales of its rows (null: 1). One thread per element.
 template <class T, class W>
 __global__ void embedding_widen_kernel(T* out, const W* weight, const float* scale, const int32_t* ids, int64_t rows,
                                        int64_t channels, int64_t vocabulary) {
@@ -71,7 +71,7 @@ static __global__ void count_digits_kernel(uint32_t* counts, const TokenRow* tok
     for (unsigned d = threadIdx.x; d < kDigits; d += kSortThreads) counts[d * gridDim.x + blockIdx.x] = histogram[d];
 }
 
-/// counts become their exclusive prefix sums: where the first such token goes. One block of kSortThreads.
+/// Replaces counts by their exclusive prefix sums: the index of the first such token. One block of kSortThreads.
 static __global__ void prefix_sums_kernel(uint32_t* counts, int64_t count) {
     SIMT_SHARED(uint32_t, sums, [kSortThreads]);
     const unsigned t = threadIdx.x;
@@ -95,8 +95,8 @@ static __global__ void prefix_sums_kernel(uint32_t* counts, int64_t count) {
     }
 }
 
-/// Moves every token to its place: first by digit, then by where it stood. A warp finds the lanes with its digit by one
-/// match; warps take their turns, so that earlier tokens come first.
+/// Moves every token to its sorted place: first by digit, then by its previous place. A warp finds the lanes with the
+/// same digit by one match; warps take turns, so that earlier tokens come first.
 static __global__ void scatter_kernel(TokenRow* out, const TokenRow* tokens, const uint32_t* offsets, int64_t count,
                                       int shift) {
     SIMT_SHARED(uint32_t, next, [kDigits]);
@@ -140,13 +140,14 @@ __device__ __forceinline__ void put_sums(A* to, const A (&sums)[N], bool add) {
     }
 }
 
-/// Block b adds up sorted rows [b kRunRows, (b + 1) kRunRows). edges [blocks, 2, channels]: the sum of the block's rows
-/// of a run that began before it, and of one that began in it and goes on after it. A thread owns N columns at a time.
+/// Block b sums sorted rows [b kRunRows, (b + 1) kRunRows). edges [blocks, 2, channels]: the block's sum for a run that
+/// began before the block, and for a run that began in the block and continues after it. A thread owns N columns at a
+/// time.
 template <class T, int N>
 __global__ void add_runs_kernel(Accumulator<T>* d_weight, Accumulator<T>* edges, const T* d_out, const TokenRow* sorted,
                                 int64_t count, uint32_t vocabulary, int64_t channels) {
     using A = Accumulator<T>;
-    SIMT_SHARED(TokenRow, near, [kRunRows + 2]);  // the block's tokens between their neighbours
+    SIMT_SHARED(TokenRow, near, [kRunRows + 2]);  // the block's tokens and their two neighbours
     const int64_t begin = int64_t{blockIdx.x} * kRunRows;
     const int rows = static_cast<int>(min(int64_t{kRunRows}, count - begin));
     if (threadIdx.x < kRunRows + 2) {
@@ -183,8 +184,8 @@ __global__ void add_runs_kernel(Accumulator<T>* d_weight, Accumulator<T>* edges,
     }
 }
 
-/// Block b: if a run began in block b of add_runs_kernel and goes on after it, adds its partial sums, in order, to its
-/// row of d_weight. blockIdx.y counts columns, N a thread.
+/// Block b: if a run began in block b of add_runs_kernel and continues after it, adds its partial sums, in order, to
+/// its row of d_weight. blockIdx.y counts columns, N per thread.
 template <class A, int N>
 __global__ void join_runs_kernel(A* d_weight, const A* edges, const TokenRow* sorted, int64_t count,
                                  uint32_t vocabulary, int64_t channels) {

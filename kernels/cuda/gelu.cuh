@@ -1,5 +1,5 @@
-// GELU where a product cannot do it as its epilogue (linear_gelu.cu): gelu(u) = u phi(u), phi the normal distribution
-// function or its tanh approximation.
+// GELU for products that cannot have it as an epilogue (linear_gelu.cu): gelu(u) = u phi(u), where phi is the normal
+// distribution function or its tanh approximation.
 //   forward:   out = gelu(u)
 //   backward:  d_u = d_out (phi + u phi')
 // All [count] of T, rounded once, computed in Accumulator<T>; saved for the backward pass: u. Overwrites; d_u is d_out

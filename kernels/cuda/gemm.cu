@@ -1,4 +1,4 @@
-// Matrix products: the library's, and what it refuses to do beside the multiplication.
+// Matrix products: the library's, and kernels for the steps that the library does not support.
 #include "kernels/cuda/gemm.h"
 
 #include <string>

@@ -8,17 +8,17 @@
 namespace ballast::cuda {
 
 /// Products of f32, bf16 or fp16 operands (f64 under the executor), accumulated in f32 (f64). Queued. Without
-/// epilogues. A bias that the library does not add is added by a kernel of ours.
+/// epilogues. When the library does not add the bias, a kernel of ours does.
 void gemm(Context&, const GemmArguments&);
 
-/// The same with an epilogue; false, and nothing is queued, where the library has none for it.
+/// The same with an epilogue; false, with nothing queued, when the library does not support it.
 bool gemm_with_epilogue(Context&, const GemmArguments&);
 
-/// One call of the library, bias and epilogue included; false, and nothing is queued, where it has no algorithm. Of a
-/// bias or an epilogue it is only asked what is fusable.
+/// One call of the library, with bias and epilogue; false, with nothing queued, when it has no algorithm. The bias or
+/// epilogue must be fusable (below).
 bool library_product(Context&, const GemmArguments&);
 
-// What cuBLASLt's epilogues ask for. The executor asks for the same, so that tests walk both ways.
+// The requirements of cuBLASLt's epilogues. The executor has the same ones, so that tests cover both paths.
 
 /// A bias comes in the type of C.
 inline bool has_fusable_bias(const GemmArguments& g) { return g.narrow_c || g.dtype == accumulation_dtype(g.dtype); }

@@ -1,6 +1,6 @@
-// Adds a bias to the rows of a finished product, where the library's epilogue does not: an f32 result of 16-bit
-// operands, and shapes for which it has no algorithm with a bias. C[i][j] += bias[j]; reads and writes C once. Launch
-// map: a thread a column, blocks of rows in gridDim.y, each strided over the rest.
+// Adds a bias to the rows of a finished product when the library's epilogue does not: for an f32 result of 16-bit
+// operands, and for shapes without an algorithm with bias. C[i][j] += bias[j]; reads and writes C once. Launch map: one
+// thread per column; blocks of rows in gridDim.y, each with a stride over the remaining rows.
 #pragma once
 
 #include <algorithm>

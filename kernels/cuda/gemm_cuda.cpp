@@ -1,5 +1,5 @@
-// Matrix products by cuBLASLt. It thinks in columns: our row-major C[m × n] = A B is its C^T[n × m] = B^T A^T, so its
-// first operand is our B and a bias of ours runs down its columns.
+// Matrix products by cuBLASLt. The library is column-major: our row-major C[m × n] = A B is its C^T[n × m] = B^T A^T.
+// So its first operand is our B, and our bias runs down its columns.
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 

@@ -2,9 +2,9 @@
 //   backward: d_x = d_out s(g),  d_g = s (1 - s) sum over D of d_out x
 // x, out, d_out, d_x [rows, D], gate, d_gate [rows], a row for every token and head; all T, rounded once, computed in
 // Accumulator<T>. Saved for the backward pass: x and gate. Overwrites; out may be x, d_x may be d_out.
-// Launch: eight neighbouring lanes share a row and take a pack of 16 bytes (or an element) each in turn, 256 threads a
-// block, no shared memory and no division. Bound by memory: 2 and 3 D sizeof(T) a row. Deterministic: a row's sum has
-// one order.
+// Launch: eight neighbouring lanes share a row and take packs of 16 bytes (or elements) in turn; 256 threads per block,
+// no shared memory and no division. Bound by memory: 2 and 3 D sizeof(T) per row. Deterministic: a row's sum has one
+// order.
 #pragma once
 
 #include "kernels/cuda/sigmoid.cuh"

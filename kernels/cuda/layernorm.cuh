@@ -1,19 +1,18 @@
-// LayerNorm of the residual stream as it is written and, with kCentred = false, RMSNorm: the same without a mean.
-// Biases may be absent. One warp a row, 8 rows a block.
-//   forward:  y = a + b + c, rounded; kNorms times out = (y - mean) rstd weight + bias, two passes for mean and
-//   variance
-//             (RMSNorm: out = y rstd weight, rstd from the mean of squares)
+// LayerNorm of the residual stream, computed when the stream is written. With kCentred = false it is RMSNorm: the same
+// without a mean. Biases may be absent. One warp per row, 8 rows per block.
+//   forward:  y = a + b + c, rounded; then kNorms times out = (y - mean) rstd weight + bias, with the mean and the
+//             variance in two passes (RMSNorm: out = y rstd weight, rstd from the mean of squares)
 //   backward: with n = (y - mean) rstd and g = d_out weight, for every norm in turn
 //     d_y += rstd (g - mean(g) - n mean(g n)),  d_weight += sum over rows of d_out n,  d_bias += sum over rows of d_out
 //             (RMSNorm: no mean(g))
-// a, b, c, y, out, d_out, d_y [rows, channels], weight, bias [channels] of T; all arithmetic, mean, rstd [rows],
-// d_weight, d_bias [channels] in Accumulator<T>. Saved for the backward pass: mean and rstd. Forward overwrites,
-// backward accumulates. No shared memory. Memory sees each byte once: forward (3 + 1 + kNorms) C sizeof(T) a row
-// (without b and c: 1 + kNorms), backward (3 + kNorms) C and, for the parameters, (1 + kNorms) C again, much of it from
-// L2. Forward a lane keeps its part of y in registers, up to kHeldPacks packs (2048 bf16 or 1024 f32 a row); wider and
-// unaligned rows, and the backward pass, are read again and found in L1 or L2. Deterministic: lanes take fixed columns,
-// sums over lanes are butterflies, sums over rows go by column_sums.cuh and
-// partial_sums.cuh.
+// a, b, c, y, out, d_out, d_y [rows, channels] and weight, bias [channels] are of T. All arithmetic, and mean, rstd
+// [rows], d_weight, d_bias [channels], are in Accumulator<T>. Saved for the backward pass: mean and rstd. The forward
+// pass overwrites, the backward pass accumulates. No shared memory. Each byte crosses memory once: forward (3 + 1 +
+// kNorms) C sizeof(T) per row (without b and c: 1 + kNorms); backward (3 + kNorms) C and, for the parameters, (1 +
+// kNorms) C again, much of it from L2. In the forward pass a lane keeps its part of y in registers, up to kHeldPacks
+// packs (2048 bf16 or 1024 f32 per row). Wider and unaligned rows, and the backward pass, read it again from L1 or L2.
+// Deterministic: lanes have fixed columns, sums over lanes are butterflies, and column_sums.cuh and partial_sums.cuh
+// add the rows.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -23,7 +22,7 @@ namespace ballast::cuda {
 inline constexpr int kLayerNormThreads = 256, kLayerNormWarps = kLayerNormThreads / kWarpSize;
 inline constexpr int kHeldPacks = 8, kRowsInFlight = 4;
 
-/// y = a + b + c; with b absent y is not written and stands for a.
+/// y = a + b + c. When b is absent, y is not written and is the same as a.
 template <class T>
 struct Residual {
     T* y;
@@ -41,7 +40,7 @@ struct NormGradients {
     const T *d_out[kNorms], *weight[kNorms];
 };
 
-/// The elements of y at i, rounded, and written if they are new.
+/// The elements of y at i, rounded; writes them if they are new.
 template <class T, int N>
 __device__ __forceinline__ Pack<T, N> residual_at(const Residual<T>& r, int64_t i) {
     if (r.b == nullptr) return *reinterpret_cast<const Pack<T, N>*>(r.a + i);
@@ -62,7 +61,7 @@ __device__ __forceinline__ Pack<T, N> residual_at(const Residual<T>& r, int64_t 
     return y;
 }
 
-/// N elements a lane at once, kHeld packs of them in registers (0: y is read again). mean is LayerNorm's.
+/// N elements per lane at a time, kHeld packs of them in registers (0: y is read again). `mean` is for LayerNorm.
 template <class T, int N, int kHeld, int kNorms, bool kCentred>
 __global__ void layernorm_forward_kernel(Residual<T> residual, NormOutputs<T, kNorms> norms, Accumulator<T>* mean,
                                          Accumulator<T>* rstd, int64_t rows, int64_t channels, Accumulator<T> eps) {
@@ -71,7 +70,7 @@ __global__ void layernorm_forward_kernel(Residual<T> residual, NormOutputs<T, kN
     if (row >= rows) return;
     const int64_t first = threadIdx.x % kWarpSize * N, step = kWarpSize * N, begin = row * channels;
     Pack<T, N> held[kHeld > 0 ? kHeld : 1];
-    // body(c, pack) for every pack of the lane's; the first time they come from a, b and c.
+    // Calls body(c, pack) for every pack of the lane; the first time the packs are computed from a, b and c.
     const auto for_packs = [&](bool first_time, auto&& body) {
         if constexpr (kHeld > 0) {
             SIMT_UNROLL
@@ -166,8 +165,8 @@ __global__ void layernorm_backward_kernel(T* d_y, NormGradients<T, kNorms> norms
     }
 }
 
-/// partials [gridDim.y, kNorms, 2, channels], of d_weight and d_bias: sums of each block's rows. A thread owns N
-/// columns; the loads of kRowsInFlight rows come before their sums, so that few threads keep memory busy.
+/// partials [gridDim.y, kNorms, 2, channels], for d_weight and d_bias: sums of each block's rows. A thread owns N
+/// columns. It issues the loads of kRowsInFlight rows before their sums, so that few threads keep memory busy.
 template <class T, int N, int kNorms, bool kCentred>
 __global__ void layernorm_parameters_kernel(Accumulator<T>* partials, NormGradients<T, kNorms> norms, const T* y,
                                             const Accumulator<T>* mean, const Accumulator<T>* rstd, int64_t rows,

@@ -1,5 +1,4 @@
-// What linear layers and linear_cross_entropy share: products by rows of the weight, and weights that are narrower than
-// x.
+// Shared by linear layers and linear_cross_entropy: products by rows of the weight, and weights narrower than x.
 #pragma once
 
 #include "kernels/cuda/ops.h"
@@ -9,10 +8,11 @@ namespace ballast::cuda {
 /// linear_forward under Products::by_row.
 void linear_by_row(Context&, const Tensor& out, const Tensor& x, const LinearWeight& weight);
 
-/// out x [O,I] = the numbers that `weight`, i8, stands for.
+/// Dequantises an i8 weight: out x [O,I] = scale times weight.
 void dequantise(Context&, const Tensor& out, const LinearWeight& weight);
 
-/// The weight in x's dtype: itself, or converted into `memory`, which holds weight_bytes() of its elements.
+/// The weight in x's dtype: the weight itself, or a converted copy in `memory`, which holds weight_bytes() for its
+/// elements.
 Tensor converted_weight(Context&, const LinearWeight& weight, Dtype x, void* memory);
 size_t weight_bytes(Dtype x, Dtype weight, int64_t elements);
 

@@ -1,14 +1,14 @@
-// Few rows of x by the rows of a weight.
+// Multiplies few rows of x by the rows of a weight.
 //
 //   out[n,o] = scale[o] sum_i x[n,i] weight[o,i] + bias[o]
 //
-// x T [N,I]; weight W [O,I], T, or bf16 or i8 where T is wider; scale f32 [O] with i8 weights, else null; bias T [O] or
-// null; out Out [N,O], T or its accumulator. Overwritten; nothing is saved.
+// x T [N,I]; weight W [O,I] in T, or in bf16 or i8 where T is wider; scale f32 [O] with i8 weights, else null; bias T
+// [O] or null; out Out [N,O], T or its accumulator. Overwritten; nothing is saved.
 //
-// Launch: a warp an output, kByRowWarps of them a block, kByRowRows rows of x in the registers of its lanes at a time.
-// The first of these passes reads the weight's row from memory, 16 bytes a load, the others find it in the cache.
-// Determinism: lane l takes the chunks l, l + 32, … of 16 bytes of weights, then the lanes are added by warp_sum. The
-// order depends on I and W alone, not on how x and the weight are aligned or on the number of rows.
+// Launch: one warp per output, kByRowWarps warps per block; the lanes hold kByRowRows rows of x in registers at a time.
+// The first pass reads the weight's row from memory, 16 bytes per load; later passes find it in the cache. Determinism:
+// lane l takes chunks l, l + 32, … of 16 bytes of weights, then warp_sum adds the lanes. The order depends on I and W
+// alone, not on the alignment of x and the weight or on the number of rows.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -20,7 +20,8 @@ inline constexpr int kByRowWarps = 4, kByRowThreads = kByRowWarps * static_cast<
 __device__ __forceinline__ float fma_of(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ __forceinline__ double fma_of(double a, double b, double c) { return fma(a, b, c); }
 
-/// kCount elements from p on, zeros beyond the first `left`. With kPacked all are there, in whole loads of 16 bytes.
+/// kCount elements from p on, zeros after the first `left`. kPacked: all elements exist and are read by complete loads
+/// of 16 bytes.
 template <bool kPacked, int kCount, class A, class T>
 __device__ __forceinline__ void load_chunk(A (&to)[kCount], const T* p, int64_t left) {
     if constexpr (kPacked) {
@@ -71,7 +72,7 @@ __global__ void __launch_bounds__(kByRowThreads)
     }
 }
 
-/// out T [O,I] = scale[o] weight[o,i], rounded; a thread an element.
+/// out T [O,I] = scale[o] weight[o,i], rounded. One thread per element.
 template <class T>
 __global__ void dequantise_kernel(T* out, const int8_t* weight, const float* scale, int64_t count, int64_t inputs) {
     const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;

@@ -1,7 +1,8 @@
-// The loss of a chunk of logits [rows, V], and their gradient. One block a row, two passes over it: a running maximum
-// and sum (Milakov & Gimelshein 2018), then scale (softmax - one_hot(target)). Reads 2 V and writes V elements a row. A
-// row of 50,304 f32 is 200 KB: the second pass goes backwards, so that it begins with what is still in L1 and L2.
-// A thread takes N neighbours at a time, 16 bytes of the gradient, and rescales its sum at most once for them.
+// The loss of a chunk of logits [rows, V], and the gradient. One block per row makes two passes: first the running
+// maximum and sum (Milakov & Gimelshein 2018), then scale (softmax - one_hot(target)). Reads 2 V and writes V elements
+// per row. A row of 50,304 f32 has 200 KB: the second pass runs backwards, so that it starts with the part that is
+// still in L1 and L2. A thread takes N neighbours at a time, 16 bytes of the gradient, and rescales its sum at most
+// once for them.
 #pragma once
 
 #include <algorithm>
@@ -12,13 +13,13 @@
 
 namespace ballast::cuda {
 
-/// Threads of a row's block: 1,024, or fewer whole warps where the row has fewer packs.
+/// The threads of a row's block: 1,024, or fewer complete warps when the row has fewer packs.
 inline constexpr int kCrossEntropyThreads = 1024;
 inline int cross_entropy_threads(int64_t packs) {
     return static_cast<int>(std::min<int64_t>(kCrossEntropyThreads, ceil_div(packs, kWarpSize) * kWarpSize));
 }
 
-/// e^(x - shift). Products of 16-bit operands do not deserve more than the GPU's own 2^x.
+/// e^(x - shift). For products of 16-bit operands the GPU's own 2^x is accurate enough.
 template <class T>
 __device__ __forceinline__ Accumulator<T> exp_shifted(Accumulator<T> x, Accumulator<T> shift) {
     if constexpr (sizeof(T) == 2) {
@@ -46,7 +47,7 @@ struct SumOfExp {
         }
         A more = 0;
         SIMT_UNROLL
-        for (int j = 0; j < N; ++j) more += exp_shifted<T>(x[j], maximum);  // a NaN gets in here
+        for (int j = 0; j < N; ++j) more += exp_shifted<T>(x[j], maximum);  // a NaN propagates here
         sum += more;
     }
     __device__ __forceinline__ void add(const SumOfExp& other) {
@@ -56,7 +57,8 @@ struct SumOfExp {
     }
 };
 
-/// The sum over a block of whole warps, in every thread; `warps` is shared memory for 32 of them. `none`: of nothing.
+/// The sum over a block of complete warps, in every thread. `warps` is shared memory for 32 values; `none` is the
+/// neutral element.
 template <class T>
 __device__ __forceinline__ SumOfExp<T> block_sum_of_exp(SumOfExp<T> total, const SumOfExp<T>& none,
                                                         SumOfExp<T>* warps) {
@@ -75,10 +77,10 @@ __device__ __forceinline__ SumOfExp<T> block_sum_of_exp(SumOfExp<T> total, const
     return total;
 }
 
-/// losses[n] = -log softmax(logits[n])[targets[n]]; with `gradient`, gradient[n] = scale (softmax - one_hot), where
-/// scale = loss_factor times the step's loss scale, read here (none: 1). A row with a negative target has neither; a
+/// losses[n] = -log softmax(logits[n])[targets[n]]. With `gradient`: gradient[n] = scale (softmax - one_hot), where
+/// scale is loss_factor times the step's loss scale, read here (absent: 1). A row with a negative target has neither; a
 /// target outside the vocabulary makes its loss NaN. T is the dtype of the products that read the gradient; `gradient`
-/// may be `logits`. `vocabulary` is a multiple of N, and rows are aligned to N elements.
+/// may be `logits`. `vocabulary` must be a multiple of N, and rows must be aligned to N elements.
 template <class T, int N>
 __global__ void __launch_bounds__(kCrossEntropyThreads)
     cross_entropy_kernel(Accumulator<T>* losses, T* gradient, const Accumulator<T>* logits, const int32_t* targets,
@@ -96,7 +98,7 @@ __global__ void __launch_bounds__(kCrossEntropyThreads)
         for (int32_t p = static_cast<int32_t>(threadIdx.x); p < packs; p += threads) store(out + int64_t{p} * N, zeros);
         return;
     }
-    const A lowest = static_cast<A>(-1e38);  // not -inf: exp(-inf + inf) is NaN; nor what times log2(e) is
+    const A lowest = static_cast<A>(-1e38);  // not -inf: exp(-inf + inf) is NaN; and times log2(e) it must stay finite
     const A target_logit = target < vocabulary ? in[target] : static_cast<A>(NAN);
     const SumOfExp<T> none{lowest, 0};
     SumOfExp<T> total = none;

@@ -1,6 +1,7 @@
-// The MLP's two linear layers with the GELU between them as an epilogue of their products: forward of the up projection
-// it stores u and gelu(u), backward of the down projection it multiplies by gelu'(u), so that [N,F] is not read and
-// written once more. cuBLASLt has the tanh kind; the erf kind and what it cannot take go by gelu.cuh's kernels.
+// The MLP's two linear layers with the GELU between them as an epilogue of their products. The forward product of the
+// up projection stores u and gelu(u); the backward product of the down projection multiplies by gelu'(u). So [N,F] is
+// not read and written an additional time. cuBLASLt supports the tanh kind; gelu.cuh's kernels do the erf kind and
+// unsupported shapes.
 #include "kernels/cuda/gelu.cuh"
 
 #include "kernels/cuda/gemm.h"

@@ -1,4 +1,4 @@
-// The GPU's implementations of kernels/ops.h. They queue work on the context's stream and return.
+// The GPU versions of kernels/ops.h. They queue work on the context's stream and return.
 #pragma once
 
 #include "kernels/ops.h"

@@ -1,7 +1,7 @@
-// Global norm and AdamW over all parameters at once. The flat arrays are cut into pieces that never cross a parameter,
-// one block a piece, so one launch serves every tensor. Learning rate, step, loss scale, clip factor and the two
-// flags are read from device memory (StepScalars): nothing of a step is decided by the host. AdamW reads 16 and writes
-// 12 bytes an f32 parameter (and 2 for a bf16 copy); the norm reads 4.
+// Global norm and AdamW over all parameters at once. The flat arrays are divided into pieces that never cross a
+// parameter, one block per piece, so one launch handles every tensor. Learning rate, step, loss scale, clip factor and
+// the two flags are read from device memory (StepScalars): the host decides nothing within a step. AdamW reads 16 and
+// writes 12 bytes per f32 parameter (and 2 for a bf16 copy); the norm reads 4.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -18,8 +18,8 @@ struct Piece {
     int32_t parameter, decay;
 };
 
-/// Calls f(std::integral_constant<int, N>, i) for the elements [i, i + N) of a piece that belong to the calling thread:
-/// N = 4 neighbours, 16 bytes of f32, where the piece lies so, one by one otherwise and at its end.
+/// Calls f(std::integral_constant<int, N>, i) for the elements [i, i + N) of a piece that belong to the calling thread.
+/// N = 4 neighbours, 16 bytes of f32, where the piece is aligned; otherwise, and at its end, N = 1.
 template <class F>
 __device__ __forceinline__ void for_elements(const Piece& piece, F&& f) {
     constexpr int kPack = 4;
@@ -78,7 +78,7 @@ static __global__ void global_norm_kernel(ops::StepScalars* scalars, const doubl
     scalars->spike = norm > scalars->norm_limit || loss > scalars->loss_limit ? 1 : 0;
 }
 
-/// AdamW of one piece; compute may be nullptr. Nothing changes when the step is not finite, or a spike.
+/// AdamW for one piece; compute may be nullptr. Changes nothing when the step is not finite, or a spike.
 template <class T>
 __global__ void adamw_kernel(Accumulator<T>* master, T* compute, Accumulator<T>* m, Accumulator<T>* v,
                              const Accumulator<T>* gradients, const Piece* pieces, const ops::StepScalars* scalars,
@@ -86,7 +86,7 @@ __global__ void adamw_kernel(Accumulator<T>* master, T* compute, Accumulator<T>*
     using A = Accumulator<T>;
     SIMT_SHARED(double, corrections, [2]);
     if (scalars->non_finite != 0 || scalars->spike != 0) return;  // the same for all blocks
-    if (threadIdx.x < 2)                                           // powers in double are slow: two threads take them
+    if (threadIdx.x < 2)                                           // powers in double are slow: two threads do them
         corrections[threadIdx.x] =
             1 / (1 - pow(threadIdx.x == 0 ? options.beta1 : options.beta2, static_cast<double>(scalars->step)));
     __syncthreads();

@@ -1,5 +1,5 @@
-// Sums of partial sums, as trees whose shape the number of terms alone decides: the same bits on every run, and many
-// loads in flight where a loop over one sum would wait for each.
+// Sums of partial sums, as trees whose shape depends only on the number of terms: the same bits on every run, and many
+// loads in flight, where a loop with a single sum would wait for each load.
 #pragma once
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 
 namespace ballast::cuda {
 
-/// p[0] + p[stride] + … + p[(count - 1) stride], by one thread: term i joins sum i % kInFlight, then the sums are added
-/// in halves. 0 for count <= 0.
+/// p[0] + p[stride] + … + p[(count - 1) stride], by one thread: term i is added to sum i % kInFlight, then the sums are
+/// added by halves. 0 for count <= 0.
 template <int kInFlight, class A>
 __device__ __forceinline__ A strided_sum(const A* p, int64_t count, int64_t stride) {
     static_assert((kInFlight & (kInFlight - 1)) == 0, "sums are added in halves");
@@ -33,7 +33,7 @@ __device__ __forceinline__ A strided_sum(const A* p, int64_t count, int64_t stri
 
 inline constexpr int kMaxSums = 4, kPartialWarps = 8, kPartialThreads = kPartialWarps * kWarpSize;
 
-/// Up to kMaxSums places, each for a row of sums; nullptr: not wanted.
+/// Up to kMaxSums targets, each for a row of sums; nullptr: not wanted.
 template <class A>
 struct SumTargets {
     A* sums[kMaxSums];
@@ -57,8 +57,8 @@ __global__ void add_partials_kernel(const __grid_constant__ SumTargets<A> target
     if (warp == 0 && c < width) sums[c] += strided_sum<kPartialWarps>(&warp_sums[0][lane], kPartialWarps, kWarpSize);
 }
 
-/// One launch for all `targets`: the partial sums [count, targets, width] of each go to its own; rows of partial sums
-/// are `stride` elements apart.
+/// One launch for all `targets`: the partial sums [count, targets, width] of each target are added to it; rows of
+/// partial sums are `stride` elements apart.
 template <class A>
 void add_partials(Context& context, std::span<A* const> targets, const A* partials, int64_t count, int64_t stride,
                   int64_t width) {

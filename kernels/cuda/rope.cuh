@@ -2,10 +2,10 @@
 // z_low sin for pairs (i, i + R/2) of the first R dims; the rest is copied. Backward is the rotation by the negative
 // angle. x, out: strided [B,T,G,K,D] of T, table [P,R] of Accumulator<T>: cos, then sin.
 //
-// Launch: a thread owns one place in a token (N neighbours of a head or, where dims rotate, N low ones and their N high
-// partners) for kTokensInFlight tokens, so a place costs its divisions once a thread, and every byte moves once, N
-// elements by an instruction. blockIdx.x: tokens, .y: places, .z: the sequence. No shared memory, no sums. out may be
-// x.
+// Launch: a thread owns one place in a token, for kTokensInFlight tokens. A place is N neighbours of a head or, where
+// dims rotate, N low ones and their N high partners. So a place costs its divisions once per thread, and every byte
+// moves once, N elements per instruction. blockIdx.x: tokens, .y: places, .z: the sequence. No shared memory, no sums.
+// out may be x.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -26,7 +26,7 @@ struct Heads {
 };
 
 /// Heads to rotate in the first 2 `half` dims; 0: to copy. A head has `units` places, the first `half` / N of them in
-/// pairs. The tensor's places begin at `first` in the token's.
+/// pairs. `first` is the index of the tensor's first place among the token's places.
 template <class T>
 struct RotatedHeads {
     Heads<T> out;
@@ -36,11 +36,11 @@ struct RotatedHeads {
 inline constexpr int kMaxRotations = 3;
 template <class T>
 struct Rotations {
-    RotatedHeads<T> part[kMaxRotations];  // those that are not there begin at `places`
-    uint32_t places;                      // of a token, in all parts
+    RotatedHeads<T> part[kMaxRotations];  // absent ones begin at `places`
+    uint32_t places;                      // of a token, over all parts
 };
 
-/// Token t of sequence b stands at min(first + t, last) or, with `rows` [B,T], at min(rows[b][t], last): a row of the
+/// Token t of sequence b has position min(first + t, last) or, with `rows` [B,T], min(rows[b][t], last): a row of the
 /// table [`count`, `width`].
 template <class A>
 struct Angles {
@@ -49,7 +49,7 @@ struct Angles {
     const int32_t* rows;
     int64_t count, width;
 
-    /// nullptr: no such row. Only `rows` can ask for one, as the host checks the others.
+    /// nullptr: no such row. Only `rows` can give an invalid position; the host checks the others.
     __device__ __forceinline__ const A* of(int64_t b, int64_t t, int64_t steps) const {
         if (rows == nullptr) return table + min(first + t, last) * width;
         const int64_t position = min(int64_t{rows[b * steps + t]}, last);
@@ -57,7 +57,7 @@ struct Angles {
     }
 };
 
-/// The packs at `from` of the first `count` tokens.
+/// Reads the packs at `from` for the first `count` tokens.
 template <class T, int N>
 __device__ __forceinline__ void load_tokens(Pack<T, N> (&to)[kTokensInFlight], const T* from, int64_t step_stride,
                                             int count) {
@@ -66,7 +66,7 @@ __device__ __forceinline__ void load_tokens(Pack<T, N> (&to)[kTokensInFlight], c
         if (k < count) to[k] = *reinterpret_cast<const Pack<T, N>*>(from + k * step_stride);
 }
 
-/// 16 bytes go as one: nvcc 13 takes ordinary stores apart here, in some of the unrolled branches.
+/// A 16-byte store as one instruction: nvcc 13 splits ordinary stores here, in some of the unrolled branches.
 template <class T, int N>
 __device__ __forceinline__ void store_pack(T* p, const Pack<T, N>& pack) {
     if constexpr (sizeof pack == sizeof(uint4)) {
@@ -78,8 +78,8 @@ __device__ __forceinline__ void store_pack(T* p, const Pack<T, N>& pack) {
     }
 }
 
-/// to[0, N) and to[half, half + N) = the pairs low and high, rotated by the angles whose cos and sin lie at `angles`
-/// and `half` further; NaN without angles.
+/// to[0, N) and to[half, half + N) = the pairs low and high, rotated by the angles with cos at `angles` and sin at
+/// `half` further; NaN without angles.
 template <class T, int N>
 __device__ __forceinline__ void store_rotated(T* to, const Pack<T, N>& low, const Pack<T, N>& high, uint32_t half,
                                               const Accumulator<T>* angles, Accumulator<T> sign) {
@@ -108,12 +108,12 @@ __global__ void rotate_kernel(const __grid_constant__ Rotations<T> rotations, An
                               int64_t steps, Accumulator<T> sign) {
     const uint32_t place = blockIdx.y * blockDim.x + threadIdx.x;
     if (place >= rotations.places) return;
-    // A copy: a parameter read between stores keeps the compiler from joining those.
+    // A copy: a parameter that is read between stores would keep the compiler from combining the stores.
     const RotatedHeads<T> r = rotations.part[(place >= rotations.part[1].first) + (place >= rotations.part[2].first)];
     const uint32_t index = place - r.first, head = index / r.units, unit = index % r.units;
     const uint32_t group = head / r.heads_of_group, head_in_group = head % r.heads_of_group, pairs = r.half / N;
     const bool is_pair = unit < pairs;
-    const uint32_t d = (is_pair ? unit : unit + pairs) * N;  // the upper halves' places belong to the lower halves'
+    const uint32_t d = (is_pair ? unit : unit + pairs) * N;  // upper halves belong to the places of the lower halves
     const int64_t b = blockIdx.z, first = int64_t{blockIdx.x} * kTokensInFlight;
     const T* from = r.x.at(b, first, group, head_in_group) + d;
     T* to = r.out.at(b, first, group, head_in_group) + d;

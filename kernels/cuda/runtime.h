@@ -1,5 +1,5 @@
-// A GPU's memory and queues, as the host uses them. A build has one implementation: runtime_cuda.cpp on the CUDA
-// runtime, runtime_simt.cpp on the host's own memory, or runtime_none.cpp.
+// A GPU's memory and streams, as used by the host. A build has one implementation: runtime_cuda.cpp with the CUDA
+// runtime, runtime_simt.cpp with host memory, or runtime_none.cpp.
 #pragma once
 
 #include <cstddef>
@@ -11,19 +11,19 @@
 
 namespace ballast::cuda {
 
-/// The device this build's GPU code runs on; Device::cpu when it has none, and then the rest is never called.
+/// The device of this build's GPU code; Device::cpu when it has none, and then no other function here is called.
 Device built_device();
-/// GPUs of this machine that the process may use (CUDA_VISIBLE_DEVICES); 0 where CUDA does not start.
+/// The number of GPUs that the process may use (CUDA_VISIBLE_DEVICES); 0 when CUDA does not start.
 int num_devices();
-/// Which of them all threads of the process work on from now on; the first before. To be called before anything is
-/// allocated.
+/// Selects the GPU for all threads of the process from now on; before that it is the first one. Must be called before
+/// anything is allocated.
 void use_device(int number);
-/// Why the device cannot be used on this machine; empty when it can.
+/// The reason why the device cannot be used on this machine; empty when it can.
 std::string why_unusable();
 /// "SIMT executor" or the GPU's name, memory and driver.
 std::string description();
 
-/// What a context keeps: its stream (never the default one) and, on CUDA, cuBLASLt with its workspace.
+/// The state of a context: its stream (never the default one) and, on CUDA, cuBLASLt with its workspace.
 class GpuState {
   public:
     virtual ~GpuState() = default;
@@ -35,17 +35,17 @@ class GpuState {
 /// Without `products` no matrices can be multiplied, and no workspace is kept for that.
 std::unique_ptr<GpuState> make_state(bool products = true);
 
-/// Recorded work, to be launched again and again.
+/// Recorded work that can be launched repeatedly.
 class Graph {
   public:
     virtual ~Graph() = default;
     virtual void launch(GpuStream stream) = 0;
 };
-/// Calls `work`, which queues on `stream`, and keeps what it queued instead of doing it. Reading back and allocating are
-/// errors meanwhile.
+/// Calls `work`, which queues on `stream`, and keeps the queued work instead of running it. Reading back and allocating
+/// are errors during the call.
 std::unique_ptr<Graph> record(GpuStream stream, const std::function<void()>& work);
 
-/// Names what is queued until pop_range() for a profiler's time line (NVTX).
+/// Gives a name, in a profiler's time line (NVTX), to the work that is queued until pop_range().
 void push_range(const char* name);
 void pop_range();
 
@@ -53,13 +53,13 @@ void pop_range();
 void* allocate(size_t bytes);
 void release(void* memory) noexcept;
 
-/// Copies are complete when they return.
+/// These copies are complete when they return.
 void copy_to_host(void* host, const void* device, size_t bytes, GpuStream stream);
 void copy_from_host(void* device, const void* host, size_t bytes, GpuStream stream);
 /// Page-locked host memory, zeroed.
 void* allocate_host(size_t bytes);
 void release_host(void* memory) noexcept;
-/// Queued: between the device and memory from allocate_host, either way.
+/// Queued: copies between the device and memory from allocate_host, in either direction.
 void queue_copy(void* to, const void* from, size_t bytes, GpuStream stream);
 /// Waits for everything queued on the stream.
 void synchronise(GpuStream stream);
@@ -67,23 +67,23 @@ void synchronise(GpuStream stream);
 void copy_on_device(void* to, const void* from, size_t bytes, GpuStream stream);
 /// Waits for everything that was queued on any stream.
 void synchronise();
-/// Whether a kernel may be given `p`. On CUDA always true: the GPU finds out itself.
+/// True when a kernel may be given `p`. On CUDA always true: the GPU detects errors itself.
 bool is_reachable(const void* p);
 /// Queued.
 void zero(void* device, size_t bytes, GpuStream stream);
 
-/// The device's own memory; zeros under the executor, which has none.
+/// The device's own memory; zeros under the executor, which has no separate memory.
 struct DeviceMemory {
     size_t available = 0, total = 0;
 };
 DeviceMemory device_memory();
 
-/// Time as the device sees it, between what was queued before start() and before stop().
+/// Measures time on the device, between the work queued before start() and before stop().
 class Stopwatch {
   public:
     virtual ~Stopwatch() = default;
     virtual void start(GpuStream stream) = 0;
-    /// Waits for the end. Seconds.
+    /// Waits for the end. Returns seconds.
     virtual double stop(GpuStream stream) = 0;
 };
 std::unique_ptr<Stopwatch> make_stopwatch();

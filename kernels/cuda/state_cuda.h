@@ -1,4 +1,4 @@
-// What a context keeps on CUDA.
+// The state of a context on CUDA.
 #pragma once
 
 #include <cublasLt.h>
@@ -12,7 +12,7 @@
 
 namespace ballast::cuda {
 
-/// All that a product's algorithm depends on.
+/// Everything that determines a product's algorithm.
 struct GemmShape {
     Dtype dtype, c_dtype;
     int64_t m, n, k, a_stride, b_stride;
@@ -23,7 +23,7 @@ struct GemmShape {
     auto operator<=>(const GemmShape&) const = default;
 };
 
-/// Lets the calling thread work on the device of use_device(). Cheap when it does already.
+/// Selects the device of use_device() for the calling thread. Cheap when it is already selected.
 void enter_device();
 
 class CudaState : public GpuState {
@@ -36,13 +36,13 @@ class CudaState : public GpuState {
     CudaState& operator=(const CudaState&) = delete;
 
     GpuStream stream() const override {
-        enter_device();  // what is queued there next may come from any thread
+        enter_device();  // the next work may be queued by any thread
         return stream_;
     }
     void queue_wait_for(GpuState& other) override;
     cublasLtHandle_t cublas() const { return cublas_; }
     void* workspace() const { return workspace_; }
-    /// Chosen once for each shape; empty where cuBLASLt has none.
+    /// Chosen once for each shape; empty when cuBLASLt has none.
     using Algorithm = std::optional<cublasLtMatmulAlgo_t>;
     std::map<GemmShape, Algorithm>& algorithms() { return algorithms_; }
 

@@ -1,4 +1,4 @@
-// Memory a kernel reads and writes, for tests that run on the executor and on a GPU.
+// Memory for kernels in tests that run on the executor and on a GPU.
 #pragma once
 
 #include <cstdlib>
@@ -10,8 +10,8 @@
 
 namespace ballast::simt {
 
-/// `count` elements, aligned to 256 bytes and not one byte more, so that AddressSanitizer sees a kernel run over the
-/// end; all bits set (NaN) unless made from values.
+/// `count` elements, aligned to 256 bytes and without padding at the end, so that AddressSanitizer detects an overrun.
+/// All bits are set (NaN) unless the buffer is made from values.
 template <class T>
 class Buffer {
   public:

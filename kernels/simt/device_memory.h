@@ -1,22 +1,22 @@
-// Memory of the GPU that the executor plays.
+// The memory of the simulated GPU.
 //
-// In strict mode (Options::strict) it is as far from the host as a GPU's: the host faults when it touches it outside of
-// a launch or a copy, and is_device_memory() tells what a kernel may be given. That is how a program meant for a GPU is
-// found to mix the two up on a machine without one.
+// In strict mode (Options::strict) the host cannot access it, as with a real GPU: the host faults when it touches this
+// memory outside of a launch or a copy, and is_device_memory() tells whether a kernel may be given a pointer. So a
+// machine without a GPU can detect programs that mix host and device memory.
 #pragma once
 
 #include <cstddef>
 
 namespace ballast::simt {
 
-/// Aligned to 256 bytes and not one byte more, so that AddressSanitizer sees the end (strict: whole pages). nullptr
-/// when there is not enough.
+/// Aligned to 256 bytes and without padding at the end, so that AddressSanitizer sees the end (strict: whole pages).
+/// nullptr when there is not enough.
 void* allocate_device_memory(size_t bytes);
 void release_device_memory(void* memory) noexcept;
-/// Whether `p` is in such memory; always true unless strict.
+/// True when `p` is in such memory; always true unless strict.
 bool is_device_memory(const void* p);
 
-/// While one lives, the process can touch the device's memory: all of it, or the allocation that `p` is in.
+/// While such an object exists, the process can access device memory: all of it, or the allocation that contains `p`.
 class DeviceAccess {
   public:
     DeviceAccess() : DeviceAccess(nullptr) {}

@@ -1,6 +1,6 @@
-// What __nv_bfloat16, __half and their pairs are made of; types.h gives them their names. Semantics after the CUDA Math
-// API reference (bfloat16 and half precision intrinsics) and the PTX ISA (cvt, add, mul, fma, min, max): every result
-// is the exact one rounded once, to nearest even; subnormals count in full; a result that is NaN is 0x7fff.
+// The implementation of __nv_bfloat16, __half and their pairs; types.h gives them their names. Semantics follow the
+// CUDA Math API reference (bfloat16 and half precision intrinsics) and the PTX ISA (cvt, add, mul, fma, min, max):
+// every result is the exact one rounded once, to nearest even; subnormals are supported; a NaN result is 0x7fff.
 #pragma once
 
 #include <bit>
@@ -66,11 +66,12 @@ class [[gnu::may_alias]] alignas(2) Float16 {
     constexpr operator unsigned long long() const { return truncated<unsigned long long>(); }
     constexpr operator bool() const { return (bits_ & 0x7fff) != 0; }
 
-    // In double, then rounded: a double has more than twice the bits and two, so the first rounding cannot show.
+    // Computed in double, then rounded: a double has more than twice the bits plus two, so the first rounding has no
+    // effect.
     friend constexpr Float16 operator+(Float16 a, Float16 b) { return a.wide() + b.wide(); }
     friend constexpr Float16 operator-(Float16 a, Float16 b) { return a.wide() - b.wide(); }
     friend constexpr Float16 operator*(Float16 a, Float16 b) { return a.wide() * b.wide(); }
-    /// (The device goes through an approximate reciprocal: its last bit may differ.)
+    /// (A GPU uses an approximate reciprocal, so its last bit may differ.)
     friend constexpr Float16 operator/(Float16 a, Float16 b) { return a.wide() / b.wide(); }
     friend constexpr Float16 operator+(Float16 a) { return a; }
     friend constexpr Float16 operator-(Float16 a) {
@@ -125,7 +126,7 @@ class [[gnu::may_alias]] alignas(2) Float16 {
     constexpr bool is_nan() const { return (bits_ & 0x7fff) > kInfinity; }
     constexpr double wide() const { return static_cast<float>(*this); }
 
-    /// Ascends with the value, -0 before +0; not for NaN.
+    /// An order that ascends with the value, -0 before +0; not for NaN.
     constexpr int order() const { return (bits_ & 0x8000) != 0 ? -1 - (bits_ & 0x7fff) : int{bits_}; }
 
     static constexpr Float16 chosen(Float16 a, Float16 b, bool first) {
@@ -168,7 +169,7 @@ class [[gnu::may_alias]] alignas(2) Float16 {
         bool negative = false;
         if constexpr (std::is_signed_v<T>) negative = value < 0;
         uint64_t magnitude = negative ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
-        // More than a double holds: to odd, as in __hfma.
+        // Too large for an exact double: round to odd, as in __hfma.
         if (magnitude >> 53 != 0) magnitude = ((magnitude >> 11) | ((magnitude & 0x7ff) != 0)) << 11;
         return rounded(negative ? -static_cast<double>(magnitude) : static_cast<double>(magnitude));
     }
@@ -188,7 +189,7 @@ class [[gnu::may_alias]] alignas(2) Float16 {
     uint16_t bits_;
 };
 
-/// Two of them in a register. Unlike NVIDIA's on the host it is trivially copyable.
+/// A pair in one register. Unlike NVIDIA's on the host it is trivially copyable.
 template <class Scalar>
 struct [[gnu::may_alias]] alignas(4) Float16Pair {
     Scalar x, y;

@@ -1,11 +1,12 @@
-// Everything of sm_90a: mbarriers and TMA (tma.cuh), wgmma (wgmma.cuh), and what warp-specialised kernels need besides.
+// The features of sm_90a: mbarriers and TMA (tma.cuh), wgmma (wgmma.cuh), and the other parts that warp-specialised
+// kernels need.
 #pragma once
 
 #include "kernels/simt/tma.cuh"
 #include "kernels/simt/wgmma.cuh"
 
-/// Whether this pass of the compiler has these instructions. The body of a kernel made of them stands under
-/// #if SIMT_SM90A, since nvcc compiles it for every architecture.
+/// True when this pass of the compiler has these instructions. A kernel that uses them has its body under #if
+/// SIMT_SM90A, because nvcc compiles it for every architecture.
 #if BALLAST_SIMT_HOST || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define SIMT_SM90A 1
 #else
@@ -14,8 +15,9 @@
 
 namespace ballast::simt::ptx {
 
-/// Which warpgroup of the block the calling warp is in; all of the warp is here. From lane 0, so that ptxas knows that
-/// branches on it do not part the warp: it makes wgmma wait for each other in branches that might.
+/// The index of the calling warp's warpgroup in the block; the whole warp must call it. The value comes from lane 0, so
+/// that ptxas knows that branches on it do not diverge within the warp: in branches that might diverge, ptxas makes
+/// wgmma wait for each other.
 __device__ __forceinline__ int warpgroup(SIMT_WHERE_ONLY) {
     const int group = static_cast<int>(threadIdx.x) / kWarpgroup;
 #if BALLAST_SIMT_HOST
@@ -25,7 +27,7 @@ __device__ __forceinline__ int warpgroup(SIMT_WHERE_ONLY) {
 #endif
 }
 
-/// True for one lane of the warp, which must be here as a whole. Under the executor it is the lowest.
+/// True for one lane of the warp; the whole warp must call it. Under the executor it is the lowest lane.
 __device__ __forceinline__ bool elect_one(SIMT_WHERE_ONLY) {
 #if BALLAST_SIMT_HOST
     return host::lane() == __ffs(static_cast<int>(__ballot_sync(~0u, 1, where))) - 1;
@@ -42,7 +44,7 @@ __device__ __forceinline__ bool elect_one(SIMT_WHERE_ONLY) {
 #endif
 }
 
-/// The calling warpgroup's threads get `Registers` registers each; it waits until others have given enough back.
+/// Raises the calling warpgroup to `Registers` registers per thread. Waits until other warpgroups have released enough.
 template <int Registers>
 __device__ __forceinline__ void take_registers() {
     static_assert(Registers >= 24 && Registers <= 256 && Registers % 8 == 0);
@@ -51,7 +53,7 @@ __device__ __forceinline__ void take_registers() {
 #endif
 }
 
-/// The calling warpgroup's threads keep `Registers` registers each.
+/// Lowers the calling warpgroup to `Registers` registers per thread.
 template <int Registers>
 __device__ __forceinline__ void give_back_registers() {
     static_assert(Registers >= 24 && Registers <= 256 && Registers % 8 == 0);

@@ -1,4 +1,4 @@
-// What tma.cuh and wgmma.cuh call on the host: the executor's asynchronous half, defined in runtime/.
+// The host functions that tma.cuh and wgmma.cuh call: the executor's asynchronous part, defined in runtime/.
 #pragma once
 
 #include "kernels/simt/host.h"
@@ -6,7 +6,7 @@
 
 namespace ballast::simt {
 
-/// What a lane brings to a wgmma: D (64 x n, f32) = A (64 x 16) B (16 x n) [+ D].
+/// The operands of a lane for a wgmma: D (64 x n, f32) = A (64 x 16) B (16 x n) [+ D].
 struct WarpgroupProduct {
     float* d;                     ///< n / 2 accumulators of the lane
     const uint32_t* a_registers;  ///< 4 registers of A, or nullptr when A is in shared memory
@@ -14,7 +14,7 @@ struct WarpgroupProduct {
     int n;
     bool half, a_mn_major, b_mn_major, accumulate;
 
-    /// Whether the lanes of a warp, or the warps of a group, issue one and the same operation.
+    /// True when the lanes of a warp, or the warps of a group, issue the same operation.
     bool agrees_with(const WarpgroupProduct& other) const {
         return (a_registers == nullptr) == (other.a_registers == nullptr) && a == other.a && b == other.b &&
                n == other.n && half == other.half && a_mn_major == other.a_mn_major && b_mn_major == other.b_mn_major &&
@@ -31,11 +31,12 @@ void mbarrier_wait(uint64_t* barrier, unsigned parity, Location);
 void fence_proxy_async();
 
 enum class TensorCopyKind { load, store, add };
-/// `barrier` is a load's.
+/// `barrier` is for loads.
 void tensor_copy(TensorCopyKind, void* tile, const TensorMap&, const int* coordinates, int rank, uint64_t* barrier,
                  Location);
 void commit_tensor_stores();
-/// Waits until at most so many of the thread's groups are pending; `read`: only until they have read their tiles.
+/// Waits until at most `groups_to_keep` of the thread's groups are pending; `read`: only until they have read their
+/// tiles.
 void wait_for_tensor_stores(unsigned groups_to_keep, bool read);
 
 void wgmma(const WarpgroupProduct&, Location);

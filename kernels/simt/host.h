@@ -1,5 +1,6 @@
 // CUDA C++'s device language for an ordinary host compiler. Kernels include it through simt.cuh and are compiled like
-// any other C++ (with sanitizers, if wanted); what it declares in `host` is defined in runtime/, which never is.
+// any other C++ (with sanitizers, if enabled). The declarations in `host` are defined in runtime/, which is never
+// compiled with sanitizers.
 #pragma once
 
 #include <bit>
@@ -29,12 +30,12 @@ inline constexpr int warpSize = 32;
 
 namespace ballast::simt {
 
-/// Dynamic shared memory of a launch; `gaps` of the bytes are only there to be poisoned (smem.cuh).
+/// Dynamic shared memory of a launch; `gaps` of the bytes exist only to be poisoned (smem.cuh).
 struct SharedBytes {
     size_t bytes = 0, gaps = 0;
 };
 
-/// A cp.async: `source_bytes` are read, the rest of `bytes` is zero.
+/// A cp.async: reads `source_bytes`; the rest of `bytes` is set to zero.
 struct AsyncCopy {
     void* target;
     const void* source;
@@ -43,12 +44,12 @@ struct AsyncCopy {
 
 namespace host {
 
-/// Runs kernel(arguments) once for every thread of every block; throws Error at the first fault.
+/// Runs kernel(arguments) once for every thread of every block. Throws Error at the first fault.
 void launch(dim3 grid, dim3 block, SharedBytes shared, void (*kernel)(void*), void* arguments);
 
 void* dynamic_shared_memory();
 void* static_shared_memory(const void* key, size_t bytes, size_t alignment);
-/// What __cvta_generic_to_shared gives; Error when p is not in shared memory.
+/// The result of __cvta_generic_to_shared. Error when p is not in shared memory.
 unsigned shared_offset(const void* p, Location);
 void poison_gap(const void* p, size_t bytes);
 
@@ -67,18 +68,18 @@ unsigned ballot(unsigned mask, bool predicate, Location);
 unsigned match_any(unsigned mask, uint64_t value, Location);
 void sync_warp(unsigned mask, Location);
 int lane();
-/// Lets other threads go on; what every loop that polls memory must call.
+/// Lets other threads run; every loop that polls memory must call it.
 void yield();
 
 /// d = a b + c on one m16n8k16 tile of the warp.
 void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4], Location);
 void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4], Location);
-/// Every lane learns the row addresses that all lanes passed to ldmatrix of so many matrices.
+/// Gives every lane the row addresses that all lanes passed to an ldmatrix of `matrices` matrices.
 void gather_rows(const void* mine, const void* (&all)[32], unsigned matrices, Location);
 
 void push_copy(const AsyncCopy&);
 void commit_copies();
-/// The next copy that has to be complete when at most so many groups may stay pending; false when all are.
+/// The next copy that must complete so that at most `groups_to_keep` groups stay pending; false when there is none.
 bool pop_copy(unsigned groups_to_keep, AsyncCopy&);
 
 [[noreturn]] void fail_at(const std::string& what, Location);
@@ -97,7 +98,7 @@ T from_bits(uint64_t bits) {
     return value;
 }
 
-/// Read, change, write, as one step also between OS threads.
+/// An atomic read-modify-write, also between OS threads.
 template <class T, class Change>
 T atomic_update(T* p, Change change) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8);
@@ -133,7 +134,7 @@ inline int __syncthreads_count(int predicate, ballast::simt::Location where = ba
 inline void __syncwarp(unsigned mask = ~0u, ballast::simt::Location where = ballast::simt::Location::current()) {
     ballast::simt::host::sync_warp(mask, where);
 }
-// The executor is sequentially consistent; fences order nothing that is not ordered already.
+// The executor is sequentially consistent, so fences have no additional effect.
 inline void __threadfence() { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_block() { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_system() { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
@@ -142,7 +143,7 @@ inline void __nanosleep(unsigned) { ballast::simt::host::yield(); }
     ballast::simt::host::fail_at("__trap()", where);
 }
 
-// ---- warp functions: they order no memory, as on a GPU; only __syncwarp does ---------------------------------------
+// ---- warp functions: they order no memory, as on a GPU; only __syncwarp does ----------------------------------------
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32,
@@ -228,8 +229,7 @@ T atomicCAS(T* p, std::type_identity_t<T> compare, std::type_identity_t<T> value
     return ballast::simt::host::atomic_update(p, [compare, value](T old) { return old == compare ? value : old; });
 }
 
-// ---- arithmetic. glibc's <math.h> declares __expf and its kin without exporting them, so these are macros
-// --------------
+// ---- arithmetic. glibc's <math.h> declares __expf and others without exporting them, so these are macros ------------
 
 #define __expf(x) expf(x)
 #define __logf(x) logf(x)

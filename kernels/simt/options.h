@@ -1,4 +1,4 @@
-// How the executor runs a kernel, what it counts, and what it throws.
+// The executor's options, its counters, and its errors.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,8 @@
 
 namespace ballast::simt {
 
-/// A line of a kernel; the default argument of everything that can fail. (Not std::source_location: clang 14 lacks it.)
+/// A line of a kernel: the default argument of all functions that can fail. (Not std::source_location: clang 14 lacks
+/// it.)
 struct Location {
     const char* file = "";
     unsigned line = 0;
@@ -17,12 +18,12 @@ struct Location {
     }
 };
 
-/// A kernel did what a GPU would not forgive. The text names the line, the block and the thread.
+/// A kernel did something that fails on a GPU. The text names the line, the block and the thread.
 struct Error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// Which runnable thread goes next. A correct kernel gives the same result under every order.
+/// The order in which runnable threads run. A correct kernel gives the same result in every order.
 enum class Order {
     forward,    ///< in turn, threads and blocks ascending
     reverse,    ///< in turn, threads and blocks descending
@@ -33,11 +34,12 @@ enum class Order {
 struct Options {
     Order order = Order::forward;
     uint64_t seed = 1;
-    unsigned os_threads = 1;  ///< blocks of a launch are shared out between so many threads
+    unsigned os_threads = 1;  ///< the blocks of a launch are divided among so many threads
     size_t stack_bytes = size_t{128} << 10;
     size_t shared_memory_limit = size_t{227} << 10;  ///< dynamic, per block: Hopper's
     bool late_copies = true;  ///< asynchronous copies land when they are waited for; false: at once
-    /// What works on the executor only is refused: the host in the device's memory (device_memory.h), kernels in f64.
+    /// Refuses everything that works only on the executor: host access to device memory (device_memory.h), kernels in
+    /// f64.
     bool strict = false;
 };
 
@@ -45,10 +47,10 @@ struct Options {
 /// BALLAST_SIMT_SEED and BALLAST_SIMT_STRICT (1); `strict` must not change while device memory is allocated.
 Options& options();
 
-/// The order of that name; Error when there is none.
+/// The order with that name; Error when there is none.
 Order order_of(std::string_view name);
 
-/// Counts of the calling OS thread since it last assigned `statistics() = {}`.
+/// Counts of the calling OS thread since its last `statistics() = {}`.
 struct Statistics {
     uint64_t barriers = 0, warp_operations = 0, matrix_products = 0, matrix_loads = 0;
     uint64_t bank_conflicts = 0;  ///< extra wavefronts of ldmatrix: 0 for a well swizzled tile

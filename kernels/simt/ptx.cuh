@@ -1,6 +1,6 @@
-// PTX of sm_80 and later behind functions: ex2, mma.sync, ldmatrix, cp.async, named barriers. The device side is one
-// asm statement each; the host side does the same to the same lanes. tests/simt/ proves the host side against a plain
-// double loop, and scripts/gpu_check.sh one against the other on a GPU.
+// PTX of sm_80 and later as functions: ex2, mma.sync, ldmatrix, cp.async, named barriers. On the device each is one asm
+// statement; the host version has the same effect on the same lanes. tests/simt/ compares the host version with a plain
+// double loop; scripts/gpu_check.sh compares the two on a GPU.
 #pragma once
 
 #include "kernels/simt/simt.cuh"
@@ -15,7 +15,7 @@
 
 namespace ballast::simt::ptx {
 
-/// An address in shared memory as PTX wants it.
+/// An address in shared memory in the form that PTX needs.
 __device__ __forceinline__ unsigned shared_address(const void* p SIMT_WHERE) {
 #if BALLAST_SIMT_HOST
     return host::shared_offset(p, where);
@@ -38,8 +38,8 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
     return pair;
 }
 
-/// x, which the compiler takes for a new value: what is computed from it inside a loop stays there, instead of taking
-/// registers all the way around.
+/// x, opaque to the compiler: values computed from it inside a loop are computed there, instead of occupying registers
+/// through the whole loop.
 __device__ __forceinline__ int opaque(int x) {
 #if !BALLAST_SIMT_HOST
     asm volatile("" : "+r"(x));
@@ -47,7 +47,7 @@ __device__ __forceinline__ int opaque(int x) {
     return x;
 }
 
-/// 2^x by one instruction, to about 2^-22; results below 2^-126 are 0.
+/// 2^x by one instruction, with a relative error of about 2^-22; results below 2^-126 are 0.
 __device__ __forceinline__ float exp2_approximate(float x) {
 #if BALLAST_SIMT_HOST
     const float y = std::exp2(x);
@@ -93,7 +93,7 @@ __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[
 #if BALLAST_SIMT_HOST
 namespace detail {
 
-/// Each lane reads what it receives, so that a sanitizer names the right thread. With g = lane / 4, t = lane % 4 it
+/// Each lane reads the data it receives, so that a sanitizer names the right thread. With g = lane / 4, t = lane % 4 it
 /// gets row g's pair t of each 8 x 8 matrix, or, transposed, column g's rows 2t and 2t + 1.
 template <int Matrices, bool Transposed>
 void ldmatrix(uint32_t (&r)[Matrices], const void* row, Location where) {
@@ -162,7 +162,7 @@ __device__ __forceinline__ void ldmatrix_x2(uint32_t (&r)[2], const void* row SI
 #if BALLAST_SIMT_HOST
 namespace detail {
 
-/// The part of a copy that touches memory is compiled with the kernel, so that sanitizers see it.
+/// The part of a copy that accesses memory is compiled with the kernel, so that sanitizers see it.
 inline void perform(const AsyncCopy& copy) {
     char* target = static_cast<char*>(copy.target);
     const char* source = static_cast<const char*>(copy.source);
@@ -176,7 +176,7 @@ inline void perform(const AsyncCopy& copy) {
 }  // namespace detail
 #endif
 
-/// Copies 16 bytes from global to shared memory, to be waited for; without `valid` it writes zeros and reads nothing.
+/// Starts a copy of 16 bytes from global to shared memory. Without `valid` it writes zeros and reads nothing.
 __device__ __forceinline__ void cp_async_16(void* target, const void* source, bool valid = true SIMT_WHERE) {
 #if BALLAST_SIMT_HOST
     if ((reinterpret_cast<uintptr_t>(target) | reinterpret_cast<uintptr_t>(source)) % 16 != 0)
@@ -184,7 +184,7 @@ __device__ __forceinline__ void cp_async_16(void* target, const void* source, bo
     host::shared_offset(target, where);
     const AsyncCopy copy{target, source, 16, valid ? 16u : 0u};
     if (options().late_copies) {
-        for (int i = 0; i < 4; ++i) static_cast<uint32_t*>(target)[i] = 0xffffffffu;  // NaN until it is waited for
+        for (int i = 0; i < 4; ++i) static_cast<uint32_t*>(target)[i] = 0xffffffffu;  // NaN until the wait
         host::push_copy(copy);
     } else {
         detail::perform(copy);
@@ -205,7 +205,8 @@ __device__ __forceinline__ void cp_async_commit() {
 #endif
 }
 
-/// Waits until at most `Pending` of the calling thread's groups are not complete. Others see the data after a barrier.
+/// Waits until at most `Pending` of the calling thread's groups are incomplete. Other threads see the data after a
+/// barrier.
 template <int Pending>
 __device__ __forceinline__ void cp_async_wait() {
 #if BALLAST_SIMT_HOST
@@ -216,7 +217,7 @@ __device__ __forceinline__ void cp_async_wait() {
 #endif
 }
 
-// ---- named barriers: `id` 1 to 15; `threads` a multiple of 32 ------------------------------------------------------
+// ---- named barriers: `id` 1 to 15; `threads` a multiple of 32 -------------------------------------------------------
 
 __device__ __forceinline__ void named_barrier_wait(int id, unsigned threads SIMT_WHERE) {
 #if BALLAST_SIMT_HOST

@@ -1,5 +1,5 @@
-// The executor's only queue: work is done at once, or kept while a recording is open. So a graph's replay sees what a
-// GPU's would: arguments as they were when it was recorded, memory as it is when it is replayed.
+// The executor's only queue: work runs at once, or is kept while a recording is open. So a replay sees the same as a
+// GPU's graph: arguments of the time of recording, and memory of the time of replay.
 #pragma once
 
 #include <functional>
@@ -7,13 +7,13 @@
 
 namespace ballast::simt {
 
-/// Does `work`, or keeps it when a recording is open on this OS thread.
+/// Runs `work`, or keeps it when a recording is open on this OS thread.
 void queue(std::function<void()> work);
 
-/// What `work` queued, undone.
+/// The work that `work` queued, not yet run.
 std::vector<std::function<void()>> record(const std::function<void()>& work);
 
-/// Error when a recording is open: `what` cannot be part of one.
+/// Error when a recording is open: `what` cannot be recorded.
 void forbid_in_recording(const char* what);
 
 }  // namespace ballast::simt

@@ -1,6 +1,6 @@
-// The one header a kernel includes. Under nvcc it is thin names over CUDA; under an ordinary compiler the executor of
-// runtime/ plays the GPU (host.h). Kernels are written once, started by launch() only, and hold PTX nowhere but in
-// ptx.cuh and hopper.cuh.
+// The only header that a kernel includes. Under nvcc it gives short names to CUDA's features; under an ordinary
+// compiler the executor in runtime/ plays the GPU (host.h). Kernels are written once and started by launch() only. PTX
+// is allowed only in ptx.cuh and hopper.cuh.
 #pragma once
 
 #include <cstddef>
@@ -50,7 +50,7 @@ struct SharedBytes {
 
 namespace ballast::simt {
 
-/// Starts kernel(args...) on `stream`: the only way kernels are started. Arguments are converted to the kernel's
+/// Starts kernel(args...) on `stream`; kernels are started in no other way. Arguments are converted to the kernel's
 /// parameter types. Throws simt::Error (executor) or RunError (CUDA) when the launch is refused.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, SharedBytes shared, cudaStream_t stream,

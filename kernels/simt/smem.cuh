@@ -1,9 +1,9 @@
-// Dynamic shared memory, carved into arrays. Host side and kernel say the same takes in the same order:
+// Dynamic shared memory, divided into arrays. The host and the kernel make the same takes in the same order:
 //
 //   constexpr SmemPlan kPlan = SmemPlan().take<bf16>(64 * 64).take<float>(128);      // launch(…, kPlan.shared(), …)
 //   Smem smem;  bf16* tile = smem.take<bf16>(64 * 64);  float* sums = smem.take<float>(128);   // in the kernel
 //
-// Under the executor a poisoned gap follows each array, so that AddressSanitizer sees one run over its end.
+// Under the executor a poisoned gap follows each array, so that AddressSanitizer detects an overrun.
 #pragma once
 
 #include "kernels/simt/simt.cuh"
@@ -50,7 +50,7 @@ class SmemPlan {
 
 class Smem {
   public:
-    /// `count` elements of T; alignment 128 for what TMA writes, 1024 for 128-byte swizzled tiles.
+    /// `count` elements of T; alignment 128 for tiles that TMA writes, 1024 for 128-byte swizzled tiles.
     template <class T>
     __device__ __forceinline__ T* take(size_t count, size_t alignment = 16) {
         const size_t begin = cursor_.take(count * sizeof(T), alignment);

@@ -1,5 +1,5 @@
-// What TMA must know about a tensor, as kernels get it: `const __grid_constant__ TensorMap map`. Made on the host by
-// make_tensor_map(), which has one signature and makes the same checks for the executor and for CUDA.
+// The description of a tensor for TMA, passed to kernels as `const __grid_constant__ TensorMap map`. The host makes it
+// by make_tensor_map(), which has the same signature and the same checks for the executor and for CUDA.
 #pragma once
 
 #include <array>
@@ -17,12 +17,12 @@
 
 namespace ballast::simt {
 
-/// How a tile's 16-byte chunks are permuted inside 8 rows of so many bytes, so that columns do not collide in banks.
+/// The permutation of a tile's 16-byte chunks inside 8 rows of so many bytes, so that columns have no bank conflicts.
 enum class Swizzle { none, bytes_32, bytes_64, bytes_128 };
 
 /// Bytes of one row of the pattern; 16 without a swizzle.
 __host__ __device__ constexpr unsigned swizzle_span(Swizzle swizzle) { return 16u << static_cast<unsigned>(swizzle); }
-/// What a tile has to be aligned to: eight rows of the pattern, and 128 for TMA.
+/// The alignment of a tile: eight rows of the pattern, and 128 for TMA.
 __host__ __device__ constexpr unsigned tile_alignment(Swizzle swizzle) {
     return swizzle == Swizzle::none ? 128 : 8 * swizzle_span(swizzle);
 }
@@ -33,7 +33,7 @@ constexpr unsigned element_bytes(TensorElement element) { return element == Tens
 inline constexpr int kMaxTensorRank = 5;
 
 /// A tensor in global memory and the box of it that one TMA operation moves; innermost dimension first. Elements of the
-/// box that lie outside the tensor are read as zero and not written. In shared memory the box is dense, then swizzled.
+/// box outside the tensor are read as zero and not written. In shared memory the box is dense, then swizzled.
 struct TensorLayout {
     const void* base = nullptr;                         ///< aligned to 16 bytes
     TensorElement element = TensorElement::bf16;        ///<
@@ -49,11 +49,11 @@ struct TensorLayout {
         for (int i = 1; i < rank; ++i) product *= box[static_cast<size_t>(i)];
         return product;
     }
-    /// What a load of one box completes on its mbarrier, also when a part of it lies outside.
+    /// The bytes that a load of one box completes on its mbarrier, also when a part of the box is outside the tensor.
     uint32_t box_bytes() const { return rows() * row_bytes(); }
 };
 
-/// Throws Error with what the hardware would not take.
+/// Throws Error for a layout that the hardware would refuse.
 inline void check(const TensorLayout& layout) {
     const auto require = [](bool condition, const std::string& what) {
         if (!condition) throw Error("tensor map: " + what);

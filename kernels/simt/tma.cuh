@@ -1,6 +1,6 @@
-// PTX of sm_90 and later behind functions: mbarriers and TMA. An mbarrier's phase ends when its count of arrivals and
-// all bytes it was told to expect have come; wait(parity) returns once the phase of that parity has ended, so that a
-// new barrier lets wait(1) through and holds wait(0). A pipeline stage has two, `full` and `empty`:
+// PTX of sm_90 and later as functions: mbarriers and TMA. An mbarrier's phase ends when its count of arrivals and
+// all the bytes it was told to expect have come. wait(parity) returns when the phase of that parity has ended, so on a
+// new barrier wait(1) returns at once and wait(0) blocks. A pipeline stage has two barriers, `full` and `empty`:
 //
 //   producer:  wait(empty, parity ^ 1)  arrive_expect(full, bytes)  tma_load(tile, map, {c0, c1}, full)
 //   consumer:  wait(full, parity)  … reads the tile …  arrive(empty)
@@ -18,7 +18,7 @@ namespace ballast::simt::ptx {
 /// Eight bytes of shared memory.
 using Mbarrier = uint64_t;
 
-/// By one thread; the others may use the barrier after mbarrier_init_fence() and a __syncthreads().
+/// Call it from one thread. The others may use the barrier after mbarrier_init_fence() and a __syncthreads().
 __device__ __forceinline__ void mbarrier_init(Mbarrier* barrier, unsigned arrivals SIMT_WHERE) {
 #if BALLAST_SIMT_HOST
     host::mbarrier_init(barrier, arrivals, where);
@@ -27,7 +27,7 @@ __device__ __forceinline__ void mbarrier_init(Mbarrier* barrier, unsigned arriva
 #endif
 }
 
-/// Shows the calling thread's mbarrier_init()s to TMA.
+/// Makes the calling thread's mbarrier_init()s visible to TMA.
 __device__ __forceinline__ void mbarrier_init_fence() {
 #if BALLAST_SIMT_HOST
     host::mbarrier_init_fence();
@@ -44,7 +44,7 @@ __device__ __forceinline__ void mbarrier_arrive(Mbarrier* barrier SIMT_WHERE) {
 #endif
 }
 
-/// One arrival; the phase also waits for so many bytes of TMA loads.
+/// One arrival; the phase also waits for `bytes` bytes of TMA loads.
 __device__ __forceinline__ void mbarrier_arrive_expect(Mbarrier* barrier, unsigned bytes SIMT_WHERE) {
 #if BALLAST_SIMT_HOST
     host::mbarrier_arrive(barrier, bytes, where);
@@ -71,8 +71,8 @@ __device__ __forceinline__ void mbarrier_wait(Mbarrier* barrier, unsigned parity
 #endif
 }
 
-/// What the calling thread wrote to shared memory, and what it knows others wrote, becomes visible to TMA and wgmma.
-/// Every writer calls it before the barrier that lets another thread issue the operation.
+/// Makes the calling thread's writes to shared memory, and the writes of others that it knows, visible to TMA and
+/// wgmma. Every writer calls it before the barrier that lets another thread issue the operation.
 __device__ __forceinline__ void fence_proxy_async() {
 #if BALLAST_SIMT_HOST
     host::fence_proxy_async();
@@ -81,7 +81,7 @@ __device__ __forceinline__ void fence_proxy_async() {
 #endif
 }
 
-/// Loads the box whose first element has these coordinates, innermost first, also negative. One thread calls it.
+/// Loads the box whose first element has these coordinates, innermost first; they may be negative. One thread calls it.
 template <int Rank>
 __device__ __forceinline__ void tma_load(void* tile, const TensorMap& map, const int (&c)[Rank],
                                          Mbarrier* full SIMT_WHERE) {
@@ -117,7 +117,7 @@ __device__ __forceinline__ void tma_load(void* tile, const TensorMap& map, const
 #endif
 }
 
-/// Stores a box. The tile must be visible (fence_proxy_async(), then a barrier) and stay as it is until
+/// Stores a box. The tile must be visible (fence_proxy_async(), then a barrier) and must not change until
 /// tma_store_wait_read().
 template <int Rank>
 __device__ __forceinline__ void tma_store(const TensorMap& map, const int (&c)[Rank], const void* tile SIMT_WHERE) {
@@ -141,7 +141,7 @@ __device__ __forceinline__ void tma_store(const TensorMap& map, const int (&c)[R
 #endif
 }
 
-/// Adds an f32 box to the tensor, each element atomically and in no given order.
+/// Adds an f32 box to the tensor, each element atomically and in no defined order.
 template <int Rank>
 __device__ __forceinline__ void tma_add(const TensorMap& map, const int (&c)[Rank], const float* tile SIMT_WHERE) {
     static_assert(Rank >= 2 && Rank <= 4);
@@ -177,8 +177,8 @@ __device__ __forceinline__ void tma_store_commit() {
 #endif
 }
 
-/// Waits until at most `Pending` of the calling thread's groups have not read their tiles, which may then be reused; no
-/// thread may exit before.
+/// Waits until at most `Pending` of the calling thread's groups have not read their tiles. Then the tiles may be
+/// reused; no thread may exit earlier.
 template <int Pending>
 __device__ __forceinline__ void tma_store_wait_read() {
 #if BALLAST_SIMT_HOST

@@ -1,9 +1,9 @@
-// wgmma (sm_90a) behind functions: four warps multiply D (64 x N, f32) = A (64 x 16) B (16 x N) [+ D], A from shared
-// memory or registers, B from shared memory, both bf16 or fp16. The multiplication is asynchronous:
+// wgmma (sm_90a) as functions: four warps multiply D (64 x N, f32) = A (64 x 16) B (16 x N) [+ D]. A is in shared
+// memory or registers, B in shared memory, both bf16 or fp16. The multiplication is asynchronous:
 //
 //   wgmma_fence();  wgmma<bf16>(d, a, b, false);  wgmma<bf16>(d, a', b', true);  wgmma_commit();  wgmma_wait<0>();
 //
-// Until the wait nothing may touch d, A's registers or the tiles. All four warps call everything together.
+// Until the wait, d, A's registers and the tiles must not be touched. All four warps must make every call together.
 #pragma once
 
 #include "kernels/simt/ptx.cuh"
@@ -64,8 +64,8 @@ __device__ __forceinline__ uint64_t mn_major_descriptor(const void* tile, Swizzl
 #endif
 }
 
-/// The same tile from so many bytes on: 16 columns of k are 32 bytes further in a k-major tile, 16 spans in an
-/// mn-major.
+/// The descriptor of the same tile from `bytes` bytes on: 16 columns of k are 32 bytes further in a k-major tile, and
+/// 16 spans further in an mn-major tile.
 __device__ __forceinline__ uint64_t advance(uint64_t descriptor, unsigned bytes) { return descriptor + (bytes >> 4); }
 
 // ---- registers ------------------------------------------------------------------------------------------------------
@@ -87,7 +87,8 @@ __device__ __forceinline__ void to_operand(uint32_t (&a)[4], const float (&d)[Re
     for (int i = 0; i < 4; ++i) a[i] = pack<T>(d[8 * step + 2 * i], d[8 * step + 2 * i + 1]);
 }
 
-/// The compiler does not move reads or writes of d over this: before the first product into it and after the wait.
+/// A fence for the compiler: it does not move reads or writes of d across it. Call it before the first product into d
+/// and after the wait.
 template <int Registers>
 __device__ __forceinline__ void pin_registers(float (&d)[Registers]) {
 #if BALLAST_SIMT_HOST
@@ -98,7 +99,7 @@ __device__ __forceinline__ void pin_registers(float (&d)[Registers]) {
 #endif
 }
 
-/// The same of operands A, once they are written: a product reads its registers until the wait.
+/// The same for operands A, after they are written: a product reads its registers until the wait.
 template <int Steps>
 __device__ __forceinline__ void pin_registers(uint32_t (&a)[Steps][4]) {
 #if BALLAST_SIMT_HOST
@@ -112,7 +113,7 @@ __device__ __forceinline__ void pin_registers(uint32_t (&a)[Steps][4]) {
 
 // ---- products -------------------------------------------------------------------------------------------------------
 
-/// Before the first product, and between a touch of d or A's registers and the next product that uses them.
+/// Call it before the first product, and between an access to d or A's registers and the next product that uses them.
 __device__ __forceinline__ void wgmma_fence(SIMT_WHERE_ONLY) {
 #if BALLAST_SIMT_HOST
     host::wgmma_fence(where);

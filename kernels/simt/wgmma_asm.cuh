@@ -1,5 +1,5 @@
-// The asm statements of wgmma.cuh, which says what they do. Operands of an asm statement are numbered and N changes
-// their number, so that the text for each N comes out of one macro; it knows N of 8, 16, 32, 48, 64, 96, 128, 192 and
+// The asm statements of wgmma.cuh, which describes their effect. Operands of an asm statement are numbered, and N
+// changes their number. So one macro generates the text for each N; it supports N = 8, 16, 32, 48, 64, 96, 128, 192 and
 // 256.
 #pragma once
 

@@ -1,4 +1,4 @@
-// cp.async: copies that land when they are waited for.
+// cp.async: copies that complete when they are waited for.
 #include "kernels/simt/host.h"
 #include "kernels/simt/runtime/executor.h"
 #include "kernels/simt/runtime/sanitizers.h"

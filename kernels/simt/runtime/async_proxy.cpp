@@ -1,4 +1,4 @@
-// TMA's queue: who may go on when, and what ThreadSanitizer is told. What one copy moves is in tensor_copy.cpp.
+// TMA's queue: which threads may continue when, and the events for ThreadSanitizer. tensor_copy.cpp does the copies.
 #include "kernels/simt/runtime/async_proxy.h"
 
 #include <algorithm>

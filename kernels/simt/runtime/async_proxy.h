@@ -1,5 +1,5 @@
-// The engine behind TMA: mbarriers, and copies that happen as late as they may (or at a random moment), as if by a
-// thread of its own, which CUDA calls the asynchronous proxy.
+// The engine behind TMA: mbarriers, and copies that happen as late as possible (or at a random moment), as if done by a
+// separate thread, which CUDA calls the asynchronous proxy.
 #pragma once
 
 #include <array>
@@ -22,21 +22,21 @@ struct TensorCopy {
     TensorLayout layout;
     std::array<int, kMaxTensorRank> coordinates{};
     char* tile;
-    uint64_t* barrier;  ///< that a load completes on
+    uint64_t* barrier;  ///< the barrier on which a load completes
     Fiber* owner;       ///< the thread that issued it
-    unsigned group;     ///< of the owner's stores
+    unsigned group;     ///< for stores: the owner's group
     Location where;
     bool has_read = false;         ///< a store's tile is in `contents`
     std::vector<char> contents{};  ///< without swizzle
-    char issued = 0;               ///< what ThreadSanitizer hangs the order on
+    char issued = 0;               ///< ThreadSanitizer's handle for the order
 
     bool is_load() const { return kind == host::TensorCopyKind::load; }
 };
 
-/// What ThreadSanitizer sees: loads are written by an identity that knows what the issuing thread knew. Stores and
-/// wgmma read by another, which knows of ordinary writes only those before some fence.proxy.async; without the fence it
-/// is a race, as on the GPU. That the reads come after the writes the issuing threads have to prove under their own
-/// names.
+/// The view of ThreadSanitizer. Loads are written by an identity that knows what the issuing thread knew. Stores and
+/// wgmma read with another identity, which knows ordinary writes only up to some fence.proxy.async; without the fence
+/// there is a race, as on the GPU. The issuing threads must prove under their own identities that the reads come after
+/// the writes.
 class AsyncProxy {
   public:
     AsyncProxy() = default;
@@ -44,10 +44,10 @@ class AsyncProxy {
     AsyncProxy(const AsyncProxy&) = delete;
     AsyncProxy& operator=(const AsyncProxy&) = delete;
 
-    /// A new block, after what the host released to `before`.
+    /// Begins a block, after the events that the host released to `before`.
     void start_block(char* before);
-    /// The block is over: stores that have read their tiles are completed, and what the proxy did comes before what the
-    /// host does when it acquires `after`.
+    /// Ends a block: completes stores that have read their tiles, and orders the proxy's work before the host's work
+    /// after acquire(after).
     void finish_block(char* after);
     /// Error when a load was never waited for.
     void check_end_of_block() const;
@@ -57,12 +57,12 @@ class AsyncProxy {
     void fence_initialisations(const Fiber& by);
     void arrive(uint64_t* barrier, unsigned expected_bytes, RunQueue& queue, Location where);
     void wait(uint64_t* barrier, unsigned parity, Location where);
-    /// A line for each barrier that somebody waits at.
+    /// One line for each barrier with a waiting thread.
     std::string describe_waits() const;
 
     // ---- copies
     void issue(std::unique_ptr<TensorCopy> copy, RunQueue& queue);
-    /// Performs the oldest load; false when there is none. Nothing else lets a thread go on.
+    /// Performs the oldest load; false when there is none. Call it when no thread can continue.
     bool perform_load(RunQueue& queue);
     /// Performs one step of a copy picked at random, if there is any.
     void perform_any(RunQueue& queue);
@@ -71,7 +71,7 @@ class AsyncProxy {
     // ---- for ThreadSanitizer
     /// fence.proxy.async by the running thread.
     void fence() { release(&fenced_); }
-    /// The proxy reads what `note` notes, before what follows an acquire(done).
+    /// The proxy reads the memory that `note` notes, ordered before what follows an acquire(done).
     template <class Note>
     void read(const Note& note, char* done) {
         const ActingAs reader(reader_);
@@ -96,19 +96,19 @@ class AsyncProxy {
 
     std::vector<std::unique_ptr<TensorCopy>> copies_;  ///< oldest first
     std::vector<Waiter> waiters_;
-    std::vector<Waiter> unfenced_;  ///< barriers that were initialised, and not yet shown to the proxy
+    std::vector<Waiter> unfenced_;  ///< barriers that were initialised and not yet fenced for the proxy
     struct Load {
         const uint64_t* barrier;
         Location where;
     };
-    std::vector<Load> unseen_;  ///< loads whose barrier nobody has waited at since
+    std::vector<Load> unseen_;  ///< loads on whose barrier no thread has waited since
     void* writer_ = nullptr;    ///< identities in ThreadSanitizer
     void* reader_ = nullptr;
     char fenced_ = 0, written_ = 0;
     std::vector<char> barrier_order_;  ///< by place in shared memory and phase
 };
 
-/// Where the swizzle puts what belongs at `address`: chunks of 16 bytes, permuted by the row of the pattern.
+/// The address after swizzling: chunks of 16 bytes, permuted by the row of the pattern.
 inline uintptr_t swizzled(uintptr_t address, Swizzle swizzle) {
     return address ^ (address >> 7 & ((1u << static_cast<unsigned>(swizzle)) - 1)) << 4;
 }

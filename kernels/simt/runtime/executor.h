@@ -1,4 +1,4 @@
-// Runs the blocks of a launch, one after the other, every CUDA thread a fiber of the calling OS thread.
+// Runs the blocks of a launch one after another. Every CUDA thread is a fiber of the calling OS thread.
 #pragma once
 
 #include <array>
@@ -15,17 +15,17 @@
 
 namespace ballast::simt {
 
-/// The fibers that can go on, in the order that was asked for.
+/// The runnable fibers, in the chosen order.
 class RunQueue {
   public:
     void reset(Order order, uint64_t seed);
     void push(Fiber* fiber);
-    Fiber* pop();  ///< nullptr when nobody can go on
+    Fiber* pop();  ///< nullptr when no fiber can run
     bool empty() const { return head_ == tail_; }
     uint64_t random();
 
   private:
-    static constexpr unsigned kSize = 2048;  // a power of two above a block's threads
+    static constexpr unsigned kSize = 2048;  // a power of two, larger than a block's threads
     std::array<Fiber*, kSize> ring_{};
     unsigned head_ = 0, tail_ = 0;
     Order order_ = Order::forward;
@@ -51,12 +51,12 @@ class Executor {
     Executor(const Executor&) = delete;
     Executor& operator=(const Executor&) = delete;
 
-    /// Of the calling OS thread, while it runs a launch.
+    /// The executor of the calling OS thread, while it runs a launch.
     static Executor& current();
     static Executor* current_or_null();
-    /// Takes an idle executor, or makes one, for the calling OS thread.
+    /// Takes an idle executor for the calling OS thread, or makes one.
     static Executor& enter();
-    /// Gives it back; orders what all its fibers did before what the host does next.
+    /// Returns it; orders the work of all its fibers before the host's next work.
     void leave();
 
     void prepare(dim3 block, size_t dynamic_bytes, void (*kernel)(void*), void* arguments);
@@ -69,7 +69,7 @@ class Executor {
     Fiber& fiber(unsigned rank) { return *crew_->fibers[rank]; }
     AsyncProxy& async_proxy() { return crew_->async_proxy; }
 
-    /// Leaves the running fiber until somebody pushes it.
+    /// Suspends the running fiber until it is pushed to the queue.
     void wait(const char* what, Location where);
     /// Lets the others go first.
     void yield();
@@ -81,8 +81,8 @@ class Executor {
     std::string describe(const Fiber& fiber) const;
 
   private:
-    /// Whom a block runs on. Under ThreadSanitizer blocks alternate between two, so that nothing orders one block
-    /// before the next: neither the identities of its threads nor what their synchronisation hangs on.
+    /// The fibers that run a block. Under ThreadSanitizer blocks alternate between two crews, so that nothing orders
+    /// one block before the next: neither the identities of its threads nor the handles of their synchronisation.
     struct Crew {
         std::vector<std::unique_ptr<Fiber>> fibers;
         std::vector<Warp> warps;

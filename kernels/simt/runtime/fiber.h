@@ -19,7 +19,7 @@ struct Fiber {
     size_t page_bytes = 0;
     char* stack = nullptr;
     size_t stack_bytes = 0;
-    void* fake_stack = nullptr;  ///< AddressSanitizer's, while the fiber stands still
+    void* fake_stack = nullptr;  ///< AddressSanitizer's, while the fiber is suspended
     void* tsan = nullptr;        ///< its identity in ThreadSanitizer
 
     uint3 index{};      ///< threadIdx
@@ -43,7 +43,7 @@ struct Fiber {
         Location last{};
         bool all_read() const { return groups_read == groups && uncommitted == 0; }
     } tensor_stores;
-    char tensor_stores_done = 0;  ///< what ThreadSanitizer hangs their order on
+    char tensor_stores_done = 0;  ///< ThreadSanitizer's handle for their order
 };
 
 }  // namespace ballast::simt

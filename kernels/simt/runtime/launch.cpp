@@ -1,4 +1,4 @@
-// A launch: its blocks one after the other, or shared out between OS threads.
+// A launch: its blocks one after another, or divided among OS threads.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>

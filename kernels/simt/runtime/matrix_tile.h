@@ -1,4 +1,4 @@
-// An operand of wgmma in shared memory, as its descriptor gives it.
+// An operand of wgmma in shared memory, as described by its descriptor.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ class MatrixTile {
         return reinterpret_cast<const uint16_t*>(memory_ + offset(mn, k));
     }
 
-    /// Chunk i of the 16-byte chunks that `rows` rows of the operand, from `first` on, consist of; 2 rows in all.
+    /// Chunk i of the 16-byte chunks of `rows` rows of the operand, starting at row `first`; there are 2 · rows chunks.
     const uint16_t* chunk(unsigned first, unsigned i) const {
         return mn_major_ ? at(first + i / 16 * 8, i % 16) : at(first + i / 2, i % 2 * 8);
     }

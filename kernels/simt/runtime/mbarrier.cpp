@@ -1,4 +1,4 @@
-// mbarriers: all their state is in the eight bytes that the kernel sets aside.
+// mbarriers: all their state is in the eight bytes that the kernel allocates.
 #include <algorithm>
 #include <bit>
 

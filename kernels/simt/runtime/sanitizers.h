@@ -51,7 +51,7 @@ inline void note_write(void* p, std::size_t bytes) {
     if (__tsan_write_range) __tsan_write_range(p, bytes);
 }
 
-/// In a function that kernels call: what is noted in its scope is reported with the line of the call.
+/// For functions that kernels call: accesses noted in its scope are reported with the line of the call.
 struct CalledFromKernel {
     [[gnu::always_inline]] CalledFromKernel() {
         if (__tsan_func_entry) __tsan_func_entry(__builtin_return_address(0));
@@ -63,7 +63,7 @@ struct CalledFromKernel {
     CalledFromKernel& operator=(const CalledFromKernel&) = delete;
 };
 
-/// Everything before release(x) on one thread happens before what follows acquire(x) on another.
+/// Everything before release(x) on one thread happens before everything after acquire(x) on another.
 inline void acquire(void* x) {
     if (__tsan_acquire) __tsan_acquire(x);
 }
@@ -71,8 +71,8 @@ inline void release(void* x) {
     if (__tsan_release) __tsan_release(x);
 }
 
-/// TSan intercepts malloc and memcpy even in files it did not instrument: this hides the executor's own bookkeeping. It
-/// must not be alive on a fiber that is left for the last time.
+/// TSan intercepts malloc and memcpy even in files that are not instrumented; this hides the executor's own
+/// bookkeeping. It must not exist on a fiber that is left for the last time.
 struct Quiet {
     Quiet() {
         if (!AnnotateIgnoreReadsBegin) return;
@@ -88,7 +88,7 @@ struct Quiet {
     Quiet& operator=(const Quiet&) = delete;
 };
 
-/// In its scope ThreadSanitizer takes what happens for the doing of another thread; nothing if `identity` is nullptr.
+/// In its scope ThreadSanitizer attributes all accesses to another thread; no effect if `identity` is nullptr.
 class ActingAs {
   public:
     explicit ActingAs(void* identity) : me_(identity ? __tsan_get_current_fiber() : nullptr) {

@@ -1,4 +1,4 @@
-// The shared memory of the block that runs: an arena of its own, filled with NaN before every block.
+// The shared memory of the running block: its own arena, filled with NaN before every block.
 #pragma once
 
 #include <cstddef>
@@ -21,13 +21,13 @@ class SharedMemory {
     void reset(size_t dynamic_bytes);
 
     char* dynamic() const { return base_; }
-    /// The static array known by `key`, made at its first use with poisoned surroundings.
+    /// The static array identified by `key`; made at its first use, with poisoned surroundings.
     void* static_array(const void* key, size_t bytes, size_t alignment);
-    /// The address as the hardware knows it, relative to the block's shared memory. Error when p lies outside.
+    /// The address as the hardware sees it, relative to the block's shared memory. Error when p is outside.
     unsigned offset_of(const void* p, Location where) const;
 
   private:
-    static constexpr size_t kGuard = 1024;  // also what swizzled tiles are aligned to
+    static constexpr size_t kGuard = 1024;  // also the alignment of swizzled tiles
     char* arena_;
     char* base_;
     size_t used_ = 0;

@@ -1,4 +1,4 @@
-// Leaving one stack for another: what a fiber is made of.
+// Switches from one stack to another; fibers are built on it.
 #pragma once
 
 #include <cstddef>
@@ -9,13 +9,13 @@
 
 namespace ballast::simt {
 
-/// The registers of code that stands still. On x86-64 a switch is 14 instructions of ours (about 8 ns); elsewhere it is
-/// ucontext's, which asks the kernel for the signal mask each time.
+/// The registers of suspended code. On x86-64 a switch has 14 instructions of our own (about 8 ns). Elsewhere it uses
+/// ucontext, which asks the kernel for the signal mask each time.
 class StackSwitch {
   public:
     /// The next switch to this one calls entry() on the given stack. entry() must never return.
     void prepare(char* stack, std::size_t bytes, void (*entry)());
-    /// Saves the running code here and goes on with `to`.
+    /// Saves the running code here and continues with `to`.
     void switch_to(StackSwitch& to);
 
   private:

@@ -1,4 +1,4 @@
-// What one TMA operation moves.
+// The data movement of one TMA operation.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@ namespace ballast::simt {
 /// One row of a box: elements `first` to `last` - 1 lie inside the tensor.
 struct TensorRow {
     char* tile;        ///< where the row begins in shared memory, before the swizzle
-    uintptr_t global;  ///< where it begins in global memory, perhaps outside of the tensor
+    uintptr_t global;  ///< where it begins in global memory, possibly outside of the tensor
     unsigned index, first, last, element_bytes;
 
     char* begin() const { return reinterpret_cast<char*>(global + first * element_bytes); }
@@ -43,7 +43,7 @@ void for_each_row(const TensorCopy& copy, const Visit& visit) {
     }
 }
 
-/// A load: from the tensor, zeros for what lies outside.
+/// A load: copies from the tensor, with zeros for elements outside.
 void fill_tile(const TensorCopy& copy);
 /// The first half of a store.
 std::vector<char> contents_of_tile(const TensorCopy& copy);

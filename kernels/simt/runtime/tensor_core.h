@@ -1,4 +1,4 @@
-// What mma.sync and wgmma share: 16-bit numbers, and A's fragment.
+// Shared by mma.sync and wgmma: 16-bit numbers, and A's fragment.
 #pragma once
 
 #include <bit>

@@ -1,4 +1,4 @@
-// Operations of a whole warp: every lane deposits what it brings, the last to arrive computes all results.
+// Operations of a whole warp: every lane deposits its operands, and the last lane to arrive computes all results.
 #pragma once
 
 #include <array>
@@ -10,7 +10,7 @@
 
 namespace ballast::simt {
 
-/// What the lanes of an operation deposited.
+/// The deposits of the lanes of an operation.
 class Lanes {
   public:
     Lanes(void* const* deposits, unsigned active) : deposits_(deposits), active_(active) {}
@@ -26,7 +26,7 @@ class Lanes {
     unsigned active_;
 };
 
-/// Computes the results of all lanes in their deposits; also what tells one operation from another.
+/// Computes the results of all lanes in their deposits; its address also identifies the operation.
 using Combine = void (*)(const Lanes&);
 
 struct Warp {
@@ -41,12 +41,12 @@ struct Warp {
     unsigned id = 0, alive = 0;
     std::vector<Meeting> meetings;  ///< by mask; nearly always none or one
     unsigned syncs = 0;             ///< __syncwarp()s completed
-    char sync_order[2]{};           ///< what ThreadSanitizer hangs their order on, alternating
+    char sync_order[2]{};           ///< ThreadSanitizer's handles for their order, alternating
     WgmmaQueue wgmma;
 };
 
-/// The calling lane deposits `deposit` and goes on when all lanes of `mask` that have not exited are here. Error when a
-/// lane is at another line or in another operation.
+/// The calling lane deposits `deposit` and continues when all lanes of `mask` that have not exited have arrived. Error
+/// when a lane is at another line or in another operation.
 void meet(unsigned mask, void* deposit, Combine combine, const char* what, Location where);
 
 inline constexpr unsigned kFullWarp = 0xffffffffu;

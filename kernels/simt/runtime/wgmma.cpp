@@ -1,5 +1,5 @@
-// wgmma: products that happen when they are waited for. Operands are looked at when a product is issued, and read when
-// it is performed; accumulators are NaN in between.
+// wgmma: products are performed when they are waited for. Operands are checked when a product is issued, and read when
+// it is performed. In between, the accumulators are NaN.
 #include "kernels/simt/runtime/wgmma.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// What a warp has under way of its warpgroup's products. Each of the four warps computes 16 rows of D by itself.
+// A warp's part of its warpgroup's pending products. Each of the four warps computes 16 rows of D by itself.
 #pragma once
 
 #include <array>
@@ -12,19 +12,19 @@ namespace ballast::simt {
 
 class WgmmaQueue {
   public:
-    /// Products into the same registers, of which some are not complete; the registers hold NaN until all are.
+    /// Products into the same registers, some of them incomplete; the registers hold NaN until all are complete.
     struct Accumulator {
         static constexpr int kRows = 16;
         std::array<float*, 32> registers{};  ///< of each lane
         int n = 0;
-        unsigned uses = 0;        ///< products that are not complete
+        unsigned uses = 0;        ///< incomplete products
         std::vector<float> rows;  ///< kRows x n
     };
     struct Product {
         WarpgroupProduct operands;  ///< as lane 0 gave them
         Accumulator* accumulator;
         std::array<const uint32_t*, 32> a_registers{};  ///< of each lane
-        std::array<std::array<uint32_t, 4>, 32> a{};    ///< what they held
+        std::array<std::array<uint32_t, 4>, 32> a{};    ///< their values
         Location where;
     };
 
@@ -34,11 +34,11 @@ class WgmmaQueue {
     unsigned uncommitted = 0;
     std::vector<std::unique_ptr<Accumulator>> accumulators;
     std::vector<WarpgroupProduct> history;  ///< the four warps must have issued the same
-    char done = 0;                          ///< what ThreadSanitizer hangs the order on
+    char done = 0;                          ///< ThreadSanitizer's handle for the order
 };
 
 struct Warp;
-/// Error when a product was never waited for, or when the warps of a group did not do the same.
+/// Error when a product was never waited for, or when the warps of a group issued different products.
 void check_products(const std::vector<Warp>& warps, unsigned threads);
 
 }  // namespace ballast::simt
