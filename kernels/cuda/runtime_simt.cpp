@@ -12,7 +12,7 @@ namespace ballast::cuda {
 namespace {
 
 /// As in CUDA, a recording takes in every stream that waits for one of its own, and each of those has to be waited for
-/// before it ends.
+/// before it ends. Work on another stream would not be recorded.
 struct OpenRecording {
     std::set<GpuStream> streams, not_waited_for;
 
@@ -24,14 +24,20 @@ struct OpenRecording {
 };
 thread_local OpenRecording* open_recording = nullptr;
 
-/// A launch is over when it returns, so nothing is ever queued and no stream has to wait. Its address is its stream's
-/// name.
+/// A launch is over when it returns, so nothing is ever queued and no stream has to wait.
 class SimtState : public GpuState {
   public:
-    GpuStream stream() const override { return reinterpret_cast<GpuStream>(const_cast<SimtState*>(this)); }
-    void queue_wait_for(GpuState& other) override {
-        if (open_recording != nullptr) open_recording->add_wait(stream(), other.stream());
+    GpuStream stream() const override {
+        require(open_recording == nullptr || open_recording->streams.contains(name()),
+                "work on a queue that the open recording has not taken in");
+        return name();
     }
+    void queue_wait_for(GpuState& other) override {
+        if (open_recording != nullptr) open_recording->add_wait(name(), static_cast<SimtState&>(other).name());
+    }
+
+  private:
+    GpuStream name() const { return reinterpret_cast<GpuStream>(const_cast<SimtState*>(this)); }
 };
 
 class SimtGraph : public Graph {
