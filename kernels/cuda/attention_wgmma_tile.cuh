@@ -187,7 +187,7 @@ struct WgmmaGroup {
     __device__ __forceinline__ WgmmaGroup(int group, int rows)
         : row(group * kGroupRows),
           warp(static_cast<int>(threadIdx.x / kWarpSize) % 4),
-          warp_row(row + warp * 16),
+          warp_row(group * kGroupRows + warp * 16),
           count(min(kGroupRows, rows - row)),
           warp_count(min(16, rows - warp_row)) {}
 };
