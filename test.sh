@@ -71,7 +71,9 @@ if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then   # a
   labels=cuda architectures=
 fi
 mpi=OFF   # with it and NCCL: ranks on GPUs
-if command -v mpirun >/dev/null && ls {/usr,/usr/local,/usr/local/cuda}/include/nccl.h 2>/dev/null | grep -q .; then mpi=ON; fi
+for header in {/usr,/usr/local,/usr/local/cuda}/include/nccl.h; do
+  if command -v mpirun >/dev/null && [ -e "$header" ]; then mpi=ON; fi
+done
 cmake --preset cuda -DBALLAST_MPI=$mpi -DBALLAST_BUILD_BENCHMARKS=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" >/dev/null
 cmake --build --preset cuda
 ctest --preset cuda -L "$labels"
