@@ -99,7 +99,12 @@ TEST_CASE("mpi: a rank that was stopped is named, with its process, and all end"
         CHECK_THAT(line, ContainsSubstring(fmt::format("rank {} (", stopped)));
         CHECK_THAT(line, ContainsSubstring(fmt::format("process {}) gives no sign of life", pid)));
         CHECK_THAT(line, ContainsSubstring("it is stopped"));
-        CHECK_THAT(line, ContainsSubstring(stopped == 1 ? "ranks 0 and 2 wait in" : "ranks 1 and 2 wait in"));
+        // The others may have come to different collectives: an exchange takes two of three ranks.
+        const int other = stopped == 1 ? 0 : 1;
+        if (line.find(fmt::format("ranks {} and 2 wait in", other)) == std::string::npos) {
+            CHECK_THAT(line, ContainsSubstring(fmt::format("rank {} waits in", other)));
+            CHECK_THAT(line, ContainsSubstring("rank 2 waits in"));
+        }
         while (::kill(pid, 0) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));  // mpirun ends it too
     }
 }
