@@ -143,6 +143,11 @@ TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& 
 /// The first rank's settings: others use as many threads, not the whole machine.
 Context make_context(const Options& options, const RunConfig& config, const Communicator& ranks) {
     const Device device = device_of_backend(options.backend, ranks.local_rank());
+    if (!options.timeline.empty() && device != Device::cpu)
+        throw UserError(
+            fmt::format("--timeline shows the work of a CPU, and on {} work is only queued; leave it out or pass "
+                        "--backend cpu (nsys shows a GPU's, by the same names)",
+                        name_of(device)));
     const bool chosen = config.train.threads > 0 || ranks.size() == 1;
     return Context(device, chosen ? static_cast<int>(config.train.threads) : threads_per_rank(ranks),
                    config.train.gemm);

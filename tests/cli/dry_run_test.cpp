@@ -1,6 +1,8 @@
 // `ballast train --dry-run` and `--timeline`.
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "kernels/context.h"
 #include "tests/cli/program.h"
 
 using namespace ballast;
@@ -26,6 +28,14 @@ TEST_CASE("dry run: a line for each number of ranks, and nothing is trained") {
     refuse(run.train("dry", "--dry-run --gpu h200"), {"dtype=bf16"});
     refuse(run.train("dry", bf16 + "--gpu h201"), {"h200"});
     refuse(run.train("dry", "--ranks 2"), {"--dry-run"});
+}
+
+TEST_CASE("timeline: on a GPU it is refused before the run begins") {
+    const TinyRun run;
+    if (!is_built(Device::simt)) return;
+    refuse(run.train("run", "--backend simt --timeline '" + run.file("timeline.json") + "'"),
+           {"--timeline shows the work of a CPU", "--backend cpu"});
+    CHECK_FALSE(std::filesystem::exists(run.file("run")));
 }
 
 TEST_CASE("timeline: a file of events in time, for a run that communicates nothing too") {
