@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <filesystem>
 #include <utility>
-#include <vector>
 
 #include "base/error.h"
 
@@ -172,6 +171,25 @@ void require_not_an_input(const std::string& output, std::span<const std::string
     }
 }
 
+bool same_place(const std::string& a, const std::string& b) {
+    const auto place_of = [](const std::string& path) {
+        std::error_code error;
+        const std::filesystem::path target = std::filesystem::absolute(target_of(path), error);
+        std::filesystem::path found = std::filesystem::weakly_canonical(target, error);
+        if (error) found = target.lexically_normal();  // whoever opens it is told why
+        return found.has_filename() ? found : found.parent_path();
+    };
+    return place_of(a) == place_of(b);
+}
+
+void require_different_outputs(const std::vector<Output>& outputs) {
+    for (size_t i = 0; i < outputs.size(); ++i)
+        for (size_t j = 0; j < i; ++j)
+            if (!outputs[i].path.empty() && !outputs[j].path.empty() && same_place(outputs[i].path, outputs[j].path))
+                throw UserError(fmt::format("{} and {} name the same file, {}; choose another for one of them",
+                                            outputs[j].option, outputs[i].option, outputs[i].path));
+}
+
 void remove_abandoned_temporaries(const std::string& folder) {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
@@ -218,6 +236,16 @@ std::string read_file(const std::string& path) {
     }
     ::close(descriptor);
     return text;
+}
+
+std::vector<std::string> entries_of(const std::string& folder) {
+    std::vector<std::string> found;
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+        found.push_back(entry->path().string());
+    if (!error || error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) return found;
+    errno = error.value();
+    throw_errno("read the folder", folder);
 }
 
 }  // namespace ballast

@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ballast {
 
@@ -52,6 +53,17 @@ void require_writable(const std::string& path);
 /// UserError when `output` is the same file as one of `inputs`, under any name: writing would destroy the input.
 void require_not_an_input(const std::string& output, std::span<const std::string> inputs);
 
+/// True when both paths lead to one place, whether or not anything is there yet: in other words, or through links.
+bool same_place(const std::string& a, const std::string& b);
+
+/// A file that a command writes.
+struct Output {
+    std::string option, path;  // the option that names it; an empty path: it is not written
+};
+
+/// UserError when two of the outputs are the same file, under any name: one would replace the other.
+void require_different_outputs(const std::vector<Output>& outputs);
+
 /// Removes the temporary files that killed writers left in `folder`. Only for a folder that has no other writers.
 void remove_abandoned_temporaries(const std::string& folder);
 
@@ -65,5 +77,9 @@ void replace_file(const std::string& path, std::string_view text);
 
 /// The whole file. UserError when it cannot be read.
 std::string read_file(const std::string& path);
+
+/// The paths of what is in `folder`; nothing when there is no such folder. UserError when it cannot be read, so that
+/// nobody takes it for empty.
+std::vector<std::string> entries_of(const std::string& folder);
 
 }  // namespace ballast

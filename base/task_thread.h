@@ -10,10 +10,11 @@
 
 namespace ballast {
 
-/// Runs tasks in the order in which they were posted. After a task throws, the remaining tasks are dropped.
+/// Runs tasks in the order in which they were posted. After a task throws, the remaining tasks are dropped. When the
+/// system refuses the thread, post() itself runs the task.
 class TaskThread {
   public:
-    TaskThread() : thread_([this] { loop(); }) {}
+    TaskThread();
     /// Waits for all posted tasks.
     ~TaskThread();
     TaskThread(const TaskThread&) = delete;
@@ -31,7 +32,7 @@ class TaskThread {
     std::deque<std::function<void()>> tasks_;
     bool busy_ = false, stop_ = false;
     std::exception_ptr error_;
-    std::thread thread_;  // last: it uses the others
+    std::thread thread_;  // last: it uses the others; none where the system refuses it
 };
 
 }  // namespace ballast

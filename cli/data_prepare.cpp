@@ -38,7 +38,8 @@ void print_rate(std::string_view who, int64_t text_bytes, double seconds) {
 void prepare(const PrepareArguments& arguments) {
     const auto start = std::chrono::steady_clock::now();
     for (const std::string& output : {arguments.options.output, arguments.options.validation_output})
-        require_not_an_input(output, std::span(&arguments.tokenizer, 1));
+        for (const std::string& file : data::files_to_write(output))
+            require_not_an_input(file, std::span(&arguments.tokenizer, 1));
     const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
     ThreadPool pool(arguments.threads);
     data::PrepareOptions options = arguments.options;

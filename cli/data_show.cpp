@@ -82,6 +82,20 @@ ShownStep find_step(const ShowArguments& arguments, const data::TokenStore& stor
     return shown;
 }
 
+/// UserError now when --npy cannot be written, or would replace what is read.
+void check_npy(const ShowArguments& arguments, const data::TokenStore& store) {
+    if (arguments.npy.empty()) return;
+    std::vector<std::string> inputs = store.files();
+    inputs.push_back(arguments.tokenizer);
+    if (!arguments.config.empty()) inputs.push_back(arguments.config);
+    if (arguments.config_is_run())
+        for (const char* name : {"config.toml", "data_order.json"}) inputs.push_back(arguments.file_of_run(name));
+    if (!arguments.index.empty())
+        for (std::string& file : data::IndexTriplet(arguments.index).files()) inputs.push_back(std::move(file));
+    require_not_an_input(arguments.npy, inputs);
+    require_writable(arguments.npy);
+}
+
 /// All samples of the step, [batch, seq_length + 1], in the store's type: what Pythia's batch viewer saves.
 void save_ids(const std::string& path, const data::TokenStore& store, const data::Sampler& sampler,
               const ShownStep& shown) {
@@ -113,6 +127,7 @@ void show(ShowArguments arguments) {
         arguments.tokenizer = (std::filesystem::path(arguments.path).parent_path() / "tokenizer.json").string();
     if ((arguments.order == data::OrderKind::npy) == arguments.index.empty())
         throw UserError("--order npy and --index, the name of the three files, need each other");
+    check_npy(arguments, store);
     if (arguments.steps == 0) arguments.steps = steps_of_an_epoch(arguments, store);
     const data::Tokenizer tokenizer = open_tokenizer(arguments.tokenizer, store);
     if (arguments.step > arguments.steps && arguments.order != data::OrderKind::stable)

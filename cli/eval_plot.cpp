@@ -21,7 +21,7 @@ struct PlotCommand {
             require_not_an_input(path, files);
             require_writable(path);
         }
-        if (!table.empty() && table == out) throw UserError("--out and --table name the same file");
+        require_different_outputs({{"--out", out}, {"--table", table}});
         std::vector<eval::StreamingResult> cells = read_cells();
         const std::string markdown = report::perplexity_markdown(cells);
         if (!curves.empty()) keep_curves(cells);

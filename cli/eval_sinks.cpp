@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <iostream>
 
+#include "base/atomic_file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
@@ -29,11 +30,8 @@ struct SinksCommand {
     TextOptions text;
 
     void run() {
-        for (const std::string& output : {json, maps}) {
-            text.require_output(output, std::array{model, ids});
-            if (!output.empty() && output == ids) throw UserError(fmt::format("{} is read and written", ids));
-        }
-        if (!maps.empty() && maps == json) throw UserError("--json and --maps name the same file");
+        for (const std::string& output : {json, maps}) text.require_output(output, std::array{model, ids});
+        require_different_outputs({{"--json", json}, {"--maps", maps}});
         options.maps = !maps.empty();
         Context context = text.make_context();
         const InterruptGuard guard;

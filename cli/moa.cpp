@@ -118,21 +118,33 @@ struct OptimiseCommand {
         require_not_an_input(out, std::array{profile});
         require_writable(out);
         const moa::Profile read = moa::read_profile(profile);
+        prepare_all();
         const InterruptGuard guard;
         const auto candidates = search.run(read);
-        if (!all.empty()) write_all(candidates);
         const infer::SpanPlan& plan = candidates[moa::most_even(candidates)].plan;
         infer::write_span_plan(out, plan);
+        if (!all.empty()) write_all(candidates);
         std::vector<int64_t> lengths;
         for (const auto& figure : plan.figures) lengths.push_back(figure.length);
         std::cout << moa::density_table(plan, read.shape.kv_heads, lengths) << fmt::format("-> {}\n", out);
     }
 
   private:
+    std::string file_of_all(size_t i) const { return fmt::format("{}/plan_{:02}.json", all, i); }
+
+    /// Makes the folder of --all before the search, not after it.
+    void prepare_all() const {
+        if (all.empty()) return;
+        const std::filesystem::path plan(out);
+        const std::string folder = plan.has_parent_path() ? plan.parent_path().string() : ".";
+        if (plan.filename().string().starts_with("plan_") && same_place(folder, all))
+            throw UserError(fmt::format("{} has the name of a file of --all; choose another for --out", out));
+        make_folders(all);
+        require_writable(file_of_all(0));
+    }
+
     void write_all(const std::vector<moa::PlanCandidate>& candidates) const {
-        std::filesystem::create_directories(all);
-        for (size_t i = 0; i < candidates.size(); ++i)
-            infer::write_span_plan(fmt::format("{}/plan_{:02}.json", all, i), candidates[i].plan);
+        for (size_t i = 0; i < candidates.size(); ++i) infer::write_span_plan(file_of_all(i), candidates[i].plan);
     }
 };
 
@@ -148,6 +160,7 @@ struct ShowCommand {
                 require_not_an_input(output, std::array{plan});
                 require_writable(output);
             }
+        require_different_outputs({{"--out", out}, {"--svg", svg}});
         const infer::SpanPlan read =
             plan.ends_with(".tsv") ? infer::read_duo_plan(plan, duo) : infer::read_span_plan(plan);
         const std::vector<int64_t> all = lengths.empty() ? moa::lengths_to_show(read) : lengths;

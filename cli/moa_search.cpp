@@ -31,7 +31,7 @@ struct SearchCommand {
     }
 
     void run() {
-        std::filesystem::create_directories(folder);
+        make_folders(folder);
         const InterruptGuard guard;
         check_settings();
         if (there("plan.json")) return;

@@ -1,5 +1,4 @@
 // ballast report RUN…
-#include <algorithm>
 #include <fmt/format.h>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -24,19 +23,19 @@ struct Options {
 };
 
 void measure_missing(const Options& o, const std::vector<report::RunData>& runs) {
-    const auto lacks = [](const report::RunData& run) {
-        return report::missing_evaluations(run.folder, run.evaluations);
-    };
-    if (std::none_of(runs.begin(), runs.end(), [&](const auto& run) { return lacks(run).any(); })) return;
+    const report::MeasureOptions options{o.cache, dtype_of_option(o.text.dtype)};
+    const report::TextReader text{[&](const train::ModelSource& source) { return o.text.read(source); },
+                                  [&](const train::ModelSource& source, int64_t length, int64_t count) {
+                                      return o.text.encoder_sequences(source, length, count);
+                                  }};
+    std::vector<report::MeasurePlan> plans;  // all of them before the first is measured
+    for (const report::RunData& run : runs)
+        if (const auto missing = report::missing_evaluations(run.folder, run.evaluations); missing.any())
+            plans.push_back(report::plan_measure(run.folder, missing, options, text));
+    if (plans.empty()) return;
     const InterruptGuard guard;
     Context context = o.text.make_context();
-    for (const report::RunData& run : runs)
-        if (const report::Missing missing = lacks(run); missing.any())
-            report::measure(context, run.folder, missing, {o.cache, dtype_of_option(o.text.dtype)},
-                            {[&](const train::ModelSource& source) { return o.text.read(source); },
-                             [&](const train::ModelSource& source, int64_t length, int64_t count) {
-                                 return o.text.encoder_sequences(source, length, count);
-                             }});
+    for (const report::MeasurePlan& plan : plans) report::measure(context, plan, options);
 }
 
 /// What the page has no numbers for, and how to get them.

@@ -35,7 +35,7 @@ struct Options {
 
     /// What continues this sweep.
     std::string command() const {
-        std::vector<std::string> words{"ballast", "sweep", file, "--out", out};
+        std::vector<std::string> words{own_program(), "sweep", file, "--out", out};
         for (const std::string& setting : settings) words.insert(words.end(), {"--set", setting});
         for (const std::string& path : text) words.insert(words.end(), {"--text", path});
         if (backend != "auto") words.insert(words.end(), {"--backend", backend});

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <iostream>
 
+#include "base/atomic_file.h"
 #include "base/child_process.h"
 #include "base/communicator.h"
 #include "base/config_toml.h"
@@ -14,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/dry_run.h"
 #include "cli/environment.h"
+#include "data/index_triplet.h"
 #include "kernels/backend.h"
 #include "train/cost_model.h"
 #include "train/memory_plan.h"
@@ -153,6 +155,26 @@ Context make_context(const Options& options, const RunConfig& config, const Comm
                    config.train.gemm);
 }
 
+/// Every file that the run reads.
+std::vector<std::string> input_files(const Options& options, const RunConfig& config, const RunData& data) {
+    std::vector<std::string> files{options.config, config.data.tokenizer};
+    const auto add = [&](const std::vector<std::string>& more) { files.insert(files.end(), more.begin(), more.end()); };
+    add(data.train.files());
+    if (data.validation) add(data.validation->files());
+    if (!config.data.index.empty()) add(data::IndexTriplet(config.data.index).files());
+    return files;
+}
+
+/// UserError now for a --timeline that could not be written after the last step, or would replace what the run reads.
+void check_timeline(const Options& options, const RunConfig& config, const RunData& data) {
+    if (options.timeline.empty()) return;
+    require_not_an_input(options.timeline, input_files(options, config, data));
+    const std::filesystem::path folder = std::filesystem::path(options.timeline).parent_path();
+    if (!folder.empty() && same_place(folder.string(), options.run_folder()))
+        make_folders(folder.string());  // as the run would
+    require_writable(options.timeline);
+}
+
 int train_as_rank(const Options& options, Communicator& ranks) {
     RunConfig config = RunConfig::load(options.config, options.settings);
     config.validate();
@@ -161,6 +183,7 @@ int train_as_rank(const Options& options, Communicator& ranks) {
     config.validate();
 
     Context context = make_context(options, config, ranks);
+    if (ranks.is_first()) check_timeline(options, config, data);
     const Distribution distribution(config, ranks);
     MemoryPlan plan = plan_memory(context, config, distribution);
     plan.sample_order = data::Sampler::bytes(data.train, DataOrder(config, data.train).last_stretch().order);

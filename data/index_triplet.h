@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "data/npy_file.h"
 #include "data/sampler.h"
@@ -42,6 +43,7 @@ class IndexTriplet {
     /// Sizes and checksums; equal for equal orders. Reads everything.
     std::string fingerprint() const;
 
+    std::vector<std::string> files() const { return {documents_.path(), windows_.path(), samples_.path()}; }
     const std::string& windows_path() const { return windows_.path(); }
 
   private:

@@ -56,7 +56,7 @@ JoinedParts::JoinedParts(const std::string& path) {
     GroupCounts groups;
     for (const Listed& listed : read_index(path, sources)) {
         const std::string file = (fs::path(path).parent_path() / listed.file).string();
-        Part part{std::make_unique<Hdf5Tokens>(file), num_tokens_, num_documents_};
+        Part part{file, std::make_unique<Hdf5Tokens>(file), num_tokens_, num_documents_};
         if (parts_.empty()) info_ = part.file->info();
         if (kind_of(part.file->info()) != kind_of(info_))
             throw UserError(fmt::format("{} ({}) does not belong to {} ({}); prepare it again", file,
@@ -106,6 +106,12 @@ std::string JoinedParts::checksums() const {
     for (const Part& part : parts_)
         all += fmt::format("{} {} {}\n", part.file->num_tokens(), part.file->num_documents(), part.file->checksums());
     return fmt::format("xxh3_64 of {} parts {:016x}", parts_.size(), XXH3_64bits(all.data(), all.size()));
+}
+
+std::vector<std::string> JoinedParts::other_files() const {
+    std::vector<std::string> files;
+    for (const Part& part : parts_) files.push_back(part.path);
+    return files;
 }
 
 void JoinedParts::verify() const {

@@ -29,10 +29,12 @@ class JoinedParts : public TokenSource {
     int64_t document_offset(int64_t d) const override;
     void read(int64_t first, int64_t count, int32_t* out) const override;
     std::string checksums() const override;
+    std::vector<std::string> other_files() const override;
     void verify() const override;
 
   private:
     struct Part {
+        std::string path;
         std::unique_ptr<Hdf5Tokens> file;
         int64_t first_token, first_document;
     };

@@ -80,9 +80,8 @@ std::string slice_path(const std::string& name, int64_t slice, int64_t last) {
 int64_t last_slice(const std::string& name) {
     const fs::path folder = fs::path(name).parent_path();
     const std::string first = fs::path(name).filename().string() + "-00000-of-";
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(folder.empty() ? fs::path(".") : folder, error)) {
-        const std::string file = entry.path().filename().string();
+    for (const fs::path entry : entries_of(folder.empty() ? "." : folder.string())) {
+        const std::string file = entry.filename().string();
         if (file.size() == first.size() + 9 && file.starts_with(first) && file.ends_with(".bin") &&
             std::all_of(file.end() - 9, file.end() - 4, [](char c) { return c >= '0' && c <= '9'; }))
             return std::stoll(file.substr(first.size(), 5));
@@ -93,6 +92,10 @@ int64_t last_slice(const std::string& name) {
 }  // namespace
 
 bool MegatronFiles::is_name(const std::string& path) { return path.ends_with(".idx") || path.ends_with(".bin"); }
+
+std::vector<std::string> MegatronFiles::both_names(const std::string& path) {
+    return {name_of_set(path) + ".idx", name_of_set(path) + ".bin"};
+}
 
 MegatronFiles::MegatronFiles(const std::string& path) : index_(name_of_set(path) + ".idx") {
     read_index(index_.path());
@@ -179,6 +182,12 @@ void MegatronFiles::read(int64_t first, int64_t count, int32_t* out) const {
         first += take;
         count -= take;
     }
+}
+
+std::vector<std::string> MegatronFiles::other_files() const {
+    std::vector<std::string> files{index_.path()};
+    for (const Slice& slice : slices_) files.push_back(slice.file.path());
+    return files;
 }
 
 MegatronWriter::MegatronWriter(const std::string& path, Dtype dtype)

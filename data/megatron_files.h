@@ -28,6 +28,8 @@ class MegatronFiles : public TokenSource {
     explicit MegatronFiles(const std::string& path);
     /// True when the path's name is that of such a file.
     static bool is_name(const std::string& path);
+    /// NAME.idx and NAME.bin of either of the two.
+    static std::vector<std::string> both_names(const std::string& path);
 
     /// u16 or i32.
     Dtype dtype() const override { return dtype_; }
@@ -35,6 +37,7 @@ class MegatronFiles : public TokenSource {
     int64_t num_documents() const override { return num_documents_; }
     int64_t document_offset(int64_t d) const override;
     void read(int64_t first, int64_t count, int32_t* out) const override;
+    std::vector<std::string> other_files() const override;
 
   private:
     struct Slice {

@@ -169,14 +169,23 @@ std::optional<uint32_t> end_of_text_to_append(const Tokenizer& tokenizer, const 
     return tokenizer.end_of_text_id();
 }
 
+/// All files that are written, each under the option that names it.
+std::vector<Output> output_files(const PrepareOptions& options) {
+    std::vector<Output> files;
+    for (const std::string& file : files_to_write(options.output)) files.push_back({"--output", file});
+    if (options.validation_output.empty()) return files;
+    for (const std::string& file : files_to_write(options.validation_output))
+        files.push_back({"--validation-output", file});
+    return files;
+}
+
 void check_validation_options(const PrepareOptions& options) {
     if (options.validation_output.empty() != (options.validation_fraction == 0))
         throw UserError("--validation-output and --validation-fraction need each other");
     if (!(options.validation_fraction >= 0 && options.validation_fraction < 1))
         throw UserError(
             fmt::format("--validation-fraction {} must be above 0 and below 1", options.validation_fraction));
-    if (!options.validation_output.empty() && options.validation_output == options.output)
-        throw UserError(fmt::format("{} cannot be both the output and the validation output", options.output));
+    require_different_outputs(output_files(options));
 }
 
 /// While the pool takes a batch's texts out of their lines and encodes them, one thread reads the next and another puts
@@ -264,10 +273,9 @@ PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options,
                                    .piece_bytes = options.piece_bytes,
                                    .last_cut = [&](std::string_view text) { return tokenizer.last_safe_cut(text); },
                                    .group_key = options.group_key});
-    for (const std::string& output : {options.output, options.validation_output}) {
-        if (output.empty()) continue;
-        require_not_an_input(output, corpus.files());
-        require_writable(output);
+    for (const Output& output : output_files(options)) {
+        require_not_an_input(output.path, corpus.files());
+        require_writable(output.path);
     }
     TokenSpill spill(options.output, token_dtype(tokenizer.vocab_size()));
     DocumentCollector documents(spill, end_of_text);

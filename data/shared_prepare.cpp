@@ -80,7 +80,8 @@ class SharedWork {
     void list_parts() {
         const Corpus corpus(options_.inputs,
                             {.format = options_.format, .last_cut = [](auto text) { return text.size(); }});
-        require_not_an_input(options_.output, corpus.files());
+        for (const std::string& output : {options_.output, options_.validation_output})
+            if (!output.empty()) require_not_an_input(output, corpus.files());
         for (const std::string& input : corpus.files()) {
             if (!fs::is_regular_file(input))
                 throw UserError(fmt::format("{} is no file, and processes share files; write an .h5 store", input));
@@ -189,6 +190,7 @@ PrepareResult prepare_shared(const Tokenizer& tokenizer, const PrepareOptions& o
     if (holds_out && !JoinedParts::is_name(options.validation_output))
         throw UserError(
             fmt::format("{} is made in parts, so --validation-output has to be too: name it .json", options.output));
+    require_different_outputs({{"--output", options.output}, {"--validation-output", options.validation_output}});
     if (options.drop_duplicates)
         throw UserError(
             "--drop-duplicates looks at all documents at once, which processes that share the work do not; write an "

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/dtype.h"
 
@@ -24,6 +25,8 @@ class TokenSource {
     /// The checksums that the files store for their contents, besides sizes; equal for equal contents. Reads no
     /// contents.
     virtual std::string checksums() const { return ""; }
+    /// The files that are read besides the one that was named.
+    virtual std::vector<std::string> other_files() const { return {}; }
     /// UserError when the contents do not match the checksums.
     virtual void verify() const {}
 };

@@ -18,6 +18,10 @@ int64_t first_id_of_texts(const Tokenizer& tokenizer) {
     return begin ? int64_t{*begin} : -1;
 }
 
+std::vector<std::string> files_to_write(const std::string& path) {
+    return MegatronFiles::is_name(path) ? MegatronFiles::both_names(path) : std::vector{path};
+}
+
 TokenStore::TokenStore(const std::string& path) : path_(path) {
     if (MegatronFiles::is_name(path)) {
         source_ = std::make_unique<MegatronFiles>(path);
@@ -31,6 +35,12 @@ TokenStore::TokenStore(const std::string& path) : path_(path) {
         info_ = file->info();
         source_ = std::move(file);
     }
+}
+
+std::vector<std::string> TokenStore::files() const {
+    std::vector<std::string> all = source_->other_files();
+    all.push_back(path_);
+    return all;
 }
 
 void TokenStore::assume_tokenizer(const Tokenizer& tokenizer) {

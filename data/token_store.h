@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "data/hdf5_tokens.h"
 #include "data/token_source.h"
@@ -15,6 +16,9 @@
 namespace ballast::data {
 
 class Tokenizer;
+
+/// The files that a store of this name is written to: of Megatron's NAME.idx and NAME.bin both, else the one named.
+std::vector<std::string> files_to_write(const std::string& path);
 
 /// The TokenStoreInfo::begin_of_text_id of a store made with this tokenizer.
 int64_t first_id_of_texts(const Tokenizer& tokenizer);
@@ -27,6 +31,8 @@ class TokenStore {
     explicit TokenStore(const std::string& path);
 
     const std::string& path() const { return path_; }
+    /// All files that are read.
+    std::vector<std::string> files() const;
     const TokenStoreInfo& info() const { return info_; }
     const std::string& tokenizer_hash() const { return info_.tokenizer_hash; }
     int64_t vocab_size() const { return info_.vocab_size; }

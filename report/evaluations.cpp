@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "model/bert.h"
 
@@ -26,9 +27,8 @@ bool is_run(const eval::MeasuredModel& model, const std::string& run) {
 
 void read_folder(const std::string& run, Evaluations& to) {
     std::vector<fs::path> files;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(fs::path(run) / "eval", error))
-        if (entry.path().extension() == ".json") files.push_back(entry.path());
+    for (const fs::path entry : entries_of((fs::path(run) / "eval").string()))
+        if (entry.extension() == ".json") files.push_back(entry);
     std::sort(files.begin(), files.end());
     for (const fs::path& file : files) {
         try {

@@ -73,15 +73,18 @@ void require_writable_evaluations(const train::RunDirectory& directory) {
     for (const char* file : {kTableFile, kSinksFile, kMapsFile}) require_writable(directory.file(file));
 }
 
-void measure_encoder(Context& context, const std::string& run, const train::RunDirectory& directory,
-                     const TextReader& text) {
+std::vector<std::vector<int32_t>> read_encoder_sequences(const std::string& run, const TextReader& text) {
     constexpr int64_t kLength = 32, kSequences = 64;
-    const model::Bert bert(context, run);
-    const int64_t length = std::min(kLength, bert.config().max_position_embeddings);
-    const auto sequences = text.encoder_sequences(train::encoder_source(run), length, kSequences);
-    eval::EncoderSinkResult sinks = eval::evaluate_encoder_sinks(context, bert, sequences, true, [](int64_t) {});
+    const int64_t length = std::min(kLength, model::read_bert_config(run).max_position_embeddings);
+    return text.encoder_sequences(train::encoder_source(run), length, kSequences);
+}
+
+void measure_encoder(Context& context, const MeasurePlan& plan, const train::RunDirectory& directory) {
+    const model::Bert bert(context, plan.run);
+    eval::EncoderSinkResult sinks =
+        eval::evaluate_encoder_sinks(context, bert, plan.encoder_sequences, true, [](int64_t) {});
     eval::write_maps(directory.file(kMapsFile), sinks);
-    eval::write_measurements(directory.file(kSinksFile), {run, -1, {std::move(sinks)}});
+    eval::write_measurements(directory.file(kSinksFile), {plan.run, -1, {std::move(sinks)}});
 }
 
 }  // namespace
@@ -109,14 +112,39 @@ void check_measure(const model::ModelConfig& config, const MeasureOptions& optio
     eval::check_cache_table(config, num_tokens, table_options(config, options));
 }
 
+MeasurePlan plan_measure(const std::string& run, Missing missing, const MeasureOptions& options,
+                         const TextReader& text) {
+    require_writable_evaluations(train::RunDirectory(run));
+    MeasurePlan plan{run, missing, {}, {}};
+    if (is_encoder_folder(run)) {
+        plan.encoder_sequences = read_encoder_sequences(run, text);
+        return plan;
+    }
+    const train::ModelSource source = train::find_model(run);
+    plan.tokens = text.tokens(source);
+    const auto num_tokens = static_cast<int64_t>(plan.tokens.size());
+    try {
+        if (missing.cells)
+            check_measure(source.config, options, num_tokens);
+        else
+            eval::check_sinks(source.config, num_tokens, sink_options(source.config));
+    } catch (const UserError& error) {
+        throw UserError(fmt::format("{}: {}", run, error.what()));
+    }
+    return plan;
+}
+
 void measure(Context& context, const std::string& run, Missing missing, const MeasureOptions& options,
              const TextReader& text) {
+    measure(context, plan_measure(run, missing, options, text), options);
+}
+
+void measure(Context& context, const MeasurePlan& plan, const MeasureOptions& options) {
+    const auto& [run, missing, tokens, sequences] = plan;
     const train::RunDirectory directory(run);
-    require_writable_evaluations(directory);
-    if (is_encoder_folder(run)) return measure_encoder(context, run, directory, text);
+    if (is_encoder_folder(run)) return measure_encoder(context, plan, directory);
     const train::LoadedModel loaded = train::load_model(run, context, options.dtype);
     const model::ModelConfig& config = loaded.model->config();
-    const std::vector<uint32_t> tokens = text.tokens(loaded);
     eval::SinkOptions attention = sink_options(config);
     attention.first_id = loaded.first_of_samples(tokens);
     eval::SinkResult sinks;

@@ -38,9 +38,24 @@ struct TextReader {
 /// UserError for a cache or a text of `num_tokens` tokens that measure() would refuse.
 void check_measure(const model::ModelConfig& config, const MeasureOptions& options, int64_t num_tokens);
 
+/// What is to be measured of a run, and the text for it.
+struct MeasurePlan {
+    std::string run;
+    Missing missing;
+    std::vector<uint32_t> tokens;
+    std::vector<std::vector<int32_t>> encoder_sequences;  // in place of tokens
+};
+
+/// Reads the text for a run. UserError, which names what is at fault, for all that measure() would refuse: files of
+/// RUN/eval that cannot be written, a text that is too short, a cache that does not suit the model. So all of several
+/// runs can be checked before the first is measured.
+MeasurePlan plan_measure(const std::string& run, Missing missing, const MeasureOptions& options,
+                         const TextReader& text);
+
 /// Makes the missing measurements on the run's newest valid checkpoint, as `ballast eval table` and `ballast eval sinks
-/// --maps` do, and writes the files of RUN/eval. Only attention for an encoder. UserError, before anything is computed,
-/// when the files cannot be written or the cache does not suit the model.
+/// --maps` do, and writes the files of RUN/eval. Only attention for an encoder.
+void measure(Context& context, const MeasurePlan& plan, const MeasureOptions& options);
+/// The same for a run of which nothing was planned before; UserErrors of plan_measure().
 void measure(Context& context, const std::string& run, Missing missing, const MeasureOptions& options,
              const TextReader& text);
 

@@ -1,6 +1,7 @@
 #include "train/background_save.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "base/error.h"
@@ -64,32 +65,42 @@ BackgroundSave::~BackgroundSave() {
     if (thread_.joinable()) thread_.join();
 }
 
-void BackgroundSave::start(const std::string& path, CheckpointInfo info, std::function<void()> before,
-                           std::function<void()> after) {
-    require(!thread_.joinable(), "a save begins while another is under way");
+void BackgroundSave::start(const std::string& path, CheckpointInfo info, std::function<void()> before, After after) {
+    require(!in_progress_, "a save begins while another is under way");
     const auto begin = Clock::now();
     snapshot_.take();
     if (!optimizer_.distribution().ranks().is_first()) return;
     ended_ = false;
-    outcome_ = {info.step, path, 0, seconds_since(begin), nullptr};
-    thread_ = std::thread([this, begin, info = std::move(info), before = std::move(before), after = std::move(after)] {
-        leave_interrupts_to_main_thread();
-        Timeline* const timeline = optimizer_.timeline();
-        const Span span(timeline, Track::saving, {Activity::write_checkpoint});
-        try {
-            before();
-            write_checkpoint(outcome_.path, info, weights_.table(), weights_.master_dtype(),
-                             [&](State state, const model::ParameterRow& row) {
-                                 if (timeline) timeline->places().move();
-                                 return snapshot_.values(state, row);
-                             });
-            after();
-        } catch (...) {
-            outcome_.failure = std::current_exception();
-        }
-        outcome_.seconds = seconds_since(begin);
-        ended_.store(true, std::memory_order_release);
-    });
+    outcome_ = {info.step, path, 0, seconds_since(begin), nullptr, ""};
+    in_progress_ = true;
+    try {
+        thread_ = std::thread([=, this] {
+            leave_interrupts_to_main_thread();
+            write(begin, info, before, after);
+        });
+    } catch (const std::system_error&) {  // the copy is taken: training waits for its file
+        write(begin, info, before, after);
+        outcome_.waited = outcome_.seconds;
+    }
+}
+
+void BackgroundSave::write(Clock::time_point begin, const CheckpointInfo& info, const std::function<void()>& before,
+                           const After& after) {
+    Timeline* const timeline = optimizer_.timeline();
+    const Span span(timeline, Track::saving, {Activity::write_checkpoint});
+    try {
+        before();
+        write_checkpoint(outcome_.path, info, weights_.table(), weights_.master_dtype(),
+                         [&](State state, const model::ParameterRow& row) {
+                             if (timeline) timeline->places().move();
+                             return snapshot_.values(state, row);
+                         });
+        outcome_.warning = after();
+    } catch (...) {
+        outcome_.failure = std::current_exception();
+    }
+    outcome_.seconds = seconds_since(begin);
+    ended_.store(true, std::memory_order_release);
 }
 
 std::optional<SaveOutcome> BackgroundSave::poll() {
@@ -98,10 +109,10 @@ std::optional<SaveOutcome> BackgroundSave::poll() {
 }
 
 std::optional<SaveOutcome> BackgroundSave::wait() {
-    if (!thread_.joinable()) return std::nullopt;
+    if (!in_progress_) return std::nullopt;
     const auto begin = Clock::now();
-    thread_.join();
-    ended_ = false;
+    if (thread_.joinable()) thread_.join();
+    ended_ = in_progress_ = false;
     outcome_.waited += seconds_since(begin);
     return std::exchange(outcome_, {});
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "base/ending.h"
@@ -52,19 +53,27 @@ HangWatch::HangWatch(const CurrentPlaces& places, const Communicator& ranks, con
     own_.host = host_name();
     own_.pid = ::getpid();
     for (int rank = 0; rank < ranks.size(); ++rank) others_.push_back({rank, std::nullopt, 0, ""});
-    watcher_ = std::thread([this] { watch(); });
-    beater_ = std::thread([this] { beat(); });
+    try {
+        watcher_ = std::thread([this] { watch(); });
+        beater_ = std::thread([this] { beat(); });
+    } catch (const std::system_error&) {  // one alone would take the other's silence for a folder that hangs
+        stop_threads();
+    }
 }
 
 HangWatch::~HangWatch() {
+    stop_threads();
+    folder_.remove(own_.rank);
+}
+
+void HangWatch::stop_threads() {
     {
         const std::lock_guard lock(mutex_);
         stop_ = true;
     }
     stopped_.notify_all();
-    watcher_.join();
-    beater_.join();
-    folder_.remove(own_.rank);
+    for (std::thread* thread : {&watcher_, &beater_})
+        if (thread->joinable()) thread->join();
 }
 
 bool HangWatch::sleep(double seconds) {
@@ -185,11 +194,14 @@ HangWatch::End end_all_ranks(Communicator& ranks) {
             [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, line.data(), line.size());
         }
         // MPI is in use by the thread that hangs; should it not end the ranks, the launcher does when one is gone.
-        std::thread([&ranks] {
-            ranks.abort(exit_code::kFailed);
-            ::_exit(exit_code::kFailed);
-        }).detach();
-        std::this_thread::sleep_for(std::chrono::seconds(10));
+        try {
+            std::thread([&ranks] {
+                ranks.abort(exit_code::kFailed);
+                ::_exit(exit_code::kFailed);
+            }).detach();
+            std::this_thread::sleep_for(std::chrono::seconds(10));
+        } catch (const std::system_error&) {  // no thread to be had: this rank goes, and the launcher ends the others
+        }
         ::_exit(exit_code::kFailed);
     };
 }

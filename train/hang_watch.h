@@ -59,7 +59,8 @@ class HangWatch {
     /// Called on a thread of the watch when the run hangs. It must end the process.
     using End = std::function<void(const std::string& report)>;
 
-    /// `timeout`: seconds, above 0. The referenced objects must outlive the watch.
+    /// `timeout`: seconds, above 0. The referenced objects must outlive the watch. Where the system refuses one of its
+    /// threads, the watch has none: is_watching() is false, and no heartbeats are written.
     HangWatch(const CurrentPlaces& places, const Communicator& ranks, const std::string& run_folder, double timeout,
               End end);
     /// Removes the rank's heartbeat: the rank has ended without error, or reports its error itself.
@@ -67,7 +68,11 @@ class HangWatch {
     HangWatch(const HangWatch&) = delete;
     HangWatch& operator=(const HangWatch&) = delete;
 
+    bool is_watching() const { return watcher_.joinable(); }
+
   private:
+    /// Ends the threads that run.
+    void stop_threads();
     void watch();
     void beat();
     /// False when the watch ends during the sleep.

@@ -85,9 +85,8 @@ std::optional<RunStatus> RunDirectory::status() const {
 
 std::vector<int64_t> RunDirectory::checkpoint_steps() const {
     std::vector<int64_t> steps;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(file("checkpoints"), error))
-        if (const auto step = step_of(entry.path().filename().string())) steps.push_back(*step);
+    for (const fs::path entry : entries_of(file("checkpoints")))
+        if (const auto step = step_of(entry.filename().string())) steps.push_back(*step);
     std::sort(steps.begin(), steps.end());
     return steps;
 }

@@ -46,7 +46,7 @@ class RunDirectory {
     void set_status(RunStatus status, int64_t step) const;
     std::optional<RunStatus> status() const;
 
-    /// Steps with a checkpoint file, ascending.
+    /// Steps with a checkpoint file, ascending. UserError when the folder is there and cannot be read.
     std::vector<int64_t> checkpoint_steps() const;
     /// The newest checkpoint whose checksums are valid; `warn` is called for each one that is skipped.
     std::optional<int64_t> newest_valid_checkpoint(const std::function<void(const std::string&)>& warn) const;

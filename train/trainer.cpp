@@ -154,7 +154,8 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
         directory_.cut_back("metrics.jsonl", step);
         directory_.cut_back("samples.jsonl", step);
         write_run_files();
-        remove_old_checkpoints(step);  // a kill may have come between the save and this
+        // A kill may have come between the save and this.
+        if (const std::string warning = remove_old_checkpoints(step); !warning.empty()) warn(warning);
     }
     last_saved_ = step;
     return step;
@@ -198,13 +199,26 @@ RunStatus Trainer::run(StartMode mode, DataChange change) {
         HeartbeatFolder(directory_.path()).clear();
     }
     ranks().barrier();
-    if (config_.train.hang_timeout_seconds > 0)
-        hang_watch_.emplace(timeline_.places(), ranks(), directory_.path(),
-                            static_cast<double>(config_.train.hang_timeout_seconds),
-                            end_of_hang_ ? end_of_hang_ : end_all_ranks(ranks()));
+    watch_for_hangs();
     const RunStatus status = run_watched(mode, change);
     hang_watch_.reset();
     return status;
+}
+
+void Trainer::watch_for_hangs() {
+    if (config_.train.hang_timeout_seconds <= 0) return;
+    hang_watch_.emplace(timeline_.places(), ranks(), directory_.path(),
+                        static_cast<double>(config_.train.hang_timeout_seconds),
+                        end_of_hang_ ? end_of_hang_ : end_all_ranks(ranks()));
+    {
+        // All ranks or none: one without heartbeats would be taken for the cause while the others wait for it.
+        const Span agreement = at(Activity::agree_on_start);
+        if (!ranks().any(!hang_watch_->is_watching())) return;
+    }
+    hang_watch_.reset();
+    warn(
+        "the system refuses the threads that watch for hangs; training goes on, and should it hang it will not end by "
+        "itself");
 }
 
 RunStatus Trainer::run_watched(StartMode mode, DataChange change) {

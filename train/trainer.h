@@ -86,6 +86,8 @@ class Trainer {
     Communicator& ranks() const { return distribution_.ranks(); }
     Span at(Activity activity) { return {&timeline_, Track::compute, {activity}}; }
     int64_t start(StartMode mode, DataChange change);
+    /// Starts the watch for hangs that the configuration asks for.
+    void watch_for_hangs();
     RunStatus run_watched(StartMode mode, DataChange change);
     /// The newest valid checkpoint of a run to be resumed; -1: there is none, and the run starts anew.
     int64_t step_to_resume(StartMode mode);
@@ -133,8 +135,9 @@ class Trainer {
     void or_fail(int64_t step, const std::function<void()>& save);
     void warn_not_saved(int64_t step, const UserError& error);
     void sync_logs() const;
-    /// `newest` is known to be valid. Later checkpoints, which a resume skipped as damaged, do not count.
-    void remove_old_checkpoints(int64_t newest) const;
+    /// `newest` is known to be valid. Later checkpoints, which a resume skipped as damaged, do not count. Never ends a
+    /// run whose save is good: returns a warning of what could not be removed, or nothing.
+    std::string remove_old_checkpoints(int64_t newest) const;
     void note_down(const std::function<void()>& append);
     /// Calls `tell`, which may block until the output is read.
     void show(const std::function<void()>& tell);

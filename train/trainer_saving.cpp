@@ -32,9 +32,9 @@ void Trainer::save(int64_t step) {
     const std::string path = directory_.checkpoint_path(step);
     if (ranks().is_first()) sync_logs();
     or_fail(step, [&] { save_checkpoint(path, checkpoint_info(step), model_.weights(), optimizer_); });
-    if (ranks().is_first()) remove_old_checkpoints(step);
+    const std::string warning = ranks().is_first() ? remove_old_checkpoints(step) : "";
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    take_note(SaveOutcome{step, path, seconds, seconds, nullptr});
+    take_note(SaveOutcome{step, path, seconds, seconds, nullptr, warning});
 }
 
 void Trainer::save_in_background(int64_t step) {
@@ -43,7 +43,7 @@ void Trainer::save_in_background(int64_t step) {
     or_fail(step, [&] {
         background_->start(
             directory_.checkpoint_path(step), checkpoint_info(step), [this] { sync_logs(); },
-            [this, step] { remove_old_checkpoints(step); });
+            [this, step] { return remove_old_checkpoints(step); });
     });
 }
 
@@ -73,6 +73,7 @@ void Trainer::take_note(const std::optional<SaveOutcome>& outcome) {
     }
     last_saved_ = outcome->step;
     if (ranks().is_first()) show([&] { observer_.checkpoint(*outcome); });
+    if (!outcome->warning.empty()) warn(outcome->warning);
 }
 
 void Trainer::warn_not_saved(int64_t step, const UserError& error) {
@@ -84,11 +85,23 @@ void Trainer::sync_logs() const {
         if (*log) (*log)->sync();
 }
 
-void Trainer::remove_old_checkpoints(int64_t newest) const {
-    std::vector<int64_t> steps = directory_.checkpoint_steps();
+std::string Trainer::remove_old_checkpoints(int64_t newest) const {
+    std::vector<int64_t> steps;
+    try {
+        steps = directory_.checkpoint_steps();
+    } catch (const UserError& error) {
+        return fmt::format("older checkpoints are not removed: {}", error.what());
+    }
     std::erase_if(steps, [&](int64_t step) { return step > newest; });
-    for (int64_t old : checkpoints_to_remove(config_.checkpoint, steps))
-        std::filesystem::remove(directory_.checkpoint_path(old));
+    std::vector<std::string> kept;
+    for (int64_t old : checkpoints_to_remove(config_.checkpoint, steps)) {
+        const std::string path = directory_.checkpoint_path(old);
+        std::error_code error;
+        std::filesystem::remove(path, error);
+        if (error) kept.push_back(fmt::format("{} ({})", path, error.message()));
+    }
+    if (kept.empty()) return "";
+    return fmt::format("cannot remove {}; training goes on, and the next save tries again", fmt::join(kept, ", "));
 }
 
 }  // namespace ballast::train

@@ -70,19 +70,21 @@ void Trainer::judge_update(StepMetrics& metrics, const StepResult& result, const
 bool Trainer::roll_back(const StepMetrics& spike) {
     wait_for_save();
     int64_t step = -1;
-    {
+    std::string why_none = "there is no checkpoint yet";
+    try {
         const Span span = at(Activity::load);
         if (ranks().is_first())
             step = directory_.newest_valid_checkpoint([this](const std::string& text) { warn(text); }).value_or(-1);
+    } catch (const UserError& error) {
+        why_none = error.what();
     }
     {
         const Span span = at(Activity::agree_on_start);
         ranks().broadcast(std::as_writable_bytes(std::span(&step, 1)));
     }
     if (step < 0 || !order_.skip(step, spike.step, config_.train.steps, data_.train)) {
-        warn(fmt::format(
-            "step {}: not rolled back, as {}", spike.step,
-            step < 0 ? "there is no checkpoint yet" : "the samples that are left would not last to the end"));
+        warn(fmt::format("step {}: not rolled back, as {}", spike.step,
+                         step < 0 ? why_none : "the samples that are left would not last to the end"));
         return false;
     }
     const std::string path = directory_.checkpoint_path(step);

@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -135,6 +136,47 @@ TEST_CASE("atomic file: an output that is an input is refused, by whatever name"
                    ContainsSubstring("cannot write " + output + ": it is the input " + folder.file("a")));
     CHECK(message_of([&] { require_not_an_input(folder.file("b"), inputs); }).empty());
     CHECK(message_of([&] { require_not_an_input(folder.file("none"), inputs); }).empty());
+}
+
+TEST_CASE("atomic file: two outputs that are one file are refused, by whatever names, there or not") {
+    const TemporaryFolder folder;
+    write_file(folder.file("there"), "text");
+    std::filesystem::create_directory(folder.file("sub"));
+    std::filesystem::create_symlink("there", folder.file("link"));
+    std::filesystem::create_symlink("new", folder.file("dangling"));
+    std::filesystem::create_directory_symlink(folder.path(), folder.file("sub/back"));
+    const auto refused = [&](const std::string& name, const std::string& other_name) {
+        const std::string one = folder.path() + "/" + name, other = folder.path() + "/" + other_name;
+        CAPTURE(one, other);
+        CHECK(same_place(one, other));
+        CHECK(message_of([&] {
+                  require_different_outputs({{"--first", one}, {"--none", ""}, {"--second", other}});
+              }) == "--first and --second name the same file, " + other + "; choose another for one of them");
+    };
+    for (const char* other : {"there", "./there", "link", "sub/../there", "sub/back/there"}) refused("there", other);
+    for (const char* other : {"new", "./new", "new/", "dangling", "sub/back/new", "none/../new"}) refused("new", other);
+    CHECK_FALSE(same_place(folder.file("new"), folder.file("there")));
+    CHECK_FALSE(same_place(folder.file("new"), folder.file("sub/new")));
+    CHECK(same_place("not-there", "./not-there"));
+    CHECK(same_place("not-there", std::filesystem::current_path() / "not-there"));
+    require_different_outputs({{"--first", folder.file("a")}, {"--second", folder.file("b")}});
+    require_different_outputs({{"--first", ""}, {"--second", ""}});
+}
+
+TEST_CASE("files: the entries of a folder, of none, and of one that cannot be read") {
+    const TemporaryFolder folder;
+    CHECK(entries_of(folder.path()).empty());
+    write_file(folder.file("a"), "");
+    std::filesystem::create_directory(folder.file("b"));
+    std::vector<std::string> found = entries_of(folder.path());
+    std::sort(found.begin(), found.end());
+    CHECK(found == std::vector<std::string>{folder.file("a"), folder.file("b")});
+    CHECK(entries_of(folder.file("none")).empty());
+    CHECK(entries_of(folder.file("a")).empty());
+    CHECK(entries_of(folder.file("a/inside")).empty());
+    std::filesystem::create_symlink("circle", folder.file("circle"));
+    CHECK_THAT(message_of([&] { entries_of(folder.file("circle")); }),
+               ContainsSubstring("cannot read the folder " + folder.file("circle") + ": "));
 }
 
 TEST_CASE("files: large, empty, missing, a folder, a device") {

@@ -3,12 +3,15 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstddef>
+#include <fstream>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -45,6 +48,27 @@ inline std::optional<int> with_refused_calls(const std::vector<unsigned>& calls,
     if (!WIFEXITED(status)) return -1;
     if (WEXITSTATUS(status) == kNoFilter) return std::nullopt;
     return WEXITSTATUS(status);
+}
+
+/// What `body` returns, in a process with room for the stack of one more thread and not of two. -1 when it died. Not
+/// with sanitizers, which need the room.
+inline int with_room_for_one_thread(const std::function<int()>& body) {
+    constexpr rlim_t kStack = rlim_t{256} << 20;
+    const pid_t child = ::fork();
+    if (child == 0) {
+        rlim_t pages = 0;
+        std::ifstream("/proc/self/statm") >> pages;
+        const rlim_t most = pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + kStack + kStack / 2;
+        const rlimit limit{most, most};
+        pthread_attr_t attributes;
+        const bool ready = ::pthread_attr_init(&attributes) == 0 &&
+                           ::pthread_attr_setstacksize(&attributes, kStack) == 0 &&
+                           ::pthread_setattr_default_np(&attributes) == 0 && ::setrlimit(RLIMIT_AS, &limit) == 0;
+        ::_exit(ready ? body() : 100);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 }  // namespace ballast::test

@@ -184,6 +184,39 @@ TEST_CASE("cli: output folders that cannot be") {
            {occupied});
 }
 
+TEST_CASE("cli: outputs that are inputs, or one another, are refused before any work") {
+    const TinyRun run;
+    const std::string here = run.folder.path() + "/./", with = " -t " + run.file("tokenizer.json") + " ";
+    const std::string tokens = bytes_of(run.file("train.h5"));
+    const std::string show = with + "--steps 9 --batch 2 --seq 32 --npy ";
+    for (const std::string& npy : {run.file("train.h5"), here + "tokenizer.json"})
+        refuse("data show " + run.file("train.h5") + show + npy, {"cannot write " + npy + ": it is the input"});
+    refuse("data show " + run.file("train.h5") + show + run.file("no/such.npy"), {"cannot write", "no/such.npy"});
+    CHECK(bytes_of(run.file("train.h5")) == tokens);
+    succeed("data prepare" + with + "-o " + run.file("set.idx") + " " + run.file("text.txt"));
+    refuse("data show " + run.file("set.idx") + show + run.file("set.bin"), {"it is the input"});
+    succeed("data prepare" + with + "-o " + run.file("joined.json") + " " + run.file("text.txt"));
+    refuse("data show " + run.file("joined.json") + show + run.file("joined.parts/00000.h5"), {"it is the input"});
+
+    const std::string prepare = "data prepare" + with + run.file("text.txt") + " --validation-fraction 0.1 ";
+    for (const auto& [output, validation] : std::vector<std::pair<std::string, std::string>>{
+             {"v.h5", "v.h5"}, {"v.idx", "v.bin"}, {"v.json", "v.json --validation-by hash"}})
+        refuse(prepare + "-o " + run.file(output) + " --validation-output " + here + validation, {"the same file"});
+    write_file(run.file("text.bin"), "whatever");
+    refuse("data prepare" + with + "--format txt -o " + run.file("text.idx") + " " + run.file("text.bin"),
+           {"cannot write " + run.file("text.bin") + ": it is the input"});
+    CHECK(read_file(run.file("text.bin")) == "whatever");
+
+    write_file(run.file("plan.json"), R"({"alphas": [[0,0],[0,0]], "betas": [[1,1],[1,1]], "block": 4})");
+    refuse("moa show " + run.file("plan.json") + " --length 64 -o " + run.file("new") + " --svg " + here + "new",
+           {"--out and --svg name the same file"});
+    write_file(run.file("result.json"), "{}");
+    refuse("eval plot " + run.file("result.json") + " -o " + run.file("new") + " --table " + here + "new",
+           {"--out and --table name the same file"});
+    for (const char* name : {"new", "v.h5", "v.idx", "v.parts"}) CHECK_FALSE(std::filesystem::exists(run.file(name)));
+    CHECK(leftovers(run.folder.path()).empty());
+}
+
 TEST_CASE("cli: fp16 on the CPU is refused before anything is written") {
     const TinyRun run;
     const std::vector<std::string> what_to_do{"fp16", "GPU only", "bf16 or f32", "--backend cuda"};

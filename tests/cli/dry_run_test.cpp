@@ -38,6 +38,19 @@ TEST_CASE("timeline: on a GPU it is refused before the run begins") {
     CHECK_FALSE(std::filesystem::exists(run.file("run")));
 }
 
+TEST_CASE("timeline: a file that cannot be written, or that the run reads, is refused before the run begins") {
+    const TinyRun run;
+    const std::string before = bytes_of(run.file("train.h5"));
+    for (const char* name : {"no/such/timeline.json", "text.txt/timeline.json"})
+        refuse(run.train("run", "--timeline " + run.file(name)), {"cannot write " + run.file(name)});
+    for (const char* name : {"train.h5", "validation.h5", "tokenizer.json", "config.toml"})
+        refuse(run.train("run", "--timeline " + run.file(name)), {"it is the input " + run.file(name)});
+    CHECK_FALSE(std::filesystem::exists(run.file("run")));
+    CHECK(bytes_of(run.file("train.h5")) == before);
+    succeed(run.train("run", "--timeline " + run.file("run/timeline.json")));  // whose folder is not there yet
+    CHECK_FALSE(run.json("run/timeline.json").at("traceEvents").empty());
+}
+
 TEST_CASE("timeline: a file of events in time, for a run that communicates nothing too") {
     const TinyRun run;
     const Outcome outcome = ballast_with(run.train("run", "--timeline '" + run.file("timeline.json") + "'"));

@@ -2,7 +2,11 @@
 #include <array>
 #include <random>
 
+#include <cerrno>
+
+#include "base/build_info.h"
 #include "base/child_process.h"
+#include "tests/base/refused_calls.h"
 #include "tests/cli/program.h"
 
 using namespace ballast;
@@ -27,7 +31,57 @@ int64_t newest_checkpoint(const TinyRun& run, const std::string& name) {
     return newest;
 }
 
+/// True once the process is the program, and a Ctrl-C would not end it at once.
+bool catches_interrupt(const Process& process) {
+    std::istringstream lines(read_file(fmt::format("/proc/{}/status", process.id())));
+    bool is_program = false, catches = false;
+    for (std::string line; std::getline(lines, line);) {
+        is_program = is_program || line == "Name:\tballast";
+        if (line.starts_with("SigCgt:")) catches = (std::stoull(line.substr(7), nullptr, 16) >> (SIGINT - 1)) & 1;
+    }
+    return is_program && catches;
+}
+
+/// The exit code of a command that is sent a Ctrl-C as soon as it expects one.
+int code_when_interrupted(const std::string& arguments) {
+    CAPTURE(arguments);
+    Process process(arguments);
+    REQUIRE(process.run_until([&] { return catches_interrupt(process); }));
+    process.signal(SIGINT);
+    return process.wait();
+}
+
 }  // namespace
+
+TEST_CASE("cli: Ctrl-C ends eval, generate, report and moa with 1, and of results only a profile so far is written") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1 --set model.max_position_embeddings=64"));
+    std::string text;  // seconds of work for each
+    for (int i = 0; i < 10; ++i) text += read_file(run.file("text.txt"));
+    write_file(run.file("long.txt"), text);
+    const std::string old = "what was there\n";
+    for (const char* name : {"old.json", "old.html"}) write_file(run.file(name), old);
+    const std::string of_run = run.file("run") + " --threads 1 ", of_text = of_run + "--text " + run.file("long.txt");
+    for (const std::string& command :
+         {"eval streaming " + of_text + " --cache 8,16,24 --method cache --json " + run.file("old.json"),
+          "eval table " + of_text + " --cache 16 --method cache --json " + run.file("old.json"),
+          "generate " + of_run + "a --policy sink --cache 32 --temperature 0 --max-tokens 10000000 --json " +
+              run.file("old.json"),
+          "report " + of_text + " --max-tokens 0 --cache 16 -o " + run.file("old.html")}) {
+        CAPTURE(command);
+        CHECK(code_when_interrupted(command) == 1);
+        CHECK(bytes_of(run.file("old.json")) == old);
+        CHECK(bytes_of(run.file("old.html")) == old);
+    }
+    CHECK_FALSE(std::filesystem::exists(run.file("run/eval/table.json")));
+
+    succeed("moa calibrate " + of_run + "--kind human --lengths 32 --count 8 --answer-tokens 4 --text " +
+            run.file("text.txt") + " -o " + run.file("items.jsonl"));
+    CHECK(code_when_interrupted("moa profile " + of_run + run.file("items.jsonl") +
+                                " --lengths 32 --block 4 --draws 500 -o " + run.file("profile.h5")) == 1);
+    CHECK(std::filesystem::exists(run.file("profile.h5")));
+    CHECK(leftovers(run.folder.path()).empty());
+}
 
 TEST_CASE("cli: Ctrl-C and its like save, mark the run and end with 0, and --resume continues to the same metrics") {
     const TinyRun run;
@@ -106,6 +160,35 @@ TEST_CASE("cli: --resume does not start over a run whose checkpoints are all dam
     CHECK(outcome.code == 2);
     CHECK_THAT(outcome.err, Catch::Matchers::ContainsSubstring("every checkpoint"));
     CHECK(run.metrics("run").size() == 14);  // 12 steps and 2 validations, untouched
+}
+
+TEST_CASE("cli: --resume does not start over a run whose checkpoints cannot be listed") {
+    if (!build_info().sanitizers.empty()) {
+        WARN("skipped: sanitizers list the process's threads");
+        return;
+    }
+    const TinyRun run;
+    succeed(run.train("run"));
+    std::filesystem::create_directories(run.file("run/eval"));
+    write_file(run.file("run/eval/mine.json"), "{}");
+    const std::string before = bytes_of(run.file("run/metrics.jsonl"));
+    const std::string command =
+        fmt::format("exec '" BALLAST_BINARY "' {} 2>{} >{}", run.train("run", "--resume --set train.steps=14"),
+                    run.file("err"), run.file("out"));
+    const auto code = with_refused_calls({SYS_getdents64}, EIO, [&] {
+        ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+        return 99;
+    });
+    if (!code) {
+        WARN("skipped: no system call filters here");
+        return;
+    }
+    CHECK(*code == 2);
+    CHECK_THAT(read_file(run.file("err")),
+               Catch::Matchers::ContainsSubstring("cannot read the folder " + run.file("run/checkpoints") +
+                                                  ": Input/output error"));
+    CHECK(bytes_of(run.file("run/metrics.jsonl")) == before);
+    CHECK(std::filesystem::exists(run.file("run/eval/mine.json")));
 }
 
 TEST_CASE("cli: a folder in use is left alone") {

@@ -93,6 +93,25 @@ TEST_CASE("cli: a report while the run trains") {
     CHECK(data["metrics"]["ignored"] == 0);
 }
 
+TEST_CASE("cli: a report checks every run before it measures the first") {
+    const TinyRun run;
+    succeed(run.train("long", "--set train.steps=1"));
+    succeed(run.train("short",
+                      "--set train.steps=1 --set train.sequence_length=16 --set "
+                      "model.max_position_embeddings=16"));
+    const auto report = [&](const std::string& first, const std::string& second, const std::string& more) {
+        return fmt::format("report {} {} -o {} --threads 1 --text {} {}", run.file(first), run.file(second),
+                           run.file("report.html"), run.file("text.txt"), more);
+    };
+    refuse(report("long", "short", "--max-tokens 300 --cache 20"), {run.file("short") + ": ", "20", "16"});
+    refuse(report("short", "long", "--max-tokens 20 --cache 8"), {run.file("long") + ": the text has 20 tokens"});
+    for (const char* name : {"long/eval/table.json", "short/eval/table.json", "report.html"})
+        CHECK_FALSE(std::filesystem::exists(run.file(name)));
+    succeed(report("long", "short", "--max-tokens 50 --cache 8"));
+    for (const char* name : {"long/eval/table.json", "short/eval/table.json", "report.html"})
+        CHECK(std::filesystem::exists(run.file(name)));
+}
+
 TEST_CASE("cli: what cannot be reported is refused before anything is measured or written") {
     const TinyRun run;
     succeed(run.train("run"));

@@ -45,6 +45,7 @@ TEST_CASE("cli: a sweep goes on past a failed cell, and only trains and measures
     CHECK_THAT(failed.err, ContainsSubstring("cell sinks,seed=1 failed: cannot make the folder"));
     CHECK_THAT(failed.err, ContainsSubstring("train.log"));
     CHECK_THAT(failed.err, ContainsSubstring("ballast: error: 1 of 4 cells failed: sinks,seed=1"));
+    CHECK_THAT(failed.err, ContainsSubstring("run the sweep again: /"));
     CHECK_THAT(failed.out, ContainsSubstring("Incomplete: 3 of 4 cells"));
     CHECK(tiny.json("out/table.json")["trained"] == 3);
 
@@ -96,15 +97,19 @@ TEST_CASE("cli: printed commands train the cells that a sweep, interrupted and k
 
     const std::string first = "swept/" + kCells[0], second = "swept/" + kCells[1];
     {
-        Process sweeping(tiny.sweep("swept"));
+        Process sweeping(tiny.sweep("swept", ">" + tiny.file("printed")));
         REQUIRE(sweeping.run_until([&] { return tiny.metrics_lines(first) >= 4; }));
         sweeping.signal(SIGINT);
         CHECK(sweeping.wait() == 0);
         CHECK(tiny.status(first) == "interrupted");
         CHECK_FALSE(fs::exists(tiny.file("swept/table.json")));
     }
+    const std::string printed = read_file(tiny.file("printed")), mark = "interrupted; continue with: ";
+    REQUIRE(printed.find(mark) != std::string::npos);
+    const std::string continues = printed.substr(printed.find(mark) + mark.size());
     {
-        Process sweeping(tiny.sweep("swept"));
+        CAPTURE(continues);  // wherever programs are looked for
+        Process sweeping(Process::ShellCommand{"PATH=/none; exec " + continues});
         REQUIRE(sweeping.run_until([&] { return tiny.metrics_lines(second) >= 4; }));
         CHECK(tiny.status(first) == "finished");
         sweeping.signal(SIGKILL);  // the cell's process saves and ends by itself
@@ -189,7 +194,8 @@ TEST_CASE("cli: a terminal's Ctrl-C reaches a sweep's cell once: it saves") {
     Terminal terminal({"sweep", tiny.file("sweep.toml"), "--out", tiny.file("out"), "--set", batch});
     REQUIRE(terminal.shows("cell 1/4 plain,seed=1"));
     terminal.type('\x03');
-    CHECK(terminal.shows("interrupted; continue with: ballast sweep"));
+    CHECK(terminal.shows("interrupted; continue with: /"));
+    CHECK(terminal.shows("ballast sweep"));
     CHECK(terminal.wait() == 0);
     CHECK(tiny.status("out/" + kCells[0]) == "interrupted");
     CHECK_FALSE(fs::exists(tiny.file("out/" + kCells[1])));

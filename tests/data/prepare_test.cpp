@@ -199,6 +199,40 @@ TEST_CASE("prepare: an output that is one of the inputs is refused, and the text
     CHECK(files_in(place.output.path()) == 0);
 }
 
+TEST_CASE("prepare: of .idx and .bin both are outputs, whichever is named") {
+    Workplace place;
+    const std::string text = place.input.file("c.bin"), before = words(3, 2000);
+    put_bytes(text, before);
+    place.options.inputs = {text};
+    place.options.format = TextFormat::text;
+    place.options.output = place.input.file("c.idx");
+    CHECK(test::message_of([&] { place.prepare(); }).find("cannot write " + text + ": it is the input") == 0);
+    CHECK(test::bytes_of(text) == before);
+
+    place.options.output = place.output.file("train.idx");
+    std::filesystem::create_directory(place.output.file("train.bin"));
+    bool begun = false;
+    place.options.progress = [&](int64_t, int64_t) { begun = true; };
+    CHECK(test::message_of([&] { place.prepare(); }).find("cannot write " + place.output.file("train.bin")) == 0);
+    CHECK_FALSE(begun);
+}
+
+TEST_CASE("prepare: the two outputs may not be one file, by whatever names") {
+    Workplace place;
+    place.options.validation_fraction = 0.1;
+    std::filesystem::create_symlink("train.h5", place.output.file("link.h5"));
+    const auto message = [&](const std::string& output, const std::string& validation) {
+        place.options.output = place.output.path() + "/" + output;
+        place.options.validation_output = place.output.path() + "/" + validation;
+        return test::message_of([&] { place.prepare(); });
+    };
+    for (const auto& [output, validation] : std::vector<std::pair<std::string, std::string>>{
+             {"train.h5", "train.h5"}, {"train.h5", "./train.h5"}, {"train.h5", "link.h5"}, {"t.idx", "t.bin"}})
+        CHECK(message(output, validation).find("--output and --validation-output name the same file") == 0);
+    CHECK(files_in(place.output.path()) == 1);  // the link
+    CHECK(message("t.idx", "t2.bin") == "");
+}
+
 TEST_CASE("prepare: progress reaches the end") {
     Workplace place;
     int64_t last = 0, whole = 0;

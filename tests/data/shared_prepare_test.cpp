@@ -223,6 +223,8 @@ TEST_CASE("shared prepare: other settings, pipes and held-out ends are refused, 
     place.options.validation_by = ValidationBy::hash;
     place.options.validation_output = place.output.file("v.h5");
     CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring("name it .json"));
+    place.options.validation_output = place.output.path() + "/./pile.json";
+    CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring("name the same file"));
     place.options.validation_output = "";
     place.options.validation_fraction = 0;
     place.options.drop_duplicates = true;

@@ -1,8 +1,11 @@
 // Saving while training goes on: what is written is the state at the save, whatever happens to it meanwhile.
+#include <cerrno>
 #include <future>
 
+#include "base/build_info.h"
 #include "base/hdf5_file.h"
 #include "tests/base/message_of.h"
+#include "tests/base/refused_calls.h"
 #include "tests/catch.h"
 #include "tests/train/run_fixture.h"
 #include "train/background_save.h"
@@ -36,6 +39,7 @@ struct Saving : RunFixture {
 };
 
 const auto kNothing = [] {};
+const auto kNoWarning = [] { return std::string(); };
 
 }  // namespace
 
@@ -46,7 +50,10 @@ TEST_CASE("background save: the file is the state of its step, though the state 
     bool after = false;
     f.background.start(
         f.folder / "background.h5", f.info(7), [&, ready = go.get_future().share()] { ready.wait(); },
-        [&] { after = true; });
+        [&] {
+            after = true;
+            return std::string("a warning");
+        });
     CHECK_FALSE(f.background.poll());
     f.model.weights().initialise(f.context, 2);
     CHECK_FALSE(std::filesystem::exists(f.folder / "background.h5"));
@@ -55,6 +62,7 @@ TEST_CASE("background save: the file is the state of its step, though the state 
     REQUIRE(outcome);
     CHECK_FALSE(outcome->failure);
     CHECK(outcome->step == 7);
+    CHECK(outcome->warning == "a warning");
     CHECK(after);
     CHECK(read_file(f.folder / "background.h5") == expected);
     CHECK(f.save("later.h5") != expected);
@@ -65,22 +73,46 @@ TEST_CASE("background save: the file is the state of its step, though the state 
 TEST_CASE("background save: a disk that refuses is told with the outcome, and the next save works") {
     Saving f;
     std::filesystem::create_directories(f.folder / "a.h5/in the way");
-    f.background.start(f.folder / "a.h5", f.info(1), kNothing, [] { FAIL("it was not saved"); });
+    f.background.start(f.folder / "a.h5", f.info(1), kNothing,
+                       []() -> std::string { throw InternalError("it was not saved"); });
     const auto outcome = f.background.wait();
     REQUIRE(outcome);
     REQUIRE(outcome->failure);
     CHECK_THAT(message_of([&] { std::rethrow_exception(outcome->failure); }), ContainsSubstring("Is a directory"));
-    f.background.start(f.folder / "b.h5", f.info(2), kNothing, kNothing);
-    CHECK_THROWS_AS(f.background.start(f.folder / "c.h5", f.info(3), kNothing, kNothing), InternalError);
+    f.background.start(f.folder / "b.h5", f.info(2), kNothing, kNoWarning);
+    CHECK_THROWS_AS(f.background.start(f.folder / "c.h5", f.info(3), kNothing, kNoWarning), InternalError);
     CHECK_FALSE(f.background.wait()->failure);
     train::verify_checkpoint(f.folder / "b.h5");
+}
+
+TEST_CASE("background save: where the system refuses a thread, training waits for the file", "[cpu]") {
+    if (!build_info().sanitizers.empty()) {
+        WARN("skipped: sanitizers start threads of their own");
+        return;
+    }
+    const auto code = with_refused_calls({SYS_clone, SYS_clone3}, EAGAIN, [] {
+        Saving f;
+        const std::string expected = f.save("waited.h5");
+        for (const std::string name : {"a.h5", "b.h5"}) {
+            f.background.start(f.folder / name, f.info(7), kNothing, kNoWarning);
+            const auto outcome = f.background.poll();
+            if (!outcome || outcome->failure || outcome->step != 7 || outcome->waited < outcome->seconds) return 2;
+            if (read_file(f.folder / name) != expected) return 3;
+        }
+        return f.background.poll() || f.background.wait() ? 4 : 1;
+    });
+    if (!code) {
+        WARN("skipped: no system call filters here");
+        return;
+    }
+    CHECK(*code == 1);
 }
 
 TEST_CASE("background save: one that is under way when its owner ends is finished") {
     Saving f;
     {
         train::BackgroundSave background(f.context, f.model.weights(), f.optimizer);
-        background.start(f.folder / "a.h5", f.info(1), kNothing, kNothing);
+        background.start(f.folder / "a.h5", f.info(1), kNothing, kNoWarning);
     }
     train::verify_checkpoint(f.folder / "a.h5");
 }
@@ -94,7 +126,7 @@ TEST_CASE("background save: weights that are not finite are refused before the c
         f.model.weights().write(f.context, row, values.data());
         for (const bool background : {true, false}) try {
                 if (background)
-                    f.background.start(f.folder / "a.h5", f.info(1), kNothing, kNothing);
+                    f.background.start(f.folder / "a.h5", f.info(1), kNothing, kNoWarning);
                 else
                     f.save("b.h5");
                 FAIL("they were saved");

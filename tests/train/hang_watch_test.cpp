@@ -3,10 +3,13 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <future>
 
 #include "base/atomic_file.h"
+#include "base/build_info.h"
+#include "tests/base/refused_calls.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 #include "tests/train/thread_ranks.h"
@@ -220,4 +223,24 @@ TEST_CASE("hang: heartbeats are gone when the watch ends, and a folder that refu
     CHECK_FALSE(std::filesystem::exists(folder / "heartbeats"));
     write_file(folder / "heartbeats", "a file in its place");
     Watched watched(first, folder.path(), 1000);
+}
+
+TEST_CASE("hang: where the system refuses a thread there is no watch, and nothing ends", "[cpu]") {
+    if (!build_info().sanitizers.empty()) {
+        WARN("skipped: sanitizers start threads of their own");
+        return;
+    }
+    const TemporaryFolder folder;
+    const auto watches = [&] {
+        Communicator alone;
+        const Watched watched(alone, folder.path(), 1000);
+        return watched.watch.is_watching() ? 2 : 1;
+    };
+    CHECK(with_room_for_one_thread(watches) == 1);
+    CHECK_FALSE(std::filesystem::exists(folder / "heartbeats"));
+    if (const auto code = with_refused_calls({SYS_clone, SYS_clone3}, EAGAIN, watches))
+        CHECK(*code == 1);
+    else
+        WARN("not shown for the first thread: no system call filters here");
+    CHECK(watches() == 2);
 }

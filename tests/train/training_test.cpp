@@ -175,6 +175,51 @@ TEST_CASE("checkpoints that a kill kept from being removed go at the resume, and
     CHECK(damaged.checkpoint_steps() == std::vector<int64_t>{17, 20});
 }
 
+TEST_CASE("an old checkpoint that cannot be removed costs a warning, and neither the save nor the run") {
+    RunFixture f;
+    for (const bool background : {true, false}) {
+        CAPTURE(background);
+        f.config.checkpoint.background = background;
+        const std::string name = background ? "background" : "waited";
+        const train::RunDirectory directory(f.folder / name);
+        const std::string stuck = directory.checkpoint_path(1);
+        std::vector<std::string> warnings;
+        std::vector<int64_t> saved;
+        train::TrainObserver observer;
+        observer.step = [&](const train::StepMetrics& m) {
+            if (m.step == 3) std::filesystem::create_directories(stuck + "/in the way");
+        };
+        observer.checkpoint = [&](const train::SaveOutcome& outcome) { saved.push_back(outcome.step); };
+        observer.warning = [&](const std::string& text) { warnings.push_back(text); };
+        CHECK(f.run(name, StartMode::fresh, observer) == RunStatus::finished);
+        CHECK(saved == std::vector<int64_t>{5, 10, 15, 20});
+        CHECK(directory.checkpoint_steps() == std::vector<int64_t>{1, 15, 20});
+        REQUIRE(warnings.size() == 3);  // at 10, 15 and 20
+        for (const std::string& warning : warnings)
+            CHECK_THAT(warning, ContainsSubstring("cannot remove " + stuck + " (Directory not empty)"));
+        CHECK(f.run(name, StartMode::resume, observer) == RunStatus::finished);
+        CHECK(warnings.size() == 4);
+    }
+}
+
+TEST_CASE("a folder of checkpoints that cannot be read is not taken for an empty one") {
+    const TemporaryFolder folder;
+    const train::RunDirectory none(folder / "none"), file(folder / "file"), unreadable(folder / "unreadable");
+    std::filesystem::create_directories(file.path());
+    put_bytes(file.file("checkpoints"), "a file in its place");
+    for (const auto* directory : {&none, &file}) {
+        CHECK(directory->checkpoint_steps().empty());
+        CHECK_FALSE(directory->has_run());
+    }
+    std::filesystem::create_directories(unreadable.path());
+    std::filesystem::create_symlink("checkpoints", unreadable.file("checkpoints"));  // a circle
+    const std::string wanted = "cannot read the folder " + unreadable.file("checkpoints");
+    CHECK_THAT(message_of([&] { unreadable.checkpoint_steps(); }), ContainsSubstring(wanted));
+    CHECK_THAT(message_of([&] { unreadable.has_run(); }), ContainsSubstring(wanted));
+    CHECK_THAT(message_of([&] { unreadable.newest_valid_checkpoint([](const std::string&) {}); }),
+               ContainsSubstring(wanted));
+}
+
 TEST_CASE("a folder with a run is neither overwritten nor shared by accident") {
     RunFixture f;
     f.config.train.steps = 2;
