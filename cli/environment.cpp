@@ -6,6 +6,7 @@
 #include "base/build_info.h"
 #include "base/cpu_features.h"
 #include "base/json_file.h"
+#include "base/process_start.h"
 #include "base/thread_pool.h"
 #include "kernels/backend.h"
 
@@ -26,6 +27,7 @@ nlohmann::ordered_json environment_json() {
     json["processor"] = {{"model", cpu.model}, {"units", cpu.describe()}, {"threads", ThreadPool::available_cores()}};
     json["memory"] = {{"total_bytes", memory.total}, {"available_bytes", memory.available}};
     json["libraries"] = {{"hdf5", hdf5_version()}, {"cli11", CLI11_VERSION}};
+    json["onednn_settings"] = onednn_settings();
     return json;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/interrupt.h"
+#include "base/json_figure.h"
 #include "base/json_file.h"
 #include "cli/chat.h"
 #include "cli/commands.h"
@@ -32,10 +33,10 @@ nlohmann::ordered_json to_json(const std::vector<int32_t>& prompt_ids, const std
     nlohmann::ordered_json ids = nlohmann::ordered_json::array(), log_probs = ids, likely = ids;
     for (const infer::SampledToken& token : answer.tokens) {
         ids.push_back(token.id);
-        log_probs.push_back(token.log_prob);
+        log_probs.push_back(json_figure(token.log_prob));
         likely.push_back(nlohmann::ordered_json::array());
         for (const auto& [id, log_prob] : token.alternatives)
-            likely.back().push_back({{"id", id}, {"logprob", log_prob}});
+            likely.back().push_back({{"id", id}, {"logprob", json_figure(log_prob)}});
     }
     nlohmann::ordered_json out{{"prompt_ids", prompt_ids}, {"ids", ids}, {"text", text}, {"logprobs", log_probs}};
     if (with_alternatives) out["top_logprobs"] = likely;

@@ -7,6 +7,7 @@
 #include "base/build_info.h"
 #include "base/cpu_features.h"
 #include "base/json_file.h"
+#include "base/process_start.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
@@ -35,6 +36,8 @@ void print_info() {
     const std::string collectives = collectives_library();
     fmt::print("libraries  HDF5 {}, CLI11 {}{}{}\n", hdf5_version(), CLI11_VERSION, collectives.empty() ? "" : ", ",
                collectives);
+    if (const auto settings = onednn_settings(); !settings.empty())
+        fmt::print("settings   {}\n", fmt::join(settings, ", "));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
@@ -13,6 +14,7 @@
 #include "base/columns.h"
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/json_figure.h"
 #include "base/json_file.h"
 #include "base/progress.h"
 #include "cli/commands.h"
@@ -219,6 +221,27 @@ void ProfileStage::run(MoaModel& model, const std::string& model_path, const std
 
 // ---- validate -------------------------------------------------------------------------------------------------------
 
+namespace {
+
+/// The index of the least finite loss. RunError where none is finite.
+size_t least_finite(const std::vector<double>& losses) {
+    const auto before = [](double a, double b) { return std::isfinite(a) && !(std::isfinite(b) && b <= a); };
+    const auto least = std::min_element(losses.begin(), losses.end(), before);
+    if (!std::isfinite(*least))
+        throw RunError(
+            "no plan has a finite loss, so none is the best; does ballast eval streaming give a finite "
+            "perplexity for this model?");
+    return static_cast<size_t>(least - losses.begin());
+}
+
+/// "nan" for every NaN, never "-nan".
+std::string loss_text(double loss, bool with_sign = false) {
+    if (std::isnan(loss)) return "nan";
+    return with_sign ? fmt::format("{:+.4f}", loss) : fmt::format("{:.4f}", loss);
+}
+
+}  // namespace
+
 size_t validate_plans(MoaModel& model, const std::string& items, const std::vector<std::string>& plans, int64_t length,
                       const std::string& json) {
     const auto tokens = moa::items_of_length(model.tokens_of(moa::read_items(items), items), length);
@@ -238,22 +261,23 @@ size_t validate_plans(MoaModel& model, const std::string& items, const std::vect
     };
     const double dense = loss_of(std::nullopt, 0);
     std::vector<std::vector<std::string>> rows{{"plan", "loss", "over dense", "memory"},
-                                               {"dense", fmt::format("{:.4f}", dense), "", "1.0000"}};
+                                               {"dense", loss_text(dense), "", "1.0000"}};
     nlohmann::ordered_json results = nlohmann::ordered_json::array();
     std::vector<double> losses;
     for (size_t i = 0; i < plans.size(); ++i) {
         losses.push_back(loss_of(read[i], static_cast<int64_t>((i + 1) * tokens.size())));
         const double density = infer::memory_density(read[i], kv_heads, length);
-        rows.push_back({plans[i], fmt::format("{:.4f}", losses.back()), fmt::format("{:+.4f}", losses.back() - dense),
+        rows.push_back({plans[i], loss_text(losses.back()), loss_text(losses.back() - dense, true),
                         fmt::format("{:.4f}", density)});
-        results.push_back({{"plan", plans[i]}, {"loss", losses.back()}, {"density", density}});
+        results.push_back({{"plan", plans[i]}, {"loss", json_figure(losses.back())}, {"density", density}});
     }
     progress.finish();
     std::cout << fmt::format("{} items of at most {} positions\n", tokens.size(), length) << align_columns(rows);
     if (!json.empty())
-        write_json_file(json, nlohmann::ordered_json{
-                                  {"length", length}, {"items", tokens.size()}, {"dense", dense}, {"plans", results}});
-    return static_cast<size_t>(std::min_element(losses.begin(), losses.end()) - losses.begin());
+        write_json_file(
+            json, nlohmann::ordered_json{
+                      {"length", length}, {"items", tokens.size()}, {"dense", json_figure(dense)}, {"plans", results}});
+    return least_finite(losses);
 }
 
 // ---- the commands ---------------------------------------------------------------------------------------------------
@@ -270,7 +294,7 @@ struct CalibrateCommand {
     CalibrateStage stage;
 
     void run() const {
-        text.require_output(out, {&model, 1});
+        text.require_output(out, std::array{model, stage.instruction_file});
         const InterruptGuard guard;
         MoaModel loaded(model, text);
         stage.run(loaded, text, out);
@@ -283,8 +307,7 @@ struct ProfileCommand {
     ProfileStage stage;
 
     void run() const {
-        require_not_an_input(out, std::array{model, items});
-        require_writable(out);
+        run_options.require_output(out, std::array{model, items});
         const InterruptGuard guard;
         MoaModel loaded(model, run_options);
         stage.run(loaded, model, items, out);
@@ -299,12 +322,9 @@ struct ValidateCommand {
 
     void run() const {
         std::vector<std::string> inputs = plans;
-        inputs.push_back(items);
-        for (const std::string& path : {out, json}) {
-            if (path.empty()) continue;
-            require_not_an_input(path, inputs);
-            require_writable(path);
-        }
+        inputs.insert(inputs.end(), {model, items});
+        for (const std::string& path : {out, json}) run_options.require_output(path, inputs);
+        require_different_outputs({{"--out", out}, {"--json", json}});
         const InterruptGuard guard;
         MoaModel loaded(model, run_options);
         const size_t best = validate_plans(loaded, items, plans, length, json);

@@ -45,7 +45,7 @@ struct ProfileStage {
 };
 
 /// The loss of every plan and of the dense model on the items near `length`, printed; the index of the plan that loses
-/// least.
+/// least. Losses that are not finite come last; RunError, after everything was written, where all are so.
 size_t validate_plans(MoaModel& model, const std::string& items, const std::vector<std::string>& plans, int64_t length,
                       const std::string& json);
 

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <numeric>
 
+#include "base/larger_or_nan.h"
+
 namespace ballast::eval {
 
 Figures figures(const StreamingResult& result) {
@@ -45,8 +47,8 @@ Figures figures(const OutlierResult& result) {
     ActivationFigures most;
     for (const OutlierLayer& layer : result.layers) {
         const ActivationFigures& residual = layer.tensors[static_cast<size_t>(LayerTensor::residual)];
-        if (!(residual.kurtosis <= most.kurtosis)) most.kurtosis = residual.kurtosis;
-        if (!(residual.largest <= most.largest)) most.largest = residual.largest;
+        most.kurtosis = larger_or_nan(most.kurtosis, residual.kurtosis);
+        most.largest = larger_or_nan(most.largest, residual.largest);
     }
     const std::string rounded = fmt::format("perplexity, {} bits", result.bits);
     return {

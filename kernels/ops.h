@@ -180,7 +180,6 @@ void qkv_split_rope_backward(Context&, const Tensor& d_qkv_BTM, const Tensor& d_
 /// Within a sequence neither tensor may decrease with t, because tiles of keys and queries are skipped by their first
 /// and last row. A decrease is an InternalError on the CPU; a GPU may miss keys. With these tensors key positions must
 /// be below 2^30.
-/// row: another is an InternalError on the CPU, and a GPU may miss keys. Positions of keys are then below 2^30.
 struct AttentionMask {
     int64_t num_sink_positions = 0;  // s: always visible
     int64_t query_start = 0;

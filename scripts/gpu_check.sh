@@ -4,9 +4,10 @@
 #   scripts/gpu_check.sh OUT [--part 1|2] [--seconds N] [--only STAGE,…] [--archive FILE] [--bundle DIR] [--smoke] [--plan]
 #
 #   OUT             gets part-1/ and part-2/ (stages, logs, figures as soon as they are known), results.json, results.md, losses.svg
-#   --part 1        wrappers against the executor, every test of the ops, attention on wgmma, the ops' and attention's figures
-#   --part 2        models and training: tests, repeatability, parity with the CPU, training steps beside PyTorch's, cuDNN's
-#                   attention; with the time that is left compute-sanitizer and the ablation. Default: both parts
+#   --part 1        wrappers against the executor, every test of the ops, attention on wgmma and beside mma.sync, the ops' and
+#                   attention's figures
+#   --part 2        models and training: tests, repeatability, parity with the CPU, training steps, cuDNN's attention, PyTorch's
+#                   steps; with the time that is left compute-sanitizer and the ablation. Default: both parts
 #   --seconds N     for everything; default 220 for part 1, 310 for part 2
 #   --only STAGES   these alone; what OUT has of the others stays
 #   --archive FILE  all of OUT in one file, made anew after every stage; default OUT.tar.gz
@@ -68,7 +69,8 @@ else [ "$preset" = cuda ] || fail "this bundle is for --smoke; make one without 
 
 names=() parts=() kinds=() needs=() limits=() reasons=() commands=()
 # stage PART NAME KIND NEED LIMIT COMMAND…: runs at most LIMIT seconds, and not at all where fewer than NEED are left.
-# Kinds: proof; extra, a proof for which there may be no time; measure.
+# Kinds: proof; extra, a proof for which there may be no time; measure. A part's proofs and measures have time for all their
+# limits together.
 stage() {
   [ -z "$part" ] || [ "$part" = "$1" ] || return 0
   case ",$only," in ,,|*",$2,"*) ;; *) return 0 ;; esac
@@ -94,19 +96,19 @@ command -v compute-sanitizer >/dev/null || no_sanitizer="compute-sanitizer is no
 stage 1 machine measure 1 10 machine
 stage 1 conformance-small proof 2 20 conformance_small
 stage 1 conformance proof 5 40 conformance
-stage 1 tests-kernels proof 5 55 tests_of kernels
-stage 1 tests-attention-wgmma proof 5 30 tests_of attention
+stage 1 tests-kernels proof 5 50 tests_of kernels
+stage 1 tests-attention-wgmma proof 5 25 tests_of attention
+stage 1 attention-wgmma-mma proof 2 10 wgmma_beside_mma
 stage 1 attention measure 5 35 bench_ops attention
 stage 1 ops measure 5 25 bench_ops ops
 
 stage 2 machine measure 1 10 machine
-for room in model infer train eval; do stage 2 "tests-$room" proof 3 30 tests_of "$room"; done
-unless "$no_python" stage 2 repeatability proof 5 20 repeatability
+for room in model infer train eval; do stage 2 "tests-$room" proof 3 20 tests_of "$room"; done
+unless "$no_python" stage 2 repeatability proof 5 15 repeatability
 unless "$no_python" stage 2 parity proof 5 40 parity
-for batch in 8 16; do stage 2 "step-$batch" measure 5 15 train_step "$batch"; done
-unless "$no_cudnn" stage 2 attention-cudnn measure 8 35 cudnn_attention
-unless "$no_torch" stage 2 pytorch measure 20 80 pytorch
-for batch in 32 64; do stage 2 "step-$batch" measure 5 15 train_step "$batch"; done
+for batch in 8 16 32 64; do stage 2 "step-$batch" measure 5 15 train_step "$batch"; done
+unless "$no_cudnn" stage 2 attention-cudnn measure 8 30 cudnn_attention
+unless "$no_torch" stage 2 pytorch measure 20 70 pytorch
 unless "$no_sanitizer" stage 2 sanitizer-memcheck extra 10 40 sanitizer memcheck
 stage 2 ablation extra 20 60 ablation
 for tool in racecheck synccheck; do unless "$no_sanitizer" stage 2 "sanitizer-$tool" extra 10 40 sanitizer "$tool"; done
@@ -207,6 +209,13 @@ tests_of() {   # ROOM: every test that runs on a device, on this one
     --name "$1" --filter "~[cpu]~[not_cuda]$those" --jobs "$jobs" --each "$each" --until "$until"
 }
 
+# What a GPU tries before its first attention, and whether attention runs on wgmma then.
+wgmma_beside_mma() {
+  BALLAST_TEST_DEVICE=$backend bin/test_kernels 'attention: what runs by default*' > "$work/wgmma.log" 2>&1 || true
+  cat "$work/wgmma.log"
+  grep -q '^All tests passed' "$work/wgmma.log"   # a name that matches no test passes, too
+}
+
 sanitizer() {   # TOOL: on every wrapper of sm_80 and a few ops
   sanitize "$1" bin/simt_conformance --small "$work/sanitized.txt"
   BALLAST_TEST_DEVICE=$backend sanitize "$1" bin/test_kernels \
@@ -278,7 +287,8 @@ train_step() {   # BATCH
 cudnn_attention() { bin/bench_cudnn_attention --budget "$(($(left) - 5))" --seconds 0.05 --json "$to/cudnn.raw.json"; }
 pytorch() { python3 scripts/pytorch_baseline.py --batches 16,8 --budget "$(left)" --json "$to/pytorch.raw.json" $(tiny); }
 
-export -f left machine compare_conformance conformance_small conformance_group conformance tests_of sanitizer sanitize small_run
+export -f left machine compare_conformance conformance_small conformance_group conformance tests_of wgmma_beside_mma sanitizer
+export -f sanitize small_run
 export -f parity repeatability ablation tiny bench_ops train_step cudnn_attention pytorch
 steps=$([ "$smoke" = 1 ] && echo 3 || echo 30)
 cores=$(nproc)

@@ -23,8 +23,6 @@ void with_tile_dims(int64_t dims, F&& f) {
     return f.template operator()<256>();
 }
 
-inline constexpr size_t kSmallestMemory = 99 << 10;  // shared memory that a block may have on sm_86, 89 and 120
-
 /// The kernels of one dtype and tile shape: their tiles of own rows, threads and shared memory.
 template <class T, int kDims, bool kByRow>
 struct PlainKernels {

@@ -25,8 +25,7 @@ void attention_influence(Context& context, const Influence& influence, int64_t b
             with_plain_tile_dims(in.q.dim(3), [&]<int kDims>() {
                 launch(attention_influence_kernel<T, kDims, kByRow>,
                        attention_grid(rows * columns, in.q.dim(2), in.q.dim(0)), kAttentionThreads,
-                       attention_measures_memory<A, kDims>(operands.dims, 2).shared(), context.stream(), args,
-                       operands);
+                       attention_measures_memory<A, kDims, 2>(operands.dims), context.stream(), args, operands);
             });
         });
     });
@@ -44,8 +43,8 @@ void attention_key_mass(Context& context, const Tensor& mass, const Tensor& lse,
                 for (const KeyPart& part : operands.rules.parts)
                     tiles += ceil_div(part.rows, AttentionTile<A, kDims>::kOwn);
                 launch(attention_key_mass_kernel<T, kDims, kByRow>, attention_grid(tiles, in.q.dim(2), in.q.dim(0)),
-                       kAttentionThreads, attention_measures_memory<A, kDims>(operands.dims, 1).shared(),
-                       context.stream(), data_of<A>(mass), data_of<const A>(lse), operands, in.k.dim(1));
+                       kAttentionThreads, attention_measures_memory<A, kDims, 1>(operands.dims), context.stream(),
+                       data_of<A>(mass), data_of<const A>(lse), operands, in.k.dim(1));
             });
         });
     });

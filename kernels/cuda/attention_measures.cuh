@@ -24,14 +24,21 @@ __device__ __forceinline__ double expm1_of(double x) { return expm1(x); }
 template <class A>
 inline constexpr A kEpsilon = std::numeric_limits<A>::epsilon();
 
-/// Shared memory for tiles of own and other rows, each `matrices` times, and for the sums of warps.
-template <class A, int kDims>
-constexpr simt::SmemPlan attention_measures_memory(int dims, int matrices) {
+template <class A, int kDims, int kMatrices>
+constexpr simt::SmemPlan attention_measures_plan(int dims) {
     using Tile = AttentionTile<A, kDims>;
     simt::SmemPlan plan;
     for (int rows : {Tile::kOwn, Tile::kOther})
-        for (int i = 0; i < matrices; ++i) plan = plus<A>(plan, rows * attention_stride(dims));
+        for (int i = 0; i < kMatrices; ++i) plan = plus<A>(plan, rows * attention_stride(dims));
     return plus<A>(plan, kWarpSize);
+}
+
+/// Shared memory for tiles of own and other rows, each kMatrices times, and for the sums of warps.
+template <class A, int kDims, int kMatrices>
+constexpr simt::SharedBytes attention_measures_memory(int dims) {
+    static_assert(sizeof(A) > 4 ||  // f64 is for the executor only
+                  attention_measures_plan<A, kDims, kMatrices>(kDims).shared().bytes <= kSmallestMemory);
+    return attention_measures_plan<A, kDims, kMatrices>(dims).shared();
 }
 
 /// The sum over the eight lanes of a row; every lane gets the result.

@@ -29,8 +29,8 @@ void attention_span_effect(Context& context, const Tensor& effect, int64_t block
                                              spans};
             with_mask(params.mask, [&]<bool kByRow>() {
                 launch(attention_span_effect_kernel<T, kDims, kByRow>, attention_grid(tiles, heads, batch),
-                       kAttentionThreads, attention_measures_memory<A, kDims>(operands.dims, 2).shared(),
-                       context.stream(), args, operands);
+                       kAttentionThreads, attention_measures_memory<A, kDims, 2>(operands.dims), context.stream(), args,
+                       operands);
             });
             const int64_t count = batch * heads * spans;
             launch(add_span_effects_kernel<A>, grid_of(count, kAttentionThreads), kAttentionThreads, {},

@@ -18,6 +18,7 @@ namespace ballast::cuda {
 
 inline constexpr int kAttentionThreads = 128, kRowLanes = 8, kChunk = 4 * kRowLanes;
 inline constexpr int kRowsAtOnce = kAttentionThreads / kRowLanes;
+inline constexpr size_t kSmallestMemory = 99 << 10;  // shared memory that a block may have on sm_86, 89 and 120
 
 __host__ __device__ constexpr int attention_stride(int dims) { return (dims + kChunk - 1) / kChunk * kChunk + 4; }
 

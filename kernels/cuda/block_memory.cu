@@ -25,8 +25,8 @@ void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance
         const MemoryTable blocks(table, position, representatives.dim(0), memory);
         if (count > 0)
             launch(memory_relevance_kernel<T>, grid_of(B * count, 1), kMemoryThreads, {}, context.stream(), blocks,
-                   data_of<A>(relevance), MatrixRows<const T>(q), data_of<const A>(representatives), count, q.dim(1),
-                   static_cast<int>(q.dim(2)));
+                   data_of<A>(relevance), MatrixRows<const T>(q), data_of<const A>(representatives), Divisor(count),
+                   q.dim(1) / table.dim(1), static_cast<int>(q.dim(2)));
         launch(memory_choose_kernel<A>, grid_of(B, 1), kMemoryThreads, {}, context.stream(), blocks,
                data_of<int32_t>(read), data_of<const A>(relevance), count, read.dim(2));
     });

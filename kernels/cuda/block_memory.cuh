@@ -90,17 +90,19 @@ __global__ void memory_store_kernel(MemoryTable table, Accumulator<C>* scores, A
 
 template <class T>
 __global__ void memory_relevance_kernel(MemoryTable table, Accumulator<T>* relevance, MatrixRows<const T> q,
-                                        const Accumulator<T>* representatives, int64_t count, int64_t heads, int dims) {
+                                        const Accumulator<T>* representatives, Divisor count, int64_t heads_per_group,
+                                        int dims) {
     using A = Accumulator<T>;
     SIMT_SHARED(A, warps, [kWarpSize]);
-    const int64_t b = blockIdx.x / count, n = blockIdx.x % count;
+    const auto [b, n] = count.divide(blockIdx.x);
     if (n < table.initial || n >= table.whole(b)) return;
     A sum = 0;
-    for (int64_t h = 0; h < heads; ++h) {
-        const int64_t block = table.block(b * table.groups + h / (heads / table.groups), table.ring + n);
+    for (int64_t g = 0; g < table.groups; ++g) {
+        const int64_t block = table.block(b * table.groups + g, table.ring + n);
         if (block < 0) continue;
-        for (int d = static_cast<int>(threadIdx.x); d < dims; d += kMemoryThreads)
-            sum += widen(q.at(b, h)[d]) * representatives[block * dims + d];
+        for (int64_t h = g * heads_per_group; h < (g + 1) * heads_per_group; ++h)
+            for (int d = static_cast<int>(threadIdx.x); d < dims; d += kMemoryThreads)
+                sum += widen(q.at(b, h)[d]) * representatives[block * dims + d];
     }
     sum = block_sum(sum, warps);
     if (threadIdx.x == 0) relevance[blockIdx.x] = sum;

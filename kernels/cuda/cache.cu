@@ -20,10 +20,10 @@ void cache_write(Context& context, const PagedCache& cache, const Tensor& k, con
     if (k.numel() == 0) return;
     with_cache_types(k.dtype, cache.keys_PRD.dtype, [&]<class T, class C>(T, C) {
         const MatrixRows<const T> from_k(k), from_v(v);
-        launch(cache_write_kernel<T, C>, grid_of(rows * groups * ceil_div(dims, kCachePack), kCacheThreads),
-               kCacheThreads, {}, context.stream(), CacheMemory<C>(cache), from_k, from_v,
-               data_of<const int32_t>(slots), data_of<const int32_t>(positions), rows, groups, static_cast<int>(dims),
-               can_move_packs<const T, C>(cache, from_k, from_v, dims));
+        const RowPacks all(rows, groups, dims);
+        launch(cache_write_kernel<T, C>, grid_of(all.count, kCacheThreads), kCacheThreads, {}, context.stream(),
+               CacheMemory<C>(cache), from_k, from_v, data_of<const int32_t>(slots), data_of<const int32_t>(positions),
+               all, static_cast<int>(dims), can_move_packs<const T, C>(cache, from_k, from_v, dims));
     });
 }
 
@@ -33,13 +33,14 @@ void cache_read(Context& context, const Tensor& k, const Tensor& v, const PagedC
     if (k.numel() == 0) return;
     with_cache_types(k.dtype, cache.keys_PRD.dtype, [&]<class T, class C>(T, C) {
         const MatrixRows<T> to_k(k), to_v(v);
-        launch(cache_zero_kernel<T>, grid_of(k.numel(), kCacheThreads), kCacheThreads, {}, context.stream(), to_k, to_v,
-               count, groups, static_cast<int>(dims));
+        const RowPacks all(count, groups, dims);
+        launch(cache_zero_kernel<T>, grid_of(all.count, kCacheThreads), kCacheThreads, {}, context.stream(), to_k, to_v,
+               all, static_cast<int>(dims));
         if (width == 0) return;
-        launch(cache_read_kernel<T, C>,
-               grid_of(groups * width * ops::kCacheBlockRows * ceil_div(dims, kCachePack), kCacheThreads),
-               kCacheThreads, {}, context.stream(), to_k, to_v, CacheMemory<C>(cache), CacheTable(rows), count,
-               num_sink_positions, key_start, static_cast<int>(dims), can_move_packs<T, C>(cache, to_k, to_v, dims));
+        const RowPacks cached(groups, width * ops::kCacheBlockRows, dims);
+        launch(cache_read_kernel<T, C>, grid_of(cached.count, kCacheThreads), kCacheThreads, {}, context.stream(), to_k,
+               to_v, CacheMemory<C>(cache), CacheTable(rows), cached, count, num_sink_positions, key_start,
+               static_cast<int>(dims), can_move_packs<T, C>(cache, to_k, to_v, dims));
     });
 }
 

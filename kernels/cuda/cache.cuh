@@ -1,7 +1,8 @@
 // Writes rows of keys and values into the paged cache, and reads them (kernels/ops.h, "Paged cache"). T is the compute
 // dtype, C the cache's dtype: T, or narrower with T = f32; values are rounded once, to nearest.
 //   write   one thread per pack of kCachePack elements of a row (n, g); the first thread of a row writes its position
-//   read    first zeros the matrices, then one thread per pack of a slot, which finds its row by its position
+//   read    first zeros the matrices, a thread a pack, then one thread per pack of a slot, which finds its row by its
+//           position
 // Bound by memory: bytes of both sides once. Deterministic: no two rows share a slot or a position.
 #pragma once
 
@@ -79,42 +80,74 @@ __device__ __forceinline__ void move_pack(To* to, const From* from, int d, int d
     for (int e = d; e < min(d + kCachePack, dims); ++e) to[e] = narrow<To>(widen(from[e]));
 }
 
+/// Zeros in the same elements.
+template <class T>
+__device__ __forceinline__ void zero_pack(T* to, int d, int dims, bool packed) {
+    if (packed && d + kCachePack <= dims) {
+        const Accumulator<T> zeros[kCachePack] = {};
+        store(to + d, zeros);
+        return;
+    }
+    for (int e = d; e < min(d + kCachePack, dims); ++e) to[e] = narrow<T>(0);
+}
+
+/// The packs of `outer` times `inner` rows, one a thread: of a pair (o, i), elements [d, d + kCachePack).
+struct RowPacks {
+    Divisor inner, packs;
+    uint32_t count;
+
+    RowPacks(int64_t outer, int64_t inner_rows, int64_t dims)
+        : inner(inner_rows),
+          packs(ceil_div(dims, kCachePack)),
+          count(units_of(outer * inner_rows * ceil_div(dims, kCachePack))) {}
+
+    struct Place {
+        uint32_t row, outer, inner;  // row = outer * (rows of inner) + inner
+        int d;
+    };
+    __device__ __forceinline__ Place at(uint32_t n) const {
+        const Divisor::Parts in_row = packs.divide(n), pair = inner.divide(in_row.quotient);
+        return {in_row.quotient, pair.quotient, pair.remainder, static_cast<int>(in_row.remainder) * kCachePack};
+    }
+};
+
 template <class T, class C>
 __global__ void cache_write_kernel(CacheMemory<C> cache, MatrixRows<const T> k, MatrixRows<const T> v,
-                                   const int32_t* slots, const int32_t* positions, int64_t rows, int64_t groups,
-                                   int dims, bool packed) {
-    const int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    const int packs = (dims + kCachePack - 1) / kCachePack;
-    const int64_t row = n / packs, slot = row < rows * groups ? slots[row] : -1;
+                                   const int32_t* slots, const int32_t* positions, RowPacks all, int dims,
+                                   bool packed) {
+    const uint32_t n = blockIdx.x * kCacheThreads + threadIdx.x;
+    if (n >= all.count) return;
+    const auto [row, step, g, d] = all.at(n);
+    const int64_t slot = slots[row];
     if (slot < 0 || slot >= cache.blocks * ops::kCacheBlockRows) return;
-    const int d = static_cast<int>(n % packs) * kCachePack;
-    move_pack(cache.keys + slot * dims, k.at(row / groups, row % groups), d, dims, packed);
-    move_pack(cache.values + slot * dims, v.at(row / groups, row % groups), d, dims, packed);
-    if (d == 0) cache.positions[slot] = positions[row / groups];
+    move_pack(cache.keys + slot * dims, k.at(step, g), d, dims, packed);
+    move_pack(cache.values + slot * dims, v.at(step, g), d, dims, packed);
+    if (d == 0) cache.positions[slot] = positions[step];
 }
 
 template <class T>
-__global__ void cache_zero_kernel(MatrixRows<T> k, MatrixRows<T> v, int64_t rows, int64_t groups, int dims) {
-    const int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, row = n / dims;
-    if (row >= rows * groups) return;
-    k.at(row / groups, row % groups)[n % dims] = narrow<T>(0);
-    v.at(row / groups, row % groups)[n % dims] = narrow<T>(0);
+__global__ void cache_zero_kernel(MatrixRows<T> k, MatrixRows<T> v, RowPacks all, int dims) {
+    const uint32_t n = blockIdx.x * kCacheThreads + threadIdx.x;
+    if (n >= all.count) return;
+    const auto [row, step, g, d] = all.at(n);
+    zero_pack(k.at(step, g), d, dims, k.packed);
+    zero_pack(v.at(step, g), d, dims, v.packed);
 }
 
 template <class T, class C>
 __global__ void cache_read_kernel(MatrixRows<T> k, MatrixRows<T> v, CacheMemory<C> cache, CacheTable table,
-                                  int64_t rows, int64_t sinks, int64_t key_start, int dims, bool packed) {
-    const int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, slots = table.width * ops::kCacheBlockRows;
-    const int packs = (dims + kCachePack - 1) / kCachePack;
-    const int64_t g = n / packs / slots, i = n / packs % slots;
-    if (g >= table.groups || i >= table.lengths[g]) return;
-    const int64_t block = table.blocks[g * table.width + i / ops::kCacheBlockRows];
+                                  RowPacks all, int64_t rows, int64_t sinks, int64_t key_start, int dims, bool packed) {
+    const uint32_t n = blockIdx.x * kCacheThreads + threadIdx.x;
+    if (n >= all.count) return;
+    const auto [table_row, g, i, d] = all.at(n);
+    constexpr auto kBlockRows = static_cast<uint32_t>(ops::kCacheBlockRows);
+    if (static_cast<int>(i) >= table.lengths[g]) return;
+    const int64_t block = table.blocks[g * table.width + i / kBlockRows];
     if (block < 0 || block >= cache.blocks) return;
-    const int64_t slot = block * ops::kCacheBlockRows + i % ops::kCacheBlockRows, position = cache.positions[slot];
+    const int64_t slot = block * ops::kCacheBlockRows + i % kBlockRows, position = cache.positions[slot];
     if (position < 0 || (position >= sinks && position < key_start)) return;
     const int64_t row = position < sinks ? position : sinks + position - key_start;
     if (row >= rows) return;
-    const int d = static_cast<int>(n % packs) * kCachePack;
     move_pack(k.at(row, g), cache.keys + slot * dims, d, dims, packed);
     move_pack(v.at(row, g), cache.values + slot * dims, d, dims, packed);
 }

@@ -1,6 +1,8 @@
 // Shared by all CUDA kernels: types, wide loads and stores, sums over warps and blocks, and the host side of a launch.
 #pragma once
 
+#include <bit>
+
 #include "base/tensor.h"
 #include "kernels/context.h"
 #include "kernels/simt/simt.cuh"
@@ -67,6 +69,38 @@ inline dim3 grid_of(int64_t count, int64_t per_block) {
     return dim3(static_cast<unsigned>(blocks));
 }
 
+/// The number of units of a kernel that counts them in 31 bits, for Divisor.
+inline uint32_t units_of(int64_t count) {
+    require(0 <= count && count <= INT32_MAX, "a launch of more units than 31 bits count");
+    return static_cast<uint32_t>(count);
+}
+
+/// Divides by a number that the host knows, by a multiplication and a shift (Granlund & Montgomery 1994, "Division by
+/// invariant integers using multiplication", figure 4.1). A division on a GPU takes 20 instructions or, in 64 bits, 20
+/// to 100, some of them at a quarter of the rate.
+class Divisor {
+  public:
+    Divisor() = default;  // by 1
+    explicit Divisor(int64_t value)
+        : value_(units_of(value)), shift_(static_cast<uint32_t>(std::bit_width(value_ - 1))) {
+        require(value > 0, "a division by 0");
+        multiplier_ = static_cast<uint32_t>((((uint64_t{1} << shift_) - value_) << 32) / value_ + 1);
+    }
+
+    struct Parts {
+        uint32_t quotient, remainder;
+    };
+    /// For n < 2^31, so that the sum does not overflow.
+    __device__ __forceinline__ Parts divide(uint32_t n) const {
+        const uint32_t quotient = (static_cast<uint32_t>(uint64_t{n} * multiplier_ >> 32) + n) >> shift_;
+        return {quotient, n - quotient * value_};
+    }
+    __device__ __forceinline__ uint32_t value() const { return value_; }
+
+  private:
+    uint32_t value_ = 1, multiplier_ = 1, shift_ = 0;
+};
+
 // ---- on the device --------------------------------------------------------------------------------------------------
 
 inline constexpr unsigned kWarpSize = 32, kAllLanes = 0xffffffffu;
@@ -132,6 +166,20 @@ __device__ __forceinline__ void store(T* p, const Accumulator<T> (&from)[N]) {
     SIMT_UNROLL
     for (int i = 0; i < N; ++i) pack.v[i] = narrow<T>(from[i]);
     *reinterpret_cast<Pack<T, N>*>(p) = pack;
+}
+/// The same for `scale` times N narrower elements.
+template <int N, class T, class W>
+__device__ __forceinline__ void store_scaled(T* p, const W* narrower, Accumulator<T> scale) {
+    const Pack<W, N> pack = *reinterpret_cast<const Pack<W, N>*>(narrower);
+    Accumulator<T> x[N];
+    SIMT_UNROLL
+    for (int i = 0; i < N; ++i) x[i] = widen(pack.v[i]) * scale;
+    store(p, x);
+}
+/// Whether rows of `width` elements of T can be written by it in packs of kPackSize<T>.
+template <class T>
+bool can_pack_scaled(const void* p, const void* narrower, int64_t width) {
+    return can_pack<T>(p, width) && can_pack<T>(narrower, width);
 }
 
 /// The sum over the warp's 32 lanes, in every lane; one order of additions.

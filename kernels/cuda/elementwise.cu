@@ -33,17 +33,17 @@ template <class Unit>
 void copy_units(Context& context, const Tensor& out, const Tensor& in) {
     const auto unit = static_cast<int64_t>(sizeof(Unit) / size_of(out.dtype));  // elements
     const int last = out.rank - 1;
-    StridedRows rows{{1, 1, 1, 1}, {}, {}};
+    StridedRows rows{Divisor(last < 0 ? 1 : out.dim(last) / unit), {}, {}, {}};
     for (int d = 0; d < last; ++d) {
         const auto from = static_cast<size_t>(d);
         const int to = 4 - last + d;
-        rows.extent[to] = out.shape[from];
+        rows.extent[to] = Divisor(out.shape[from]);
         rows.out_stride[to] = out.stride[from] / unit;
         rows.in_stride[to] = in.stride[from] / unit;
     }
-    const int64_t width = last < 0 ? 1 : out.dim(last) / unit, count = out.numel() / unit;
+    const int64_t count = out.numel() / unit;
     launch(copy_kernel<Unit>, grid_of(count, kThreads), kThreads, {}, context.stream(), data_of<Unit>(out),
-           data_of<const Unit>(in), rows, width, count);
+           data_of<const Unit>(in), rows, units_of(count));
 }
 
 /// Whether every row of both tensors begins at a multiple of 16 bytes and has whole packs.

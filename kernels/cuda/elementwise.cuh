@@ -1,5 +1,6 @@
 // Element-wise ops: add, cast, strided copy, clamp, and the sum of a tensor. All but the sum move each byte once and
-// are bound by memory bandwidth; a thread takes one pack of 16 bytes.
+// are bound by memory bandwidth; a thread takes one pack of 16 bytes. A copy finds its place without a division and
+// counts units in 31 bits: at most 32 GiB in packs.
 #pragma once
 
 #include "kernels/cuda/common.cuh"
@@ -62,22 +63,25 @@ __global__ void clamp_backward_kernel(T* d_x, const T* d_out, const T* x, int64_
     store(d_x + i, g);
 }
 
-/// A strided tensor of up to five dims, the last contiguous, for copy_kernel.
+/// A strided tensor of up to five dims, the last contiguous, for copy_kernel. Of dims 0 to 3, padded with 1 in front,
+/// the first needs no extent.
 struct StridedRows {
-    int64_t extent[4], out_stride[4], in_stride[4];  // all dims but the last, padded with 1 in front
+    Divisor width, extent[4];
+    int64_t out_stride[4], in_stride[4];
 };
 
 /// Rows of `width` units of Unit (an unsigned integer as wide as an element, or as 16 bytes of them).
 template <class Unit>
-__global__ void copy_kernel(Unit* out, const Unit* in, StridedRows rows, int64_t width, int64_t count) {
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+__global__ void copy_kernel(Unit* out, const Unit* in, const __grid_constant__ StridedRows rows, uint32_t count) {
+    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
-    int64_t row = i / width, to = i % width, from = to;
+    Divisor::Parts place = rows.width.divide(i);
+    int64_t to = place.remainder, from = to;
+    SIMT_UNROLL
     for (int d = 3; d >= 0; --d) {
-        const int64_t at = row % rows.extent[d];
-        row /= rows.extent[d];
-        to += at * rows.out_stride[d];
-        from += at * rows.in_stride[d];
+        place = d > 0 ? rows.extent[d].divide(place.quotient) : Divisor::Parts{0, place.quotient};
+        to += place.remainder * rows.out_stride[d];
+        from += place.remainder * rows.in_stride[d];
     }
     out[to] = in[from];
 }

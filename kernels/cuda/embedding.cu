@@ -12,18 +12,26 @@ constexpr int kThreads = 256;
 
 template <class Unit>
 void gather_rows(Context& context, const Tensor& out, const Tensor& weight, const Tensor& ids) {
-    const int64_t rows = out.dim(0),
-                  width = out.dim(1) * static_cast<int64_t>(size_of(out.dtype)) / static_cast<int64_t>(sizeof(Unit));
-    launch(embedding_forward_kernel<Unit>, grid_of(rows * width, kThreads), kThreads, {}, context.stream(),
-           data_of<Unit>(out), data_of<const Unit>(weight), data_of<const int32_t>(ids), rows, width, weight.dim(0));
+    const int64_t unit = static_cast<int64_t>(sizeof(Unit) / size_of(out.dtype)), count = out.numel() / unit;
+    launch(embedding_forward_kernel<Unit>, grid_of(count, kUnitsPerBlock), kEmbeddingThreads, {}, context.stream(),
+           data_of<Unit>(out), data_of<const Unit>(weight), data_of<const int32_t>(ids), units_of(count),
+           Divisor(out.dim(1) / unit), units_of(weight.dim(0)));
 }
 
 void widen_rows(Context& context, const Tensor& out, const Tensor& weight, const Tensor& ids, const Tensor& scale) {
     with_compute_type(out.dtype, [&]<class T>(T) {
+        const auto run_packs = [&]<class W>(const W* rows, auto n) {
+            constexpr int N = n;
+            const int64_t count = out.numel() / N;
+            launch(embedding_widen_kernel<T, W, N>, grid_of(count, kEmbeddingThreads), kEmbeddingThreads, {},
+                   context.stream(), data_of<T>(out), rows, data_of<const float>(scale), data_of<const int32_t>(ids),
+                   units_of(count), Divisor(out.dim(1) / N), units_of(weight.dim(0)));
+        };
         const auto run = [&]<class W>(const W* rows) {
-            launch(embedding_widen_kernel<T, W>, grid_of(out.numel(), kThreads), kThreads, {}, context.stream(),
-                   data_of<T>(out), rows, data_of<const float>(scale), data_of<const int32_t>(ids), out.dim(0),
-                   out.dim(1), weight.dim(0));
+            if (can_pack_scaled<T>(out.data, rows, out.dim(1)))
+                run_packs(rows, std::integral_constant<int, kPackSize<T>>{});
+            else
+                run_packs(rows, std::integral_constant<int, 1>{});
         };
         if constexpr (!std::is_same_v<T, double>) {
             if (weight.dtype == Dtype::i8) return run(data_of<const int8_t>(weight));

@@ -1,5 +1,6 @@
 // Embedding.
-//   forward:  out[n] = weight[ids[n]]; reads and writes C sizeof(T) a row
+//   forward:  out[n] = weight[ids[n]]; reads and writes C sizeof(T) a row. A thread has kUnitsInFlight units of 16
+//             bytes: it loads all their ids, then all the units, then stores; no division of places (Divisor)
 //   backward: d_weight[v] += sum of d_out[n] over the n with ids[n] = v, in the order of n
 // The result of the backward pass must not depend on the timing of threads, so rows are sorted by id: a stable radix
 // sort of the pairs (id, n), 8 bits per pass (two passes for a vocabulary of 50,304). Then a block sums kRunRows sorted
@@ -13,31 +14,52 @@
 
 namespace ballast::cuda {
 
-/// Rows of `width` units; Unit is 16 bytes of elements, or one element. Fills the row of an id outside the vocabulary
-/// with 0xff, which makes the loss NaN, because a kernel cannot report an error to the host.
+inline constexpr int kEmbeddingThreads = 256, kUnitsInFlight = 4, kUnitsPerBlock = kEmbeddingThreads * kUnitsInFlight;
+inline constexpr uint32_t kNoId = 0xffffffffu;  // beyond every vocabulary
+
+/// Rows of `width` units, `count` units in all; Unit is 16 bytes of elements, or one element. Fills the row of an id
+/// outside the vocabulary with 0xff, which makes the loss NaN, because a kernel cannot report an error to the host.
 template <class Unit>
-__global__ void embedding_forward_kernel(Unit* out, const Unit* weight, const int32_t* ids, int64_t rows, int64_t width,
-                                         int64_t vocabulary) {
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    if (i >= rows * width) return;
-    const int64_t row = i / width, c = i % width, id = ids[row];
-    if (0 <= id && id < vocabulary)
-        out[i] = weight[id * width + c];
-    else
-        memset(&out[i], 0xff, sizeof(Unit));
+__global__ void embedding_forward_kernel(Unit* out, const Unit* weight, const int32_t* ids, uint32_t count,
+                                         Divisor width, uint32_t vocabulary) {
+    const uint32_t first = blockIdx.x * kUnitsPerBlock + threadIdx.x;
+    uint32_t id[kUnitsInFlight], column[kUnitsInFlight];
+    Unit units[kUnitsInFlight];
+    SIMT_UNROLL
+    for (int k = 0; k < kUnitsInFlight; ++k) {
+        const uint32_t i = first + k * kEmbeddingThreads;
+        const Divisor::Parts place = width.divide(i);
+        id[k] = i < count ? static_cast<uint32_t>(ids[place.quotient]) : kNoId;
+        column[k] = place.remainder;
+    }
+    SIMT_UNROLL
+    for (int k = 0; k < kUnitsInFlight; ++k) {
+        if (id[k] < vocabulary)  // negative ids are large ones here
+            units[k] = weight[uint64_t{id[k]} * width.value() + column[k]];
+        else
+            memset(&units[k], 0xff, sizeof(Unit));
+    }
+    SIMT_UNROLL
+    for (int k = 0; k < kUnitsInFlight; ++k)
+        if (first + k * kEmbeddingThreads < count) out[first + k * kEmbeddingThreads] = units[k];
 }
 
-/// The same for a weight narrower than out, times the scales of its rows (null: 1). One thread per element.
-template <class T, class W>
-__global__ void embedding_widen_kernel(T* out, const W* weight, const float* scale, const int32_t* ids, int64_t rows,
-                                       int64_t channels, int64_t vocabulary) {
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    if (i >= rows * channels) return;
-    const int64_t row = i / channels, c = i % channels, id = ids[row];
-    if (0 <= id && id < vocabulary)
-        out[i] = narrow<T>(widen(weight[id * channels + c]) * (scale == nullptr ? 1.0f : scale[id]));
-    else
-        memset(static_cast<void*>(&out[i]), 0xff, sizeof(T));
+/// The same for a weight narrower than out, times the scales of its rows (null: 1). A thread has a pack of N elements;
+/// `count` and `width` are in packs.
+template <class T, class W, int N>
+__global__ void embedding_widen_kernel(T* out, const W* weight, const float* scale, const int32_t* ids, uint32_t count,
+                                       Divisor width, uint32_t vocabulary) {
+    const uint32_t i = blockIdx.x * kEmbeddingThreads + threadIdx.x;
+    if (i >= count) return;
+    const Divisor::Parts place = width.divide(i);
+    const auto id = static_cast<uint32_t>(ids[place.quotient]);
+    T* to = out + uint64_t{i} * N;
+    if (id >= vocabulary) {
+        memset(static_cast<void*>(to), 0xff, N * sizeof(T));
+        return;
+    }
+    const W* from = weight + (uint64_t{id} * width.value() + place.remainder) * N;
+    store_scaled<N>(to, from, scale == nullptr ? 1.0f : scale[id]);
 }
 
 // ---- a stable radix sort of (id, row) ------------------------------------------------------------------------------
@@ -123,8 +145,7 @@ static __global__ void scatter_kernel(TokenRow* out, const TokenRow* tokens, con
 
 // ---- sums of runs of equal ids ------------------------------------------------------------------------------------
 
-inline constexpr int kRunRows = 16, kRowsInFlight = 4, kHeadsInFlight = 8;
-inline constexpr uint32_t kNoId = 0xffffffffu;  // beyond both ends of the sorted tokens
+inline constexpr int kRunRows = 16, kRowsInFlight = 4, kHeadsInFlight = 8;  // before and behind the tokens: kNoId
 
 /// to[0, N) = sums or, with `add`, += sums, 16 bytes at a time if N elements are as many.
 template <int N, class A>

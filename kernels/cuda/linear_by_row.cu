@@ -52,10 +52,17 @@ void dequantise(Context& context, const Tensor& out, const LinearWeight& w) {
     constexpr int kThreads = 256;
     if (out.numel() == 0) return;
     with_compute_type(out.dtype, [&]<class T>(T) {
-        if constexpr (!std::is_same_v<T, double>)
-            launch(dequantise_kernel<T>, grid_of(out.numel(), kThreads), kThreads, {}, context.stream(),
-                   data_of<T>(out), data_of<const int8_t>(w.weight), data_of<const float>(w.scale), out.numel(),
-                   out.dim(1));
+        const auto run_packs = [&](auto n) {
+            constexpr int N = n;
+            const int64_t count = out.numel() / N;
+            launch(dequantise_kernel<T, N>, grid_of(count, kThreads), kThreads, {}, context.stream(), data_of<T>(out),
+                   data_of<const int8_t>(w.weight), data_of<const float>(w.scale), units_of(count),
+                   Divisor(out.dim(1) / N));
+        };
+        if (can_pack_scaled<T>(out.data, w.weight.data, out.dim(1)))
+            run_packs(std::integral_constant<int, kPackSize<T>>{});
+        else
+            run_packs(std::integral_constant<int, 1>{});
     });
 }
 

@@ -72,11 +72,11 @@ __global__ void __launch_bounds__(kByRowThreads)
     }
 }
 
-/// out T [O,I] = scale[o] weight[o,i], rounded. One thread per element.
-template <class T>
-__global__ void dequantise_kernel(T* out, const int8_t* weight, const float* scale, int64_t count, int64_t inputs) {
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    if (i < count) out[i] = narrow<T>(widen(weight[i]) * scale[i / inputs]);
+/// out T [O,I] = scale[o] weight[o,i], rounded. A thread has a pack of N elements; `count` and `inputs` are in packs.
+template <class T, int N>
+__global__ void dequantise_kernel(T* out, const int8_t* weight, const float* scale, uint32_t count, Divisor inputs) {
+    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) store_scaled<N>(out + uint64_t{i} * N, weight + uint64_t{i} * N, scale[inputs.divide(i).quotient]);
 }
 
 }  // namespace ballast::cuda

@@ -7,15 +7,17 @@ namespace {
 
 template <class T, int N>
 void forward(Context& context, const Tensor& out, const Tensor& gate_up) {
-    launch(swiglu_forward_kernel<T, N>, grid_of(out.numel(), int64_t{kSwigluThreads} * N), kSwigluThreads, {},
-           context.stream(), data_of<T>(out), data_of<const T>(gate_up), out.numel(), out.dim(1));
+    const int64_t packs = out.numel() / N;
+    launch(swiglu_forward_kernel<T, N>, grid_of(packs, kSwigluThreads), kSwigluThreads, {}, context.stream(),
+           data_of<T>(out), data_of<const T>(gate_up), units_of(packs), Divisor(out.dim(1) / N));
 }
 
 template <class T, int N>
 void backward(Context& context, const Tensor& d_gate_up, const Tensor& d_out, const Tensor& gate_up) {
-    launch(swiglu_backward_kernel<T, N>, grid_of(d_out.numel(), int64_t{kSwigluThreads} * N), kSwigluThreads, {},
-           context.stream(), data_of<T>(d_gate_up), data_of<const T>(d_out), data_of<const T>(gate_up), d_out.numel(),
-           d_out.dim(1));
+    const int64_t packs = d_out.numel() / N;
+    launch(swiglu_backward_kernel<T, N>, grid_of(packs, kSwigluThreads), kSwigluThreads, {}, context.stream(),
+           data_of<T>(d_gate_up), data_of<const T>(d_out), data_of<const T>(gate_up), units_of(packs),
+           Divisor(d_out.dim(1) / N));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // `ballast eval`: what can never work is refused before anything is computed, and figures that are not finite say so.
 #include "base/safetensors.h"
 #include "tests/cli/program.h"
+#include "tests/cli/spoiled_model.h"
 
 using namespace ballast;
 using namespace ballast::test;
@@ -21,21 +22,6 @@ void refuse_at_once(const std::string& command, const std::vector<std::string>& 
     CHECK(outcome.out.empty());  // not even the table's head
     CHECK(outcome.err.starts_with("ballast: error: "));
     for (const std::string& part : parts) CHECK_THAT(outcome.err, ContainsSubstring(part));
-}
-
-/// An export of the run whose first embedding row, that of <|endoftext|> or the first byte, is NaN.
-void spoil(const std::string& folder) {
-    const std::string path = folder + "/model.safetensors";
-    std::string bytes = bytes_of(path);
-    const SafetensorsReader reader(path);
-    std::vector<float> rows(static_cast<size_t>(reader.info("gpt_neox.embed_in.weight").numel()));
-    reader.read_f32("gpt_neox.embed_in.weight", rows);
-    const std::string old(reinterpret_cast<const char*>(rows.data()), rows.size() * sizeof(float));
-    const size_t at = bytes.find(old);
-    REQUIRE(at != std::string::npos);
-    for (size_t i = 0; i < rows.size(); i += 32) rows[i] = std::numeric_limits<float>::quiet_NaN();
-    bytes.replace(at, old.size(), std::string(reinterpret_cast<const char*>(rows.data()), old.size()));
-    put_bytes(path, bytes);
 }
 
 }  // namespace
@@ -167,7 +153,7 @@ TEST_CASE("cli: losses that are not finite are named, kept in the file and measu
     const TinyRun run;
     succeed(run.train("run", "--set train.steps=1"));
     succeed("export " + run.file("run") + " " + run.file("hf"));
-    spoil(run.file("hf"));
+    spoil_embedding(run.file("hf"));
     const std::string text = with_text(run);
     const Outcome streaming = ballast_with("eval streaming " + run.file("hf") + text + "--cache 16 --sinks 1 --json " +
                                            run.file("run/eval.json"));

@@ -103,6 +103,30 @@ TEST_CASE("cli: threads that the system refuses are done without") {
     CHECK_THAT(read_file(run.file("err")), ContainsSubstring("only 1 of 4 threads could be started"));
 }
 
+TEST_CASE("cli: a run trains without the threads that the system refuses: unwatched, and waiting for its saves") {
+    if (!build_info().sanitizers.empty()) {
+        WARN("skipped: sanitizers start threads and processes of their own");
+        return;
+    }
+    const TinyRun run;
+    succeed(run.train("plain"));
+    const std::string command =
+        fmt::format("exec '" BALLAST_BINARY "' {} 2>{} >{}", run.train("run"), run.file("err"), run.file("out"));
+    const auto code = with_refused_calls({SYS_clone, SYS_clone3}, EAGAIN, [&] {
+        ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+        return 99;
+    });
+    if (!code) {
+        WARN("skipped: no system call filters here");
+        return;
+    }
+    CHECK(*code == 0);
+    CHECK_THAT(read_file(run.file("err")), ContainsSubstring("the threads that watch for hangs; training goes on"));
+    for (const char* step : {"05", "10", "12"})  // 5 is removed by now
+        CHECK_THAT(read_file(run.file("out")), ContainsSubstring(fmt::format("step_000000{}.h5 | ", step)));
+    CHECK(run.metrics("run") == run.metrics("plain"));
+}
+
 TEST_CASE("cli: settings for OpenMP programs do not bind us to one core") {
     const auto threads = [](const std::string& before) {
         const std::string out = ballast_with("info", before).out;
@@ -113,6 +137,19 @@ TEST_CASE("cli: settings for OpenMP programs do not bind us to one core") {
     for (const char* setting : {"OMP_PROC_BIND=true", "OMP_PROC_BIND=close OMP_PLACES=cores", "GOMP_CPU_AFFINITY=0"}) {
         INFO(setting);
         CHECK(threads(setting) == all);
+    }
+}
+
+TEST_CASE("cli: settings for oneDNN are named, and one that would change f32 products does not reach it") {
+    for (const char* prefix : {"ONEDNN_", "DNNL_"}) {
+        const std::string kept = fmt::format("{}MAX_CPU_ISA=AVX2", prefix);
+        const Outcome named = ballast_with("info", kept);
+        CHECK_THAT(named.out, ContainsSubstring("settings   " + kept + "\n"));
+        CHECK_THAT(named.err, ContainsSubstring("oneDNN has settings in the environment: " + kept));
+        CHECK(lines_of(named.err) == 1);
+        const Outcome removed = ballast_with("info", fmt::format("{}DEFAULT_FPMATH_MODE=BF16", prefix));
+        CHECK(removed.out.find("settings") == std::string::npos);
+        CHECK(removed.err.empty());
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/json_file.h"
 #include "tests/cli/program.h"
+#include "tests/cli/spoiled_model.h"
 #include "tests/cli/terminal.h"
 
 using namespace ballast;
@@ -226,4 +227,16 @@ TEST_CASE("generate --chat: Ctrl-C ends the answer, not the chat") {
     REQUIRE(terminal.shows("> "));
     terminal.type('\x04');
     CHECK(terminal.wait() == 0);
+}
+
+TEST_CASE("generate: logprobs that are not finite are kept in the file") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1"));
+    succeed("export " + run.file("run") + " " + run.file("hf"));
+    spoil_embedding(run.file("hf"));
+    succeed(fmt::format("generate {} abc --max-tokens 2 --temperature 0 --logprobs 2 --json {} --threads 1",
+                        run.file("hf"), run.file("out.json")));
+    const nlohmann::json out = run.json("out.json");
+    CHECK(out["logprobs"][0] == "NaN");
+    CHECK(out["top_logprobs"][0][0]["logprob"] == "NaN");
 }

@@ -1,10 +1,12 @@
 // `ballast moa` as a user runs it, from a text to a plan and what the plan costs.
 #include "moa/profile_file.h"
 
+#include <array>
 #include <filesystem>
 
 #include "infer/span_plan.h"
 #include "tests/cli/program.h"
+#include "tests/cli/spoiled_model.h"
 
 using namespace ballast;
 using namespace ballast::test;
@@ -50,6 +52,16 @@ TEST_CASE("moa: calibrate, profile, optimise, validate and a plan's perplexity")
         succeed(fmt::format("moa optimise {} --density 0.5 --alphas 1 --betas 5 --sinks 4 -o {} --all {}",
                             t.file("profile.h5"), t.file("plan.json"), t.file("plans")));
     CHECK_THAT(said, ContainsSubstring("10/10 loss at 48") && ContainsSubstring("10 programs, largest gap"));
+    for (const auto& [to, all, why] : std::vector<std::array<std::string, 3>>{
+             {"other.json", "text.txt/plans", "cannot make the folder " + t.file("text.txt/plans")},
+             {"plans/plan_00.json", "plans", "has the name of a file of --all"}}) {
+        const Outcome refused =
+            ballast_with(fmt::format("moa optimise {} -o {} --all {}", t.file("profile.h5"), t.file(to), t.file(all)));
+        CHECK(refused.code == 2);
+        CHECK_THAT(refused.err, ContainsSubstring(why));
+        CHECK(refused.out.empty());  // before the search
+    }
+    CHECK_FALSE(std::filesystem::exists(t.file("other.json")));
     const infer::SpanPlan plan = infer::read_span_plan(t.file("plan.json"));
     for (const int64_t N : {32, 48, 64}) CHECK(infer::memory_density(plan, 2, N) <= 0.5);
     CHECK_THAT(succeed(fmt::format("moa show {} --model {}", t.file("plan.json"), t.run())),
@@ -101,6 +113,65 @@ TEST_CASE("moa search: all stages, and again from where it was stopped") {
     for (const char* other : {" --measure signed", " --gap 2", " --dtype bf16"})
         refuse(search + other, {"a search with other settings"});
     CHECK(leftovers(t.file("search")).empty());
+}
+
+TEST_CASE("moa validate: a plan whose loss is not finite is never the best") {
+    const MoaRun t;
+    succeed("export " + t.run() + " " + t.file("hf"));
+    // A NaN at the first position reaches the answer where caches are whole, and does not where they hold four tokens.
+    spoil_embedding(t.file("hf"), t.json("tokenizer.json")["model"]["vocab"]["~"].get<int64_t>());
+    write_file(t.file("items.jsonl"),
+               "{\"prompt\": \"~abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNO\", \"answer\": \"PQRS\", "
+               "\"kind\": \"human\"}\n");
+    const auto plan = [&](const std::string& name, int alpha, int beta) {
+        write_file(t.file(name), fmt::format(R"({{"alphas": [[{0},{0}],[{0},{0}]], "betas": [[{1},{1}],[{1},{1}]], )"
+                                             R"("block": 4, "sinks": 0}})",
+                                             alpha, beta));
+        return t.file(name);
+    };
+    const std::string wide = plan("wide.json", 0, 1), near = plan("near.json", 4, 0);
+    const auto validate = [&](const std::string& plans) {
+        return ballast_with(fmt::format("moa validate {} {} {} --length 64 --threads 1 -o {} --json {}", t.file("hf"),
+                                        t.file("items.jsonl"), plans, t.file("best.json"), t.file("figures.json")));
+    };
+    for (const std::string& plans : {wide + " " + near, near + " " + wide}) {
+        const Outcome outcome = validate(plans);
+        CAPTURE(outcome.out, outcome.err);
+        CHECK(outcome.code == 0);
+        CHECK_THAT(outcome.out, ContainsSubstring("least: " + near) && !ContainsSubstring("-nan"));
+        CHECK(infer::read_span_plan(t.file("best.json")) == infer::read_span_plan(near));
+    }
+    const nlohmann::json figures = t.json("figures.json");
+    CHECK(figures["dense"] == "NaN");
+    CHECK(figures["plans"][0]["loss"].is_number());
+    CHECK(figures["plans"][1]["loss"] == "NaN");
+
+    std::filesystem::remove(t.file("best.json"));
+    const Outcome none = validate(wide);
+    CHECK(none.code == 1);
+    CHECK_THAT(none.err, ContainsSubstring("no plan has a finite loss"));
+    CHECK_FALSE(std::filesystem::exists(t.file("best.json")));
+}
+
+TEST_CASE("moa: outputs that are an input, or each other, are refused before any work") {
+    const MoaRun t;
+    std::filesystem::copy(t.file("run/checkpoints/step_00000004.h5"), t.file("model.h5"));
+    for (const char* name : {"ask.txt", "items.jsonl", "plan.json"}) write_file(t.file(name), "{passage}");
+    const auto unchanged = [&](const std::string& command, const std::string& name) {
+        const std::string before = bytes_of(t.file(name));
+        refuse(command, {t.file(name), "it is the input"});
+        CHECK(bytes_of(t.file(name)) == before);
+    };
+    unchanged(t.calibrate(fmt::format("--lengths 64 --instruction {0} -o {0}", t.file("ask.txt"))), "ask.txt");
+    const std::string of_file =
+        fmt::format(" {} {} --tokenizer {} ", t.file("model.h5"), t.file("items.jsonl"), t.file("tokenizer.json"));
+    const std::string validate = "moa validate" + of_file + t.file("plan.json") + " --length 64 ";
+    for (const char* name : {"model.h5", "items.jsonl", "plan.json", "tokenizer.json"})
+        for (const char* option : {"--out ", "--json "}) unchanged(validate + option + t.file(name), name);
+    for (const char* name : {"model.h5", "items.jsonl", "tokenizer.json"})
+        unchanged("moa profile" + of_file + "--lengths 32 -o " + t.file(name), name);
+    for (const char* same : {"new.json", "./new.json"})
+        refuse(validate + "--out " + t.file("new.json") + " --json " + t.file(same), {"the same file"});
 }
 
 TEST_CASE("moa: what cannot be is refused before any work") {

@@ -337,3 +337,13 @@ TEST_CASE("measurements: the figures that tables over several models show") {
     CHECK(rounding.values[1].value == 100);
     CHECK(rounding.values[2].value == Approx(std::exp(1.5)));
 }
+
+TEST_CASE("measurements: the figures of outliers keep a NaN of any layer") {
+    for (const size_t layer : {size_t{0}, size_t{1}}) {
+        OutlierResult broken = outliers();
+        broken.layers[layer].tensors[static_cast<size_t>(LayerTensor::residual)] = {std::nan(""), std::nan("")};
+        const Figures shown = figures(broken);
+        CHECK(std::isnan(shown.values[0].value));
+        CHECK(std::isnan(shown.values[1].value));
+    }
+}

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/larger_or_nan.h"
 #include "infer/cached_model.h"
 #include "tests/model/model_fixture.h"
 
@@ -102,10 +103,7 @@ inline std::vector<double> masked_losses(Context& context, model::Transformer& m
 inline double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
     if (a.size() != b.size()) return NAN;
     double worst = 0;
-    for (size_t i = 0; i < a.size(); ++i) {
-        const double d = std::abs(a[i] - b[i]);
-        if (!(d <= worst)) worst = d;
-    }
+    for (size_t i = 0; i < a.size(); ++i) worst = larger_or_nan(worst, std::abs(a[i] - b[i]));
     return worst;
 }
 

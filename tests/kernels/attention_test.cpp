@@ -1,3 +1,5 @@
+#include <array>
+
 #include "tests/kernels/attention_check.h"
 
 using namespace ballast;
@@ -73,6 +75,39 @@ TEST_CASE("attention: bf16 in the CPU's tiles of hundreds of queries and keys, a
     // A chunk behind a long cache: every query sees more than one tile of keys. One query is left over.
     AttentionCase chunk{.B = 1, .T = 129, .S = 1100, .H = 1, .G = 1, .D = 33, .query_start = 971};
     check_case(chunk, Dtype::bf16);
+}
+
+TEST_CASE("attention: what runs by default agrees with mma.sync, and is wgmma on a GPU that has it") {
+    // On a GPU this includes the comparison that decides it (kernels/cuda/attention_choice.cpp).
+    const char* only = std::getenv("BALLAST_TEST_ATTENTION");
+    if (only != nullptr && std::string_view(only) == "mma") return;  // a trap of wgmma is not to be mma's
+    const int64_t T = test_device() == Device::cuda ? 1000 : 70;
+    for (const int64_t D : {64, 128}) {
+        AttentionCase x{.B = 1, .T = T, .S = T, .H = 2, .G = 1, .D = D, .normaliser = Normaliser::sink_logit};
+        fill(x, Dtype::bf16);
+        const auto run_on = [&](AttentionKernels kernels) {
+            Context context(test_device(), 1);
+            context.set_attention_kernels(kernels);
+            auto run = std::make_unique<AttentionRun>(x, Dtype::bf16);
+            run->forward(context);
+            run->backward(context);
+            return run;
+        };
+        const auto results = [](const AttentionRun& run) {
+            return std::array{&run.out, &run.lse, &run.d_q, &run.d_k, &run.d_v, &*run.d_sink_logit};
+        };
+        const auto mma = run_on(AttentionKernels::mma), wgmma = run_on(AttentionKernels::wgmma),
+                   chosen = run_on(AttentionKernels::automatic);
+        // Without wgmma all three are alike.
+        const AttentionRun& wanted = test_device() == Device::cuda ? *wgmma : *mma;
+        for (size_t i = 0; i < results(*mma).size(); ++i) {
+            const double err = error(results(*wgmma)[i]->get(), results(*mma)[i]->get());
+            INFO("D " << D << ", " << results(*mma)[i]->tensor().describe() << ": difference " << err);
+            if (!(err <= 1e-2)) FAIL();
+            CHECK(results(*chosen)[i]->bytes() == results(wanted)[i]->bytes());
+        }
+        if (test_device() == Device::simt) CHECK(wgmma->out.bytes() != mma->out.bytes());
+    }
 }
 
 TEST_CASE("attention: a scale that is negative, or zero") {

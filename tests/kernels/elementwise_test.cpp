@@ -1,3 +1,5 @@
+#include <array>
+
 #include "tests/kernels/support.h"
 
 using namespace ballast;
@@ -29,6 +31,58 @@ TEST_CASE("embedding: rows by id, gradients added in order") {
         ops::embedding_backward(context, d_weight, d_out, id);
         return d_weight.bytes();
     });
+}
+
+TEST_CASE("embedding: rows in whole and in broken packs, over several blocks of threads") {
+    const int64_t V = 37;
+    for (Dtype dtype : compute_dtypes())
+        for (const auto& [N, C] : {std::pair<int64_t, int64_t>{1, 8}, {515, 16}, {7, 1000}, {300, 24}, {1030, 1}}) {
+            CAPTURE(name_of(dtype), N, C);
+            const auto ids = integers(N, static_cast<int32_t>(V), "ids");
+            TestTensor weight(dtype, {V, C}, normal(V * C, "weight")), id({N}, ids), out(dtype, {N, C});
+            const Values rows = weight.get();
+            Values expected;
+            for (const int32_t row : ids)
+                expected.insert(expected.end(), rows.begin() + row * C, rows.begin() + (row + 1) * C);
+            Context context(test_device(), 2);
+            ops::embedding_forward(context, out, weight, id);
+            CHECK(out.get() == expected);
+        }
+}
+
+TEST_CASE("embedding: a weight narrower than out is widened, times the scales of its rows") {
+    const int64_t V = 19;
+    for (const auto& [dtype, stored] : {std::pair{Dtype::f32, Dtype::i8},
+                                        {Dtype::bf16, Dtype::i8},
+                                        {Dtype::f16, Dtype::i8},
+                                        {Dtype::f32, Dtype::bf16}}) {
+        if (computable({dtype}).empty()) continue;
+        for (const auto& [N, C] : {std::pair<int64_t, int64_t>{1, 8}, {5, 63}, {130, 40}, {3, 1}}) {
+            CAPTURE(name_of(dtype), name_of(stored), N, C);
+            const bool scaled = stored == Dtype::i8;
+            auto ids = integers(N, static_cast<int32_t>(V), "ids");
+            const auto whole = integers(V * C, 255, "weight");
+            Values values, scales = normal(V, "scale");
+            for (const int32_t value : whole) values.push_back(value - 127);
+            TestTensor weight(stored, {V, C}, values), scale(Dtype::f32, {V}, scales), id({N}, ids), out(dtype, {N, C});
+            scales = scale.get();
+            Values expected;
+            for (int64_t i = 0; i < N * C; ++i) {
+                const auto row = static_cast<size_t>(ids[static_cast<size_t>(i / C)]);
+                const double value = values[row * static_cast<size_t>(C) + static_cast<size_t>(i % C)];
+                expected.push_back(rounded(dtype, rounded(Dtype::f32, scaled ? value * scales[row] : value)));
+            }
+            Context context(test_device(), 2);
+            const Tensor no_scale;
+            ops::embedding_forward(context, out, weight, id, scaled ? scale.tensor() : no_scale);
+            CHECK(out.get() == expected);
+            if (context.device() == Device::cpu) continue;
+            ids[0] = static_cast<int32_t>(V);
+            const TestTensor bad_id({N}, ids);
+            ops::embedding_forward(context, out, weight, bad_id, scaled ? scale.tensor() : no_scale);
+            for (int64_t c = 0; c < C; ++c) CHECK(std::isnan(out.at(c)));
+        }
+    }
 }
 
 TEST_CASE("embedding: ids as common as in text, whose rows many blocks add up") {
@@ -160,6 +214,36 @@ TEST_CASE("copy: any strides with a contiguous last dimension") {
                         CHECK((value == untouched || std::isnan(value)));
                 }
     }
+}
+
+TEST_CASE("copy: five dims in another order, in packs and in elements") {
+    const std::vector<int64_t> extent{2, 3, 5, 7};
+    for (Dtype dtype : computable({Dtype::f32, Dtype::bf16, Dtype::i8}))
+        for (const int64_t D : {1, 16, 33}) {
+            CAPTURE(name_of(dtype), D);
+            const std::vector<int64_t> shape{extent[0], extent[1], extent[2], extent[3], D};
+            const int64_t count = 2 * 3 * 5 * 7 * D;
+            Values values;
+            for (const int32_t value : integers(count, 100, "in")) values.push_back(value);
+            const TestTensor in(dtype, shape, values), out(dtype, {extent[3], extent[1], extent[0], extent[2], D});
+            Tensor view = in.tensor();  // [7,3,2,5,D]
+            for (size_t d = 0; d < 4; ++d) {
+                const size_t from = std::array<size_t, 4>{3, 1, 0, 2}[d];
+                view.shape[d] = in.tensor().shape[from];
+                view.stride[d] = in.tensor().stride[from];
+            }
+            Context context(test_device(), 2);
+            ops::copy(context, out, view);
+            Values expected;
+            for (int64_t a = 0; a < extent[3]; ++a)
+                for (int64_t b = 0; b < extent[1]; ++b)
+                    for (int64_t c = 0; c < extent[0]; ++c)
+                        for (int64_t d = 0; d < extent[2]; ++d)
+                            for (int64_t e = 0; e < D; ++e)
+                                expected.push_back(values[static_cast<size_t>(
+                                    (((c * extent[1] + b) * extent[2] + d) * extent[3] + a) * D + e)]);
+            CHECK(out.get() == expected);
+        }
 }
 
 TEST_CASE("sum: in double over fixed blocks") {

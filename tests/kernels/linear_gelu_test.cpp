@@ -1,3 +1,4 @@
+#include "base/larger_or_nan.h"
 #include "kernels/recording.h"
 #include "tests/kernels/reference/layers.h"
 
@@ -116,9 +117,9 @@ TEST_CASE("linear_gelu: every magnitude, element by element") {
                 const Values outs = hidden.get(), slopes = d_pre.get(), u = pre.get();
                 double worst = 0, worst_slope = 0;
                 for (size_t i = 0; i < u.size(); ++i) {
-                    worst =
-                        std::max(worst, std::abs(outs[i] - reference_gelu(u[i], kind)) / std::max(1.0, std::abs(u[i])));
-                    worst_slope = std::max(worst_slope, std::abs(slopes[i] - reference_gelu_slope(u[i], kind)));
+                    worst = larger_or_nan(
+                        worst, std::abs(outs[i] - reference_gelu(u[i], kind)) / std::max(1.0, std::abs(u[i])));
+                    worst_slope = larger_or_nan(worst_slope, std::abs(slopes[i] - reference_gelu_slope(u[i], kind)));
                     if (!std::isfinite(outs[i]) || !std::isfinite(slopes[i])) FAIL("not finite at " << u[i]);
                 }
                 const double tol = dtype == Dtype::f64 ? 5e-14 : 5e-6;

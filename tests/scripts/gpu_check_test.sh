@@ -43,6 +43,14 @@ holds() {   # OUT CONDITION on r, the results
     fail "not so in $1/results.json: $2"
 }
 
+# ---- time for every proof and measure, whatever the others take ----
+
+for part in 1 2; do
+  "$bundle/gpu_check.sh" "$work/none" --smoke --part "$part" --plan > "$work/plan.log"
+  awk 'NR == 1 {all = $1 - 3}  $1 == "part" && $4 != "extra" {sum += $7}  END {exit !(0 < sum && sum <= all)}' "$work/plan.log" ||
+    { cat "$work/plan.log"; fail "the limits of part $part's proofs and measures exceed its time"; }
+done
+
 # ---- sound, part by part, on one machine and on two ----
 
 expect 0 "220 s for:" "$bundle/gpu_check.sh" "$work/sound" --smoke --part 1

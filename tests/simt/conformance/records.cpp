@@ -10,6 +10,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "base/larger_or_nan.h"
+
 namespace ballast::test {
 namespace {
 
@@ -62,7 +64,7 @@ bool agree(const Record& a, const Record& b) {
     double worst = 0;
     for (size_t i = 0; i < a.words.size(); ++i) {
         const double d = distance(a, a.words[i], b.words[i], scale);
-        if (!(d <= worst)) worst = d;
+        worst = larger_or_nan(worst, d);
         if (!(d <= a.bound)) {
             if (beyond == 0) first = i;
             ++beyond;
