@@ -296,8 +296,13 @@ SafetensorsFolder::SafetensorsFolder(const std::string& path) : path_(path) {
         open_shards(path);
         return;
     } else {
-        throw UserError(
-            fmt::format("{} has neither {} nor {}; download or export the model again", path, kSingleFile, kIndexFile));
+        const bool pickled = std::filesystem::exists(folder / "pytorch_model.bin") ||
+                             std::filesystem::exists(folder / "pytorch_model.bin.index.json");
+        throw UserError(fmt::format("{} has neither {} nor {}; {}", path, kSingleFile, kIndexFile,
+                                    pickled
+                                        ? "its pytorch_model.bin can be converted: load it with transformers and call "
+                                          "save_pretrained, which writes safetensors"
+                                        : "download or export the model again"));
     }
     const SafetensorsReader& only = shards_.begin()->second;
     for (const std::string& name : only.names()) shard_by_name_[name] = &only;

@@ -15,14 +15,53 @@
 namespace ballast {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct Options {
     std::string model, out, hidden_act, dtype = "f32";
     double max_shard_gb = 5.0;
 };
 
+/// The ids that a Hugging Face folder's JSON file names. Absent when it has none of them.
+std::optional<model::SpecialTokenIds> token_ids_in(const fs::path& path) {
+    if (!fs::exists(path)) return std::nullopt;
+    const nlohmann::json file = read_json_file(path.string());
+    const auto ids = [&](const char* key) {
+        std::vector<int64_t> out;
+        const nlohmann::json found = file.is_object() ? file.value(key, nlohmann::json{}) : nlohmann::json{};
+        for (const nlohmann::json& id : found.is_array() ? found : nlohmann::json::array({found}))
+            if (id.is_number_integer()) out.push_back(id.get<int64_t>());
+        return out;
+    };
+    const auto begin = ids("bos_token_id"), pad = ids("pad_token_id");
+    model::SpecialTokenIds out{.end = ids("eos_token_id")};
+    if (begin.empty() && pad.empty() && out.end.empty()) return std::nullopt;
+    if (!begin.empty()) out.begin = begin.front();
+    if (!pad.empty()) out.pad = pad.front();
+    return out;
+}
+
+/// What a folder says of its tokens beyond tokenizer.json: roles, and how a chat is written.
+struct FolderSettings {
+    nlohmann::ordered_json roles = nlohmann::ordered_json::object();
+    std::string chat_template_file;
+
+    FolderSettings() = default;
+    explicit FolderSettings(const fs::path& folder) {
+        if (const auto path = folder / "chat_template.jinja"; fs::exists(path))
+            chat_template_file = read_file(path.string());
+        const auto path = folder / "tokenizer_config.json";
+        if (!fs::exists(path)) return;
+        const nlohmann::json file = read_json_file(path.string());
+        for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token",
+                                "mask_token", "additional_special_tokens", "chat_template"})
+            if (file.is_object() && file.contains(key) && !file[key].is_null()) roles[key] = file[key];
+    }
+};
+
 /// Has the tokenizer's files written, with sink tokens as added tokens so that their ids have names there too; its
 /// special ids go into `export_settings`.
-void add_tokenizer(const std::string& from, const std::filesystem::path& folder, const model::ModelConfig& config,
+void add_tokenizer(const std::string& from, const fs::path& folder, const model::ModelConfig& config,
                    model::ExportOptions& export_settings) {
     const data::Tokenizer tokenizer = data::Tokenizer::load(from);
     data::TokenizerSpec spec = tokenizer.spec();
@@ -43,13 +82,27 @@ void add_tokenizer(const std::string& from, const std::filesystem::path& folder,
     name("bos_token", begin_id ? begin_id : end_id);
     name("eos_token", end_id);
     name("unk_token", spec.unk_token.empty() ? end_id : tokenizer.token_id(spec.unk_token));
+    export_settings.token_ids = {.begin = begin_id ? static_cast<int64_t>(*begin_id) : -1,
+                                 .end = {static_cast<int64_t>(end_id.value_or(0))}};
+    // A folder that is exported again keeps what it said itself.
+    const fs::path source = fs::path(from).parent_path();
+    FolderSettings own;
+    if (fs::exists(source / "config.json")) {
+        own = FolderSettings(source);
+        if (const auto ids = token_ids_in(source / "config.json")) export_settings.token_ids = *ids;
+        export_settings.generation_ids = token_ids_in(source / "generation_config.json");
+    }
+    for (const auto& [role, value] : own.roles.items()) {
+        settings[role] = value;
+        if (role != "chat_template") special[role] = value;
+    }
     export_settings.write_others = [=, json = data::to_tokenizer_json(spec)] {
         write_file((folder / "tokenizer.json").string(), json);
         write_json_file((folder / "tokenizer_config.json").string(), settings);
         write_json_file((folder / "special_tokens_map.json").string(), special);
+        if (!own.chat_template_file.empty())
+            write_file((folder / "chat_template.jinja").string(), own.chat_template_file);
     };
-    export_settings.end_of_text_id = static_cast<int64_t>(end_id.value_or(0));
-    export_settings.begin_of_text_id = begin_id ? static_cast<int64_t>(*begin_id) : -1;
 }
 
 void export_command(const Options& options) {
@@ -60,6 +113,8 @@ void export_command(const Options& options) {
     settings.dtype = dtype_of_option(options.dtype);
     settings.hidden_act = options.hidden_act;
     settings.max_shard_bytes = static_cast<int64_t>(options.max_shard_gb * 1e9);
+    if (fs::exists(fs::path(options.out) / "status.json") || fs::exists(fs::path(options.out) / "checkpoints"))
+        throw UserError(fmt::format("{} is the folder of a run; give the export one of its own", options.out));
     model::hugging_face_config(config);  // refuses before anything is written
     if (!loaded.tokenizer_path.empty()) add_tokenizer(loaded.tokenizer_path, options.out, config, settings);
     model::write_hugging_face(options.out, context, config, loaded.model->weights(), settings);

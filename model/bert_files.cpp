@@ -8,6 +8,7 @@
 #include "base/safetensors.h"
 #include "model/bert.h"
 #include "model/config_json.h"
+#include "model/tensor_disagreements.h"
 
 namespace ballast::model {
 namespace {
@@ -117,19 +118,17 @@ void Bert::read_weights(Context& context, const std::string& folder) {
     for (const std::string& name : files.names())
         if (const std::string plain = plain_name(name); !is_passed_over(plain)) stored[plain] = name;
     const std::vector<Place> all = places();
+    std::vector<std::string> wrong;
     for (const Place& place : all) {
-        const auto found = stored.find(place.name);
-        if (found == stored.end()) throw UserError(fmt::format("{}: the tensor {} is missing", folder, place.name));
-        const SafetensorsInfo& info = files.info(found->second);
-        if (info.shape != place.shape)
-            throw UserError(fmt::format("{}: {} is [{}], but config.json makes it [{}]", folder, found->second,
-                                        fmt::join(info.shape, ", "), fmt::join(place.shape, ", ")));
+        if (const auto found = stored.find(place.name); found == stored.end())
+            wrong.push_back(missing_tensor(place.name));
+        else if (const auto& shape = files.info(found->second).shape; shape != place.shape)
+            wrong.push_back(misshapen_tensor(found->second, shape, place.shape));
     }
-    if (stored.size() > all.size())
-        for (const auto& [plain, name] : stored)
-            if (std::none_of(all.begin(), all.end(), [&](const Place& place) { return place.name == plain; }))
-                throw UserError(fmt::format("{}: the tensor {} is not one of a BERT with {} layers", folder, name,
-                                            config_.num_layers));
+    for (const auto& [plain, name] : stored)
+        if (std::none_of(all.begin(), all.end(), [&](const Place& place) { return place.name == plain; }))
+            wrong.push_back(foreign_tensor(name));
+    require_none(folder, wrong);
 
     const auto lay_out = [&](Arena& arena) {
         for (const Place& place : all)
@@ -138,6 +137,9 @@ void Bert::read_weights(Context& context, const std::string& folder) {
     };
     Arena plan;
     lay_out(plan);
+    if (plan.peak_bytes() > context.available_memory())
+        throw UserError(fmt::format("{}: its weights take {} MiB in f32, and {} MiB are available", folder,
+                                    plan.peak_bytes() >> 20, context.available_memory() >> 20));
     buffer_ = context.allocate(plan.peak_bytes());
     Arena arena(buffer_.data(), buffer_.bytes());
     lay_out(arena);

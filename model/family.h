@@ -36,6 +36,9 @@ struct Family {
     void (*read)(const ConfigJson&, ModelConfig&);
     /// The keys of a config.json of this family, "model_type" and "architectures" first.
     nlohmann::ordered_json (*write)(const ModelConfig&);
+    /// False for a model that transformers' code of this family, which ignores some keys, would compute wrongly. Null:
+    /// there is none.
+    bool (*as_in_transformers)(const ModelConfig&) = nullptr;
 };
 
 const Family& family_of(const ModelConfig& config);

@@ -13,6 +13,7 @@
 #include "base/json_file.h"
 #include "model/families/families.h"
 #include "model/hugging_face_config.h"
+#include "model/tensor_disagreements.h"
 
 namespace ballast::model {
 namespace {
@@ -38,33 +39,20 @@ std::string name_in(const SafetensorsFolder& file, const ParameterRow& row) {
     return "";
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
-
-/// What the folder lacks, has too much of, or has in another shape, a few of each.
+/// What the folder lacks, has too much of, or has in another shape.
 std::vector<std::string> disagreements(const SafetensorsFolder& file, const ParameterTable& table) {
     std::vector<std::string> out;
     for (const auto& row : table.rows()) {
         const std::string name = name_in(file, row);
         if (name.empty())
-            out.push_back(fmt::format("tensor {} is missing", row.name));
+            out.push_back(missing_tensor(row.name));
         else if (const auto& shape = file.info(name).shape; shape != row.shape)
-            out.push_back(fmt::format("tensor {} has shape {}, but config.json asks for {}", name, shape_text(shape),
-                                      shape_text(row.shape)));
+            out.push_back(misshapen_tensor(name, shape, row.shape));
     }
     for (const auto& name : file.names())  // a tied model's file may repeat the embedding as its head
         if (!is_head(name) && table.find(name) == nullptr && !is_buffer_of_old_files(name))
-            out.push_back(fmt::format("tensor {} does not belong to the model of config.json", name));
+            out.push_back(foreign_tensor(name));
     return out;
-}
-
-void require_agreement(const SafetensorsFolder& file, const ParameterTable& table, const std::string& folder) {
-    constexpr size_t kNamed = 4;
-    auto all = disagreements(file, table);
-    if (all.empty()) return;
-    const size_t more = all.size() - std::min(all.size(), kNamed);
-    all.resize(all.size() - more);
-    throw UserError(
-        fmt::format("{}: {}{}", folder, fmt::join(all, "; "), more > 0 ? fmt::format("; and {} more", more) : ""));
 }
 
 template <class T>
@@ -83,8 +71,13 @@ void require_range_of_fp16(const std::string& name, const std::vector<float>& va
                 fmt::format("tensor {} holds {}, which fp16 cannot; export with --dtype bf16 or f32", name, x));
 }
 
-int64_t begin_id(const ExportOptions& options) {
-    return options.begin_of_text_id >= 0 ? options.begin_of_text_id : options.end_of_text_id;
+void write_token_ids(const SpecialTokenIds& ids, nlohmann::ordered_json& out) {
+    if (ids.begin >= 0 || !ids.end.empty()) out["bos_token_id"] = ids.begin >= 0 ? ids.begin : ids.end.front();
+    if (ids.end.size() == 1)
+        out["eos_token_id"] = ids.end.front();
+    else if (!ids.end.empty())
+        out["eos_token_id"] = ids.end;
+    if (ids.pad >= 0) out["pad_token_id"] = ids.pad;
 }
 
 nlohmann::ordered_json export_config(const ModelConfig& config, const ExportOptions& options) {
@@ -98,8 +91,7 @@ nlohmann::ordered_json export_config(const ModelConfig& config, const ExportOpti
     }
     out["initializer_range"] = 0.02;
     out["use_cache"] = true;
-    out["bos_token_id"] = begin_id(options);
-    out["eos_token_id"] = options.end_of_text_id;
+    write_token_ids(options.token_ids, out);
     out["torch_dtype"] = options.dtype == Dtype::bf16  ? "bfloat16"
                          : options.dtype == Dtype::f16 ? "float16"
                                                        : "float32";
@@ -110,7 +102,7 @@ nlohmann::ordered_json export_config(const ModelConfig& config, const ExportOpti
 
 void read_hugging_face_weights(const std::string& folder, Context& context, Weights& weights) {
     const SafetensorsFolder file(folder);
-    require_agreement(file, weights.table(), folder);
+    require_none(folder, disagreements(file, weights.table()));
     std::vector<float> values;
     for (const auto& row : weights.table().rows()) {
         values.resize(static_cast<size_t>(row.count));
@@ -139,8 +131,7 @@ void write_hugging_face(const std::string& folder, const Context& context, const
     writer.commit();
     options.write_others();
     nlohmann::ordered_json generation{{"_from_model_config", true}};
-    generation["bos_token_id"] = begin_id(options);
-    generation["eos_token_id"] = options.end_of_text_id;
+    write_token_ids(options.generation_ids ? *options.generation_ids : options.token_ids, generation);
     write_json_file((path / "generation_config.json").string(), generation);
     write_json_file((path / "config.json").string(), config_json);
 }

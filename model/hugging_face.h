@@ -10,7 +10,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/safetensors.h"
 #include "model/weights.h"
@@ -26,13 +28,19 @@ ModelConfig read_hugging_face_config(const std::string& folder);
 /// UserError names every tensor that is missing, unknown or of the wrong shape.
 void read_hugging_face_weights(const std::string& folder, Context& context, Weights& weights);
 
+/// Of config.json and generation_config.json. Negative: there is none; without a `begin`, the first `end` begins too.
+struct SpecialTokenIds {
+    int64_t begin = -1, pad = -1;
+    std::vector<int64_t> end{0};
+};
+
 struct ExportOptions {
     Dtype dtype = Dtype::f32;  // f32, bf16 or f16
     std::string hidden_act;    // written instead of the activation the model was trained with, when not empty
     int64_t max_shard_bytes = SafetensorsFolderWriter::kDefaultShardBytes;
-    int64_t end_of_text_id = 0;
-    int64_t begin_of_text_id = -1;  // -1: end_of_text_id
-    std::function<void()> write_others = [] {};  // the folder's other files, such as the tokenizer's
+    SpecialTokenIds token_ids;
+    std::optional<SpecialTokenIds> generation_ids;  // where generation_config.json has others
+    std::function<void()> write_others = [] {};     // the folder's other files, such as the tokenizer's
 };
 
 /// Writes the weights, the other files, generation_config.json and config.json. An existing config.json is removed

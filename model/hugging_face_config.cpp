@@ -118,7 +118,8 @@ ordered_json hugging_face_config(const ModelConfig& config) {
     ordered_json out = family.write(config);
     const bool windows = family_says_windows(family, config, out);
     const bool plain = config.normaliser == Normaliser::softmax && config.gate == Gate::none &&
-                       config.position == family.position && windows;
+                       config.position == family.position && windows &&
+                       (family.as_in_transformers == nullptr || family.as_in_transformers(config));
     if (!plain) {
         const auto architecture = out["architectures"][0].get<std::string>();
         out["architectures"] = {"Ballast" + architecture};
@@ -127,7 +128,8 @@ ordered_json hugging_face_config(const ModelConfig& config) {
     out["ballast_normaliser"] = kNormaliserNames[static_cast<size_t>(config.normaliser)];
     out["ballast_position"] = kPositionNames[static_cast<size_t>(config.position)];
     out["ballast_num_sink_tokens"] = config.num_sink_tokens;
-    out["ballast_sink_token_id"] = config.sink_token_id;
+    // Null without sink tokens: transformers warns of ids outside the vocabulary under any key that ends like this one.
+    out["ballast_sink_token_id"] = config.sink_token_id >= 0 ? ordered_json(config.sink_token_id) : ordered_json();
     if (config.gate != Gate::none) out["ballast_gate"] = kGateNames[static_cast<size_t>(config.gate)];
     if (!windows) out["ballast_attention_span"] = config.attention_span;
     return out;

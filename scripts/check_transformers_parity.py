@@ -71,6 +71,7 @@ EXPORTED = [
     ("tied embeddings", ["model.tie_word_embeddings=true"], []),
     ("erf GELU", ["model.hidden_act=gelu_erf"], []),
     ("all dims rotate, base 500", ["model.rotary_pct=1", "model.rotary_base=500"], []),
+    ("rope scaled linearly", ["model.rope_scaling.kind=linear", "model.rope_scaling.factor=2"], []),
     ("narrow feed-forward", ["model.intermediate_size=80"], []),
     ("2 sink tokens", ["model.num_sink_tokens=2"], []),
     ("2 sink tokens, tied, sequential",
@@ -104,6 +105,9 @@ EXPORTED = [
 # What transformers would compute wrongly must not load there.
 REFUSED = [("off_by_one", ["model.normaliser=off_by_one"]), ("sink_logit", ["model.normaliser=sink_logit"]),
            ("no positions", ["model.position=none"]), ("windows of GPT-NeoX", ["model.attention_span=8"]),
+           ("windows of a Llama with biases",
+            LLAMA + ["model.attention_span=16"] + [f"model.{b}=true" for b in ("qkv_bias", "attention_out_bias", "mlp_bias")]),
+           ("another largest ALiBi bias of MPT", MPT + ["model.alibi_bias_max=16"]),
            ("gated heads of Llama", LLAMA + ["model.gate=headwise"]), ("sink logits of MPT", MPT + ["model.normaliser=sink_logit"])]
 
 COMMON = {"vocab_size": 640, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3,
@@ -127,6 +131,9 @@ IMPORTED = [
     ("Llama, head_dim 24, biases", LlamaConfig,
      {**GROUPED, "head_dim": 24, "attention_bias": True, "mlp_bias": True, "intermediate_size": 112}, torch.float32, None),
     ("Llama, yarn", LlamaConfig, {**GROUPED, "rope_parameters": YARN_PARAMETERS}, torch.float32, None),
+    ("Llama, dynamic, beyond its positions", LlamaConfig,
+     {**GROUPED, "max_position_embeddings": 24, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+     torch.float32, None),
     ("Mistral, window of 11", MistralConfig, {**GROUPED, "sliding_window": 11}, torch.float32, None),
     ("Qwen2, windows from layer 1", Qwen2Config,
      {**GROUPED, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}, torch.float32, None),
@@ -206,7 +213,7 @@ def check_exports(ids):
         ballast("export", run, folder, *arguments)
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
             config = json.load(file)
-        first, n = config["ballast_sink_token_id"], config["ballast_num_sink_tokens"]
+        first, n = config["ballast_sink_token_id"] or 0, config["ballast_num_sink_tokens"]
         theirs = their_outputs(load(folder), ids, np.arange(first, first + n))
         if "--dtype" not in arguments and "--hidden-act" not in arguments:
             compare(name, our_outputs(run, ids), theirs)
@@ -228,7 +235,7 @@ def check_refusals():
 
 
 def check_tokenizer(text):
-    folder = "exported6"  # with sink tokens
+    folder = "exported" + str(next(i for i, row in enumerate(EXPORTED) if row[0] == "2 sink tokens"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     samples = {"the text": text,
                "spaces, accents, scripts":

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "kernels/backend.h"
+#include "model/bert.h"
 #include "model/hugging_face.h"
 #include "train/checkpoint.h"
 #include "train/memory_plan.h"
@@ -23,8 +24,8 @@ void require_room_for_weights(const ModelSource& source, const Context& context,
     const model::ParameterTable table(source.config);
     const size_t bytes = model::Weights::bytes(table, dtype, model::WeightUse::inference, matrices),
                  available = context.available_memory();
-    const std::string kind =
-        matrices == dtype ? std::string(name_of(dtype)) : fmt::format("{}, matrices in {}", name_of(dtype), name_of(matrices));
+    const std::string kind = matrices == dtype ? std::string(name_of(dtype))
+                                               : fmt::format("{}, matrices in {}", name_of(dtype), name_of(matrices));
     if (bytes > available)
         throw UserError(fmt::format("{}: its weights take {} in {}, and {} are available{}", source.source,
                                     format_bytes(bytes), kind, format_bytes(available),
@@ -68,14 +69,17 @@ ModelSource find_model(const std::string& path) {
 }
 
 ModelSource encoder_source(const std::string& folder) {
-    return {.config = {}, .source = folder, .tokenizer_path = tokenizer_in(folder), .tokenizer_hash = ""};
+    ModelSource out{.config = {}, .source = folder, .tokenizer_path = tokenizer_in(folder), .tokenizer_hash = ""};
+    out.config.vocab_size = model::read_bert_config(folder).vocab_size;  // what its tokenizer is held to
+    return out;
 }
 
 LoadedModel load_model(const std::string& path, Context& context, Dtype dtype, std::optional<Dtype> matrices) {
     const Dtype narrow = matrices.value_or(dtype);
     if (narrow != dtype && narrow != Dtype::i8 && !(narrow == Dtype::bf16 && dtype == Dtype::f32))
-        throw UserError(fmt::format("weights in {} do not go with computing in {}; --weights takes int8, same or, with --dtype f32, bf16", name_of(narrow),
-                                    name_of(dtype)));
+        throw UserError(fmt::format(
+            "weights in {} do not go with computing in {}; --weights takes int8, same or, with --dtype f32, bf16",
+            name_of(narrow), name_of(dtype)));
     LoadedModel out{find_model(path), nullptr};
     require_room_for_weights(out, context, computable_on(context.device(), dtype), narrow);
     out.model = std::make_unique<model::Transformer>(context, out.config, dtype, model::WeightUse::inference, narrow);

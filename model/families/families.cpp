@@ -74,7 +74,8 @@ RopeScaling read_scaling(const ConfigJson& rope, int64_t max_position_embeddings
     return s;
 }
 
-/// What is said of one thing under two keys must agree: transformers has changed its mind about which wins.
+/// What is said of one thing under two keys of the top level must agree: transformers has changed its mind about which
+/// wins. (What stands inside rope_scaling or rope_parameters always wins.)
 void require_agreement(const ConfigJson& file, const char* key, double value) {
     if (file.get_or(key, value) != value)
         throw UserError(fmt::format("{}: \"{}\" is {}, but the model's own keys say {}; make them agree", file.path(),
@@ -111,17 +112,20 @@ void read_rope(const ConfigJson& file, const RopeKeys& keys, ModelConfig& config
     if (keys.share != nullptr) config.rotary_pct = file.get_or(keys.share, config.rotary_pct);
     const bool scaling = file.has("rope_scaling") && !file.inside("rope_scaling").keys().empty();
     const char* key = scaling ? "rope_scaling" : "rope_parameters";
-    double share = config.rotary_pct;
+    double share = keys.share != nullptr ? config.rotary_pct : file.get_or("partial_rotary_factor", config.rotary_pct);
+    bool base_inside = false, share_inside = false;
     if (file.has(key)) {
         const ConfigJson rope = file.inside(key);
+        base_inside = rope.has("rope_theta");
+        share_inside = rope.has("partial_rotary_factor");
         config.rope_scaling = read_scaling(rope, config.max_position_embeddings);
         config.rotary_base = rope.get_or("rope_theta", config.rotary_base);
         share = rope.get_or("partial_rotary_factor", share);
     }
     if (keys.share != nullptr) {
         config.rotary_pct = share;
-        require_agreement(file, "rope_theta", config.rotary_base);
-        require_agreement(file, "partial_rotary_factor", config.rotary_pct);
+        if (!base_inside) require_agreement(file, "rope_theta", config.rotary_base);
+        if (!share_inside) require_agreement(file, "partial_rotary_factor", config.rotary_pct);
     } else if (share != 1 && config.rope_scaling.kind != RopeScalingKind::none) {  // without scaling it is ignored
         throw UserError(
             fmt::format("{}: partial_rotary_factor {} is not supported with a rope_type", file.path(), share));

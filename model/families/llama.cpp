@@ -131,9 +131,11 @@ void read(const ConfigJson& file, ModelConfig& c) {
 
 nlohmann::ordered_json write(const ModelConfig& c) {
     const bool windows = std::any_of(c.attention_span.begin(), c.attention_span.end(), [](int64_t s) { return s > 0; });
-    const char* type = is_qwen2(c) ? "qwen2" : windows ? "mistral" : "llama";
+    const bool is_mistral =
+        windows && !c.qkv_bias && !c.mlp_bias;  // transformers' has no biases, whatever its file says
+    const char* type = is_qwen2(c) ? "qwen2" : is_mistral ? "mistral" : "llama";
     nlohmann::ordered_json out;
-    out["architectures"] = {is_qwen2(c) ? "Qwen2ForCausalLM" : windows ? "MistralForCausalLM" : "LlamaForCausalLM"};
+    out["architectures"] = {is_qwen2(c) ? "Qwen2ForCausalLM" : is_mistral ? "MistralForCausalLM" : "LlamaForCausalLM"};
     out["model_type"] = type;
     out["vocab_size"] = c.vocab_size;
     out["hidden_size"] = c.hidden_size;

@@ -75,6 +75,10 @@ void read(const ConfigJson& file, ModelConfig& c) {
     c.parallel_residual = false;
     c.tie_word_embeddings = file.get_or("tie_word_embeddings", true);
     c.position = Position::alibi;
+    const auto norm = file.get_or<std::string>("norm_type", "low_precision_layernorm");
+    if (norm != "low_precision_layernorm" && norm != "layernorm")
+        throw UserError(fmt::format("{}: norm_type \"{}\" is not supported; layernorm and low_precision_layernorm are",
+                                    file.path(), norm));
     file.require("no_bias", true, "biases are not supported for mpt");
     if (file.has("logit_scale"))
         throw UserError(fmt::format("{}: \"logit_scale\" is not supported; null is", file.path()));
@@ -98,7 +102,10 @@ nlohmann::ordered_json write(const ModelConfig& c) {
     out["no_bias"] = true;
     out["tie_word_embeddings"] = c.tie_word_embeddings;
     attention["alibi"] = true;
-    attention["alibi_bias_max"] = static_cast<int64_t>(c.alibi_bias_max);
+    if (const auto whole = static_cast<int64_t>(c.alibi_bias_max); static_cast<double>(whole) == c.alibi_bias_max)
+        attention["alibi_bias_max"] = whole;
+    else
+        attention["alibi_bias_max"] = c.alibi_bias_max;
     attention["attn_type"] = "multihead_attention";
     attention["clip_qkv"] = c.clip_qkv > 0 ? nlohmann::ordered_json(c.clip_qkv) : nlohmann::ordered_json();
     attention["prefix_lm"] = false;
@@ -120,6 +127,9 @@ const Family kMpt{
     .check = check,
     .read = read,
     .write = write,
+    // Its code has both as constants.
+    .as_in_transformers =
+        [](const ModelConfig& c) { return c.alibi_bias_max == 8 && c.feed_forward_dim() == 4 * c.hidden_size; },
 };
 
 }  // namespace ballast::model

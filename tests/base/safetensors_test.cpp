@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
@@ -316,4 +317,6 @@ TEST_CASE("safetensors: a folder whose index lies is refused") {
     std::filesystem::remove(folder.file("model.safetensors.index.json"));
     CHECK_THAT(message_of([&] { SafetensorsFolder model(folder.path()); }),
                ContainsSubstring("has neither model.safetensors nor"));
+    write_file(folder.file("pytorch_model.bin"), "");
+    CHECK_THAT(message_of([&] { SafetensorsFolder model(folder.path()); }), ContainsSubstring("save_pretrained"));
 }

@@ -43,6 +43,8 @@ TEST_CASE("cli: eval sinks of an encoder's folder shows where attention goes") {
     refuse(sinks + "--ids " + ids + " --text " + json, {"--text"});
     refuse(sinks + "--ids " + ids + " --last-query 4", {"--last-query"});
     refuse(sinks, {"--text or --ids"});
+    const TinyRun run;  // whose tokenizer has more tokens than the encoder
+    refuse(sinks + "--text " + json + " --tokenizer " + run.file("tokenizer.json"), {bert, "a vocabulary of 11"});
     refuse(sinks + "--ids " + ids + " --json " + ids, {ids});
     refuse(sinks + "--ids " + write_ids(folder / "long.safetensors", 1, 7), {"6 positions"});
     refuse("eval streaming " + bert + " --text " + json, {bert});

@@ -173,6 +173,30 @@ TEST_CASE("cli: an exported folder exports to itself, sink tokens included") {
     CHECK(run.json("first/tokenizer.json")["added_tokens"].back()["content"] == "<|sink_1|>");
     CHECK(std::filesystem::exists(run.file("first/model.safetensors")));
     CHECK(std::filesystem::exists(run.file("second/model.safetensors.index.json")));
+    refuse("export " + run.file("first") + " " + run.file("run"), {run.file("run"), "run"});
+}
+
+TEST_CASE("cli: a folder that is exported again keeps its token ids, roles and chat template") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1"));
+    succeed("export " + run.file("run") + " " + run.file("first"));
+    const auto change = [&](const std::string& name, const json& keys) {
+        json file = run.json(name);
+        file.update(keys);
+        write_file(run.file(name), file.dump());
+        return file;
+    };
+    const json config = change("first/config.json", {{"bos_token_id", 3}, {"eos_token_id", 4}, {"pad_token_id", 5}});
+    const json generation = change("first/generation_config.json", {{"eos_token_id", {4, 6}}, {"bos_token_id", 3}});
+    const json settings = change("first/tokenizer_config.json",
+                                 {{"bos_token", "#"}, {"pad_token", {{"content", "&"}}}, {"chat_template", "{{ 1 }}"}});
+    write_file(run.file("first/chat_template.jinja"), "{{ 2 }}");
+    succeed("export " + run.file("first") + " " + run.file("second"));
+    CHECK(run.json("second/config.json") == config);
+    CHECK(run.json("second/generation_config.json") == generation);
+    CHECK(run.json("second/tokenizer_config.json") == settings);
+    CHECK(run.json("second/special_tokens_map.json")["pad_token"]["content"] == "&");
+    CHECK(read_file(run.file("second/chat_template.jinja")) == "{{ 2 }}");
 }
 
 TEST_CASE("cli: eval table, sinks, outliers and logits write the documented keys") {

@@ -164,8 +164,11 @@ TEST_CASE("families: transformers is to load what it can compute, and nothing el
         {"llama", "llama"},
         {"llama with biases", "llama"},
         {"mistral", "mistral"},
+        {"llama with biases, windows", "ballast_llama"},  // transformers' Mistral has no biases
+        {"llama, sink tokens", "llama"},
         {"qwen2", "qwen2"},
         {"mpt", "mpt"},
+        {"mpt, clipped", "ballast_mpt"},  // of a largest ALiBi bias that transformers does not read
         {"falcon 7b", "falcon"},
         {"falcon 40b", "falcon"},
         {"llama, gated heads", "ballast_llama"},
@@ -177,6 +180,7 @@ TEST_CASE("families: transformers is to load what it can compute, and nothing el
     windows.attention_span = {0, 4};  // neither Mistral's, in every layer, nor Qwen2's, which has biases
     CHECK(written(windows)["model_type"] == "ballast_mistral");
     CHECK(written(windows)["ballast_attention_span"] == json{0, 4});
+    CHECK(written(windows)["ballast_sink_token_id"].is_null());  // transformers warns of -1
     auto sinks = tiny_mpt();
     sinks.normaliser = Normaliser::sink_logit;
     CHECK(written(sinks)["model_type"] == "ballast_mpt");
@@ -234,6 +238,10 @@ TEST_CASE("families: what we do not have is refused by name", "[cpu]") {
              {llama,
               {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}, {"partial_rotary_factor", 0.5}}}},
               "partial_rotary_factor"},
+             {llama,
+              {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}}}, {"partial_rotary_factor", 0.5}},
+              "partial_rotary_factor"},
+             {llama, {{"partial_rotary_factor", 0.5}}, ""},  // without scaling transformers does not read it
              {llama, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}, {"beta_fast", 3.0}}}}, "beta_fast"},
              {llama, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 0.5}}}}, "factor"},
              {llama, {{"num_key_value_heads", 3}}, "num_key_value_heads"},
@@ -245,6 +253,8 @@ TEST_CASE("families: what we do not have is refused by name", "[cpu]") {
              {mpt, {{"attn_config", {{"attn_type", "multiquery_attention"}}}}, "multiquery_attention"},
              {mpt, {{"attn_config", {{"kv_n_heads", 1}}}}, "kv_n_heads"},
              {mpt, {{"no_bias", false}}, "no_bias"},
+             {mpt, {{"norm_type", "low_precision_rmsnorm"}}, "low_precision_rmsnorm"},
+             {mpt, {{"norm_type", "layernorm"}}, ""},
              {mpt, {{"logit_scale", "inv_sqrt_d_model"}}, "logit_scale"},
              {mpt, {{"expansion_ratio", 0.01}}, "expansion_ratio"},
              {falcon, {{"alibi", true}}, "alibi"},

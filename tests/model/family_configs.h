@@ -99,6 +99,17 @@ inline std::vector<NamedConfig> family_configs() {
         c.max_position_embeddings = 6;  // fewer than the tests' positions
     });
     add("mistral", tiny_llama(), [](auto& c) { c.attention_span = {4}; });
+    add("llama with biases, windows", tiny_llama(), [](auto& c) {
+        c.qkv_bias = c.attention_out_bias = c.mlp_bias = true;
+        c.intermediate_size = 32;
+        c.attention_span = {4};
+    });
+    add("llama, sink logits", tiny_llama(), [](auto& c) { c.normaliser = Normaliser::sink_logit; });
+    add("llama, off by one", tiny_llama(), [](auto& c) { c.normaliser = Normaliser::off_by_one; });
+    add("llama, sink tokens", tiny_llama(), [](auto& c) {
+        c.num_sink_tokens = 2;
+        c.sink_token_id = c.vocab_size - 2;
+    });
     add("qwen2", tiny_llama(), [](auto& c) {
         c.qkv_bias = true;
         c.attention_span = {0, 3};
@@ -106,7 +117,7 @@ inline std::vector<NamedConfig> family_configs() {
     add("mpt", tiny_mpt(), as_it_is);
     add("mpt, clipped", tiny_mpt(), [](auto& c) {
         c.clip_qkv = 0.5;
-        c.alibi_bias_max = 16;
+        c.alibi_bias_max = 7.5;
         c.attention_scale = 0.25;
     });
     add("falcon 7b", tiny_falcon(), as_it_is);

@@ -1,6 +1,7 @@
 // Against transformers: logits, losses and gradients of small GPT-NeoX models it wrote (used when ../shared/data is
 // there), and our own writer read back.
 #include <filesystem>
+#include <fmt/format.h>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -82,7 +83,7 @@ TEST_CASE("a weight beyond the range of fp16 is not exported as infinity") {
     model::write_hugging_face(folder.path(), context, config, model.weights(), {.dtype = Dtype::f16, .hidden_act = ""});
 }
 
-TEST_CASE("a tied model needs no head, and lm_head.weight is another name for it") {
+TEST_CASE("a tied model needs no head, lm_head.weight is another name for it, and old buffers are skipped") {
     Context context(test_device(), 1);
     auto config = tiny_config();
     config.tie_word_embeddings = true;
@@ -104,6 +105,9 @@ TEST_CASE("a tied model needs no head, and lm_head.weight is another name for it
         writer.add(row.role == model::Role::embed_out ? "lm_head.weight" : row.name, Dtype::f32, row.shape,
                    values.back().data());
     }
+    const std::vector<float> buffer(16);
+    for (const char* name : {"attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"})
+        writer.add(fmt::format("gpt_neox.layers.0.{}", name), Dtype::f32, std::vector<int64_t>{16}, buffer.data());
     writer.commit();
     model::read_hugging_face_weights(folder.path(), context, other.weights());
     CHECK(to_host(context, other.weights().master(other.weights().table().row(model::Role::embed_out)))[3] == 0.5);
@@ -172,6 +176,9 @@ TEST_CASE("RoPE keys have the precedence of transformers 5, and what is not unde
         CHECK(with_stale({{"rope_scaling", none}}) == std::pair(1.0, 500.0));
     CHECK(with_stale({{"rope_scaling", json::object()}, {"rope_parameters", parameters}}) == std::pair(0.5, 20000.0));
     CHECK(with_stale({{"rope_theta", 500}}) == std::pair(1.0, 500.0));
+    CHECK(with_stale({{"rope_theta", 9}, {"partial_rotary_factor", 0.75}, {"rope_parameters", parameters}}) ==
+          std::pair(0.5, 20000.0));
+    CHECK_THROWS_AS(with_stale({{"rope_theta", 9}, {"rope_parameters", {{"partial_rotary_factor", 0.5}}}}), UserError);
     for (const char* key : {"rope_parameters", "rope_scaling"})
         for (const json& value :
              {json{{"type", "longrope"}, {"factor", 2.0}}, json{{"rope_type", "yarn"}},
