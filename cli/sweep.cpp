@@ -8,6 +8,7 @@
 
 #include "base/atomic_file.h"
 #include "base/child_process.h"
+#include "base/ending.h"
 #include "base/file_lock.h"
 #include "base/interrupt.h"
 #include "base/json_file.h"
@@ -76,6 +77,7 @@ class SweepCommand {
     }
 
     void run() {
+        let_output_be_lost();
         make_folders(options_.out);
         const auto lock = FileLock::take((fs::path(options_.out) / ".lock").string());
         if (!lock)

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/atomic_file.h"
+#include "base/ending.h"
 #include "cli/commands.h"
 #include "data/corpus.h"
 #include "data/tokenizer.h"
@@ -54,6 +55,7 @@ void TextOptions::require_output(const std::string& output, std::span<const std:
     inputs.insert(inputs.end(), models.begin(), models.end());
     require_not_an_input(output, inputs);
     require_writable(output);
+    let_output_be_lost();
 }
 
 data::Tokenizer TextOptions::load_tokenizer(const train::ModelSource& model) const {

@@ -29,7 +29,8 @@ struct TextOptions {
     void add_newline_start(Command command);
     Context make_context() const;
     /// UserError when `output` (empty: none) cannot be written, or is a file that is read: the text, the tokenizer or
-    /// one of `models`.
+    /// one of `models`. From then on the file is what counts: a standard output that nobody reads does not end the
+    /// work.
     void require_output(const std::string& output, std::span<const std::string> models) const;
     /// The tokens of the text, after the token that the model's texts begin with where there is one. UserError when the
     /// text is empty or the tokenizer is not the model's.

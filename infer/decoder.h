@@ -1,5 +1,7 @@
 // Token-by-token decoding with the literal cache: one sequence at a time, one policy for all heads. It is the oracle of
 // the masked pass and of every faster cache, so it stays literal at any cost in speed.
+// Its attention and the cache's eviction look like MaskedStream's and are written apart on purpose: a mistake in shared
+// code would be in both.
 #pragma once
 
 #include "infer/key_value_cache.h"

@@ -72,6 +72,22 @@ TEST_CASE("cli: exit code 1 for a preparation that is interrupted, and an old fi
     CHECK(leftovers(run.folder.path()).empty());
 }
 
+TEST_CASE("cli: a measurement whose reader has gone still writes its file") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1"));
+    const std::string json = run.file("out.json");
+    const std::string measure = fmt::format("eval streaming {} --text {} --max-tokens 60 --cache 8 --threads 1",
+                                            run.file("run"), run.file("text.txt"));
+    const auto into_nothing = [&](const std::string& command) {  // `sleep` holds the program back until `true` is gone
+        const std::string code = run.file("code");
+        return code_of(fmt::format("(sleep 0.2; \"$B\" {} 2>/dev/null; echo $? > {}) | true; exit $(cat {})", command,
+                                   code, code));
+    };
+    CHECK(into_nothing(measure + " --json " + json) == 0);
+    CHECK(run.json("out.json")["results"].size() >= 1);
+    CHECK(into_nothing(measure) == 128 + SIGPIPE);  // there is nothing but the output
+}
+
 TEST_CASE("cli: closed standard streams put nothing into a run's files") {
     const TinyRun run;
     CHECK(code_of("exec \"$B\" " + run.train("run") + " <&- >&- 2>&-") == 0);
