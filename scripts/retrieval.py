@@ -5,6 +5,7 @@
     scripts/retrieval.py lines --text book.txt --tokenizer MODEL/tokenizer.json --lengths 512,1024 -o prompts.jsonl
     ballast generate MODEL --prompts prompts.jsonl --max-tokens 12 --temperature 0 --policy dense --json dense.json
     scripts/retrieval.py score prompts.jsonl dense.json sink.json plan.json
+    scripts/retrieval.py items prompts.jsonl dense.json -o items.jsonl                             to profile the model on
 
     scripts/retrieval.py documents --text books/*.txt --lines 128 --count 50000 -o train.jsonl     to train a model that can
 
@@ -38,6 +39,9 @@ soldier song soup spring star steam storm stream street sugar summer table teach
 voice wagon wall water weather wheat widow window winter wisdom wonder wood wool""".split()
 
 
+ALL_KEYS = [f"{a}-{n}" for a in ADJECTIVES for n in NOUNS]
+
+
 def record(key, word):
     return f"line {key}: {word}\n"
 
@@ -49,10 +53,9 @@ def query(key):
 class Records:
     """Lines with keys of their own, a random word each."""
 
-    def __init__(self, draw):
+    def __init__(self, draw, most=None):
         self.draw = draw
-        self.keys = [f"{a}-{n}" for a in ADJECTIVES for n in NOUNS]
-        draw.shuffle(self.keys)
+        self.keys = draw.sample(ALL_KEYS, len(ALL_KEYS) if most is None else most)
         self.lines = []
 
     def add(self):
@@ -75,21 +78,21 @@ def paragraphs_of(paths):
 
 
 def documents(options):
-    """Half of them a book's paragraphs, half of them records: eight lines, four queries, and so on, with a paragraph now and then."""
+    """Some are a book's paragraphs, the others records: eight lines, a few queries, and so on, with a paragraph now and then."""
     draw, paragraphs = random.Random(options.seed), paragraphs_of(options.text)
     with open(options.out, "w", encoding="utf-8") as out:
-        for number in range(options.count):
+        for _ in range(options.count):
             at = draw.randrange(len(paragraphs))
             text, characters = "", 36 * options.lines  # about what so many lines and their queries have
-            if number % 2:
+            if draw.random() < options.books:
                 while len(text) < characters:
                     text += paragraphs[at % len(paragraphs)] + "\n\n"
                     at += 1
             else:
-                records = Records(draw)
+                records = Records(draw, options.lines)
                 while len(records.lines) < options.lines:
-                    text += "".join(records.add() for _ in range(8)) + "".join(records.asked() for _ in range(4))
-                    if draw.random() < 0.15:
+                    text += "".join(records.add() for _ in range(min(8, options.lines))) + "".join(records.asked() for _ in range(options.queries))
+                    if draw.random() < 0.3 * options.books:
                         text += paragraphs[at % len(paragraphs)][:300] + "\n"
                         at += 1
             out.write(json.dumps({"text": text}) + "\n")
@@ -176,19 +179,45 @@ def lines(options):
     write_prompts(options, make_one)
 
 
+def items(options):
+    """One prompt and what the model answered, or what is right, as ballast moa profile reads it."""
+    prompts = prompts_in(options.prompts)
+    if options.answers:
+        texts = [first_of(answer["text"], prompt["key"]) for answer, prompt in zip(answers_in(options.answers, prompts), prompts)]
+    else:
+        texts = [prompt["key"] for prompt in prompts]
+    kind = "human_context" if options.context else "model" if options.answers else "human"
+    with open(options.out, "w", encoding="utf-8") as out:
+        for prompt, text in zip(prompts, texts):
+            if text:
+                out.write(json.dumps({"prompt": prompt["prompt"], "answer": " " + text, "kind": kind}) + "\n")
+
+
+def prompts_in(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def answers_in(path, prompts):
+    with open(path, encoding="utf-8") as file:
+        answers = json.load(file)
+    if len(answers) != len(prompts):
+        sys.exit(f"retrieval: {path} has {len(answers)} answers, but there are {len(prompts)} prompts")
+    return answers
+
+
+def first_of(text, key):
+    """The first number of a text, or its first word, as the key is one or the other."""
+    return next(iter(re.findall(r"\d+" if key.isdigit() else r"[a-z]+", text)), "")
+
+
 def score(options):
-    with open(options.prompts, encoding="utf-8") as file:
-        prompts = [json.loads(line) for line in file]
+    prompts = prompts_in(options.prompts)
     lengths, depths = sorted({p["length"] for p in prompts}), sorted({p["depth"] for p in prompts})
     print("| answers | length | " + " | ".join(f"depth {d:g}" for d in depths) + " | all |")
     print("|:--|--:|" + "--:|" * (len(depths) + 1))
-    first = lambda text, key: next(iter(re.findall(r"\d+" if key.isdigit() else r"[a-z]+", text)), "")
     for path in options.answers:
-        with open(path, encoding="utf-8") as file:
-            answers = json.load(file)
-        if len(answers) != len(prompts):
-            sys.exit(f"retrieval: {path} has {len(answers)} answers, {options.prompts} has {len(prompts)} prompts")
-        right = [first(a["text"], p["key"]) == p["key"] for a, p in zip(answers, prompts)]
+        right = [first_of(a["text"], p["key"]) == p["key"] for a, p in zip(answers_in(path, prompts), prompts)]
         for length in lengths:
             cells = [[ok for ok, p in zip(right, prompts) if p["length"] == length and p["depth"] == depth] for depth in depths]
             row = [f"{sum(cell)}/{len(cell)}" for cell in (*cells, sum(cells, []))]
@@ -219,11 +248,19 @@ def main():
     prompts_command("lines", lines, "write prompts that ask for one of many lines")
     command = commands.add_parser("documents", help="write texts to train on")
     command.add_argument("--text", nargs="+", required=True, help="books (UTF-8)")
-    command.add_argument("--lines", type=int, default=128, help="of a document of records, a multiple of 8")
+    command.add_argument("--lines", type=int, default=128, help="of a document of records: less than 8, or a multiple of it")
+    command.add_argument("--queries", type=int, default=4, help="behind every eight lines")
+    command.add_argument("--books", type=float, default=0.5, help="share of documents that are a book's text")
     command.add_argument("--count", type=int, default=10000, help="documents")
     command.add_argument("--seed", type=int, default=1)
     command.add_argument("-o", "--out", required=True)
     command.set_defaults(run=documents)
+    command = commands.add_parser("items", help="write what ballast moa profile and validate read")
+    command.add_argument("prompts")
+    command.add_argument("answers", nargs="?", help="file of ballast generate --prompts … --json; default: the right answers")
+    command.add_argument("--context", action="store_true", help="a loss on the prompt too")
+    command.add_argument("-o", "--out", required=True)
+    command.set_defaults(run=items)
     command = commands.add_parser("score", help="a table of what was right")
     command.add_argument("prompts")
     command.add_argument("answers", nargs="+", help="files of ballast generate --prompts … --json")

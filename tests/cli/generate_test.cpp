@@ -1,4 +1,5 @@
 // ballast generate, as a user runs it: one prompt, many, a stream, a conversation.
+#include <cmath>
 #include <fmt/format.h>
 
 #include "base/json_file.h"
@@ -48,6 +49,34 @@ constexpr const char* kChatMl =
     "{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}";
 
 }  // namespace
+
+TEST_CASE("generate: narrower weights change log-probabilities a little, and files say which there were") {
+    const TrainedRun run;
+    const std::string prompt = "\"Permission is hereby\" --max-tokens 4 --temperature 0 --dtype f32 --weights ";
+    const auto first_logprob = [&](const std::string& weights) {
+        return run.generate(prompt + weights)["logprobs"][0].get<double>();
+    };
+    const double full = first_logprob("f32");
+    CHECK(first_logprob("same") == full);
+    for (const char* narrow : {"bf16", "int8"}) {
+        INFO(narrow);
+        CHECK(first_logprob(narrow) != full);
+        CHECK(std::fabs(first_logprob(narrow) - full) < 0.1);
+    }
+    const std::string streaming =
+        fmt::format("eval streaming {} --text {} --max-tokens 60 --cache 8 --threads 1 --json {}", run.file("run"),
+                    run.file("text.txt"), run.file("eval.json"));
+    const auto loss = [&](const std::string& weights) {
+        succeed(streaming + " --weights " + weights);
+        return run.json("eval.json")["results"][0]["loss"].get<double>();
+    };
+    const double exact = loss("same");
+    CHECK_FALSE(run.json("eval.json").contains("weights"));
+    CHECK(loss("int8") != exact);
+    CHECK(loss("int8") == Approx(exact).margin(0.1));
+    CHECK(run.json("eval.json")["weights"] == "int8");
+    refuse(streaming + " --dtype bf16 --weights f32", {"--weights", "f32", "bf16"});
+}
 
 TEST_CASE("generate: a text goes on, and its file says how") {
     const TrainedRun run;
