@@ -66,14 +66,18 @@ if ! command -v cuobjdump >/dev/null && [ ! -e build/cuda-tools ] && command -v 
   python3 -m pip install -q --no-deps --target build/cuda-tools \
     nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm 2>/dev/null || rm -rf build/cuda-tools
 fi
+# Without a GPU the tests' own sources would only be compiled once more: those of the program, the benchmarks and what nvcc compiles.
 labels=cuda-build
+targets="ballast benchmarks simt_conformance"
+[ "$architectures" != "" ] || targets=all
 if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then   # a part of both labels
-  labels=cuda architectures=
+  labels=cuda architectures= targets=all
 fi
 mpi=OFF   # with it and NCCL: ranks on GPUs
 for header in {/usr,/usr/local,/usr/local/cuda}/include/nccl.h; do
   if command -v mpirun >/dev/null && [ -e "$header" ]; then mpi=ON; fi
 done
 cmake --preset cuda -DBALLAST_MPI=$mpi -DBALLAST_BUILD_BENCHMARKS=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" >/dev/null
-cmake --build --preset cuda
+# shellcheck disable=SC2086  # several targets
+cmake --build --preset cuda --target $targets
 ctest --preset cuda -L "$labels"
