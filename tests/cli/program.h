@@ -28,7 +28,8 @@ namespace ballast::test {
 /// for rights that containers lack.
 inline const std::string kMpiEnvironment =
     "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
-    "OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 ";
+    "OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 "
+    "HWLOC_HIDE_ERRORS=2 ";  // where /sys is not mounted, hwloc says so before every program's own line
 
 struct Outcome {
     int code;  // -1: killed by a signal
