@@ -60,8 +60,8 @@ bool stands_out(const SeenRank& rank) { return rank.is_silent() || !train::is_co
 RankLine describe_still(const std::vector<const SeenRank*>& ranks) {
     const SeenRank& first = **std::max_element(ranks.begin(), ranks.end(),
                                                [](const auto* a, const auto* b) { return a->still() < b->still(); });
-    RankLine line{fmt::format("{}: step {}, {}, not moved for {}", name_ranks(ranks), first.last.step,
-                              describe(first.last.place), format_duration(first.still())),
+    RankLine line{fmt::format("{}: step {}, {} for {}", name_ranks(ranks), first.last.step, describe(first.last.place),
+                              format_duration(first.still())),
                   stands_out(first)};
     if (first.is_silent()) line.text += fmt::format(", no heartbeat for {}", format_duration(first.age));
     if (line.stands_out) line.text += fmt::format(" ({}, process {})", first.last.host, first.last.pid);
