@@ -205,7 +205,7 @@ TEST_CASE("watched run: the heartbeats of its ranks, while somebody trains it") 
     std::filesystem::last_write_time(heartbeats.file(2), old);
     RunWatcher watcher(f.run, "run");
     CHECK(watcher.run().ranks.empty());  // nobody holds the folder: they are a killed run's
-    const auto lock = FileLock::take(f.run + "/.lock");
+    auto lock = FileLock::take(f.run + "/.lock");
     RunWatcher locked(f.run, "run");
     const auto& ranks = locked.run().ranks;
     REQUIRE(ranks.size() == 3);
@@ -213,6 +213,9 @@ TEST_CASE("watched run: the heartbeats of its ranks, while somebody trains it") 
     CHECK((ranks[0].last.place == kBackward && ranks[0].last.step == 7 && ranks[0].still() == 3));
     CHECK((ranks[1].age >= 100 && ranks[1].age < 1000 && ranks[1].is_silent() && ranks[1].still() >= 103));
     CHECK_FALSE(ranks[2].is_silent());
+    lock.reset();
+    CHECK(locked.refresh());
+    CHECK(locked.run().ranks.empty());
 }
 
 TEST_CASE("watched run: its state, and whether anybody trains it") {
