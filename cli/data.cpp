@@ -41,6 +41,8 @@ void info(const InfoArguments& arguments) {
     const bool is_megatron = store.tokenizer_hash().empty();  // which does not say what made it
     fmt::print("tokens          {} ({})\n", store.num_tokens(), name_of(store.dtype()));
     fmt::print("documents       {}\n", store.num_documents());
+    if (store.documents_left_out() > 0)
+        fmt::print("left out        {} documents in the parts, as duplicates\n", store.documents_left_out());
     if (!arguments.tokenizer.empty()) print_end_of_text(store, open_tokenizer(arguments.tokenizer, store));
     if (is_megatron) {
         if (arguments.verify) store.verify();

@@ -59,7 +59,10 @@ void prepare(const PrepareArguments& arguments) {
                name_of(data::token_dtype(tokenizer.vocab_size())));
     if (result.num_validation_tokens > 0)
         fmt::print("{}: {} tokens, held out\n", options.validation_output, result.num_validation_tokens);
-    if (result.num_duplicates > 0) fmt::print("{} documents were duplicates, left out\n", result.num_duplicates);
+    if (result.num_searched > 0)
+        fmt::print("{} of {} documents were duplicates, left out (found with {:.1f} MiB and a bit a document)\n",
+                   result.num_duplicates, result.num_searched,
+                   static_cast<double>(result.duplicates_memory) / (1 << 20));
     if (result.lines_without_text > 0) fmt::print("{} lines without text, skipped\n", result.lines_without_text);
     if (shared) {
         fmt::print("{} documents\n", result.num_documents);

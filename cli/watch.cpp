@@ -70,11 +70,12 @@ void watch_command(const Options& options) {
 
 void add_watch_command(Command app) {
     auto o = std::make_shared<Options>();
-    Command command = app.add_subcommand("watch", "Curves of runs in the terminal, while they train");
+    Command command = app.add_subcommand("watch", "Curves of runs in the terminal, and where their ranks are, while they train");
     command.add_option("runs", o->runs, "run folders; one that is not there yet is waited for").required();
     command.add_flag("--once", o->once, "print one frame and end, as it does where there is no terminal");
     command.footer(
         "Example:\n  ballast watch runs/vanilla runs/sink_token\n"
+        "Ranks that the others may be waiting for have a ! before them.\n"
         "q or Ctrl-C quits and leaves the runs alone; it ends by itself when nothing trains any more. NO_COLOR is "
         "respected.");
     command.callback([o] { watch_command(*o); });

@@ -15,6 +15,10 @@ struct Entry {
 
 }  // namespace
 
+size_t duplicates_memory(int64_t count) {
+    return std::min(static_cast<size_t>(count), kDuplicatesMemory / sizeof(Entry)) * sizeof(Entry);
+}
+
 std::vector<bool> find_duplicates(int64_t count,
                                   const std::function<void(const std::function<void(const DocumentHash&)>&)>& for_each,
                                   size_t memory) {

@@ -15,23 +15,6 @@ constexpr const char* kFormat = "ballast-tokens";
 constexpr int64_t kFormatVersion = 1;
 constexpr const char* kGroupsDataset = "groups";
 
-GroupCounts read_groups(const Hdf5Reader& file, const std::string& path) {
-    const Hdf5Dataset dataset = file.dataset(kGroupsDataset);
-    if (dataset.dtype != Dtype::u8) throw UserError(fmt::format("{}: dataset {} must be u8", path, kGroupsDataset));
-    std::string text(static_cast<size_t>(dataset.numel()), '\0');
-    file.read(kGroupsDataset, text.data(), 0, dataset.numel());
-    GroupCounts groups;
-    try {
-        const nlohmann::json json = nlohmann::json::parse(text);
-        for (const auto& [name, counts] : json.items())
-            groups[name] = {counts.at(0).get<int64_t>(), counts.at(1).get<int64_t>()};
-    } catch (const nlohmann::json::exception& error) {
-        throw UserError(
-            fmt::format("{}: dataset {} is damaged ({}); prepare the file again", path, kGroupsDataset, error.what()));
-    }
-    return groups;
-}
-
 TokenStoreInfo read_info(const Hdf5Reader& file, const std::string& path) {
     if (!file.has_attribute("format") || file.string_attribute("format") != kFormat)
         throw UserError(fmt::format("{}: not a token store; make one with \"ballast data prepare\"", path));
@@ -52,7 +35,7 @@ TokenStoreInfo read_info(const Hdf5Reader& file, const std::string& path) {
             fmt::format("{}: vocab_size = {} with end_of_text_id = {} and begin_of_text_id = {} makes no "
                         "sense; the file is damaged",
                         path, info.vocab_size, info.end_of_text_id, info.begin_of_text_id));
-    if (file.has(kGroupsDataset)) info.groups = read_groups(file, path);
+    info.groups = read_groups(file, path);
     return info;
 }
 
@@ -88,15 +71,37 @@ void write_info(Hdf5Writer& file, const TokenStoreInfo& info) {
     file.set_attribute("end_of_text_id", info.end_of_text_id);
     file.set_attribute("begin_of_text_id", info.begin_of_text_id);
     file.set_attribute("sources", info.sources);
-    if (info.groups.empty()) return;
-    nlohmann::json groups;
-    for (const auto& [name, count] : info.groups) groups[name] = {count.documents, count.tokens};
-    const std::string text = groups.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    write_groups(file, info.groups);
+}
+
+void write_groups(Hdf5Writer& file, const GroupCounts& groups) {
+    if (groups.empty()) return;
+    nlohmann::json json;
+    for (const auto& [name, count] : groups) json[name] = {count.documents, count.tokens};
+    const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     const int64_t shape[] = {static_cast<int64_t>(text.size())};
     file.write(kGroupsDataset, Dtype::u8, shape, text.data());
 }
 
-Hdf5Tokens::Hdf5Tokens(const std::string& path) : file_(path), info_(read_info(file_, path)) {
+GroupCounts read_groups(const Hdf5Reader& file, const std::string& path) {
+    GroupCounts groups;
+    if (!file.has(kGroupsDataset)) return groups;
+    const Hdf5Dataset dataset = file.dataset(kGroupsDataset);
+    if (dataset.dtype != Dtype::u8) throw UserError(fmt::format("{}: dataset {} must be u8", path, kGroupsDataset));
+    std::string text(static_cast<size_t>(dataset.numel()), '\0');
+    file.read(kGroupsDataset, text.data(), 0, dataset.numel());
+    try {
+        const nlohmann::json json = nlohmann::json::parse(text);
+        for (const auto& [name, counts] : json.items())
+            groups[name] = {counts.at(0).get<int64_t>(), counts.at(1).get<int64_t>()};
+    } catch (const nlohmann::json::exception& error) {
+        throw UserError(
+            fmt::format("{}: dataset {} is damaged ({}); prepare the file again", path, kGroupsDataset, error.what()));
+    }
+    return groups;
+}
+
+Hdf5Tokens::Hdf5Tokens(const std::string& path) : file_(path), path_(path), info_(read_info(file_, path)) {
     dtype_ = token_dtype(info_.vocab_size);
     const int64_t num_tokens = length_of(file_, path, kTokensDataset, dtype_);
     const int64_t num_offsets = length_of(file_, path, kOffsetsDataset, Dtype::i64);
@@ -120,7 +125,44 @@ std::string Hdf5Tokens::checksums() const {
 void Hdf5Tokens::verify() const {
     file_.verify(kOffsetsDataset);
     file_.verify(kTokensDataset);
-    if (file_.has(kGroupsDataset)) file_.verify(kGroupsDataset);
+    for (const char* name : {kGroupsDataset, kHashesDataset, kDocumentGroupsDataset})
+        if (file_.has(name)) file_.verify(name);
+}
+
+std::span<const DocumentHash> Hdf5Tokens::hashes() const {
+    const auto count = static_cast<size_t>(num_documents());
+    if (!file_.has(kHashesDataset))
+        throw UserError(
+            fmt::format("{} has no hashes of its documents to find duplicates by; remove it and prepare it "
+                        "again with --drop-duplicates",
+                        path_));
+    const Hdf5Dataset dataset = file_.dataset(kHashesDataset);
+    if (dataset.dtype != Dtype::i64 || dataset.shape != std::vector<int64_t>{num_documents(), 2})
+        throw UserError(fmt::format("{}: dataset {} must be i64 [{}, 2]; remove the file and prepare it again", path_,
+                                    kHashesDataset, count));
+    return {static_cast<const DocumentHash*>(file_.map(kHashesDataset)), count};
+}
+
+std::string Hdf5Tokens::hashes_checksum() const {
+    hashes();  // says what to do where they are missing
+    return file_.checksum(kHashesDataset).value_or("");
+}
+
+std::span<const int32_t> Hdf5Tokens::groups_of_documents() const {
+    if (info_.groups.empty()) return {};
+    const auto fail = [this] {
+        throw UserError(
+            fmt::format("{}: dataset {} must be i32 [{}] with numbers of {} groups; remove the file and "
+                        "prepare it again",
+                        path_, kDocumentGroupsDataset, num_documents(), info_.groups.size()));
+    };
+    const Hdf5Dataset dataset = file_.dataset(kDocumentGroupsDataset);
+    if (dataset.dtype != Dtype::i32 || dataset.shape != std::vector<int64_t>{num_documents()}) fail();
+    const std::span groups(static_cast<const int32_t*>(file_.map(kDocumentGroupsDataset)),
+                           static_cast<size_t>(num_documents()));
+    for (const int32_t group : groups)
+        if (group < -1 || group >= std::ssize(info_.groups)) fail();
+    return groups;
 }
 
 }  // namespace ballast::data

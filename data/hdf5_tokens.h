@@ -6,12 +6,17 @@
 #include <string>
 
 #include "base/hdf5_file.h"
+#include "data/duplicates.h"
 #include "data/token_source.h"
 
 namespace ballast::data {
 
 inline constexpr const char* kTokensDataset = "tokens";
 inline constexpr const char* kOffsetsDataset = "document_offsets";
+/// Of parts whose duplicates are looked for (data/left_out.h): i64 [documents, 2], the DocumentHash of each document;
+/// and, where there are groups, i32 [documents], the place of its group's name in their sorted list, or -1.
+inline constexpr const char* kHashesDataset = "document_hashes";
+inline constexpr const char* kDocumentGroupsDataset = "document_groups";
 
 /// The counts of one group of texts, under the group's name (CorpusOptions::group_key; for the Pile, its sets).
 struct GroupCount {
@@ -37,6 +42,9 @@ struct TokenStoreInfo {
 Dtype token_dtype(int64_t vocab_size);
 
 void write_info(Hdf5Writer& file, const TokenStoreInfo& info);
+/// Nothing is written for no groups, and none are read where nothing is.
+void write_groups(Hdf5Writer& file, const GroupCounts& groups);
+GroupCounts read_groups(const Hdf5Reader& file, const std::string& path);
 
 class Hdf5Tokens : public TokenSource {
   public:
@@ -53,8 +61,15 @@ class Hdf5Tokens : public TokenSource {
     std::string checksums() const override;
     void verify() const override;
 
+    /// kHashesDataset, and its stored checksum. UserError when the store has none.
+    std::span<const DocumentHash> hashes() const;
+    std::string hashes_checksum() const;
+    /// kDocumentGroupsDataset; empty where there are no groups. UserError when it does not fit the store.
+    std::span<const int32_t> groups_of_documents() const;
+
   private:
     Hdf5Reader file_;
+    std::string path_;
     TokenStoreInfo info_;
     Dtype dtype_ = Dtype::u16;
     const void* tokens_ = nullptr;

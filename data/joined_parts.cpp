@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "ballast-token-parts";
 constexpr int64_t kFormatVersion = 1;
+constexpr int64_t kWithLeftOut = 2;  // so that a program that does not know of it refuses the index
 
 /// What has to be the same in every part.
 std::string kind_of(const TokenStoreInfo& info) {
@@ -30,21 +31,51 @@ struct Listed {
     int64_t tokens, documents;
 };
 
-std::vector<Listed> read_index(const std::string& path, std::string& sources) {
-    const nlohmann::json index = read_json_file(path);
-    std::vector<Listed> listed;
+struct Index {
+    std::string sources;
+    std::vector<Listed> parts;
+    std::string left_out, left_out_checksums;  // empty: nothing is left out
+};
+
+Index read_index(const std::string& path) {
+    const nlohmann::json json = read_json_file(path);
+    Index index;
     try {
-        if (index.at("format") != kFormat || index.at("format_version") != kFormatVersion)
+        const bool leaves_out = json.contains("left_out");
+        if (json.at("format") != kFormat || json.at("format_version") != (leaves_out ? kWithLeftOut : kFormatVersion))
             throw UserError(fmt::format("another format than {} {}", kFormat, kFormatVersion));
-        sources = index.at("sources").get<std::string>();
-        for (const auto& part : index.at("parts"))
-            listed.push_back({part.at("file").get<std::string>(), part.at("checksums").get<std::string>(),
-                              part.at("tokens").get<int64_t>(), part.at("documents").get<int64_t>()});
-        if (listed.empty()) throw UserError("no parts");
+        index.sources = json.at("sources").get<std::string>();
+        for (const auto& part : json.at("parts"))
+            index.parts.push_back({part.at("file").get<std::string>(), part.at("checksums").get<std::string>(),
+                                   part.at("tokens").get<int64_t>(), part.at("documents").get<int64_t>()});
+        if (index.parts.empty()) throw UserError("no parts");
+        if (leaves_out) {
+            index.left_out = json["left_out"].at("file").get<std::string>();
+            index.left_out_checksums = json["left_out"].at("checksums").get<std::string>();
+        }
     } catch (const std::exception& error) {
         throw UserError(fmt::format("{}: not an index of token stores ({}); prepare it again", path, error.what()));
     }
-    return listed;
+    return index;
+}
+
+void add(GroupCounts& sum, const GroupCounts& more) {
+    for (const auto& [name, count] : more) {
+        sum[name].documents += count.documents;
+        sum[name].tokens += count.tokens;
+    }
+}
+
+void subtract(GroupCounts& sum, const GroupCounts& less) {
+    for (const auto& [name, count] : less) {
+        sum[name].documents -= count.documents;
+        sum[name].tokens -= count.tokens;
+    }
+    std::erase_if(sum, [](const auto& entry) { return entry.second.documents == 0; });
+}
+
+std::string relative_to(const std::string& path, const std::string& file) {
+    return fs::path(file).lexically_relative(fs::path(path).parent_path()).generic_string();
 }
 
 }  // namespace
@@ -52,11 +83,12 @@ std::vector<Listed> read_index(const std::string& path, std::string& sources) {
 bool JoinedParts::is_name(const std::string& path) { return path.ends_with(".json"); }
 
 JoinedParts::JoinedParts(const std::string& path) {
-    std::string sources;
+    const Index index = read_index(path);
+    const auto in_folder = [&](const std::string& file) { return (fs::path(path).parent_path() / file).string(); };
     GroupCounts groups;
-    for (const Listed& listed : read_index(path, sources)) {
-        const std::string file = (fs::path(path).parent_path() / listed.file).string();
-        Part part{file, std::make_unique<Hdf5Tokens>(file), num_tokens_, num_documents_};
+    for (const Listed& listed : index.parts) {
+        const std::string file = in_folder(listed.file);
+        Part part{file, std::make_unique<Hdf5Tokens>(file), part_tokens_, part_documents_};
         if (parts_.empty()) info_ = part.file->info();
         if (kind_of(part.file->info()) != kind_of(info_))
             throw UserError(fmt::format("{} ({}) does not belong to {} ({}); prepare it again", file,
@@ -68,27 +100,52 @@ JoinedParts::JoinedParts(const std::string& path) {
                             "was expected; remove both and prepare them again",
                             file, path, part.file->num_tokens(), part.file->num_documents(), part.file->checksums(),
                             listed.tokens, listed.documents, listed.checksums));
-        for (const auto& [name, count] : part.file->info().groups) {
-            groups[name].documents += count.documents;
-            groups[name].tokens += count.tokens;
-        }
-        num_tokens_ += listed.tokens;
-        num_documents_ += listed.documents;
+        add(groups, part.file->info().groups);
+        part_tokens_ += listed.tokens;
+        part_documents_ += listed.documents;
         parts_.push_back(std::move(part));
     }
-    info_.sources = sources;
+    if (!index.left_out.empty()) {
+        left_out_ = std::make_unique<LeftOut>(in_folder(index.left_out), part_documents_,
+                                              [this](int64_t d) { return part_offset(d); });
+        if (left_out_->checksums() != index.left_out_checksums)
+            throw UserError(
+                fmt::format("{} is not the list that {} was made with ({}, where {} was expected); prepare "
+                            "it again",
+                            left_out_->path(), path, left_out_->checksums(), index.left_out_checksums));
+        subtract(groups, left_out_->groups());
+    }
+    info_.sources = index.sources;
     info_.groups = groups;
 }
 
 int64_t JoinedParts::document_offset(int64_t d) const {
-    if (d == num_documents_) return num_tokens_;
+    if (!left_out_) return part_offset(d);
+    if (d == num_documents()) return num_tokens();
+    const KeptRun& run = left_out_->run_of_document(d);
+    return run.token + part_offset(run.part_document + d - run.document) - run.part_token;
+}
+
+void JoinedParts::read(int64_t first, int64_t count, int32_t* out) const {
+    if (!left_out_) return read_parts(first, count, out);
+    for (const KeptRun* run = &left_out_->run_of_token(first); count > 0; ++run) {
+        const int64_t skip = first - run->token, take = std::min(count, run[1].token - first);
+        read_parts(run->part_token + skip, take, out);
+        out += take;
+        first += take;
+        count -= take;
+    }
+}
+
+int64_t JoinedParts::part_offset(int64_t d) const {
+    if (d == part_documents_) return part_tokens_;
     const auto part = std::upper_bound(parts_.begin(), parts_.end(), d,
                                        [](int64_t document, const Part& p) { return document < p.first_document; }) -
                       1;
     return part->first_token + part->file->document_offset(d - part->first_document);
 }
 
-void JoinedParts::read(int64_t first, int64_t count, int32_t* out) const {
+void JoinedParts::read_parts(int64_t first, int64_t count, int32_t* out) const {
     auto part = std::upper_bound(parts_.begin(), parts_.end(), first,
                                  [](int64_t token, const Part& p) { return token < p.first_token; }) -
                 1;
@@ -111,25 +168,31 @@ std::string JoinedParts::checksums() const {
 std::vector<std::string> JoinedParts::other_files() const {
     std::vector<std::string> files;
     for (const Part& part : parts_) files.push_back(part.path);
+    if (left_out_) files.push_back(left_out_->path());
     return files;
 }
 
 void JoinedParts::verify() const {
     for (const Part& part : parts_) part.file->verify();
+    if (left_out_) left_out_->verify();
 }
 
-void join_parts(const std::string& path, const std::vector<std::string>& parts, const std::string& sources) {
-    auto list = nlohmann::ordered_json::array();
+void join_parts(const std::string& path, const std::vector<std::string>& parts, const std::string& sources,
+                const std::string& left_out) {
+    nlohmann::ordered_json index{{"format", kFormat},
+                                 {"format_version", left_out.empty() ? kFormatVersion : kWithLeftOut},
+                                 {"sources", sources},
+                                 {"parts", nlohmann::ordered_json::array()}};
     for (const std::string& part : parts) {
         const Hdf5Tokens file(part);
-        list.push_back({{"file", fs::path(part).lexically_relative(fs::path(path).parent_path()).generic_string()},
-                        {"tokens", file.num_tokens()},
-                        {"documents", file.num_documents()},
-                        {"checksums", file.checksums()}});
+        index["parts"].push_back({{"file", relative_to(path, part)},
+                                  {"tokens", file.num_tokens()},
+                                  {"documents", file.num_documents()},
+                                  {"checksums", file.checksums()}});
     }
-    write_json_file(
-        path, nlohmann::ordered_json{
-                  {"format", kFormat}, {"format_version", kFormatVersion}, {"sources", sources}, {"parts", list}});
+    if (!left_out.empty())
+        index["left_out"] = {{"file", relative_to(path, left_out)}, {"checksums", LeftOut::checksums_of(left_out)}};
+    write_json_file(path, index);
 }
 
 }  // namespace ballast::data

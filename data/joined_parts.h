@@ -1,8 +1,9 @@
 // Token stores made by several processes, one per input file, read as one store. NAME.json lists them in order; nothing
 // is copied:
 //   {"format": "ballast-token-parts", "format_version": 1, "sources", "parts": [{"file", "tokens", "documents",
-//   "checksums"}]}
-// "file" is relative to NAME.json. (HDF5's virtual datasets would read a missing part as zeros without an error.)
+//   "checksums"}], "left_out": {"file", "checksums"}}
+// "left_out", with format_version 2, names the list of documents that are left out (data/left_out.h). "file" is
+// relative to NAME.json. (HDF5's virtual datasets would read a missing part as zeros without an error.)
 #pragma once
 
 #include <memory>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "data/hdf5_tokens.h"
+#include "data/left_out.h"
 
 namespace ballast::data {
 
@@ -24,8 +26,9 @@ class JoinedParts : public TokenSource {
     /// The info of the parts, with the sources of the index.
     const TokenStoreInfo& info() const { return info_; }
     Dtype dtype() const override { return parts_.front().file->dtype(); }
-    int64_t num_tokens() const override { return num_tokens_; }
-    int64_t num_documents() const override { return num_documents_; }
+    int64_t num_tokens() const override { return left_out_ ? left_out_->num_tokens() : part_tokens_; }
+    int64_t num_documents() const override { return left_out_ ? left_out_->num_documents() : part_documents_; }
+    int64_t documents_left_out() const override { return part_documents_ - num_documents(); }
     int64_t document_offset(int64_t d) const override;
     void read(int64_t first, int64_t count, int32_t* out) const override;
     std::string checksums() const override;
@@ -39,12 +42,19 @@ class JoinedParts : public TokenSource {
         int64_t first_token, first_document;
     };
 
+    /// As document_offset() and read(), of all documents in the parts, those that are left out among them.
+    int64_t part_offset(int64_t d) const;
+    void read_parts(int64_t first, int64_t count, int32_t* out) const;
+
     std::vector<Part> parts_;
     TokenStoreInfo info_;
-    int64_t num_tokens_ = 0, num_documents_ = 0;
+    int64_t part_tokens_ = 0, part_documents_ = 0;
+    std::unique_ptr<LeftOut> left_out_;
 };
 
-/// Writes the index of these existing parts. UserError as for JoinedParts.
-void join_parts(const std::string& path, const std::vector<std::string>& parts, const std::string& sources);
+/// Writes the index of these existing parts, and of the list of what is left out of them, if any (LeftOut; empty:
+/// none). UserError as for JoinedParts.
+void join_parts(const std::string& path, const std::vector<std::string>& parts, const std::string& sources,
+                const std::string& left_out = "");
 
 }  // namespace ballast::data

@@ -19,8 +19,6 @@
 namespace ballast::data {
 namespace {
 
-constexpr size_t kDuplicatesMemory = size_t{256} << 20;
-
 /// Pieces, and in the end the ids of each.
 struct Batch {
     std::vector<TextPiece> pieces;
@@ -115,7 +113,7 @@ class DocumentCollector {
 class StoreWriter {
   public:
     StoreWriter(const std::string& path, TokenStoreInfo info, const SpillSelection& selection,
-                const std::vector<std::string>& groups)
+                const std::vector<std::string>& groups, bool keep_hashes)
         : selection_(selection) {
         info.groups = count_groups(groups);
         if (MegatronFiles::is_name(path)) {
@@ -133,6 +131,15 @@ class StoreWriter {
         hdf5_->append(kOffsetsDataset, &zero, 1);
         selection.for_each_end(
             [&](std::span<const int64_t> ends) { hdf5_->append(kOffsetsDataset, ends.data(), std::ssize(ends)); });
+        if (!keep_hashes) return;
+        write_per_document<DocumentHash>(kHashesDataset, Dtype::i64, 2, [](const SpilledDocument& document) {
+            return DocumentHash{document.hash[0], document.hash[1]};
+        });
+        if (info.groups.empty()) return;
+        const std::vector<int32_t> places = places_of(groups, info.groups);
+        write_per_document<int32_t>(kDocumentGroupsDataset, Dtype::i32, 1, [&](const SpilledDocument& document) {
+            return places[static_cast<size_t>(document.group)];
+        });
     }
 
     void commit() {
@@ -142,6 +149,35 @@ class StoreWriter {
     }
 
   private:
+    /// A dataset [documents], or [documents, width], in bounded memory.
+    template <class Value>
+    void write_per_document(const char* name, Dtype dtype, int64_t width,
+                            const std::function<Value(const SpilledDocument&)>& value_of) {
+        constexpr size_t kAtOnce = size_t{1} << 16;
+        const int64_t shape[] = {selection_.num_documents(), width};
+        hdf5_->create(name, dtype, std::span(shape).first(width == 1 ? 1 : 2));
+        std::vector<Value> some;
+        const auto flush = [&] {
+            hdf5_->append(name, some.data(), std::ssize(some) * width);
+            some.clear();
+        };
+        selection_.for_each([&](int64_t, int64_t, const SpilledDocument& document) {
+            some.push_back(value_of(document));
+            if (some.size() == kAtOnce) flush();
+        });
+        if (!some.empty()) flush();
+    }
+
+    /// Where each of `groups` is in the sorted list of those that are counted; -1 for the name of none.
+    static std::vector<int32_t> places_of(const std::vector<std::string>& groups, const GroupCounts& counted) {
+        std::vector<int32_t> places;
+        for (const std::string& group : groups) {
+            const auto found = counted.find(group);
+            places.push_back(found == counted.end() ? -1 : static_cast<int32_t>(std::distance(counted.begin(), found)));
+        }
+        return places;
+    }
+
     /// Documents that say nothing of a group are in none.
     GroupCounts count_groups(const std::vector<std::string>& groups) const {
         GroupCounts counts;
@@ -223,14 +259,11 @@ PrepareResult tokenize(Corpus& corpus, const Tokenizer& tokenizer, const Prepare
 /// A bit for each document that is left out.
 std::vector<bool> documents_left_out(const TokenSpill& spill, const PrepareOptions& options) {
     if (!options.drop_duplicates) return std::vector<bool>(static_cast<size_t>(spill.num_documents()));
-    return find_duplicates(
-        spill.num_documents(),
-        [&](const std::function<void(const DocumentHash&)>& visit) {
-            spill.for_each([&](int64_t, int64_t, const SpilledDocument& document) {
-                visit({document.hash[0], document.hash[1]});
-            });
-        },
-        kDuplicatesMemory);
+    return find_duplicates(spill.num_documents(), [&](const std::function<void(const DocumentHash&)>& visit) {
+        spill.for_each([&](int64_t, int64_t, const SpilledDocument& document) {
+            visit({document.hash[0], document.hash[1]});
+        });
+    });
 }
 
 /// The training and the validation text.
@@ -283,6 +316,10 @@ PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options,
     const std::vector<bool> left_out = documents_left_out(spill, options);
     const auto [training, validation] = split(spill, left_out, options);
     result.num_duplicates = std::count(left_out.begin(), left_out.end(), true);
+    if (options.drop_duplicates) {
+        result.num_searched = spill.num_documents();
+        result.duplicates_memory = duplicates_memory(result.num_searched);
+    }
     result.num_documents = spill.num_documents() - result.num_duplicates;
     result.num_validation_tokens = validation.num_tokens();
     result.num_tokens = training.num_tokens() + validation.num_tokens();
@@ -296,9 +333,9 @@ PrepareResult prepare(const Tokenizer& tokenizer, const PrepareOptions& options,
     const TokenStoreInfo info{
         tokenizer.hash(),          tokenizer.vocab_size(),       end_of_text ? int64_t{*end_of_text} : -1,
         describe_sources(options), first_id_of_texts(tokenizer), {}};
-    StoreWriter store(options.output, info, training, documents.groups());
+    StoreWriter store(options.output, info, training, documents.groups(), options.keep_hashes);
     if (!options.validation_output.empty())
-        StoreWriter(options.validation_output, info, validation, documents.groups()).commit();
+        StoreWriter(options.validation_output, info, validation, documents.groups(), options.keep_hashes).commit();
     store.commit();
     return result;
 }

@@ -29,7 +29,8 @@ struct PrepareOptions {
     std::string validation_output;   ///< another one for held-out tokens; empty: hold nothing out
     double validation_fraction = 0;  ///< fraction held out; in (0, 1)
     ValidationBy validation_by = ValidationBy::end;
-    bool drop_duplicates = false;                  ///< of documents with the same text, keep only the first
+    bool drop_duplicates = false;  ///< of documents with the same text, keep only the first
+    bool keep_hashes = false;      ///< HDF5 stores also get kHashesDataset, for a later search for duplicates
     std::string group_key = "meta.pile_set_name";  ///< see CorpusOptions; counted in the stores
     bool may_be_empty = false;                     ///< input without text gives an empty store instead of an error
     bool append_end_of_text = true;                ///< Tokenizer::end_of_text_id() after each document
@@ -48,6 +49,8 @@ struct PrepareResult {
     int64_t num_validation_tokens = 0;  ///< of num_tokens
     int64_t lines_without_text = 0;     ///< skipped
     int64_t num_duplicates = 0;         ///< documents left out
+    int64_t num_searched = 0;           ///< documents among which duplicates were looked for; 0: they were not
+    size_t duplicates_memory = 0;       ///< bytes that the search used, besides one bit per document
 };
 
 /// Tokenises the inputs in order, on all threads of `pool`, in bounded memory. Tokens first go to an unnamed temporary

@@ -8,12 +8,14 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <thread>
+#include <utility>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/file_lock.h"
 #include "base/json_file.h"
 #include "data/joined_parts.h"
+#include "data/left_out.h"
 
 namespace ballast::data {
 namespace {
@@ -61,6 +63,7 @@ class SharedWork {
         const JoinedParts joined = join(options_.output, stores);
         result_.num_documents += joined.num_documents();
         result_.num_tokens = joined.num_tokens() + result_.num_validation_tokens;
+        result_.num_searched = options_.drop_duplicates ? result_.num_documents + result_.num_duplicates : 0;
         return result_;
     }
 
@@ -70,9 +73,21 @@ class SharedWork {
         return (path.parent_path() / path.stem()).string() + ".parts";
     }
 
-    JoinedParts join(const std::string& output, const std::vector<std::string>& stores) const {
-        join_parts(output, stores, describe_sources(options_));
+    /// All processes do this, with the same result; all copies of a text are held out or none, so the training and the
+    /// validation documents are searched for duplicates by themselves.
+    JoinedParts join(const std::string& output, const std::vector<std::string>& stores) {
+        std::string left_out;
+        if (options_.drop_duplicates) {
+            left_out = folder_of(output) + "/left_out.h5";
+            const FileLock lock = wait_for_lock(folder_of(output) + "/left_out.lock");  // the search once, not by all
+            find_left_out(left_out, stores, [this] { stop_if_interrupted(); });
+        }
+        join_parts(output, stores, describe_sources(options_), left_out);
         JoinedParts joined(output);
+        const int64_t documents = joined.num_documents() + joined.documents_left_out();
+        result_.num_duplicates += joined.documents_left_out();
+        result_.duplicates_memory =
+            std::max(result_.duplicates_memory, options_.drop_duplicates ? duplicates_memory(documents) : 0);
         if (joined.num_tokens() == 0) throw UserError(fmt::format("the input holds no text for {}", output));
         return joined;
     }
@@ -109,6 +124,7 @@ class SharedWork {
                 {"validation_output", options_.validation_output},
                 {"validation_fraction", options_.validation_fraction},
                 {"group_key", options_.group_key},
+                {"drop_duplicates", options_.drop_duplicates},
                 {"inputs", inputs}};
     }
 
@@ -116,10 +132,10 @@ class SharedWork {
     void agree_on_plan() {
         const std::string path = folder_ + "/plan.json";
         const ordered_json mine = plan();
-        std::optional<FileLock> lock;
-        while (!(lock = FileLock::take(folder_ + "/plan.lock"))) wait();
+        const FileLock lock = wait_for_lock(folder_ + "/plan.lock");
         if (!fs::exists(path)) return write_json_file(path, mine);
-        const nlohmann::json theirs = read_json_file(path);
+        nlohmann::json theirs = read_json_file(path);
+        theirs.emplace("drop_duplicates", false);  // which older plans do not say
         for (const auto& [key, value] : mine.items())
             if (!theirs.contains(key) || theirs[key] != nlohmann::json(value))
                 throw UserError(fmt::format(
@@ -150,6 +166,8 @@ class SharedWork {
         options.output = part.store;
         if (!options.validation_output.empty()) options.validation_output = part.validation_store;
         options.may_be_empty = true;
+        options.drop_duplicates = false;  // of all parts at once, when they are joined
+        options.keep_hashes = options_.drop_duplicates;
         options.progress = [&](int64_t done, int64_t) { show_progress(done); };
         const PrepareResult result = prepare(tokenizer_, options, pool_);
         result_.text_bytes += result.text_bytes;
@@ -163,10 +181,20 @@ class SharedWork {
         options_.progress(std::min(part_bytes, total_bytes_), total_bytes_);
     }
 
-    void wait() const {
+    void stop_if_interrupted() const {
         if (options_.interrupted && options_.interrupted())
             throw RunError("interrupted; what is done is kept, and the same command goes on with it");
+    }
+
+    void wait() const {
+        stop_if_interrupted();
         std::this_thread::sleep_for(kLook);
+    }
+
+    FileLock wait_for_lock(const std::string& path) const {
+        std::optional<FileLock> lock;
+        while (!(lock = FileLock::take(path))) wait();
+        return std::move(*lock);
     }
 
     const Tokenizer& tokenizer_;
@@ -191,11 +219,6 @@ PrepareResult prepare_shared(const Tokenizer& tokenizer, const PrepareOptions& o
         throw UserError(
             fmt::format("{} is made in parts, so --validation-output has to be too: name it .json", options.output));
     require_different_outputs({{"--output", options.output}, {"--validation-output", options.validation_output}});
-    if (options.drop_duplicates)
-        throw UserError(
-            "--drop-duplicates looks at all documents at once, which processes that share the work do not; write an "
-            ".h5 "
-            "store");
     return SharedWork(tokenizer, options, pool).run();
 }
 

@@ -15,8 +15,10 @@ namespace ballast::data {
 /// it waits for the others. A store appears under its name only when complete. The work of a killed process is taken
 /// over by another one, or by the next start of the same command. All processes return when the index exists.
 /// NAME.parts/plan.json holds the inputs and options; UserError for a process with different ones. The documents and
-/// their order are those of prepare() in one process. A validation output is a NAME.json too, with its own parts. Not
-/// supported: pipes; ValidationBy::end, whose border is only known after all inputs are tokenised; drop_duplicates.
+/// their order are those of prepare() in one process. A validation output is a NAME.json too, with its own parts. With
+/// drop_duplicates the stores keep all documents and their hashes; when all are there, one process finds the duplicates
+/// among them and writes NAME.parts/left_out.h5, which the index names (data/left_out.h). Not supported: pipes;
+/// ValidationBy::end, whose border is only known after all inputs are tokenised.
 PrepareResult prepare_shared(const Tokenizer& tokenizer, const PrepareOptions& options, ThreadPool& pool);
 
 }  // namespace ballast::data

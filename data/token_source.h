@@ -20,6 +20,8 @@ class TokenSource {
     virtual int64_t num_documents() const = 0;
     /// The number of tokens before document d; for d = num_documents(), of all tokens.
     virtual int64_t document_offset(int64_t d) const = 0;
+    /// Documents in the files that are passed over because they repeat another one.
+    virtual int64_t documents_left_out() const { return 0; }
     /// Copies tokens [first, first + count), which must exist, without checking their values.
     virtual void read(int64_t first, int64_t count, int32_t* out) const = 0;
     /// The checksums that the files store for their contents, besides sizes; equal for equal contents. Reads no

@@ -39,6 +39,7 @@ class TokenStore {
     Dtype dtype() const { return source_->dtype(); }
     int64_t num_tokens() const { return source_->num_tokens(); }
     int64_t num_documents() const { return source_->num_documents(); }
+    int64_t documents_left_out() const { return source_->documents_left_out(); }
     /// The number of tokens before document d; for d = num_documents(), of all tokens.
     int64_t document_offset(int64_t d) const { return source_->document_offset(d); }
 

@@ -92,6 +92,21 @@ std::vector<std::string> table(const std::vector<WatchedRun>& runs, const FrameS
     return lines;
 }
 
+/// Five lines for one run; of several each has one and says whose it is.
+std::vector<std::string> lines_of_ranks(const std::vector<WatchedRun>& runs, const FrameSize& size) {
+    constexpr size_t kMost = 5;
+    std::vector<std::string> lines;
+    for (const WatchedRun& run : runs) {
+        for (const RankLine& line : describe_ranks(run.ranks, runs.size() == 1 ? kMost : 1)) {
+            const std::string text =
+                (line.stands_out ? "! " : "  ") + (runs.size() == 1 ? "" : run.label + ", ") + line.text;
+            const std::string shown(first_characters(text, static_cast<size_t>(size.columns)));
+            lines.push_back(size.colour && line.stands_out ? "\x1b[1;31m" + shown + "\x1b[0m" : shown);
+        }
+    }
+    return lines;
+}
+
 std::vector<PlotSeries> series_of(const std::vector<WatchedRun>& runs, std::string_view name) {
     std::vector<PlotSeries> out;
     for (size_t i = 0; i < runs.size(); ++i) {
@@ -137,6 +152,7 @@ double seconds_left(const WatchedRun& run) {
 
 std::vector<std::string> draw_frame(const std::vector<WatchedRun>& runs, const FrameSize& size) {
     std::vector<std::string> lines = table(runs, size);
+    for (std::string& line : lines_of_ranks(runs, size)) lines.push_back(std::move(line));
     const int room = size.rows - static_cast<int>(lines.size());
     const int small_width = size.columns / kSmallPlots;
     const bool small =

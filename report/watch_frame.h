@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "report/metrics_log.h"
+#include "report/rank_lines.h"
 
 namespace ballast::report {
 
@@ -12,6 +13,7 @@ struct WatchedRun {
     std::string label, state;  // "running", "not there yet", …
     int64_t steps = 0;         // of the whole run; 0: unknown
     MetricsLog log;
+    std::vector<SeenRank> ranks = {};  // while it runs
 };
 
 struct FrameSize {
@@ -19,7 +21,7 @@ struct FrameSize {
     bool colour = false;
 };
 
-/// A table of the runs, their losses over steps (o: validation) and, where there is room, tokens per second, learning
+/// A table of the runs, where their ranks are, their losses over steps (o: validation) and, where there is room, tokens per second, learning
 /// rate and gradient norm. At most `rows` lines of at most `columns` characters, not counting escape codes.
 std::vector<std::string> draw_frame(const std::vector<WatchedRun>& runs, const FrameSize& size);
 

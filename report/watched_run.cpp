@@ -12,6 +12,7 @@
 #include "base/atomic_file.h"
 #include "base/config_toml.h"
 #include "base/error.h"
+#include "train/heartbeat.h"
 #include "train/run_config.h"
 #include "train/run_directory.h"
 
@@ -45,7 +46,22 @@ bool RunWatcher::refresh() {
     const bool grew = read_metrics();
     if (grew || run_.steps == 0) run_.steps = steps_of((fs::path(folder_) / "config.toml").string());
     run_.state = state();
-    return grew || run_.state != before;
+    const bool moved = read_ranks();
+    return grew || moved || run_.state != before;
+}
+
+/// Their files change every few seconds, and there may be a thousand.
+bool RunWatcher::read_ranks() {
+    constexpr std::chrono::seconds kBetween{2};
+    const bool running = run_.state == "running";
+    const auto now = std::chrono::steady_clock::now();
+    if (running && now - looked_at_ranks_ < kBetween) return false;
+    if (!running && run_.ranks.empty()) return false;
+    looked_at_ranks_ = now;
+    run_.ranks.clear();
+    if (running)
+        for (auto& [last, age] : train::HeartbeatFolder(folder_).read_all()) run_.ranks.push_back({last, age});
+    return true;
 }
 
 bool RunWatcher::read_metrics() {

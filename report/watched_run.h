@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ class RunWatcher {
 
   private:
     bool read_metrics();
+    bool read_ranks();
     std::string state();
 
     std::string folder_;
@@ -31,6 +33,7 @@ class RunWatcher {
     off_t read_ = 0;   // bytes of metrics.jsonl parsed so far
     ino_t inode_ = 0;  // a resume replaces the file by a shorter one
     bool ended_ = false;
+    std::chrono::steady_clock::time_point looked_at_ranks_{};
 };
 
 }  // namespace ballast::report

@@ -1,5 +1,7 @@
 #include "train/heartbeat.h"
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -56,6 +58,24 @@ std::optional<Heartbeat> HeartbeatFolder::read(int rank) const {
     } catch (const UserError&) {
         return std::nullopt;
     }
+}
+
+std::vector<std::pair<Heartbeat, double>> HeartbeatFolder::read_all() const {
+    std::vector<std::pair<Heartbeat, double>> all;
+    std::error_code error;
+    for (fs::directory_iterator entry(path_, error), end; !error && entry != end; entry.increment(error)) {
+        if (entry->path().extension() != ".json") continue;  // one that is being written
+        std::error_code gone;
+        const auto written = fs::last_write_time(entry->path(), gone);
+        const double age = std::chrono::duration<double>(fs::file_time_type::clock::now() - written).count();
+        try {
+            const auto last = Heartbeat::parse(read_file(entry->path().string()));
+            if (last && !gone) all.emplace_back(*last, std::max(age, 0.0));
+        } catch (const UserError&) {  // its rank has ended
+        }
+    }
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first.rank < b.first.rank; });
+    return all;
 }
 
 void HeartbeatFolder::remove(int rank) const {

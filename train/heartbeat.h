@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "train/place.h"
 
@@ -34,6 +36,8 @@ class HeartbeatFolder {
     std::string file(int rank) const;
     void write(const Heartbeat& heartbeat) const;
     std::optional<Heartbeat> read(int rank) const;
+    /// Of every rank that has a file, in the order of ranks, with the seconds since the file was written.
+    std::vector<std::pair<Heartbeat, double>> read_all() const;
     void remove(int rank) const;
     /// Removes all files of earlier runs.
     void clear() const;

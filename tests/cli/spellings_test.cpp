@@ -44,6 +44,26 @@ TEST_CASE("cli: tokenizer encode and decode are inverse, from files and through 
           succeed("tokenizer encode" + with + "--invalid-utf8 replace <" + run.file("broken.txt")));
 }
 
+TEST_CASE("cli: data prepare says what it searched for duplicates, and info what parts leave out") {
+    const TinyRun run;
+    const std::string one = "{\"text\": \"the same\"}\n", other = "{\"text\": \"another\"}\n";
+    write_file(run.file("a.jsonl"), one + other + one);
+    write_file(run.file("b.jsonl"), other + "{\"text\": \"a third\"}\n");
+    const std::string prepare = "data prepare --drop-duplicates -t " + run.file("tokenizer.json") + " " +
+                                run.file("a.jsonl") + " " + run.file("b.jsonl") + " -o ";
+    for (const char* output : {"all.h5", "all.json"}) {
+        CAPTURE(output);
+        CHECK_THAT(succeed(prepare + run.file(output)),
+                   ContainsSubstring("2 of 5 documents were duplicates, left out (found with 0.0 MiB"));
+        CHECK_THAT(succeed("data info --verify " + run.file(output)), ContainsSubstring("documents       3\n"));
+    }
+    CHECK_THAT(succeed("data info " + run.file("all.json")),
+               ContainsSubstring("left out        2 documents in the parts, as duplicates"));
+    refuse("data prepare -t " + run.file("tokenizer.json") + " " + run.file("a.jsonl") + " " + run.file("b.jsonl") +
+               " -o " + run.file("all.json"),
+           {"was begun with another drop_duplicates"});
+}
+
 TEST_CASE("cli: data prepare takes files and folders, and info and show read what it wrote") {
     const TinyRun run;
     std::filesystem::create_directories(run.file("folder"));

@@ -66,13 +66,20 @@ TEST_CASE("kills: preparing data") {
 TEST_CASE("kills: preparing data as one of several processes") {
     const TinyRun run;
     const TemporaryFolder folder;
-    const std::string text = read_file(run.file("text.txt"));
+    std::istringstream text(read_file(run.file("text.txt")));
+    std::vector<std::string> documents;
+    for (std::string line; std::getline(text, line);)
+        documents.push_back(nlohmann::json{{"text", line}}.dump() + "\n");
     std::filesystem::create_directories(run.file("texts"));
-    for (int i = 0; i < 12; ++i)
-        write_file(run.file(fmt::format("texts/{}.txt", i)),
-                   text.substr(0, text.size() * (12 - static_cast<size_t>(i)) / 12));
-    const std::string prepare =
-        fmt::format("data prepare -t {} -o train.json --threads 1 {}", run.file("tokenizer.json"), run.file("texts"));
+    for (size_t i = 0; i < 12; ++i) {  // each the beginning of the one before, so full of its documents
+        std::string lines;
+        for (size_t d = 0; d < documents.size() * (12 - i) / 12; ++d) lines += documents[d];
+        write_file(run.file(fmt::format("texts/{}.jsonl", i)), lines);
+    }
+    const std::string prepare = fmt::format(
+        "data prepare -t {} -o train.json --validation-output validation.json --validation-fraction 0.3 "
+        "--validation-by hash --drop-duplicates --threads 1 {}",
+        run.file("tokenizer.json"), run.file("texts"));
     // Two of them. Either one is killed and the other takes over what it was at, or both and the next start does.
     run_kills({.name = "preparing data as one of several processes",
                .arguments = prepare,
