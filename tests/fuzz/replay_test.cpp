@@ -41,6 +41,25 @@ std::vector<std::filesystem::path> crashes_of(const Format& format) {
     return files;
 }
 
+std::string repeated(const std::string& text, size_t times) {
+    std::string out;
+    for (size_t i = 0; i < times; ++i) out += text;
+    return out;
+}
+
+/// What recursion does not survive; longer than the inputs that a fuzzer tries.
+std::vector<std::string> endless_inputs() {
+    constexpr size_t kDepth = 500'000;
+    const std::string lists = repeated("[", kDepth) + repeated("]", kDepth);
+    return {"",
+            lists,
+            "{\"a\": " + lists + "}",
+            "{\"step\": 1, \"loss\": 2, \"skipped\": " + lists + "}",
+            repeated("{\"a\":", kDepth) + "1" + repeated("}", kDepth),
+            repeated("a.", kDepth) + "a = 1",
+            "[" + repeated("a.", kDepth) + "a]"};
+}
+
 }  // namespace
 
 TEST_CASE("fuzzing: the seeds of every format are read") {
@@ -51,6 +70,16 @@ TEST_CASE("fuzzing: the seeds of every format are read") {
         for (size_t i = 0; i < harness.seeds().size(); ++i) {
             INFO(format.name << ", seed " << i);
             CHECK(harness.accepts(harness.seeds()[i]));
+        }
+    }
+}
+
+TEST_CASE("fuzzing: nesting without end is read or refused") {
+    for (const Format& format : all_formats()) {
+        const Harness harness(format);
+        for (const std::string& input : endless_inputs()) {
+            INFO(format.name << ": " << input.substr(0, 40));
+            CHECK_NOTHROW(harness.accepts(input));
         }
     }
 }
