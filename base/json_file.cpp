@@ -7,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/json_depth.h"
 
 namespace ballast {
 namespace {
@@ -18,21 +19,6 @@ void write(const std::string& path, const Json& value) {
 }
 
 }  // namespace
-
-bool is_deep_json(std::string_view text) {
-    constexpr int kDeepest = 500;  // levels; our own files have less than ten
-    int depth = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (c == '"') in_string = !in_string;
-        if (in_string && c == '\\') ++i;
-        if (in_string) continue;
-        if (c == ']' || c == '}') --depth;
-        if ((c == '[' || c == '{') && ++depth > kDeepest) return true;
-    }
-    return false;
-}
 
 nlohmann::json parse_json(std::string_view text, const std::string& source) {
     if (is_deep_json(text)) throw UserError(fmt::format("{}: its JSON is nested too deeply; make the file again", source));

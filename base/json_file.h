@@ -7,11 +7,7 @@
 
 namespace ballast {
 
-/// True when arrays and objects are nested so deeply that copying or writing the value, which recurses, could exhaust the
-/// stack. (Parsing does not recurse.)
-bool is_deep_json(std::string_view text);
-
-/// `text` as JSON, not deeply nested; UserError "<source>: not valid JSON …" with the position otherwise.
+/// `text` as JSON; UserError "<source>: not valid JSON …" with the position otherwise.
 nlohmann::json parse_json(std::string_view text, const std::string& source);
 
 /// The file as JSON; UserError when it cannot be read or parsed.

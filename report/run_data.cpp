@@ -12,7 +12,7 @@
 
 #include "base/atomic_file.h"
 #include "base/config_toml.h"
-#include "base/json_file.h"
+#include "base/json_depth.h"
 #include "base/utf8_cut.h"
 #include "model/hugging_face.h"
 #include "report/metrics_log.h"

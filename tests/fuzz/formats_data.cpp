@@ -1,15 +1,16 @@
 // Tokenizers, texts, tokens and their orders.
-#include <fmt/format.h>
 #include <zstd.h>
 
 #include <filesystem>
 
 #include "base/atomic_file.h"
+#include "data/byte_level.h"
 #include "data/corpus.h"
 #include "data/index_triplet.h"
 #include "data/joined_parts.h"
 #include "data/megatron_files.h"
 #include "data/npy_file.h"
+#include "data/pre_tokenizer.h"
 #include "data/sampler.h"
 #include "data/tokenizer.h"
 #include "tests/data/index_files.h"
@@ -35,7 +36,7 @@ template <class Change>
 std::string tokenizer_json(Change&& change) {
     TokenizerSpec spec;
     uint32_t id = 0;
-    for (const char* token : {"<unk>", "a", "b", "ab", "##a", "\u2581", "\u2581a", "\u0120", "<0x0A>"})
+    for (const char* token : {"<unk>", "a", "b", "ab", "##a", "\u2581", "\u2581a", "##b", "A"})
         spec.vocabulary.emplace_back(token, id++);
     spec.added_tokens = {{.id = id, .content = "</s>", .special = true}};
     spec.merges = {{1, 2, 3}, {5, 1, 6}};
@@ -43,16 +44,31 @@ std::string tokenizer_json(Change&& change) {
     return to_tokenizer_json(spec);
 }
 
+/// Tokens for all bytes, which some pipelines need.
+template <class Spelling>
+void add_bytes(TokenizerSpec& spec, Spelling&& spelling) {
+    uint32_t id = 10;
+    for (int byte = 0; byte < 256; ++byte)
+        if (const std::string token = spelling(static_cast<uint8_t>(byte)); token != "a" && token != "b" && token != "A")
+            spec.vocabulary.emplace_back(token, id++);
+}
+
 Strings tokenizer_json_seeds(const std::string&) {
-    return {tokenizer_json([](TokenizerSpec& spec) { spec.normalizers = {NfcStep{}}; }),
+    const auto character = [](uint8_t byte) { return to_byte_level(std::string(1, static_cast<char>(byte))); };
+    return {tokenizer_json([&](TokenizerSpec& spec) {  // as of GPT-NeoX
+                spec.normalizers = {NfcStep{}};
+                add_bytes(spec, character);
+            }),
             tokenizer_json([](TokenizerSpec& spec) {  // as of Llama 2
                 spec.normalizers = {PrependStep{"\u2581"}, ReplaceStep{" ", "\u2581"}};
                 spec.pre_tokenizers = {};
                 spec.byte_fallback = spec.fuse_unk = true;
+                add_bytes(spec, byte_token);
                 spec.unk_token = "<unk>";
                 spec.decoder = {ReplaceStep{"\u2581", " "}, ByteFallbackStep{}, FuseStep{}, StripStep{" ", 1}};
             }),
-            tokenizer_json([](TokenizerSpec& spec) {  // as of Llama 3
+            tokenizer_json([&](TokenizerSpec& spec) {  // as of Llama 3
+                add_bytes(spec, character);
                 spec.pre_tokenizers = {SplitStep{R"(\p{L}+|\s+(?!\S)|[^\s\p{L}]+)", true}, DigitsStep{true},
                                        ByteLevelStep{false, false}};
                 spec.ignore_merges = true;
@@ -73,12 +89,7 @@ Strings tokenizer_json_seeds(const std::string&) {
             })};
 }
 
-Strings sentencepiece_seeds(const std::string&) {
-    const std::string few = test::piece("<unk>", 0, test::kUnknown) + test::piece("</s>", 0, test::kControl) +
-                            test::piece("\u2581a", -1, test::kNormal) + test::piece("a", -2, test::kNormal) +
-                            test::piece("\u2581", -3, test::kNormal) + test::piece("user", 0, test::kUserDefined);
-    return {few + test::settings(2, 0) + test::identity(), test::good_model()};
-}
+Strings sentencepiece_seeds(const std::string&) { return {test::good_model()}; }
 
 /// Text of every kind goes through what was read, there and back.
 void read_tokenizer(const std::string& path) {
@@ -123,6 +134,7 @@ void read_corpus(const std::string& path) {
     options.invalid_utf8 = InvalidUtf8::replace;
     options.group_key = "meta.set";
     options.piece_bytes = 16;
+    options.last_cut = last_word_cut;
     Corpus whole({path}, options);
     for (TextPiece piece; whole.next(piece);) {
     }
@@ -162,16 +174,12 @@ Strings parts_seeds(const std::string& folder) {
 }
 
 Strings megatron_seeds(const std::string& folder) {
-    Strings out;
-    for (const Dtype dtype : {Dtype::u32, Dtype::u16}) {  // NAME.bin is left as of u16
-        const std::vector<uint32_t> tokens(20, 3);
-        std::vector<int64_t> ends{4, 4, 20};
-        MegatronWriter writer(folder + "/tokens.idx", dtype);
-        writer.append_tokens(tokens.data(), std::ssize(tokens));
-        writer.commit(std::ssize(ends), [&](const MegatronWriter::VisitEnds& visit) { visit(ends); });
-        out.push_back(read_file(folder + "/tokens.idx"));
-    }
-    return {out.back(), out.front()};
+    const std::vector<uint16_t> tokens(20, 3);
+    const std::vector<int64_t> ends{4, 4, 20};
+    MegatronWriter writer(folder + "/tokens.idx", Dtype::u16);
+    writer.append_tokens(tokens.data(), std::ssize(tokens));
+    writer.commit(std::ssize(ends), [&](const MegatronWriter::VisitEnds& visit) { visit(ends); });
+    return {read_file(folder + "/tokens.idx")};
 }
 
 Strings npy_seeds(const std::string&) {

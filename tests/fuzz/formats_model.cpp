@@ -129,9 +129,10 @@ void read_plan(const std::string& path) {
     const infer::SpanPlan plan = infer::read_span_plan(path);
     model::ModelConfig config = test::tiny_config();
     config.num_layers = plan.layers;
-    config.num_heads = plan.entries;
+    config.num_heads = plan.shape ? plan.shape->heads : plan.entries;
+    config.num_key_value_heads = plan.shape ? plan.shape->kv_heads : plan.entries;
     config.max_position_embeddings = 4096;
-    cache_plan(plan, config, 2048);
+    cache_plan(plan, config, plan.range ? plan.range->longest : 2048);
 }
 
 Strings profile_seeds(const std::string& folder) {

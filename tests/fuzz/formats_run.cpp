@@ -40,7 +40,7 @@ Strings config_seeds(const std::string& folder) {
     write_file(folder + "/common.toml", to_toml(small_config()));
     return {to_toml(small_config()),
             "extends = \"common.toml\"\n[model]\nattention_span = [4, 0]\nnormaliser = 'sink_logit'\n",
-            "[train]\ndtype = \"fp16\"\nspike_action = \"skip\"\n[optimizer]\nlearning_rate = 1.5e-3\n"};
+            "extends = \"common.toml\"\n[train]\ndtype = \"fp16\"\nspike_action = \"skip\"\n[optimizer]\nlearning_rate = 1.5e-3\n"};
 }
 
 void read_config(const std::string& path) {
@@ -55,7 +55,7 @@ Strings sweep_seeds(const std::string& folder) {
     write_file(folder + "/base.toml", to_toml(small_config()));
     return {"base = \"base.toml\"\n[grid]\ntrain.seed = [1, 2]\nmodel.normaliser = [\"softmax\", \"off_by_one\"]\n",
             "base = \"base.toml\"\nset.train.steps = 5\n[[variant]]\nname = \"a\"\n"
-            "grid.model.num_sink_tokens = [0, 1]\n[[variant]]\nname = \"b\"\nset.model.normaliser = \"softmax\"\n"
+            "grid.model.num_sink_tokens = [0, 1]\n[[variant]]\nname = \"b\"\nset.model.normaliser = \"off_by_one\"\n"
             "[evaluate]\ntext = [\"a.txt\"]\ncache = 8\n"};
 }
 
@@ -63,12 +63,19 @@ void read_sweep(const std::string& path) { sweep::expand(sweep::load_sweep_file(
 
 // A run's folder ------------------------------------------------------------------------------------------------------
 
+const char* const kDataOrder = R"({"stretches": [
+  {"first_step": 1, "first_sample": 0, "global_batch": 4, "sequence_length": 32, "data_seed": 1234, "epochs": 1,
+   "first_token": "none", "order": "neox", "corpus": "41 tokens"},
+  {"first_step": 11, "first_sample": 40, "global_batch": 2, "sequence_length": 32, "data_seed": 1234, "epochs": 1,
+   "first_token": "none", "order": "mcore", "last_epoch_apart": true, "corpus": "41 tokens"}]})";
+
 Strings checkpoint_seeds(const std::string& folder) {
     const std::string path = folder + "/step_00000003.h5";
     train::CheckpointInfo info;
     info.step = 3;
     info.config = small_config();
     info.tokenizer_hash = "hash";
+    info.data_order = train::DataOrder::parse(kDataOrder, "data_order");
     info.loss_scaler = train::LossScalerState{};
     info.spikes = train::SpikeState{.losses = {1.5}, .norms = {2}};
     const std::vector<char> zeros(1 << 12);
@@ -85,12 +92,6 @@ void read_checkpoint(const std::string& path) {
     to_toml(info.config);
     if (!info.data_order.empty()) info.data_order.samples_after(info.step);
 }
-
-const char* const kDataOrder = R"({"stretches": [
-  {"first_step": 1, "first_sample": 0, "global_batch": 4, "sequence_length": 32, "data_seed": 1234, "epochs": 1,
-   "first_token": "none", "order": "neox", "corpus": "41 tokens"},
-  {"first_step": 11, "first_sample": 40, "global_batch": 2, "sequence_length": 32, "data_seed": 1234, "epochs": 1,
-   "first_token": "none", "order": "mcore", "last_epoch_apart": true, "corpus": "41 tokens"}]})";
 
 Strings data_order_seeds(const std::string&) { return {kDataOrder}; }
 

@@ -21,14 +21,15 @@ class Harness {
 
     const std::vector<std::string>& seeds() const { return seeds_; }
 
-    /// False when the input is refused by a UserError. Whatever else is thrown is a fault of the reader.
-    bool accepts(const std::string& input) const {
+    /// The message of the UserError that refuses the input; empty when it is read. Whatever else is thrown is a fault of
+    /// the reader.
+    std::string refusal(const std::string& input) const {
         test::put_bytes(input_, input);
         try {
             format_.read(input_);
-            return true;
-        } catch (const UserError&) {
-            return false;
+            return "";
+        } catch (const UserError& error) {
+            return error.what();
         }
     }
 

@@ -25,6 +25,6 @@ const fuzz::Harness& harness() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    harness().accepts({reinterpret_cast<const char*>(data), size});
+    harness().refusal({reinterpret_cast<const char*>(data), size});
     return 0;
 }
