@@ -72,6 +72,10 @@ void SpanPlan::validate(const std::string& source) const {
     if (sinks < 0 || sinks % block != 0)
         throw UserError(
             fmt::format("{}: the block of {} positions does not divide the {} sinks", source, block, sinks));
+    if (shape && (shape->layers != layers || shape->kv_heads < 1 || shape->heads < shape->kv_heads ||
+                  (entries != shape->heads && entries != shape->kv_heads)))
+        throw UserError(fmt::format("{}: {} layers of {} rules cannot be of a model of {} layers of {} heads on {}", source,
+                                    layers, entries, shape->layers, shape->heads, shape->kv_heads));
     if (range && (range->shortest < 1 || range->longest < range->shortest))
         throw UserError(fmt::format("{}: there are no lengths from {} to {}", source, range->shortest, range->longest));
     for (int64_t l = 0; l < layers; ++l)
