@@ -12,6 +12,7 @@
 #include "model/hugging_face_config.h"
 #include "model/parameter_table.h"
 #include "moa/items.h"
+#include "moa/picture.h"
 #include "moa/profile_file.h"
 #include "report/attention_maps.h"
 #include "report/plans.h"
@@ -113,7 +114,7 @@ Strings plan_seeds(const std::string& folder) {
     infer::SpanPlan plan;
     plan.layers = plan.entries = 2;
     plan.rules = {{0, 0.5}, {-64, 1}, {128, 0}, {0, 1}};
-    const std::string plain = R"({"alphas": [[0, 64]], "betas": [[0.5, 1]]})";
+    const std::string plain = R"({"alphas": [[0, 64], [0, 0]], "betas": [[0.5, 1], [1, 1]]})";
     plan.shape = infer::PlanShape{2, 4, 2};
     plan.range = infer::LengthRange{512, 1024};
     plan.figures = {{512, 0.5, 0.25}, {1024, 0.5, std::nullopt}};
@@ -121,18 +122,18 @@ Strings plan_seeds(const std::string& folder) {
     return {plain, read_file(path)};
 }
 
-Strings scores_seeds(const std::string&) { return {"0.25 1\n0 0.75\n", "1.0e+00\t5.0e-01\n"}; }
+Strings scores_seeds(const std::string&) { return {"0.25 1\n0 0.75\n", "1.0e+00\t5.0e-01\n0\t0\n"}; }
 
-/// A drawing, a table by length, and the caches for a model of the plan's shape.
+/// Drawings, a table by length, and the caches for the model of the seeds.
 void read_plan(const std::string& path) {
     report::plans_json({path});
     const infer::SpanPlan plan = infer::read_span_plan(path);
+    for (const int64_t length : moa::lengths_to_show(plan)) moa::plan_picture(plan, length);
     model::ModelConfig config = test::tiny_config();
-    config.num_layers = plan.layers;
-    config.num_heads = plan.shape ? plan.shape->heads : plan.entries;
-    config.num_key_value_heads = plan.shape ? plan.shape->kv_heads : plan.entries;
+    config.num_heads = 4;
+    config.num_key_value_heads = 2;
     config.max_position_embeddings = 4096;
-    cache_plan(plan, config, plan.range ? plan.range->longest : 2048);
+    cache_plan(plan, config, 1024);
 }
 
 Strings profile_seeds(const std::string& folder) {
