@@ -2,13 +2,27 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <sstream>
 
 #include "base/error.h"
 
 namespace ballast {
+namespace {
+
+/// Each full stop of a dotted key is a table in a table. toml++ limits the depth of brackets but not of these, and recurses
+/// to destroy them.
+bool may_be_endless(std::string_view text) {
+    constexpr int64_t kMostStops = 5000;
+    return std::count(text.begin(), text.end(), '.') > kMostStops;
+}
+
+}  // namespace
 
 toml::table parse_toml(std::string_view text, const std::string& source) {
+    if (may_be_endless(text))
+        throw UserError(fmt::format("{}: more than 5000 full stops; is this the configuration you meant?", source));
     try {
         return toml::parse(text, source);
     } catch (const toml::parse_error& error) {

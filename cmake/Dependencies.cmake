@@ -24,7 +24,7 @@ endmacro()
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 ballast_find(Threads)
 ballast_find(dnnl CONFIG)
-ballast_find(OpenMP)   # only to tell oneDNN's runtime to stay on the calling thread
+ballast_find(OpenMP COMPONENTS CXX)   # only to tell oneDNN's runtime to stay on the calling thread
 ballast_find(hwy CONFIG)
 ballast_find(HDF5 COMPONENTS C)
 ballast_find(CLI11 CONFIG)

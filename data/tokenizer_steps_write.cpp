@@ -9,6 +9,8 @@ template <class... Visitors>
 struct Overloaded : Visitors... {
     using Visitors::operator()...;
 };
+template <class... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;  // clang deduces no aggregates before version 17
 
 OrderedJson byte_level_json(const ByteLevelStep& step) {
     return {{"type", "ByteLevel"},

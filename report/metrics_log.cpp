@@ -34,7 +34,7 @@ void add_step(MetricsLog& log, double step, const json& value) {
     for (size_t i = 0; i < kMetricNames.size(); ++i) log.values[i].push_back(number(value, kMetricNames[i]));
     const double seconds = number(value, "seconds");
     if (seconds > 0) log.seconds += seconds;
-    log.skipped_steps += value.value("skipped", json()) == json(true);
+    if (const auto skipped = value.find("skipped"); skipped != value.end()) log.skipped_steps += *skipped == true;
 }
 
 void add_validation(MetricsLog& log, double step, double loss) {

@@ -12,6 +12,7 @@
 
 #include "base/atomic_file.h"
 #include "base/config_toml.h"
+#include "base/json_depth.h"
 #include "base/utf8_cut.h"
 #include "model/hugging_face.h"
 #include "report/metrics_log.h"
@@ -153,6 +154,7 @@ ConfigFields model_fields(const model::ModelConfig& config) {
 }
 
 ordered_json parsed_or_null(const std::string& text) {
+    if (is_deep_json(text)) return nullptr;
     const auto value = ordered_json::parse(text, nullptr, false);
     return value.is_object() ? value : ordered_json();
 }

@@ -200,7 +200,10 @@ int64_t DataOrder::total_after(int64_t step, bool tokens) const {
         const DataStretch& stretch = stretches_[i];
         const int64_t end = i + 1 < stretches_.size() ? std::min(step, stretches_[i + 1].first_step - 1) : step;
         const int64_t steps = std::max<int64_t>(0, end - stretch.first_step + 1);
-        total += steps * stretch.global_batch * (tokens ? stretch.order.seq_length : 1);
+        int64_t read = 0;  // a damaged file may say any number: then as much as can be said
+        if (__builtin_mul_overflow(steps, stretch.global_batch * (tokens ? stretch.order.seq_length : 1), &read) ||
+            __builtin_add_overflow(total, read, &total))
+            return std::numeric_limits<int64_t>::max();
     }
     return total;
 }

@@ -1,7 +1,5 @@
 #include "kernels/cpu/onednn.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
 #include <dnnl.h>
@@ -14,6 +12,8 @@
 
 #include "base/cpu_features.h"
 #include "base/error.h"
+
+extern "C" void omp_set_num_threads(int);  // as in omp.h, which clang lacks for the runtime that oneDNN uses
 
 namespace ballast::cpu {
 namespace {

@@ -79,6 +79,10 @@ void read_windows(const ConfigJson& file, ModelConfig& c) {
     const bool wanted = type == "qwen2" ? file.get_or("use_sliding_window", false) : type == "mistral";
     if (!wanted || (!absent && !file.has("sliding_window"))) return;
     const int64_t span = span_of_window(file, file.get_or("sliding_window", kDefaultWindow));
+    constexpr int64_t kMostLayers = 10000;  // as ModelConfig's, whose bounds are checked when all keys have been read
+    if (c.num_layers < 1 || c.num_layers > kMostLayers)
+        throw UserError(fmt::format("{}: \"num_hidden_layers\" is {}; 1 to {} are supported", file.path(), c.num_layers,
+                                    kMostLayers));
     c.attention_span.assign(static_cast<size_t>(c.num_layers), span);
     if (file.has("layer_types")) {
         const auto types = file.get<std::vector<std::string>>("layer_types");

@@ -9,6 +9,7 @@
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
+#include "tests/moa/made_profile.h"
 
 using namespace ballast;
 using namespace ballast::moa;
@@ -17,54 +18,7 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-constexpr int64_t kBlock = 4;
-
-/// A head whose influence falls with the distance in blocks by the factor `reach`.
-double influence(double size, double reach, int64_t distance) {
-    return size * std::pow(reach, static_cast<double>(distance));
-}
-
-/// 2 layers of 4 heads on 2 key-value heads. Those of layer 1, head 2 and 3 reach far.
-Profile made_profile() {
-    Profile profile;
-    profile.model = "made";
-    profile.shape = {2, 4, 2};
-    profile.max_positions = 128;
-    profile.block = kBlock;
-    profile.calibration = checksum_of("items");
-    for (const int64_t length : {32, 64}) {
-        LengthProfile& at = profile.lengths.emplace_back();
-        at.length = length;
-        at.sequences = 3;
-        at.answer_tokens = 30;
-        at.loss = 6.5;
-        const int64_t blocks = profile.blocks(at);
-        for (int64_t head = 0; head < 8; ++head)
-            for (int64_t i = 0; i < blocks; ++i)
-                for (int64_t j = 0; j < blocks; ++j) {
-                    const double value =
-                        j > i ? 0 : influence(1 + 0.1 * static_cast<double>(head), head >= 6 ? 0.95 : 0.3, i - j);
-                    at.absolute.push_back(value);
-                    at.signed_sum.push_back(j % 2 == 0 ? value : -value);
-                }
-    }
-    return profile;
-}
-
-/// The same with second-order losses of 6 draws: they fall with the span, of layer 0, head 0 and 1 but slowly.
-Profile with_second_order(Profile profile) {
-    profile.draws = 2;
-    for (LengthProfile& at : profile.lengths) {
-        at.draws = 6;
-        for (int64_t head = 0; head < 8; ++head)
-            for (int64_t m = 1; m <= profile.spans(at); ++m)
-                at.second_order_heads.push_back(6 * influence(0.1, head < 2 ? 0.95 : 0.3, m));
-        for (int64_t group = 0; group < 4; ++group)
-            for (int64_t m = 1; m <= profile.spans(at); ++m)
-                at.second_order_groups.push_back(6 * influence(0.2, group < 1 ? 0.95 : 0.3, m));
-    }
-    return profile;
-}
+constexpr int64_t kBlock = kProfileBlock;
 
 }  // namespace
 
