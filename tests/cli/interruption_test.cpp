@@ -211,7 +211,7 @@ TEST_CASE("cli: only a second Ctrl-C or SIGTERM ends a run at once") {
         CAPTURE(first, second);
         const std::string name = fmt::format("run-{}-{}", first, second);
         // A step of a second and more, so that the second signal comes before its end.
-        Process training(run.train(name, "--set train.steps=100000 --set train.global_batch=400"));
+        Process training(run.train(name, "--set train.steps=100000 --set train.global_batch=1000"));
         REQUIRE(training.run_until([&] { return run.metrics_lines(name) >= 1; }));
         training.signal(first);
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
