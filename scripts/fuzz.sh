@@ -45,7 +45,7 @@ cmake --build --preset fuzz
 memory=$(mktemp -d "$([ -d /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/ballast-fuzz-XXXXXX")   # inputs are files
 trap 'rm -rf "$memory"' EXIT
 export TMPDIR=$memory
-export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 LSAN_OPTIONS=suppressions=$PWD/tests/fuzz/libfuzzer/leaks.txt:print_suppressions=0
 
 mkdir -p "$out"
 formats=$(build/fuzz/bin/fuzz_seeds "$out/seeds")
