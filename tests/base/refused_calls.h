@@ -14,6 +14,7 @@
 #include <fstream>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace ballast::test {
@@ -48,6 +49,15 @@ inline std::optional<int> with_refused_calls(const std::vector<unsigned>& calls,
     if (!WIFEXITED(status)) return -1;
     if (WEXITSTATUS(status) == kNoFilter) return std::nullopt;
     return WEXITSTATUS(status);
+}
+
+/// The same of a line of shell that ends with an `exec` of a program.
+inline std::optional<int> shell_with_refused_calls(const std::vector<unsigned>& calls, int error,
+                                                   const std::string& line) {
+    return with_refused_calls(calls, error, [&] {
+        ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+        return 99;
+    });
 }
 
 /// What `body` returns, in a process with room for the stack of one more thread and not of two. -1 when it died. Not

@@ -107,10 +107,7 @@ TEST_CASE("cli: threads that the system refuses are done without") {
     const std::string command =
         fmt::format("exec '" BALLAST_BINARY "' tokenizer train -o {} --vocab-size 300 {} --threads 4 2>{}",
                     run.file("new.json"), run.file("text.txt"), run.file("err"));
-    const auto code = with_refused_calls({SYS_clone, SYS_clone3}, EAGAIN, [&] {
-        ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
-        return 99;
-    });
+    const auto code = shell_with_refused_calls({SYS_clone, SYS_clone3}, EAGAIN, command);
     if (!code) {
         WARN("skipped: no system call filters here");
         return;
@@ -128,10 +125,7 @@ TEST_CASE("cli: a run trains without the threads that the system refuses: unwatc
     succeed(run.train("plain"));
     const std::string command =
         fmt::format("exec '" BALLAST_BINARY "' {} 2>{} >{}", run.train("run"), run.file("err"), run.file("out"));
-    const auto code = with_refused_calls({SYS_clone, SYS_clone3}, EAGAIN, [&] {
-        ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
-        return 99;
-    });
+    const auto code = shell_with_refused_calls({SYS_clone, SYS_clone3}, EAGAIN, command);
     if (!code) {
         WARN("skipped: no system call filters here");
         return;

@@ -175,10 +175,7 @@ TEST_CASE("cli: --resume does not start over a run whose checkpoints cannot be l
     const std::string command =
         fmt::format("exec '" BALLAST_BINARY "' {} 2>{} >{}", run.train("run", "--resume --set train.steps=14"),
                     run.file("err"), run.file("out"));
-    const auto code = with_refused_calls({SYS_getdents64}, EIO, [&] {
-        ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
-        return 99;
-    });
+    const auto code = shell_with_refused_calls({SYS_getdents64}, EIO, command);
     if (!code) {
         WARN("skipped: no system call filters here");
         return;

@@ -10,7 +10,7 @@
 #include "report/watched_run.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
-#include "train/heartbeat.h"
+#include "tests/train/heartbeat_fixture.h"
 
 using namespace ballast;
 using namespace ballast::report;
@@ -38,14 +38,7 @@ std::string joined(const std::vector<std::string>& lines) {
 }
 
 SeenRank rank_at(int rank, train::Place place, int64_t step, double still, double age = 1) {
-    train::Heartbeat last;
-    last.rank = rank;
-    last.host = "node" + std::to_string(rank);
-    last.pid = 4000 + rank;
-    last.step = step;
-    last.place = place;
-    last.still = still;
-    return {last, age};
+    return {test::heartbeat_of(rank, place, step, still), age};
 }
 
 std::vector<SeenRank> ranks_at(int count, train::Place place, int64_t step, double still) {

@@ -12,6 +12,7 @@
 #include "tests/base/refused_calls.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
+#include "tests/train/heartbeat_fixture.h"
 #include "tests/train/thread_ranks.h"
 #include "train/timeline.h"
 
@@ -26,14 +27,7 @@ constexpr double kTimeout = 100;
 constexpr auto kSoon = std::chrono::seconds(60);  // far longer than the watch needs
 
 RankView view(int rank, Place place, int64_t step, double still, double silent = 0) {
-    Heartbeat last;
-    last.rank = rank;
-    last.host = "node" + std::to_string(rank);
-    last.pid = 4000 + rank;
-    last.step = step;
-    last.place = place;
-    last.still = still;
-    return {rank, last, silent, ""};
+    return {rank, heartbeat_of(rank, place, step, still), silent, ""};
 }
 
 constexpr Place kExchange{Activity::exchange_gradients, 3}, kBackward{Activity::backward, 7};
