@@ -7,6 +7,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
+#include <initializer_list>
 #include <string_view>
 #include <thread>
 
@@ -18,21 +19,20 @@
 namespace ballast {
 namespace {
 
-/// A whole number from the environment; `otherwise` when there is none.
-int environment_number(const char* name, int otherwise) {
-    const char* text = std::getenv(name);
-    int value = otherwise;
-    if (text != nullptr) std::from_chars(text, text + std::string_view(text).size(), value);
-    return value;
+/// The largest of `least` and the whole numbers in these variables of the environment.
+int most_in_environment(std::initializer_list<const char*> names, int least) {
+    int most = least;
+    for (const char* name : names) {
+        const char* text = std::getenv(name);
+        int value = least;
+        if (text != nullptr) std::from_chars(text, text + std::string_view(text).size(), value);
+        most = std::max(most, value);
+    }
+    return most;
 }
 
 /// Processes that the launcher says it started: mpirun of Open MPI, of MPICH and its kin, or Slurm. 0: none said.
-int launched_processes() {
-    int most = 0;
-    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"})
-        most = std::max(most, environment_number(name, 0));
-    return most;
-}
+int launched_processes() { return most_in_environment({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"}, 0); }
 
 }  // namespace
 
@@ -53,11 +53,13 @@ std::unique_ptr<Communicator> make_communicator() {
     return world;
 }
 
-int threads_per_rank(const Communicator& communicator) {
+int threads_per_process(int local_processes) {
     const int mine = ThreadPool::available_cores(), all = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
     const bool bound_apart = mine < all;
-    return bound_apart ? mine : std::max(1, mine / communicator.local_size());
+    return bound_apart ? mine : std::max(1, mine / local_processes);
 }
+
+int launched_on_this_machine() { return most_in_environment({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"}, 1); }
 
 int run_ranks(Communicator& communicator, const char* program, const std::function<int()>& body) {
     if (communicator.size() == 1) return body();

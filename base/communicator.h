@@ -54,9 +54,13 @@ class Communicator {
 /// In both cases each process would train the whole run by itself.
 std::unique_ptr<Communicator> make_communicator();
 
-/// The number of threads a rank should use: the cores the rank may run on, divided among the ranks of this machine
-/// unless each rank is already bound to its own cores.
-int threads_per_rank(const Communicator& communicator);
+/// The number of threads that each of `local_processes` processes of one launch on this machine should use: the cores
+/// that this process may run on, divided among them unless each is already bound to its own cores.
+int threads_per_process(int local_processes);
+
+/// The number of processes that mpirun (of Open MPI, of MPICH and its kin) says it started on this machine, this one
+/// included; 1 when no launcher says so. For programs that share work without a communicator. srun binds tasks apart.
+int launched_on_this_machine();
 
 /// Runs `body` on every rank and returns its exit code. An error on one rank ends all ranks, because the others would
 /// wait for it for ever. A user's mistake that every rank finds is reported once, by rank 0.

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/atomic_file.h"
+#include "base/communicator.h"
 #include "base/interrupt.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
@@ -41,7 +42,7 @@ void prepare(const PrepareArguments& arguments) {
         for (const std::string& file : data::files_to_write(output))
             require_not_an_input(file, std::span(&arguments.tokenizer, 1));
     const auto tokenizer = data::Tokenizer::load(arguments.tokenizer);
-    ThreadPool pool(arguments.threads);
+    ThreadPool pool(arguments.threads > 0 ? arguments.threads : threads_per_process(launched_on_this_machine()));
     data::PrepareOptions options = arguments.options;
     std::unique_ptr<Progress> progress;
     options.progress = [&progress](int64_t done, int64_t total) {

@@ -151,7 +151,7 @@ Context make_context(const Options& options, const RunConfig& config, const Comm
                         "--backend cpu (nsys shows a GPU's, by the same names)",
                         name_of(device)));
     const bool chosen = config.train.threads > 0 || ranks.size() == 1;
-    return Context(device, chosen ? static_cast<int>(config.train.threads) : threads_per_rank(ranks),
+    return Context(device, chosen ? static_cast<int>(config.train.threads) : threads_per_process(ranks.local_size()),
                    config.train.gemm);
 }
 

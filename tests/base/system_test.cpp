@@ -1,12 +1,15 @@
-// The processor, the memory, the build, interruption.
+// The processor, the memory, the build, interruption, and how processes share a machine.
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 
 #include "base/build_info.h"
+#include "base/communicator.h"
 #include "base/cpu_features.h"
 #include "base/interrupt.h"
+#include "base/thread_pool.h"
 #include "tests/catch.h"
 
 using namespace ballast;
@@ -37,6 +40,25 @@ TEST_CASE("memory: the lowest limit around the process counts") {
     const MemorySize here = memory_size();
     CHECK(here.total > 0);
     CHECK(here.available <= here.total);
+}
+
+TEST_CASE("processes of one launch divide a machine's cores") {
+    const auto said = [](const char* open_mpi, const char* mpich) {
+        setenv("OMPI_COMM_WORLD_LOCAL_SIZE", open_mpi, 1);
+        setenv("MPI_LOCALNRANKS", mpich, 1);
+        const int processes = launched_on_this_machine();
+        unsetenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+        unsetenv("MPI_LOCALNRANKS");
+        return processes;
+    };
+    CHECK(launched_on_this_machine() == 1);
+    CHECK(said("4", "") == 4);
+    CHECK(said("", "3") == 3);
+    CHECK(said("many", "-2") == 1);
+    const int cores = ThreadPool::available_cores();
+    CHECK(threads_per_process(1) == cores);
+    const int shared = threads_per_process(1 << 20);
+    CHECK((shared == 1 || shared == cores));  // the latter where this process is bound to a part of the machine
 }
 
 TEST_CASE("build information is filled in") {
