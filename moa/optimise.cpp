@@ -184,7 +184,7 @@ size_t most_even(const std::vector<PlanCandidate>& candidates) {
         double sum = 0;
         for (size_t k = 0; k < lengths; ++k)
             sum += (candidate.losses[k] - least[k]) / std::max(std::abs(least[k]), 1e-300);
-        return sum;
+        return std::isnan(sum) ? std::numeric_limits<double>::infinity() : sum;  // never better than a number
     };
     return static_cast<size_t>(std::min_element(candidates.begin(), candidates.end(),
                                                 [&](const auto& a, const auto& b) { return excess(a) < excess(b); }) -

@@ -79,6 +79,18 @@ TEST_CASE("moa optimise: heads that reach far keep most, within the density") {
     CHECK(by_sign.front().losses[0] < plans.front().losses[0]);  // neighbours of other signs cancel
 }
 
+TEST_CASE("moa optimise: of several plans the most even one, and never one whose loss is not a number") {
+    const double none = std::numeric_limits<double>::quiet_NaN();
+    const auto chosen = [](std::vector<std::vector<double>> losses) {
+        std::vector<PlanCandidate> candidates(losses.size());
+        for (size_t i = 0; i < losses.size(); ++i) candidates[i].losses = losses[i];
+        return most_even(candidates);
+    };
+    CHECK(chosen({{1, 3}, {1.5, 1.5}, {4, 1}}) == 1);
+    CHECK(chosen({{none, 3}, {1.5, 1.5}}) == 1);
+    CHECK(chosen({{1.5, 1.5}, {1, none}}) == 0);
+}
+
 TEST_CASE("moa optimise: by second-order losses where the profile has them") {
     Profile profile = with_second_order(made_profile());
     profile.lengths[0].second_order_groups[1] += 1;  // noise: more is lost with two blocks than with one
