@@ -39,9 +39,10 @@ void MoaOptimiseOptions::add_to(Command command) {
         .in_range(1, 2)
         .capture_default_str();
     command
-        .add_option("--measure", measure,
-                    "what a rule loses: second-order (default, where the profile has it), or the influence of what it "
-                    "hides, absolute or signed")
+        .add_option(
+            "--measure", measure,
+            "what a rule loses: second-order (optimise's default, where the profile has it), or the influence of "
+            "what it hides, absolute or signed; search tries second-order and absolute, and validates both")
         .one_of(std::vector<std::string>(moa::kLossMeasureNames.begin(), moa::kLossMeasureNames.end()));
     command.add_flag(
         "--by-query-head", options.by_query_head,

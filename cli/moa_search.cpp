@@ -83,10 +83,24 @@ struct SearchCommand {
         return std::min(longest * 3 / 2, config.max_position_embeddings);
     }
 
+    /// Plans by both measures unless one was asked for: which of them is right depends on what is asked of the model
+    /// (docs/moa.md), and validation finds out.
+    std::vector<moa::PlanCandidate> candidates_of(const moa::Profile& read) {
+        if (!optimise.measure.empty()) return optimise.run(read);
+        std::vector<moa::PlanCandidate> all;
+        for (const moa::LossMeasure measure : {moa::LossMeasure::second_order, moa::LossMeasure::absolute}) {
+            MoaOptimiseOptions one = optimise;
+            one.measure = moa::kLossMeasureNames.at(static_cast<size_t>(measure));
+            std::cout << fmt::format("measure: {}\n", one.measure);
+            for (moa::PlanCandidate& candidate : one.run(read)) all.push_back(std::move(candidate));
+        }
+        return all;
+    }
+
     std::vector<std::string> plans_of(const moa::Profile& read) {
         std::vector<std::string> plans;
         if (!there("plans")) {
-            const auto candidates = optimise.run(read);
+            const auto candidates = candidates_of(read);
             const std::string aside = file("plans.part");  // renamed when all of them are there
             std::filesystem::remove_all(aside);
             std::filesystem::create_directory(aside);

@@ -103,7 +103,7 @@ TEST_CASE("moa search: all stages, and again from where it was stopped") {
         "5 "
         "--density 0.5 --validation-length 64 --validation-count 2 --threads 1 -o {}",
         t.run(), t.file("text.txt"), t.file("search"));
-    succeed(search);
+    CHECK_THAT(succeed(search), ContainsSubstring("measure: second-order") && ContainsSubstring("measure: absolute"));
     const auto plan = read_file(t.file("search/plan.json"));
     for (const char* gone : {"plan.json", "plans", "profile.h5"}) {
         std::filesystem::remove_all(t.file(std::string("search/") + gone));
