@@ -171,9 +171,9 @@ void add_streaming(Command parent) {
         .one_value_each()
         .non_negative();
     command
-        .add_option(
-            "--method", o->method,
-            "masked: one pass in chunks; cache: token by token; they agree. Default: masked; of h2o and infllm cache")
+        .add_option("--method", o->method,
+                    "masked: one pass in chunks; cache: token by token, infllm's in chunks; they agree. Default: "
+                    "masked; of h2o and infllm cache")
         .one_of({"masked", "cache"});
     command.add_option("--chunk", o->chunk, "positions a masked pass takes at once").positive().capture_default_str();
     command

@@ -11,7 +11,6 @@
 #include "infer/cached_model.h"
 #include "infer/decoder.h"
 #include "infer/masked_stream.h"
-#include "infer/sampling.h"
 
 namespace ballast::eval {
 namespace {
@@ -50,26 +49,40 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
     return losses;
 }
 
-/// Token by token from the first one on, so that the cache drops after each.
+/// The tokens that a cache which chooses by score is fed at once.
+int64_t chunk_of(const infer::CachePlan& plan) {
+    return plan.cache(0, 0).chosen_blocks ? ops::kCacheBlockRows : int64_t{1};
+}
+
+/// A cache that drops after every forward step (H2O) is fed token by token from the first one on, one that keeps
+/// everything (InfLLM) in the engine's chunks.
 std::vector<float> scored_losses(Context& context, model::Transformer& model, const TextStream& text,
                                  const infer::CachePlan& plan, const StreamingProgress& progress) {
     const auto positions = static_cast<int64_t>(text.tokens.size());
-    infer::CachedModel cached(context, model, plan, {.prefill_chunk = 1, .max_positions = positions, .max_prompt = 1});
+    const int64_t chunk = chunk_of(plan);
+    infer::CachedModel cached(context, model, plan,
+                              {.prefill_chunk = chunk, .max_positions = positions, .max_prompt = 1});
     infer::CachedText one = cached.open(positions);
     infer::CachedText* const texts = &one;
+    const DeviceBuffer memory = context.allocate(static_cast<size_t>(chunk) * (sizeof(double) + sizeof(int32_t)));
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
-    for (size_t i = 0; i < text.tokens.size(); ++i) {
+    const std::span tokens(text.tokens);
+    for (size_t at = 0; at < tokens.size();) {
         stop_if_interrupted();
-        cached.decode({&texts, 1}, {&text.tokens[i], 1});
-        const int32_t target = text.target(i);
-        if (target < 0) {
-            losses.push_back(0);
-        } else {
-            const std::vector<float> logits = context.read_floats(cached.logits(1));
-            losses.push_back(static_cast<float>(-infer::log_probs(logits, {&target, 1}).front()));
-        }
-        progress(static_cast<int64_t>(i) + 1);
+        const int64_t count = chunk == 1 ? 1 : cached.next_chunk(one, std::ssize(tokens.subspan(at)));
+        const auto step = tokens.subspan(at, static_cast<size_t>(count));
+        chunk == 1 ? cached.decode({&texts, 1}, step) : cached.prefill(one, step);
+        std::vector<int32_t> targets;
+        for (size_t i = at; i < at + step.size(); ++i) targets.push_back(text.target(i));
+        const Tensor of_tokens(memory.data(), accumulation_dtype(model.dtype()), {count});
+        const Tensor wanted(static_cast<double*>(memory.data()) + chunk, Dtype::i32, {count});
+        context.copy_from_host(wanted, targets.data());
+        model.head_losses(context, of_tokens, cached.final_out(), wanted);
+        const std::vector<float> read = context.read_floats(of_tokens);
+        losses.insert(losses.end(), read.begin(), read.end());
+        at += step.size();
+        progress(static_cast<int64_t>(at));
     }
     return losses;
 }
@@ -144,9 +157,10 @@ void check_streaming(const model::ModelConfig& config, const StreamingOptions& o
             fmt::format("what the policy {} keeps is known only as the text goes on; evaluate it with the "
                         "method cache",
                         kind_name(options.policy)));
-    if (scored)  // refuses a plan that does not suit the model
-        infer::CacheSizes(config, Dtype::f32, infer::make_plan(*options.choice, config, positions),
-                          {.prefill_chunk = 1, .max_positions = positions});
+    if (scored) {  // refuses a plan that does not suit the model
+        const infer::CachePlan plan = infer::make_plan(*options.choice, config, positions);
+        infer::CacheSizes(config, Dtype::f32, plan, {.prefill_chunk = chunk_of(plan), .max_positions = positions});
+    }
     if (std::holds_alternative<Recompute>(options.policy) && size <= config.num_sink_tokens)
         throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
                                     config.num_sink_tokens));
@@ -215,10 +229,11 @@ class Evaluation {
             result_.policy = Scored{scored.kind, plan.capacity()};
             result_.plan = fmt::format("{} {}+{}", scored.kind, *head.heavy, head.span);
         } else {  // everything, and the last ones twice
-            const int64_t local = head.span + 1, chosen = head.chosen_blocks.value_or(0);
-            rows = positions() + std::min(local, positions());
-            result_.policy = Scored{scored.kind, head.sinks + local + chosen * ops::kCacheBlockRows};
-            result_.plan = fmt::format("{} {}+{}+{}x{}", scored.kind, head.sinks, local, chosen, ops::kCacheBlockRows);
+            const ops::BlockMemory memory = infer::block_memory_of(head);
+            rows = positions() + std::min(memory.ring_slots(), positions());
+            result_.policy = Scored{scored.kind, memory.initial + memory.local + memory.chosen * ops::kCacheBlockRows};
+            result_.plan = fmt::format("{} {}+{}+{}x{}", scored.kind, memory.initial, memory.local, memory.chosen,
+                                       ops::kCacheBlockRows);
         }
         result_.method = "cache";
         add_memory(rows * config.num_layers * config.key_value_heads());

@@ -22,7 +22,7 @@ bool is_endless(const CachePlan& plan) { return plan.bounded() && plan.rule() ==
 std::optional<ops::BlockMemory> block_memory_sizes(const CachePlan& plan) {
     const HeadCache& head = plan.cache(0, 0);
     if (!head.chosen_blocks) return {};
-    return ops::BlockMemory{.local = head.span + 1, .initial = head.sinks, .chosen = *head.chosen_blocks};
+    return block_memory_of(head);
 }
 
 /// Positions that a query may be away from its key.
@@ -88,7 +88,7 @@ int64_t CacheSizes::read_slots() const {
 }
 
 int64_t CacheSizes::key_rows() const {
-    if (memory) return 1;  // there are no chunks
+    if (memory) return 1;  // its chunks read the cache in place
     if (whole_prompt) return options.max_prompt;
     int64_t most = 0;
     for (const LayerRows& layer : layers) {
@@ -100,7 +100,7 @@ int64_t CacheSizes::key_rows() const {
 }
 
 size_t CacheSizes::block_bytes() const {
-    const int64_t scores = (has_scores() ? ops::kCacheBlockRows : 0) + (memory ? ops::kCacheBlockRows + head_dim : 0);
+    const int64_t scores = (has_scores() ? ops::kCacheBlockRows : 0) + (memory ? head_dim : 0);
     return rows_bytes(head_dim, dtype) + static_cast<size_t>(scores) * size_of(score_dtype);
 }
 

@@ -41,7 +41,7 @@ struct CacheSizes {
     Dtype score_dtype;                       // of a row's score
     bool endless;                            // bounded, with positions in the cache: a text may go on for ever
     bool whole_prompt;                       // rows are dropped by their scores only after the whole prompt was read
-    std::optional<ops::BlockMemory> memory;  // the block memory besides the spans; texts are then read token by token
+    std::optional<ops::BlockMemory> memory;  // the block memory besides the spans
     std::vector<LayerRows> layers;
     BlockShape shape;
     int64_t sink_query_position;  // the largest position of the query for the first keys
@@ -57,8 +57,15 @@ struct CacheSizes {
     /// many rows.
     int64_t key_rows() const;
     int64_t key_layers() const { return whole_prompt ? shape.layers() : 1; }
+    /// The rows of the largest chunk. Under a block memory a chunk's queries read the cache in place, each its own
+    /// blocks; positions become far a block at a time, so a chunk ends where a block does.
+    int64_t chunk_rows() const {
+        return memory ? std::min(options.prefill_chunk, ops::kCacheBlockRows) : options.prefill_chunk;
+    }
     /// The rows of the largest step: a chunk or a batch.
-    int64_t step_rows() const { return std::max(options.prefill_chunk, options.max_batch); }
+    int64_t step_rows() const { return std::max(chunk_rows(), options.max_batch); }
+    /// The rows of the largest step whose queries read the cache in place.
+    int64_t cached_rows() const { return memory ? step_rows() : options.max_batch; }
     /// The bytes of one block: keys, values, positions, and scores where they exist.
     size_t block_bytes() const;
     /// The bytes of the blocks for one text of `positions` positions; and the same for a cache that keeps everything,

@@ -19,18 +19,16 @@ bool has_sink_query(const model::ModelConfig& config, const CacheSizes& sizes) {
 
 struct Pool {
     ops::PagedCache rows;
-    Tensor scores, kept_scores, representatives;
+    Tensor scores, representatives;
 };
 
 Pool pool_layout(Arena& arena, const CacheSizes& sizes) {
     const int64_t P = sizes.options.blocks, R = ops::kCacheBlockRows, D = sizes.head_dim;
     const Tensor keys = arena.tensor(sizes.dtype, {P, R, D}), values = arena.tensor(sizes.dtype, {P, R, D});
     const Tensor positions = arena.tensor(Dtype::i32, {P, R});
-    Pool pool{{keys, values, positions}, {}, {}, {}};
+    Pool pool{{keys, values, positions}, {}, {}};
     if (sizes.has_scores()) pool.scores = arena.tensor(sizes.score_dtype, {P, R});
-    if (!sizes.memory) return pool;
-    pool.kept_scores = arena.tensor(sizes.score_dtype, {P, R});
-    pool.representatives = arena.tensor(sizes.score_dtype, {P, D});
+    if (sizes.memory) pool.representatives = arena.tensor(sizes.score_dtype, {P, D});
     return pool;
 }
 
@@ -40,6 +38,7 @@ CachedModel::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtyp
     const Dtype acc = accumulation_dtype(dtype);
     const int64_t L = config.num_layers, H = config.num_heads, G = config.key_value_heads(), D = config.head_dim();
     const int64_t B = sizes.options.max_batch, N = sizes.step_rows(), R = config.rotary_dims(), W = sizes.table_width();
+    const int64_t in_place = sizes.cached_rows(), chunk = sizes.chunk_rows();
     const auto integers = [&](std::initializer_list<int64_t> shape) { return arena.tensor(Dtype::i32, shape); };
     keys = arena.tensor(dtype, {sizes.key_layers(), sizes.key_rows(), G, D});
     values = arena.tensor(dtype, {sizes.key_layers(), sizes.key_rows(), G, D});
@@ -53,22 +52,24 @@ CachedModel::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtyp
     spans = integers({L, H});
     positions = integers({written_rows(sizes)});
     slots = integers({L, written_rows(sizes), G});
-    chunk_table = integers({L, 1, G, W});
-    chunk_lengths = integers({L, 1, G});
     table = integers({L, B, G, W});
-    lengths = integers({L, B, G});
-    items = integers({L, most_items(sizes), 3});
+    chunk_table = integers({L, 1, G, W});
+    lengths = integers({L, in_place, G});
+    items = integers({L, most_items(sizes, B), 3});
     firsts = integers({L, B * G + 1});
     if (!sizes.memory) return;
-    far_slots = integers({L, B, G});
-    origin = integers({B});
-    read = integers({B, G, sizes.memory->read_blocks()});
-    relevance = arena.tensor(acc, {B, W - sizes.memory->local_blocks()});
+    chunk_items = integers({L, most_items(sizes, chunk), 3});
+    chunk_firsts = integers({L, chunk * G + 1});
+    stands = integers({in_place});
+    origin = integers({in_place});
+    far_slots = integers({L, in_place, G});
+    read = integers({in_place, G, sizes.memory->read_blocks()});
+    relevance = arena.tensor(acc, {in_place, W - sizes.memory->ring_blocks()});
 }
 
-/// Pieces of attention's work in one layer of the largest step.
-int64_t CachedModel::most_items(const CacheSizes& sizes) {
-    return sizes.options.max_batch * sizes.shape.heads() * ops::cached_attention_splits(sizes.read_slots());
+/// The most pieces of attention's work in one layer of a step of `rows` rows.
+int64_t CachedModel::most_items(const CacheSizes& sizes, int64_t rows) {
+    return rows * sizes.shape.heads() * ops::cached_attention_splits(sizes.read_slots());
 }
 
 int64_t CachedModel::written_rows(const CacheSizes& sizes) {
@@ -90,11 +91,11 @@ size_t CachedModel::layout_bytes(const model::ModelConfig& config, Dtype dtype, 
 size_t CachedModel::scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
                                   const CacheSizes& sizes) {
     const int64_t B = sizes.options.max_batch;
-    const ops::CachedAttentionShape attention{.sequences = B,
+    const ops::CachedAttentionShape attention{.sequences = sizes.cached_rows(),
                                               .heads = config.num_heads,
                                               .kv_heads = config.key_value_heads(),
                                               .head_dim = config.head_dim(),
-                                              .items = most_items(sizes),
+                                              .items = most_items(sizes, sizes.cached_rows()),
                                               .with_mass = sizes.has_scores()};
     const auto pass = [&](int64_t rows, ops::Products products) {
         return model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, rows, weights, products);
@@ -136,7 +137,6 @@ CachedModel::CachedModel(Context& context, model::Transformer& model, const Cach
     const Pool pool = pool_layout(arena, sizes_);
     pool_ = pool.rows;
     scores_ = pool.scores;
-    kept_scores_ = pool.kept_scores;
     representatives_ = pool.representatives;
     upload_spans();
 }
@@ -150,13 +150,14 @@ void CachedModel::upload_spans() {
 CachedText CachedModel::open(int64_t positions) { return {BlockList(free_, sizes_.shape, positions), 0, ++opened_}; }
 
 bool CachedModel::goes_by_token(const CachedText& text) const {
-    return sizes_.memory || (sizes_.whole_prompt && text.position > 0 && text.serial != reading_);
+    return sizes_.whole_prompt && text.position > 0 && text.serial != reading_;
 }
 
 int64_t CachedModel::next_chunk(const CachedText& text, int64_t count) const {
-    const int64_t chunk = sizes_.options.prefill_chunk;
     if (goes_by_token(text)) return 1;
-    return std::min(count, chunk - text.position % chunk);
+    const auto up_to_multiple_of = [&](int64_t n) { return n - text.position % n; };
+    const int64_t chunk = up_to_multiple_of(sizes_.options.prefill_chunk);
+    return std::min({count, chunk, sizes_.memory ? up_to_multiple_of(ops::kCacheBlockRows) : chunk});
 }
 
 void CachedModel::prefill(CachedText& text, std::span<const int32_t> tokens) {
@@ -172,9 +173,9 @@ void CachedModel::prefill(CachedText& text, std::span<const int32_t> tokens) {
     for (int64_t t = 0; t < T; ++t) positions.push_back(static_cast<int32_t>(start + t));
     begin_step({tokens.begin(), tokens.end()}, positions);
     rows_ = T;
-    upload_chunk(text, T);
+    sizes_.memory ? upload_chunk_in_place(text, T) : upload_chunk(text, T);
     model_.forward_layers(context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) {
-        attend_chunk(l, start, qkv, a);
+        sizes_.memory ? attend_in_place(l, qkv, a) : attend_chunk(l, start, qkv, a);
     });
     text.position += T;
 }
@@ -205,8 +206,9 @@ int64_t CachedModel::filled_up(int64_t texts) const {
 }
 
 void CachedModel::read_batch() {
-    model_.forward_layers(
-        context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) { attend_batch(l, qkv, a); });
+    model_.forward_layers(context_, a_, [&](int64_t l, const Tensor& qkv, const model::LayerActivations& a) {
+        attend_in_place(l, qkv, a);
+    });
 }
 
 Tensor CachedModel::logits(int64_t n) {
@@ -245,6 +247,12 @@ Tensor CachedModel::key_rows(const Tensor& all, int64_t l, int64_t rows) const {
     return all.slice(0, layer, layer + 1).slice(1, 0, rows).view({rows, all.dim(2), all.dim(3)});
 }
 
+/// [B,G,W], or [1,G,W] for a chunk.
+Tensor CachedModel::table_of_layer(int64_t l) const {
+    const Tensor& all = step_.table;
+    return all.slice(0, l, l + 1).view({all.dim(1), all.dim(2), all.dim(3)});
+}
+
 void CachedModel::attend_chunk(int64_t l, int64_t start, const Tensor& qkv, const model::LayerActivations& a) const {
     const LayerRows& rows = sizes_.layers[static_cast<size_t>(l)];
     const int64_t T = a.q.dim(1), G = a.k.dim(2), D = a.k.dim(3);
@@ -255,10 +263,8 @@ void CachedModel::attend_chunk(int64_t l, int64_t start, const Tensor& qkv, cons
     split(a.q, k.view({1, T, G, D}), v.view({1, T, G, D}), qkv);
     turn(a.q, k.view({1, T, G, D}));
     if (before > 0 && !sizes_.whole_prompt) {
-        const int64_t W = step_.table.dim(3);
         ops::cache_read(context_, keys.slice(0, 0, before), values.slice(0, 0, before), pool_,
-                        {step_.table.slice(0, l, l + 1).view({1, G, W}), step_.lengths.slice(0, l, l + 1).view({1, G})},
-                        rows.sinks, first);
+                        {table_of_layer(l), step_.lengths.slice(0, l, l + 1).view({1, G})}, rows.sinks, first);
     }
     ops::AttentionParams params = attention(l);
     params.mask.query_start = start;
@@ -271,24 +277,25 @@ void CachedModel::attend_chunk(int64_t l, int64_t start, const Tensor& qkv, cons
     ops::cache_write(context_, pool_, k, v, step_.slots.slice(0, l, l + 1).view({T, G}), step_.positions);
 }
 
-void CachedModel::attend_batch(int64_t l, const Tensor& qkv, const model::LayerActivations& a) const {
-    const int64_t B = a.q.dim(1), H = a.q.dim(2), G = a.k.dim(2), D = a.k.dim(3), W = step_.table.dim(3);
+void CachedModel::attend_in_place(int64_t l, const Tensor& qkv, const model::LayerActivations& a) const {
+    const int64_t B = a.q.dim(1), H = a.q.dim(2), G = a.k.dim(2), D = a.k.dim(3);
     const auto layer_slice = [l](const Tensor& all) { return all.slice(0, l, l + 1); };
     const Tensor k = a.k.view({B, G, D}), v = a.v.view({B, G, D});
     split(a.q, a.k, a.v, qkv);
     if (sizes_.memory) remember(l, k, v);
     turn(a.q, a.k);
     if (sizes_.whole_prompt) replace_lightest(l, B);
-    ops::cache_write(context_, pool_, k, v, layer_slice(step_.slots).view({B, G}), step_.positions);
+    ops::cache_write(context_, pool_, k, v, layer_slice(step_.slots).view({B, G}), step_.stands);
     const Tensor q = a.q.view({B, H, D});
     const Tensor sink_query = layout_.sink_query.empty() ? Tensor{} : layout_.sink_query.slice(0, 0, B);
-    const Tensor table =
-        sizes_.memory ? blocks_read(l, sink_query.empty() ? q : sink_query) : layer_slice(step_.table).view({B, G, W});
+    const Tensor table = sizes_.memory ? blocks_read(l, sink_query.empty() ? q : sink_query) : table_of_layer(l);
+    ops::SlotMass mass{scores_};
+    if (sizes_.memory) mass.blocks = sizes_.memory->ring_blocks();
     ops::cached_attention_forward(
         context_, a.attention_out.view({B, H, D}), q, sink_query, pool_,
-        {table, layer_slice(step_.lengths).view({B, G})}, step_.positions,
+        {table, layer_slice(step_.lengths).view({B, G})}, step_.stands,
         {layer_slice(step_.items).view({step_.items.dim(1), 3}), layer_slice(step_.firsts).view({B * G + 1})},
-        attention(l), scores_);
+        attention(l), mass);
 }
 
 }  // namespace ballast::infer

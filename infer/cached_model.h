@@ -11,15 +11,17 @@
 // tokens are generated or given: each new row takes the slot of the row with the lowest score. So only one prompt is
 // read at a time.
 //
-// Heads with a block memory (InfLLM): texts are read token by token from the beginning. A row is written twice: into
-// the ring of its head's span and, with an unrotated key, into the block of its position. The device chooses the blocks
-// to read. Remembered rows have position 0 in the cache, so that attention reads them with the second query, at the
-// edge of the span.
+// Heads with a block memory (InfLLM): a row is written twice, into a ring for its head's span and, with an unrotated
+// key, into the block of its position. The device chooses the blocks that a query reads. Far rows stand at 0 in the
+// cache, so that attention reads them with the second query, at the edge of the span; rows of the ring stand at their
+// position + 1. A chunk of a prompt is a step like a batch's, whose rows are of one text: all of them are in the ring
+// before any is read, and each has its own list of blocks. No chunk goes past a multiple of 64, where the next block of
+// the ring is emptied; so a query finds the ring, the masses and the representatives that it would find alone.
 //
 // A batch's step is recorded once for each padded number of rows; on a GPU it is then one launch. All values that
 // change from step to step are in device memory. Padding rows have position -1, and read and write nothing.
 //
-// Bits: a chunk is computed alone, and the rows of a batch do not see each other. Attention over the cache splits each
+// Bits: a chunk is computed alone, and the texts of a batch do not see each other. Attention over the cache splits each
 // row's slots in the same way whatever else is in the call, and products by row of the weight (ops::Products) have the
 // same bits for any number of rows.
 #pragma once
@@ -38,6 +40,12 @@ struct CachedText {
     BlockList blocks;
     int64_t position = 0;  // of its next token
     uint64_t serial = 0;   // unique among all texts that were opened
+};
+
+/// A row of a step that reads the cache in place.
+struct CachedRow {
+    const CachedText* text;
+    int64_t position;
 };
 
 class CachedModel {
@@ -76,30 +84,33 @@ class CachedModel {
   private:
     /// All its memory except the cache and the step's activations.
     struct Layout {
-        Tensor keys, values;                // x [key_layers,key_rows,G,D] that a chunk's attention reads
-        Tensor scores;                      // acc [L,G,key_rows] of a prompt's rows; absent unless chosen by score
-        Tensor sink_query;                  // x [step_rows,H,D]; absent unless the plan needs one
-        Tensor rope, sink_rope;             // acc [step_rows,R]; absent without rotation, or without sink_query
-        Tensor logits;                      // acc [max_batch,V]
-        Tensor spans;                       // i32 [L,H]
-        Tensor positions;                   // i32 [written_rows]
-        Tensor slots;                       // i32 [L,written_rows,G]
-        Tensor chunk_table, chunk_lengths;  // i32 [L,1,G,W], [L,1,G]
-        Tensor table, lengths;              // i32 [L,max_batch,G,W], [L,max_batch,G]
-        Tensor items, firsts;               // i32 [L,most_items,3], [L,max_batch G + 1]: work items of attention
-        Tensor far_slots, origin;  // i32 [L,max_batch,G], [max_batch] zeros; these four only with a block memory
-        Tensor read, relevance;    // i32 [max_batch,G,read_blocks], acc [max_batch,N] of one layer
+        Tensor keys, values;        // x [key_layers,key_rows,G,D] that a chunk's attention reads
+        Tensor scores;              // acc [L,G,key_rows] of a prompt's rows; absent unless chosen by score
+        Tensor sink_query;          // x [step_rows,H,D]; absent unless the plan needs one
+        Tensor rope, sink_rope;     // acc [step_rows,R]; absent without rotation, or without sink_query
+        Tensor logits;              // acc [max_batch,V]
+        Tensor spans;               // i32 [L,H]
+        Tensor positions;           // i32 [written_rows]
+        Tensor slots;               // i32 [L,written_rows,G]
+        Tensor table, chunk_table;  // i32 [L,max_batch,G,W], [L,1,G,W]
+        Tensor lengths;             // i32 [L,cached_rows,G]
+        Tensor items, firsts;       // i32 [L,most_items,3], [L,max_batch G + 1]: work items of attention
+        // Only with a block memory.
+        Tensor chunk_items, chunk_firsts;  // the same for a chunk of chunk_rows rows
+        Tensor stands, origin;             // i32 [cached_rows]: where rows stand in the cache; zeros
+        Tensor far_slots;                  // i32 [L,cached_rows,G]
+        Tensor read, relevance;            // i32 [cached_rows,G,read_blocks], acc [cached_rows,N] of one layer
 
         Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, const CacheSizes& sizes);
     };
     /// The tensors of the current step, as views of its size.
     struct Step {
-        Tensor positions, slots, far_slots, table, lengths, items, firsts, rope, sink_rope;
+        Tensor positions, stands, slots, far_slots, table, lengths, items, firsts, rope, sink_rope;
     };
 
     static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
                                 const CacheSizes& sizes);
-    static int64_t most_items(const CacheSizes& sizes);
+    static int64_t most_items(const CacheSizes& sizes, int64_t rows);
     /// The largest number of rows that are written into the cache at once.
     static int64_t written_rows(const CacheSizes& sizes);
     static size_t pool_bytes(const CacheSizes& sizes);
@@ -108,9 +119,13 @@ class CachedModel {
     void upload_spans();
     void begin_step(std::span<const int32_t> tokens, const std::vector<int32_t>& positions);
     void upload_chunk(const CachedText& text, int64_t count);
+    void upload_chunk_in_place(const CachedText& text, int64_t count);
     void upload_batch(std::span<CachedText* const> texts, int64_t rows);
+    std::vector<int32_t> upload_rows(std::span<const CachedRow> texts, int64_t rows);
     void upload_table(std::span<CachedText* const> texts, int64_t rows);
-    void upload_work(std::span<const int32_t> lengths_LBG, int64_t rows);
+    void upload_batch_work(std::span<const int32_t> lengths_LBG, int64_t rows);
+    void upload_work(const Tensor& items, const Tensor& firsts, std::span<const int32_t> lengths_LBG, int64_t rows,
+                     int64_t items_of_layer);
     void make_room(int64_t items);
     /// The padded number of rows for a batch of `texts`: where steps are replayed, one of a few sizes.
     int64_t filled_up(int64_t texts) const;
@@ -122,7 +137,8 @@ class CachedModel {
     void split(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& qkv) const;
     void turn(const Tensor& q, const Tensor& k) const;
     void attend_chunk(int64_t layer, int64_t start, const Tensor& qkv, const model::LayerActivations& a) const;
-    void attend_batch(int64_t layer, const Tensor& qkv, const model::LayerActivations& a) const;
+    void attend_in_place(int64_t layer, const Tensor& qkv, const model::LayerActivations& a) const;
+    Tensor table_of_layer(int64_t layer) const;
     /// The first `rows` rows that a chunk reads in a layer, from layout_.keys or values.
     Tensor key_rows(const Tensor& all, int64_t layer, int64_t rows) const;
     void begin_prompt(const CachedText& text);
@@ -132,7 +148,7 @@ class CachedModel {
     std::vector<int32_t> slots_of_prompt(const CachedText& text) const;
     void remember(int64_t layer, const Tensor& k, const Tensor& v) const;
     Tensor blocks_read(int64_t layer, const Tensor& q) const;
-    /// True when a text's next tokens are read one at a time, whether they are generated or given.
+    /// True when a text's next tokens are read one at a time, although they are given.
     bool goes_by_token(const CachedText& text) const;
 
     Context& context_;
@@ -142,8 +158,8 @@ class CachedModel {
     FreeBlocks free_;
     DeviceBuffer pool_buffer_, layout_buffer_, step_buffer_;
     ops::PagedCache pool_;
-    Tensor scores_;                         // acc [P,64] of the pool's rows; absent unless heads choose by score
-    Tensor kept_scores_, representatives_;  // acc [P,64], [P,D]; absent without a block memory
+    Tensor scores_;           // acc [P,64] of the pool's rows; absent unless heads choose by score
+    Tensor representatives_;  // acc [P,D]; absent without a block memory
     Layout layout_;
     model::Activations a_;  // of the current step, in step_buffer_
     Step step_;

@@ -13,8 +13,12 @@ int64_t slot_of(const HeadCache& head, int64_t position) {
     return head.sinks + (position - head.sinks) % (head.span + 1);
 }
 
+ops::BlockMemory block_memory_of(const HeadCache& head) {
+    return {.local = head.span + 1, .initial = head.sinks, .chosen = head.chosen_blocks.value()};
+}
+
 int64_t slots_in_use(const HeadCache& head, int64_t positions) {
-    if (head.chosen_blocks) return head.span + 1 + positions;
+    if (head.chosen_blocks) return block_memory_of(head).ring_slots() + positions;
     return head.bounded() ? std::min(positions, ring_slots(head)) : positions;
 }
 
@@ -83,8 +87,8 @@ std::vector<LayerRows> kept_rows(const CachePlan& plan, const model::ModelConfig
                 l, window));
         layer.sinks = !pins_nothing ? plan.sinks() : remembers ? 1 : window > 0 ? config.num_sink_tokens : 0;
         for (int64_t h = 0; h < H; ++h)
-            layer.spans.push_back(
-                static_cast<int32_t>(narrower(plan.by_score() ? HeadCache::kAll : plan.cache(l, h).span, window)));
+            layer.spans.push_back(static_cast<int32_t>(
+                narrower(plan.cache(l, h).heavy ? HeadCache::kAll : plan.cache(l, h).span, window)));
         for (int64_t g = 0; g < G; ++g)
             layer.rings.push_back(plan.by_score() ? plan.cache(l, g * (H / G))
                                                   : ring_of_group(layer, g * (H / G), H / G));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "infer/cache_plan.h"
+#include "kernels/ops.h"
 #include "model/config.h"
 
 namespace ballast::infer {
@@ -20,6 +21,8 @@ namespace ballast::infer {
 inline int64_t ring_slots(const HeadCache& head) { return head.capacity() + 1; }
 /// The slot of a position's row, in a head that does not choose by score.
 int64_t slot_of(const HeadCache& head, int64_t position);
+/// The block memory of a head that has one.
+ops::BlockMemory block_memory_of(const HeadCache& head);
 /// The slots in use, [0, slots_in_use), after the rows of positions 0, …, positions - 1 were written.
 int64_t slots_in_use(const HeadCache& head, int64_t positions);
 /// True when the row of `position` is still kept after those of 0, …, positions - 1 were written. Not for heads that
@@ -28,7 +31,7 @@ bool keeps(const HeadCache& head, int64_t position, int64_t positions);
 
 /// One layer: the visible range of its query heads, and the rows that its key-value heads keep for them.
 struct LayerRows {
-    int64_t sinks = 0;             // positions that every query sees; 1 with a block memory, whose rows have position 0
+    int64_t sinks = 0;             // positions that every query sees; 1 with a block memory, whose far rows are at 0
     std::vector<int32_t> spans;    // [H] earlier positions that a query head sees besides its own; < 0: all
     std::vector<HeadCache> rings;  // [G] the widest of a group's query heads
 

@@ -301,6 +301,16 @@ constexpr int64_t cached_attention_splits(int64_t length) {
     return (length + kCacheSplitSlots - 1) / kCacheSplitSlots;
 }
 
+/// Where the attention that rows receive is added up: the token scores of H2O and InfLLM.
+struct SlotMass {
+    /// acc [P,64]: += P' of every visible slot, summed over the query heads of its key-value head. Absent: not wanted.
+    Tensor mass_PR = {};
+    /// Only the first so many blocks of a (b, g). Sequences may share blocks there (the queries of one text), at the
+    /// same places of their tables, if they are neighbours: a row's weights are added in the order of the sequences, as
+    /// if each had been a call of its own.
+    int64_t blocks = INT64_MAX;
+};
+
 /// Attention of one query in each of B sequences over the cached rows, which include the query's own row (call
 /// cache_write first): out = softmax'(scale q k^T + bias) v. A slot at position j is visible to the query at i =
 /// query_position[b] if 0 <= j <= i and (j < num_sink_positions or i - j <= span_h). i < 0 marks a padding row, whose
@@ -312,13 +322,12 @@ constexpr int64_t cached_attention_splits(int64_t length) {
 /// added once, in the merge (flash-decoding, Dao et al. 2023). So a sequence's bits do not depend on the other
 /// sequences, on B, on the number of threads or on the order of work.
 ///
-/// out, q, sink_query x [B,H,D], any strides with a contiguous last dim; query_position i32 [B]. mass acc [P,64], where
-/// present: += P' of every visible slot, summed over the query heads of its key-value head (the token scores of H2O and
-/// InfLLM); the sequences of the call must then not share blocks. A plan with too few splits, and blocks beyond the
-/// cache, are InternalErrors on the CPU; on a GPU they make out NaN. Rows that no query head sees are never read.
+/// out, q, sink_query x [B,H,D], any strides with a contiguous last dim; query_position i32 [B]. A plan with too few
+/// splits, and blocks beyond the cache, are InternalErrors on the CPU; on a GPU they make out NaN. Rows that no query
+/// head sees are never read.
 void cached_attention_forward(Context&, const Tensor& out_BHD, const Tensor& q_BHD, const Tensor& sink_query_BHD,
                               const PagedCache&, const CacheRows&, const Tensor& query_position_B,
-                              const CachedAttentionWork&, const AttentionParams&, const Tensor& mass_PR = {});
+                              const CachedAttentionWork&, const AttentionParams&, const SlotMass& = {});
 /// The scratch shape of cached_attention_forward, for at most `items` work items (padding included).
 struct CachedAttentionShape {
     int64_t sequences = 0, heads = 0, kv_heads = 0, head_dim = 0, items = 0;
@@ -329,42 +338,44 @@ size_t cached_attention_scratch_bytes(Dtype x, const CachedAttentionShape& shape
 // ---- Block memory (InfLLM) -----------------------------------------------------------------------------------------
 
 /// The part of a text that InfLLM keeps, and how much of it a query reads (Xiao et al. 2024, section 3.2 and its
-/// ContextManager). A row [W] of the table lists blocks for one sequence and key-value head. The first local / 64
-/// blocks are a ring of the last `local` positions: position p is in slot p % local, and its key is rotated at p. Then
-/// come the blocks of all positions, 64 positions each, in order; their keys are not rotated. Position f has left the
-/// ring at p when f <= p - local. Among the blocks whose positions have all left the ring, every query reads those of
-/// the first `initial` positions, and each query reads the `chosen` most relevant of the others. Of the block that is
-/// leaving the ring, a query reads the positions that have left.
+/// ContextManager). A row [W] of the table lists blocks for one sequence and key-value head. First comes a ring for the
+/// last `local` positions: position p is in slot p % ring_slots(), and its key is rotated at p. The ring has one block
+/// more than they need, so the 64 queries of a block can be computed together: the rows that the first of them sees and
+/// the last one does not are still there. Then come the blocks of all positions, 64 positions each, in order; their
+/// keys are not rotated. Position f is far from the query at p when f <= p - local. Among the blocks that are far as a
+/// whole, every query reads those of the first `initial` positions, and each query reads the `chosen` most relevant of
+/// the others. Of the block after these, a query reads the positions that are far.
 struct BlockMemory {
     int64_t local = 0;    // positions, a multiple of 64, > 0
     int64_t initial = 0;  // positions, a multiple of 64
     int64_t chosen = 0;   // blocks
     int64_t representatives = 4;  // rows of a block whose mean key is its representative, <= 64
 
-    int64_t local_blocks() const { return local / kCacheBlockRows; }
+    int64_t ring_blocks() const { return local / kCacheBlockRows + 1; }
+    int64_t ring_slots() const { return ring_blocks() * kCacheBlockRows; }
     int64_t initial_blocks() const { return initial / kCacheBlockRows; }
     /// The largest number of blocks that a query reads.
-    int64_t read_blocks() const { return local_blocks() + initial_blocks() + chosen + 1; }
+    int64_t read_blocks() const { return ring_blocks() + initial_blocks() + chosen + 1; }
     /// The number of slots that the query at `position` reads.
     int64_t slots(int64_t position) const;
 };
 
-/// To be called before the row at p = position[b] is written. score[f] becomes the mass that position f = p - local had
-/// in the ring, and the mass of that slot becomes 0. When f begins a block, the block before it gets its
+/// To be called before the rows of a step are written. Where p = position[b] is a multiple of 64, the ring's block that
+/// p goes to is emptied: its masses become 0 and its positions -1. The 64 positions that were in it have been far since
+/// p - 1 at the latest, so no query adds to their masses any more: their block among those of the whole text gets its
 /// representative, acc, unless it is one of the initial blocks. The representative is the mean of the keys of the
-/// `representatives` rows with the highest scores (among equal scores the earlier rows), added in the order of their
-/// positions. mass, scores acc [P,64]; representatives acc [P,D], indexed by the blocks of the whole text; table i32
-/// [B,G,W]; position i32 [B]. A NaN score is the lowest. A block beyond the table or the cache is an InternalError on
-/// the CPU; a GPU skips it.
-void memory_store(Context&, const Tensor& scores_PR, const Tensor& representatives_PD, const Tensor& mass_PR,
-                  const PagedCache&, const Tensor& table_BGW, const Tensor& position_B, const BlockMemory&);
+/// `representatives` rows with the most mass (among equal masses the earlier rows), added in the order of their
+/// positions. mass acc [P,64]; representatives acc [P,D], indexed by the blocks of the whole text; position i32 [B],
+/// < 0: padding; table i32 [B,G,W], or [1,G,W] for positions of one text, all in the same block of 64. A NaN mass is
+/// the least. A block beyond the table or the cache is an InternalError on the CPU; a GPU skips it.
+void memory_store(Context&, const Tensor& representatives_PD, const Tensor& mass_PR, const PagedCache&,
+                  const Tensor& table_BGW, const Tensor& position_B, const BlockMemory&);
 /// Lists the blocks that the query at p = position[b] reads; to be called after memory_store of p. relevance[b,n] = sum
 /// over heads h of q[b,h] · the representative of block n, for the blocks that may be chosen. read [B,G,V] lists the
-/// ring's blocks, the initial blocks that have left the ring completely, the `chosen` most relevant blocks (among
-/// equals the earlier) in the order of their positions, and the block that is leaving. Entries after these are not
-/// written. All key-value heads of a sequence read the same blocks. q x [B,H,D], any strides with a contiguous last
-/// dim; relevance acc [B,N], N >= W - local / 64; read i32 [B,G,V], V >= read_blocks(). NaN and errors as for
-/// memory_store.
+/// ring's blocks, the initial blocks that are far as a whole, the `chosen` most relevant blocks (among equals the
+/// earlier) in the order of their positions, and the block after these. Entries after these are not written. All
+/// key-value heads of a sequence read the same blocks. q x [B,H,D], any strides with a contiguous last dim; relevance
+/// acc [B,N], N >= W - ring_blocks(); read i32 [B,G,V], V >= read_blocks(). Tables, NaN and errors as for memory_store.
 void memory_lookup(Context&, const Tensor& read_BGV, const Tensor& relevance_BN, const Tensor& q_BHD,
                    const Tensor& representatives_PD, const Tensor& table_BGW, const Tensor& position_B,
                    const BlockMemory&);

@@ -21,6 +21,7 @@ using ops::ParameterSpan;
 using ops::Positions;
 using ops::Products;
 using ops::QkvLayout;
+using ops::SlotMass;
 using ops::StepScalars;
 
 void embedding_forward(Context&, const Tensor& out_NC, const Tensor& weight_VC, const Tensor& ids_N,
@@ -75,9 +76,9 @@ void lightest_slots(Context&, const Tensor& slots_BG, const Tensor& mass_PR, con
                     const Tensor& table_BGW, const Tensor& position_B, int64_t capacity, int64_t recent);
 void cached_attention_forward(Context&, const Tensor& out_BHD, const Tensor& q_BHD, const Tensor& sink_query_BHD,
                               const PagedCache&, const CacheRows&, const Tensor& query_position_B,
-                              const CachedAttentionWork&, const AttentionParams&, const Tensor& mass_PR);
-void memory_store(Context&, const Tensor& scores_PR, const Tensor& representatives_PD, const Tensor& mass_PR,
-                  const PagedCache&, const Tensor& table_BGW, const Tensor& position_B, const BlockMemory&);
+                              const CachedAttentionWork&, const AttentionParams&, const SlotMass&);
+void memory_store(Context&, const Tensor& representatives_PD, const Tensor& mass_PR, const PagedCache&,
+                  const Tensor& table_BGW, const Tensor& position_B, const BlockMemory&);
 void memory_lookup(Context&, const Tensor& read_BGV, const Tensor& relevance_BN, const Tensor& q_BHD,
                    const Tensor& representatives_PD, const Tensor& table_BGW, const Tensor& position_B,
                    const BlockMemory&);

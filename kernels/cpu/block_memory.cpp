@@ -12,36 +12,36 @@ namespace {
 
 using ops::kCacheBlockRows;
 
-/// A row of a table: the blocks of a key-value head of a sequence.
+/// A row of a table: the blocks of a key-value head of a sequence. A single table is that of every sequence.
 struct HeadBlocks {
     const int32_t* blocks;
     int64_t width, cache_blocks;
 
-    HeadBlocks(const Tensor& table, int64_t bg, int64_t in_cache)
-        : blocks(table.ptr<int32_t>() + bg * table.dim(2)), width(table.dim(2)), cache_blocks(in_cache) {}
+    HeadBlocks(const Tensor& table, int64_t b, int64_t g, int64_t in_cache)
+        : blocks(table.ptr<int32_t>() + ((table.dim(0) == 1 ? 0 : b) * table.dim(1) + g) * table.dim(2)),
+          width(table.dim(2)),
+          cache_blocks(in_cache) {}
     int64_t block(int64_t w) const {
         require(0 <= w && w < width, "a position is beyond its table");
         require(0 <= blocks[w] && blocks[w] < cache_blocks, "a table names a block that the cache has not");
         return blocks[w];
     }
-    /// The row of a slot, 64 to a block of the table.
-    int64_t row(int64_t slot) const { return block(slot / kCacheBlockRows) * kCacheBlockRows + slot % kCacheBlockRows; }
 };
 
-/// What a score counts as: one that is no number is the least.
+/// What a mass or a relevance counts as: one that is no number is the least.
 template <class A>
-A weight(A score) {
-    return score == score ? score : -std::numeric_limits<A>::infinity();
+A weight(A x) {
+    return x == x ? x : -std::numeric_limits<A>::infinity();
 }
 
-/// The mean key of the rows of a block with the highest scores.
+/// The mean key of the rows of a block with the most mass.
 template <class C>
-void represent(Accumulator<C>* mean, const C* keys_RD, const Accumulator<C>* scores_R, int64_t count, int64_t dims) {
+void represent(Accumulator<C>* mean, const C* keys_RD, const Accumulator<C>* mass_R, int64_t count, int64_t dims) {
     using A = Accumulator<C>;
     int64_t order[kCacheBlockRows];
     std::iota(order, order + kCacheBlockRows, 0);
     std::stable_sort(order, order + kCacheBlockRows,
-                     [&](int64_t a, int64_t b) { return weight(scores_R[a]) > weight(scores_R[b]); });
+                     [&](int64_t a, int64_t b) { return weight(mass_R[a]) > weight(mass_R[b]); });
     std::sort(order, order + count);
     for (int64_t d = 0; d < dims; ++d) {
         A sum = 0;
@@ -64,23 +64,25 @@ std::vector<int64_t> highest(const A* values, int64_t count, int64_t chosen) {
 
 }  // namespace
 
-void memory_store(Context& context, const Tensor& scores, const Tensor& representatives, const Tensor& mass,
-                  const PagedCache& cache, const Tensor& table, const Tensor& position, const BlockMemory& memory) {
-    const int64_t heads = table.dim(1), dims = cache.keys_PRD.dim(2), ring = memory.local_blocks();
+void memory_store(Context& context, const Tensor& representatives, const Tensor& mass, const PagedCache& cache,
+                  const Tensor& table, const Tensor& position, const BlockMemory& memory) {
+    const int64_t heads = table.dim(1), dims = cache.keys_PRD.dim(2), ring = memory.ring_blocks();
     with_compute_type(cache.keys_PRD.dtype, [&]<class C>(C) {
         using A = Accumulator<C>;
-        context.pool().parallel_for(table.dim(0) * heads, [&](int64_t bg) {
-            const HeadBlocks head(table, bg, cache.positions_PR.dim(0));
-            const int64_t p = position.ptr<int32_t>()[bg / heads], left = p - memory.local;
-            if (p < 0) return;
-            A& slot_mass = mass.ptr<A>()[head.row(p % memory.local)];
-            if (left >= 0) scores.ptr<A>()[head.row(ring * kCacheBlockRows + left)] = slot_mass;
-            slot_mass = 0;
-            const int64_t n = left / kCacheBlockRows - 1;
-            if (left < 0 || left % kCacheBlockRows != 0 || n < memory.initial_blocks()) return;
-            const int64_t block = head.block(ring + n), first = block * kCacheBlockRows;
-            represent(representatives.ptr<A>() + block * dims, cache.keys_PRD.ptr<C>() + first * dims,
-                      scores.ptr<A>() + first, memory.representatives, dims);
+        context.pool().parallel_for(position.dim(0) * heads, [&](int64_t bg) {
+            const int64_t p = position.ptr<int32_t>()[bg / heads];
+            if (p < 0 || p % kCacheBlockRows != 0) return;
+            const HeadBlocks head(table, bg / heads, bg % heads, cache.positions_PR.dim(0));
+            const int64_t emptied = head.block(p / kCacheBlockRows % ring), first = emptied * kCacheBlockRows;
+            A* of_rows = mass.ptr<A>() + first;
+            if (const int64_t n = p / kCacheBlockRows - ring; n >= memory.initial_blocks()) {
+                const int64_t block = head.block(ring + n);
+                represent(representatives.ptr<A>() + block * dims,
+                          cache.keys_PRD.ptr<C>() + block * kCacheBlockRows * dims, of_rows, memory.representatives,
+                          dims);
+            }
+            std::fill_n(of_rows, kCacheBlockRows, A(0));
+            std::fill_n(cache.positions_PR.ptr<int32_t>() + first, kCacheBlockRows, -1);
         });
     });
 }
@@ -88,7 +90,7 @@ void memory_store(Context& context, const Tensor& scores, const Tensor& represen
 void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance, const Tensor& q,
                    const Tensor& representatives, const Tensor& table, const Tensor& position,
                    const BlockMemory& memory) {
-    const int64_t B = table.dim(0), G = table.dim(1), ring = memory.local_blocks(), N = relevance.dim(1);
+    const int64_t B = position.dim(0), G = table.dim(1), ring = memory.ring_blocks(), N = relevance.dim(1);
     const int64_t H = q.dim(1), D = q.dim(2), initial = memory.initial_blocks();
     with_compute_type(q.dtype, [&]<class T>(T) {
         using A = Accumulator<T>;
@@ -98,7 +100,7 @@ void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance
             if (left < 0 || n < initial || n >= left / kCacheBlockRows) return;
             A sum = 0;
             for (int64_t h = 0; h < H; ++h) {
-                const HeadBlocks head(table, b * G + h / (H / G), representatives.dim(0));
+                const HeadBlocks head(table, b, h / (H / G), representatives.dim(0));
                 const A* key = representatives.ptr<A>() + head.block(ring + n) * D;
                 const T* query = static_cast<const T*>(q.data) + b * q.stride[0] + h * q.stride[1];
                 A dot = 0;
@@ -117,7 +119,7 @@ void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance
                 places.push_back(ring + initial + n);
             if (left >= 0) places.push_back(ring + whole);
             for (int64_t g = 0; g < G; ++g) {
-                const HeadBlocks head(table, b * G + g, representatives.dim(0));
+                const HeadBlocks head(table, b, g, representatives.dim(0));
                 int32_t* to = read.ptr<int32_t>() + (b * G + g) * read.dim(2);
                 for (const int64_t place : places) *to++ = static_cast<int32_t>(head.block(place));
             }

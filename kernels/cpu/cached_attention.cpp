@@ -3,7 +3,8 @@
 // All query heads of a group read a block while it is in the L1 cache, so memory is read once. A second loop merges the
 // splits of a head:
 //   m = max over splits, z;  out = sum o_s exp(m_s - m) / (sum l_s exp(m_s - m) + exp(z - m))
-// When token scores are wanted, a third loop computes them from the kept logits and the row's LSE'.
+// When token scores are wanted, a third loop computes them from the kept logits and the row's LSE'. The sequences of
+// one text share blocks there; the task of the first of them goes through all, in their order.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/cached_attention.cpp"
@@ -15,6 +16,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
+inline constexpr int64_t kSplitBlocks = kCacheSplitSlots / kCacheBlockRows;
+
 /// Everything a call reads, and the partial results it goes through.
 template <class A>
 struct CachedCall {
@@ -24,6 +27,7 @@ struct CachedCall {
     const int32_t* query_position;
     const CachedAttentionWork& work;
     const AttentionParams& params;
+    const SlotMass& mass;
     CachedAttentionPartials<A> partials;
     int64_t heads, groups, heads_per_group;
 
@@ -35,6 +39,8 @@ struct CachedCall {
         return partial * heads_per_group + r;
     }
     int64_t splits(int64_t bg) const { return ops::cached_attention_splits(rows.length_BG.ptr<int32_t>()[bg]); }
+    /// True when mass of this split's slots is wanted.
+    bool has_mass(int64_t split) const { return partials.logits != nullptr && split * kSplitBlocks < mass.blocks; }
 };
 
 /// A split of (b, g)'s slots for the query heads of the group.
@@ -77,12 +83,14 @@ class CachedSplit {
     }
 
     void run() {
-        constexpr int64_t kBlocks = kCacheSplitSlots / kCacheBlockRows;
-        for (int64_t w = split_ * kBlocks; w < (split_ + 1) * kBlocks; ++w) {
+        if (call_.has_mass(split_))
+            std::fill_n(call_.partials.logits + call_.place(bg_, split_, 0) * kCacheSplitSlots,
+                        heads_ * kCacheSplitSlots, -std::numeric_limits<A>::infinity());
+        for (int64_t w = split_ * kSplitBlocks; w < (split_ + 1) * kSplitBlocks; ++w) {
             const CacheBlock block(call_.cache, call_.rows, bg_, w);
             if (block.rows == 0) break;
             find_seen(block);
-            if (keys_ > 0) add_block(block, w % kBlocks);
+            if (keys_ > 0) add_block(block, w % kSplitBlocks);
         }
         for (int64_t r = 0; r < heads_; ++r) {
             const int64_t place = call_.place(bg_, split_, r);
@@ -163,7 +171,7 @@ class CachedSplit {
                 const int64_t i = j < sinks_ ? std::min<int64_t>(position_, rules.sink_query_position) : position_;
                 p[n] += static_cast<A>(rules.alibi_slope) * static_cast<A>(j - i);
             }
-        if (call_.partials.logits != nullptr) keep_logits(r, p, w);
+        if (call_.has_mass(split_)) keep_logits(r, p, w);
         if (seen == 0) return void(std::fill_n(p, keys_, A(0)));
         const Range whole = whole_runs<A>({0, keys_});
         std::fill(p + keys_, p + whole.end, kHidden);
@@ -214,30 +222,45 @@ void merge_splits(const CachedCall<Accumulator<T>>& call, const Tensor& out, int
     if (call.partials.lse != nullptr) call.partials.lse[b * call.heads + h] = lse;
 }
 
-/// Adds what the slots of a split weigh to the token scores.
+/// Adds what block w of the slots of (b, g) weighs, for all query heads of the group, to its rows' mass [64].
 template <class A>
-void add_mass(const CachedCall<A>& call, A* mass, int64_t b, int64_t g, int64_t split) {
-    const int64_t bg = b * call.groups + g;
-    constexpr int64_t kBlocks = kCacheSplitSlots / kCacheBlockRows;
-    const A* logits = call.partials.logits + call.place(bg, split, 0) * kCacheSplitSlots;
+void add_block_mass(const CachedCall<A>& call, A* mass, int64_t b, int64_t g, int64_t w) {
+    const A* logits = call.partials.logits + call.place(b * call.groups + g, w / kSplitBlocks, 0) * kCacheSplitSlots +
+                      w % kSplitBlocks * kCacheBlockRows;
     const A* lse = call.partials.lse + b * call.heads + g * call.heads_per_group;
-    for (int64_t w = 0; w < kBlocks; ++w) {
-        const CacheBlock block(call.cache, call.rows, bg, split * kBlocks + w);
-        for (int64_t row = 0; row < block.rows; ++row) {
-            A sum = 0;
-            for (int64_t r = 0; r < call.heads_per_group; ++r) {
-                const A logit = logits[r * kCacheSplitSlots + w * kCacheBlockRows + row];
-                if (logit != -std::numeric_limits<A>::infinity()) sum += exp_of(logit - lse[r]);
-            }
-            mass[block.block * kCacheBlockRows + row] += sum;
+    const hn::CappedTag<A, kCacheBlockRows> d;
+    const auto hidden = hn::Set(d, -std::numeric_limits<A>::infinity());
+    for (int64_t row = 0; row < kCacheBlockRows; row += static_cast<int64_t>(hn::Lanes(d))) {
+        auto sum = hn::Zero(d);
+        for (int64_t r = 0; r < call.heads_per_group; ++r) {
+            const auto logit = hn::LoadU(d, logits + r * kCacheSplitSlots + row);
+            const auto weight = exp(d, hn::Sub(logit, hn::Set(d, lse[r])));  // NaN where a row sees nothing at all
+            sum = hn::Add(sum, hn::IfThenZeroElse(hn::Eq(logit, hidden), weight));
         }
+        hn::StoreU(hn::Add(hn::LoadU(d, mass + row), sum), d, mass + row);
+    }
+}
+
+/// Adds what the slots of a split weigh to their rows' mass; also for the following sequences, where they have the same
+/// block at the same place.
+template <class A>
+void add_mass(const CachedCall<A>& call, int64_t b, int64_t g, int64_t split) {
+    for (int64_t w = split * kSplitBlocks; w < std::min((split + 1) * kSplitBlocks, call.mass.blocks); ++w) {
+        const auto block_of = [&](int64_t sequence) {
+            return CacheBlock(call.cache, call.rows, sequence * call.groups + g, w).block;
+        };
+        const int64_t block = block_of(b);
+        if (block < 0) return;
+        if (b > 0 && block_of(b - 1) == block) continue;  // done with b - 1's
+        for (int64_t mate = b; mate < call.q.dim(0) && block_of(mate) == block; ++mate)
+            add_block_mass(call, call.mass.mass_PR.template ptr<A>() + block * kCacheBlockRows, mate, g, w);
     }
 }
 
 void cached_attention_forward(Context& context, const Tensor& out, const Tensor& q, const Tensor& sink_query,
                               const PagedCache& cache, const CacheRows& rows, const Tensor& query_position,
-                              const CachedAttentionWork& work, const AttentionParams& params, const Tensor& mass) {
-    const auto shape = cached_attention_shape(q, rows, work, !mass.empty());
+                              const CachedAttentionWork& work, const AttentionParams& params, const SlotMass& mass) {
+    const auto shape = cached_attention_shape(q, rows, work, !mass.mass_PR.empty());
     with_cache_types(q.dtype, cache.keys_PRD.dtype, [&]<class T, class C>(T, C) {
         using A = Accumulator<T>;
         const Scratch::Block memory(context.scratch(), CachedAttentionPartials<A>::bytes(shape));
@@ -248,13 +271,11 @@ void cached_attention_forward(Context& context, const Tensor& out, const Tensor&
                                  query_position.ptr<int32_t>(),
                                  work,
                                  params,
+                                 mass,
                                  {shape, memory.data()},
                                  shape.heads,
                                  shape.kv_heads,
                                  shape.heads / shape.kv_heads};
-        if (shape.with_mass)
-            std::fill_n(call.partials.logits, shape.items * call.heads_per_group * kCacheSplitSlots,
-                        -std::numeric_limits<A>::infinity());
         const auto for_items = [&](const auto& visit) {
             context.pool().parallel_for(shape.items, [&](int64_t n) HWY_ATTR {
                 const int32_t* item = work.items_N3.ptr<int32_t>() + 3 * n;
@@ -269,7 +290,9 @@ void cached_attention_forward(Context& context, const Tensor& out, const Tensor&
             merge_splits<T>(call, out, row / shape.heads, row % shape.heads);
         });
         if (shape.with_mass)
-            for_items([&](int64_t b, int64_t g, int64_t split) { add_mass(call, mass.ptr<A>(), b, g, split); });
+            for_items([&](int64_t b, int64_t g, int64_t split) HWY_ATTR {
+                if (call.has_mass(split)) add_mass(call, b, g, split);
+            });
     });
 }
 
@@ -283,7 +306,7 @@ HWY_EXPORT(cached_attention_forward);
 
 void cached_attention_forward(Context& context, const Tensor& out, const Tensor& q, const Tensor& sink_query,
                               const PagedCache& cache, const CacheRows& rows, const Tensor& query_position,
-                              const CachedAttentionWork& work, const AttentionParams& params, const Tensor& mass) {
+                              const CachedAttentionWork& work, const AttentionParams& params, const SlotMass& mass) {
     HWY_DYNAMIC_DISPATCH(cached_attention_forward)
     (context, out, q, sink_query, cache, rows, query_position, work, params, mass);
 }

@@ -2,15 +2,15 @@
 
 namespace ballast::cuda {
 
-void memory_store(Context& context, const Tensor& scores, const Tensor& representatives, const Tensor& mass,
-                  const PagedCache& cache, const Tensor& table, const Tensor& position, const BlockMemory& memory) {
-    const int64_t heads = table.dim(0) * table.dim(1);
+void memory_store(Context& context, const Tensor& representatives, const Tensor& mass, const PagedCache& cache,
+                  const Tensor& table, const Tensor& position, const BlockMemory& memory) {
+    const int64_t heads = position.dim(0) * table.dim(1);
     if (heads == 0) return;
     with_compute_type(cache.keys_PRD.dtype, [&]<class C>(C) {
         using A = Accumulator<C>;
         launch(memory_store_kernel<C>, grid_of(heads, 1), kMemoryThreads, {}, context.stream(),
-               MemoryTable(table, position, cache.positions_PR.dim(0), memory), data_of<A>(scores),
-               data_of<A>(representatives), data_of<A>(mass), data_of<const C>(cache.keys_PRD),
+               MemoryTable(table, position, cache.positions_PR.dim(0), memory), data_of<A>(representatives),
+               data_of<A>(mass), data_of<const C>(cache.keys_PRD), data_of<int32_t>(cache.positions_PR),
                static_cast<int>(cache.keys_PRD.dim(2)));
     });
 }
@@ -18,7 +18,7 @@ void memory_store(Context& context, const Tensor& scores, const Tensor& represen
 void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance, const Tensor& q,
                    const Tensor& representatives, const Tensor& table, const Tensor& position,
                    const BlockMemory& memory) {
-    const int64_t B = table.dim(0), count = relevance.dim(1);
+    const int64_t B = position.dim(0), count = relevance.dim(1);
     if (B * table.dim(1) == 0) return;
     with_compute_type(q.dtype, [&]<class T>(T) {
         using A = Accumulator<T>;

@@ -1,6 +1,7 @@
 // InfLLM's block memory (kernels/ops.h, memory_store and memory_lookup). One block of threads per
-//   store      key-value head of a sequence: thread 0 moves a score; when a memory block has left the ring, 64 threads
-//              rank its rows by counting, then one thread per dim adds the keys of the highest ones in row order
+//   store      key-value head of a sequence, which ends at once unless the position begins a memory block: 64 threads
+//              rank the rows of the ring's block by counting, then one thread per dim adds the keys of the highest ones
+//              in row order
 //   relevance  memory block of a sequence: a thread has some dims of every head; the sum over threads has one order
 //   choose     sequence: one thread per memory block ranks it by counting and finds its place among the chosen ones
 // Bound by memory: the representatives' bytes. Deterministic: ranks have no ties, sums have one order.
@@ -15,72 +16,67 @@ inline constexpr int kMemoryThreads = 128;
 /// The block table and its parameters. A missing entry or block is < 0.
 struct MemoryTable {
     const int32_t *blocks, *position;
+    bool shared;  // one table for every sequence
     int64_t groups, width, cache_blocks, local, ring, initial, chosen;
     int representatives;
 
     MemoryTable(const Tensor& table, const Tensor& at, int64_t in_cache, const BlockMemory& memory)
         : blocks(data_of<const int32_t>(table)),
           position(data_of<const int32_t>(at)),
+          shared(table.dim(0) == 1),
           groups(table.dim(1)),
           width(table.dim(2)),
           cache_blocks(in_cache),
           local(memory.local),
-          ring(memory.local_blocks()),
+          ring(memory.ring_blocks()),
           initial(memory.initial_blocks()),
           chosen(memory.chosen),
           representatives(static_cast<int>(memory.representatives)) {}
 
-    __device__ int64_t block(int64_t bg, int64_t w) const {
+    __device__ int64_t block(int64_t b, int64_t g, int64_t w) const {
         if (w < 0 || w >= width) return -1;
-        const int64_t block = blocks[bg * width + w];
+        const int64_t block = blocks[((shared ? 0 : b) * groups + g) * width + w];
         return block < cache_blocks ? block : -1;
     }
-    __device__ int64_t row(int64_t bg, int64_t slot) const {
-        const int64_t at = block(bg, slot / ops::kCacheBlockRows);
-        return at < 0 ? -1 : at * ops::kCacheBlockRows + slot % ops::kCacheBlockRows;
-    }
-    /// The number of complete blocks that have left the ring of sequence b.
+    /// The number of blocks that are far as a whole from the query of sequence b.
     __device__ int64_t whole(int64_t b) const {
         const int64_t left = position[b] - local;
         return left < 0 ? 0 : left / ops::kCacheBlockRows;
     }
 };
 
-/// True when the score of i is higher than that of n. NaN is the lowest; among equals the earlier one is higher.
+/// True when the value of i is higher than that of n. NaN is the lowest; among equals the earlier one is higher.
 template <class A>
-__device__ bool is_higher(const A* scores, int64_t i, int64_t n) {
-    const A a = scores[i] == scores[i] ? scores[i] : kMinusInfinity<A>;
-    const A b = scores[n] == scores[n] ? scores[n] : kMinusInfinity<A>;
+__device__ bool is_higher(const A* values, int64_t i, int64_t n) {
+    const A a = values[i] == values[i] ? values[i] : kMinusInfinity<A>;
+    const A b = values[n] == values[n] ? values[n] : kMinusInfinity<A>;
     return a > b || (a == b && i < n);
 }
 
 template <class C>
-__global__ void memory_store_kernel(MemoryTable table, Accumulator<C>* scores, Accumulator<C>* representatives,
-                                    Accumulator<C>* mass, const C* keys, int dims) {
+__global__ void memory_store_kernel(MemoryTable table, Accumulator<C>* representatives, Accumulator<C>* mass,
+                                    const C* keys, int32_t* positions, int dims) {
     using A = Accumulator<C>;
     constexpr int kRows = static_cast<int>(ops::kCacheBlockRows);
     SIMT_SHARED(int, is_chosen, [kRows]);
-    const int64_t bg = blockIdx.x, p = table.position[bg / table.groups], left = p - table.local;
-    if (p < 0) return;
+    const int64_t b = blockIdx.x / table.groups, g = blockIdx.x % table.groups, p = table.position[b];
+    if (p < 0 || p % kRows != 0) return;
+    const int64_t emptied = table.block(b, g, p / kRows % table.ring), n = p / kRows - table.ring;
+    if (emptied < 0) return;
+    const int64_t block = n < table.initial ? -1 : table.block(b, g, table.ring + n);
     const int tid = static_cast<int>(threadIdx.x);
-    if (tid == 0) {
-        const int64_t slot = table.row(bg, p % table.local);
-        const int64_t row = left < 0 ? -1 : table.row(bg, table.ring * kRows + left);
-        if (slot >= 0 && row >= 0) scores[row] = mass[slot];
-        if (slot >= 0) mass[slot] = 0;
-    }
-    const int64_t n = left / kRows - 1;
-    if (left < 0 || left % kRows != 0 || n < table.initial) return;
-    const int64_t block = table.block(bg, table.ring + n);
-    if (block < 0) return;
-    const A* block_scores = scores + block * kRows;
+    A* of_rows = mass + emptied * kRows;
     if (tid < kRows) {
         int rank = 0;
-        for (int i = 0; i < kRows; ++i) rank += is_higher(block_scores, i, tid) ? 1 : 0;
+        for (int i = 0; i < kRows; ++i) rank += is_higher(of_rows, i, tid) ? 1 : 0;
         is_chosen[tid] = rank < table.representatives ? 1 : 0;
     }
     __syncthreads();
-    for (int d = tid; d < dims; d += kMemoryThreads) {
+    if (tid < kRows) {
+        of_rows[tid] = 0;
+        positions[emptied * kRows + tid] = -1;
+    }
+    for (int d = tid; block >= 0 && d < dims; d += kMemoryThreads) {
         A sum = 0;
         for (int i = 0; i < kRows; ++i)
             if (is_chosen[i] != 0) sum += widen(keys[(block * kRows + i) * dims + d]);
@@ -98,7 +94,7 @@ __global__ void memory_relevance_kernel(MemoryTable table, Accumulator<T>* relev
     if (n < table.initial || n >= table.whole(b)) return;
     A sum = 0;
     for (int64_t g = 0; g < table.groups; ++g) {
-        const int64_t block = table.block(b * table.groups + g, table.ring + n);
+        const int64_t block = table.block(b, g, table.ring + n);
         if (block < 0) continue;
         for (int64_t h = g * heads_per_group; h < (g + 1) * heads_per_group; ++h)
             for (int d = static_cast<int>(threadIdx.x); d < dims; d += kMemoryThreads)
@@ -114,10 +110,8 @@ __global__ void memory_choose_kernel(MemoryTable table, int32_t* read, const A* 
     const int64_t b = blockIdx.x, whole = table.whole(b), first = whole < table.initial ? whole : table.initial;
     const A* of = relevance + b * count;
     const auto name = [&](int64_t place, int64_t w) {
-        for (int64_t g = 0; g < table.groups; ++g) {
-            const int64_t bg = b * table.groups + g;
-            read[bg * read_width + place] = static_cast<int32_t>(table.block(bg, w));
-        }
+        for (int64_t g = 0; g < table.groups; ++g)
+            read[(b * table.groups + g) * read_width + place] = static_cast<int32_t>(table.block(b, g, w));
     };
     const auto is_chosen = [&](int64_t n) {
         int64_t rank = 0;

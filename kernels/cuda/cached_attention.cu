@@ -9,7 +9,7 @@ constexpr int kMostHeads = 4;
 template <class T, class C>
 CachedOperands<T, C> make_operands(const Tensor& out, const Tensor& q, const Tensor& sink_query,
                                    const PagedCache& cache, const CacheRows& rows, const Tensor& query_position,
-                                   const CachedAttentionWork& work, const AttentionParams& params,
+                                   const CachedAttentionWork& work, const AttentionParams& params, int64_t mass_blocks,
                                    const CachedAttentionPartials<Accumulator<T>>& partials) {
     using A = Accumulator<T>;
     const bool learned = has_learned_sink_logit(params.normaliser);
@@ -33,6 +33,8 @@ CachedOperands<T, C> make_operands(const Tensor& out, const Tensor& q, const Ten
             data_of<const A>(params.alibi_slope_H),
             learned ? data_of<const A>(params.sink_logit_H) : nullptr,
             learned ? A(0) : sink_logit_value<A>(params.normaliser, nullptr, 0),
+            q.dim(0),
+            mass_blocks,
             partials};
 }
 
@@ -49,14 +51,14 @@ void with_row_dims(int64_t dims, F&& f) {
 
 void cached_attention_forward(Context& context, const Tensor& out, const Tensor& q, const Tensor& sink_query,
                               const PagedCache& cache, const CacheRows& rows, const Tensor& query_position,
-                              const CachedAttentionWork& work, const AttentionParams& params, const Tensor& mass) {
-    const auto shape = cached_attention_shape(q, rows, work, !mass.empty());
+                              const CachedAttentionWork& work, const AttentionParams& params, const SlotMass& mass) {
+    const auto shape = cached_attention_shape(q, rows, work, !mass.mass_PR.empty());
     if (shape.sequences == 0) return;
     with_cache_types(q.dtype, cache.keys_PRD.dtype, [&]<class T, class C>(T, C) {
         using A = Accumulator<T>;
         const Scratch::Block memory(context.scratch(), CachedAttentionPartials<A>::bytes(shape));
-        const auto in =
-            make_operands<T, C>(out, q, sink_query, cache, rows, query_position, work, params, {shape, memory.data()});
+        const auto in = make_operands<T, C>(out, q, sink_query, cache, rows, query_position, work, params, mass.blocks,
+                                            {shape, memory.data()});
         const dim3 items = grid_of(shape.items, 1);
         const auto split = [&]<int kDims, int kHeads>() {
             dim3 grid = items;
@@ -74,7 +76,7 @@ void cached_attention_forward(Context& context, const Tensor& out, const Tensor&
                context.stream(), in, shape.heads);
         if (shape.with_mass && shape.items > 0)
             launch(cached_attention_mass_kernel<T, C>, items, static_cast<int>(ops::kCacheSplitSlots), {},
-                   context.stream(), in, data_of<A>(mass), shape.heads);
+                   context.stream(), in, data_of<A>(mass.mass_PR), shape.heads);
     });
 }
 

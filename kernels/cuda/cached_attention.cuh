@@ -32,6 +32,8 @@ inline constexpr int kSlotsAtOnce = kHeads > 1 ? 2 : 4;
 template <class A>
 inline constexpr A kNotANumber = std::numeric_limits<A>::quiet_NaN();
 
+inline constexpr int64_t kSplitBlocks = ops::kCacheSplitSlots / ops::kCacheBlockRows;
+
 /// cached_attention_splits() for device code.
 __device__ __forceinline__ int64_t num_splits(int64_t length) {
     return (length + ops::kCacheSplitSlots - 1) / ops::kCacheSplitSlots;
@@ -85,6 +87,7 @@ struct CachedOperands {
     const A* alibi_slope_H;         // null: no bias
     const A* learned_sink_logit_H;  // null: fixed_sink_logit
     A fixed_sink_logit;
+    int64_t sequences, mass_blocks;
     CachedAttentionPartials<A> partials;
 
     /// The index of the partial result of (b, g) and `split` for the group's first head; < 0: there is no room.
@@ -176,7 +179,8 @@ __global__ void __launch_bounds__(kCachedThreads)
 
     CachedSums<A, Row::kElements> sums[kHeads];
     const int64_t slot0 = int64_t{split} * ops::kCacheSplitSlots;
-    const int64_t used = in.partials.logits != nullptr ? ops::kCacheSplitSlots : in.table.lengths[bg] - slot0;
+    const bool has_mass = in.partials.logits != nullptr && split * kSplitBlocks < in.mass_blocks;
+    const int64_t used = has_mass ? ops::kCacheSplitSlots : in.table.lengths[bg] - slot0;
     for (int begin = 0; begin < min(used, ops::kCacheSplitSlots); begin += kSlots * Row::kGroups) {
         typename Row::Elements k[kSlots], v[kSlots];
         int position[kSlots];
@@ -235,7 +239,7 @@ __global__ void __launch_bounds__(kCachedThreads)
                 if (wrong[u]) s[h][u] = kNotANumber<A>;
                 if (top < s[h][u]) top = s[h][u];
                 const int i = begin + u * Row::kGroups + Row::group();
-                if (in.partials.logits != nullptr && h < heads && Row::lane() == 0 && i < ops::kCacheSplitSlots)
+                if (has_mass && h < heads && Row::lane() == 0 && i < ops::kCacheSplitSlots)
                     in.partials.logits[(place + first_head + h) * ops::kCacheSplitSlots + i] = s[h][u];
             }
             const A base = top == kMinusInfinity<A> ? A(0) : top;  // no visible key so far: all weights are 0
@@ -327,24 +331,37 @@ __global__ void __launch_bounds__(kCachedThreads)
     }
 }
 
-/// mass[slot] += the attention of the group's heads. One block of kCacheSplitSlots threads per work item.
+/// mass[slot] += the attention of the group's heads. One block of kCacheSplitSlots threads per work item, a thread per
+/// slot. Where the following sequences have the same block at the same place, the thread of the first of them adds
+/// theirs too, in their order.
 template <class T, class C>
 __global__ void cached_attention_mass_kernel(const __grid_constant__ CachedOperands<T, C> in, Accumulator<T>* mass,
                                              int64_t heads) {
     using A = Accumulator<T>;
+    constexpr int64_t kRows = ops::kCacheBlockRows;
     int b, g, split;
     int64_t place;
     if (!in.item(blockIdx.x, b, g, split, place)) return;
-    const int64_t i = threadIdx.x, bg = b * in.table.groups + g;
-    const CachedSlot slot(in.cache, in.table, bg, int64_t{split} * ops::kCacheSplitSlots + i);
-    if (slot.row < 0) return;
-    A sum = 0;
-    for (int r = 0; r < in.heads_per_group; ++r) {
-        const A logit = in.partials.logits[(place + r) * ops::kCacheSplitSlots + i];
-        const A lse = in.partials.lse[b * heads + int64_t{g} * in.heads_per_group + r];
-        if (logit != kMinusInfinity<A>) sum += exp2_of(logit - lse * A(1.4426950408889634));
+    const int64_t i = threadIdx.x, at = int64_t{split} * ops::kCacheSplitSlots + i;
+    if (at / kRows >= in.mass_blocks) return;
+    const auto row_of = [&](int64_t sequence) {
+        return CachedSlot(in.cache, in.table, sequence * in.table.groups + g, at / kRows * kRows).row;
+    };
+    const int64_t first = row_of(b);
+    if (first < 0 || (b > 0 && row_of(b - 1) == first)) return;
+    A total = mass[first + at % kRows];
+    for (int64_t mate = b; mate < in.sequences && row_of(mate) == first; ++mate) {
+        const int64_t from = in.place(mate * in.table.groups + g, split);
+        if (from < 0) break;
+        A sum = 0;
+        for (int r = 0; r < in.heads_per_group; ++r) {
+            const A logit = in.partials.logits[(from + r) * ops::kCacheSplitSlots + i];
+            const A lse = in.partials.lse[mate * heads + int64_t{g} * in.heads_per_group + r];
+            if (logit != kMinusInfinity<A>) sum += exp2_of(logit - lse * A(1.4426950408889634));
+        }
+        total += sum;
     }
-    mass[slot.row] += sum;
+    mass[first + at % kRows] = total;
 }
 
 }  // namespace ballast::cuda

@@ -10,9 +10,11 @@ void check_memory(const BlockMemory& memory, const Tensor& table, const Tensor& 
                 memory.initial % kCacheBlockRows == 0 && memory.chosen >= 0,
             "a memory of whole blocks");
     require(1 <= memory.representatives && memory.representatives <= kCacheBlockRows, "rows of a block stand for it");
-    require(table.rank == 3 && table.dim(2) >= memory.local_blocks(), "a memory's table [B,G,W] holds its ring");
+    require(table.rank == 3 && table.dim(2) >= memory.ring_blocks(), "a memory's table [B,G,W] holds its ring");
     expect_dense(table, "table", Dtype::i32, {table.dim(0), table.dim(1), table.dim(2)});
-    expect_dense(position, "position", Dtype::i32, {table.dim(0)});
+    require(position.rank == 1 && (table.dim(0) == 1 || table.dim(0) == position.dim(0)),
+            "a memory has a table for every position, or one for all");
+    expect_dense(position, "position", Dtype::i32, {position.dim(0)});
 }
 
 }  // namespace
@@ -22,11 +24,11 @@ int64_t BlockMemory::slots(int64_t position) const {
     if (left < 0) return position + 1;
     const int64_t whole = left / kCacheBlockRows, first = std::min(whole, initial_blocks());
     const int64_t others = std::min(whole - first, chosen);
-    return (local_blocks() + first + others) * kCacheBlockRows + left % kCacheBlockRows + 1;
+    return (ring_blocks() + first + others) * kCacheBlockRows + left % kCacheBlockRows + 1;
 }
 
-void memory_store(Context& context, const Tensor& scores, const Tensor& representatives, const Tensor& mass,
-                  const PagedCache& cache, const Tensor& table, const Tensor& position, const BlockMemory& memory) {
+void memory_store(Context& context, const Tensor& representatives, const Tensor& mass, const PagedCache& cache,
+                  const Tensor& table, const Tensor& position, const BlockMemory& memory) {
     check_memory(memory, table, position);
     require(cache.keys_PRD.rank == 3, "a cache is [P,64,D]");
     const int64_t P = cache.keys_PRD.dim(0), D = cache.keys_PRD.dim(2);
@@ -35,10 +37,9 @@ void memory_store(Context& context, const Tensor& scores, const Tensor& represen
     expect_compute(stored);
     expect_dense(cache.keys_PRD, "cached keys", stored, {P, kCacheBlockRows, D});
     expect_dense(cache.positions_PR, "cached positions", Dtype::i32, {P, kCacheBlockRows});
-    expect_dense(scores, "scores", acc, {P, kCacheBlockRows});
     expect_dense(mass, "mass", acc, {P, kCacheBlockRows});
     expect_dense(representatives, "representatives", acc, {P, D});
-    run<cpu::memory_store, cuda::memory_store>(context, scores, representatives, mass, cache, table, position, memory);
+    run<cpu::memory_store, cuda::memory_store>(context, representatives, mass, cache, table, position, memory);
 }
 
 void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance, const Tensor& q,
@@ -47,11 +48,11 @@ void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance
     check_memory(memory, table, position);
     require(q.rank == 3 && read.rank == 3 && relevance.rank == 2 && representatives.rank == 2,
             "a memory is looked up by q [B,H,D]");
-    const int64_t B = table.dim(0), G = table.dim(1), H = q.dim(1), D = q.dim(2);
+    const int64_t B = position.dim(0), G = table.dim(1), H = q.dim(1), D = q.dim(2);
     const Dtype acc = accumulation_dtype(q.dtype);
     expect_compute(q.dtype);
     require(G >= 1 && H % G == 0, "heads must be a multiple of key-value heads");
-    require(relevance.dim(1) >= table.dim(2) - memory.local_blocks() && read.dim(2) >= memory.read_blocks(),
+    require(relevance.dim(1) >= table.dim(2) - memory.ring_blocks() && read.dim(2) >= memory.read_blocks(),
             "a memory has more blocks than there is room for");
     expect_rows(q, "q", q.dtype, {B, H, D});
     expect_dense(read, "read", Dtype::i32, {B, G, read.dim(2)});

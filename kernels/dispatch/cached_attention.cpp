@@ -100,7 +100,7 @@ size_t cached_attention_scratch_bytes(Dtype x, const CachedAttentionShape& shape
 
 void cached_attention_forward(Context& context, const Tensor& out, const Tensor& q, const Tensor& sink_query,
                               const PagedCache& cache, const CacheRows& rows, const Tensor& query_position,
-                              const CachedAttentionWork& work, const AttentionParams& params, const Tensor& mass) {
+                              const CachedAttentionWork& work, const AttentionParams& params, const SlotMass& mass) {
     require(q.rank == 3 && rows.table_BGW.rank == 3, "cached attention works on [B,H,D] and tables [B,G,W]");
     const Dtype x = q.dtype, acc = accumulation_dtype(x);
     const int64_t B = q.dim(0), H = q.dim(1), D = q.dim(2), G = rows.table_BGW.dim(1);
@@ -118,7 +118,7 @@ void cached_attention_forward(Context& context, const Tensor& out, const Tensor&
     check_heads(params, acc, H);
     require(params.mask.num_sink_positions >= 0, "negative position");
     require(!params.mask.is_by_row(), "cached attention takes its queries' positions on their own");
-    if (!mass.empty()) expect_dense(mass, "mass", acc, {cache.positions_PR.dim(0), kCacheBlockRows});
+    if (!mass.mass_PR.empty()) expect_dense(mass.mass_PR, "mass", acc, {cache.positions_PR.dim(0), kCacheBlockRows});
     run<cpu::cached_attention_forward, cuda::cached_attention_forward>(context, out, q, sink_query, cache, rows,
                                                                        query_position, work, params, mass);
 }

@@ -117,7 +117,7 @@ TEST_CASE("cli: each policy keeps what its name says") {
     CHECK(cells("--cache 8") == Cells{"window 0 8", "sink 1 8", "sink 2 8", "sink 4 8"});
     succeed(run.train("run", "--overwrite --set train.steps=1 --set model.max_position_embeddings=64"));
     CHECK(cells("--policy infllm --sinks 0 --recent 64 --blocks 1,2", 160) == Cells{"infllm 0 128", "infllm 0 192"});
-    CHECK(plans() == Cells{"infllm 0+64+1x64 cache 1.400", "infllm 0+64+2x64 cache 1.400"});
+    CHECK(plans() == Cells{"infllm 0+64+1x64 cache 1.800", "infllm 0+64+2x64 cache 1.800"});
 }
 
 TEST_CASE("cli: the first tokens may be line breaks") {

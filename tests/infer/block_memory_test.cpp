@@ -112,6 +112,37 @@ model::ModelConfig long_llama() {
     return config;
 }
 
+/// A conversation: `piece` tokens as a prompt, then three one by one, again and again.
+std::vector<double> losses_in_pieces(Context& context, model::Transformer& model, CachedModel& cached,
+                                     const ScoredText& s, int64_t piece) {
+    const auto length = std::ssize(s.tokens);
+    CachedText text = cached.open(length);
+    CachedText* const one = &text;
+    std::vector<double> out;
+    const auto add = [&](int64_t count) {
+        const auto targets = std::span(s.targets).subspan(out.size(), static_cast<size_t>(count));
+        const auto losses = losses_of_step(context, model, cached, targets);
+        out.insert(out.end(), losses.begin(), losses.end());
+    };
+    const auto tokens = [&](int64_t count) {
+        return std::span(s.tokens).subspan(out.size(), static_cast<size_t>(count));
+    };
+    while (text.position < length) {
+        const int64_t end = std::min(length, text.position + piece);
+        while (text.position < end) {
+            const int64_t count = cached.next_chunk(text, end - text.position);
+            cached.prefill(text, tokens(count));
+            add(count);
+        }
+        cached.end_prompt(text);
+        for (int i = 0; i < 3 && text.position < length; ++i) {
+            cached.decode({&one, 1}, tokens(1));
+            add(1);
+        }
+    }
+    return out;
+}
+
 }  // namespace
 
 TEST_CASE("infllm: the paged cache = the published algorithm, exactly", "[not_cuda]") {
@@ -132,9 +163,50 @@ TEST_CASE("infllm: the paged cache = the published algorithm, exactly", "[not_cu
             INFO("position " << static_cast<int>(position) << " initial " << budget.initial << " local " << budget.local
                              << " blocks " << budget.blocks);
             const auto expected = published(context, model, s, budget);
-            CachedModel cached(context, model, plan_of(config, budget), {.prefill_chunk = 32, .max_positions = 330});
-            CHECK(largest_difference(cached_losses(context, model, cached, s, 100), expected) <= 1e-10);
+            CachedModel cached(context, model, plan_of(config, budget), {.max_positions = 330});
+            // Prompts that end before, on and after the edges of blocks and of the ring; the other tokens one by one.
+            for (const int64_t prompt :
+                 on_cpu ? std::vector<int64_t>{0, 1, 63, 64, 65, 129, 330} : std::vector<int64_t>{0, 65, 200}) {
+                INFO("prompt " << prompt);
+                CHECK(largest_difference(cached_losses(context, model, cached, s, prompt), expected) <= 1e-10);
+            }
             CHECK(cached.free_blocks() == cached.sizes().options.blocks);
+        }
+    }
+}
+
+TEST_CASE("infllm: a long prompt in chunks = the published algorithm = token by token", "[cpu]") {
+    if (!has_f64()) return;
+    auto config = long_llama();
+    config.normaliser = Normaliser::sink_logit;
+    config.vocab_size = 997;  // with few tokens, blocks of so long a text have the same representatives
+    Context context(test_device(), 2);
+    model::Transformer model(context, config, Dtype::f64);
+    randomise(context, model.weights(), 9, 0.4);
+    const ScoredText s(21, 1000, config.vocab_size);
+    const Budget budget{64, 128, 2};
+    const auto expected = published(context, model, s, budget);
+    CachedModel cached(context, model, plan_of(config, budget), {.max_positions = 1000});
+    CHECK(largest_difference(cached_losses(context, model, cached, s, 1000), expected) <= 1e-10);
+    CHECK(largest_difference(cached_losses(context, model, cached, s, 0), expected) <= 1e-10);
+}
+
+TEST_CASE("infllm: a text may be given in pieces of any length, between tokens of its own") {
+    auto config = long_llama();
+    const bool on_cpu = test_device() == Device::cpu;
+    const Dtype dtype = on_cpu ? Dtype::f64 : Dtype::f32;
+    Context context(test_device(), 2);
+    model::Transformer model(context, config, dtype);
+    randomise(context, model.weights(), 9, 0.4);
+    const ScoredText s(21, on_cpu ? 300 : 140, 23);
+    const Budget budget{0, 64, 1};
+    const auto expected = published(context, model, s, budget);
+    for (const int64_t chunk : on_cpu ? std::vector<int64_t>{256, 48, 1} : std::vector<int64_t>{48}) {
+        CachedModel cached(context, model, plan_of(config, budget), {.prefill_chunk = chunk, .max_positions = 300});
+        for (const int64_t piece : on_cpu ? std::vector<int64_t>{1, 63, 64, 65, 127} : std::vector<int64_t>{65}) {
+            INFO("chunks of " << chunk << ", pieces of " << piece);
+            CHECK(largest_difference(losses_in_pieces(context, model, cached, s, piece), expected) <=
+                  (dtype == Dtype::f64 ? 1e-10 : 1e-4));
         }
     }
 }
@@ -163,11 +235,11 @@ TEST_CASE("infllm: all of its memory is planned, and what cannot be is refused")
     Context context(test_device(), 2);
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 9, 0.4);
-    const CacheOptions options{.max_batch = 2, .prefill_chunk = 16, .max_positions = 300};
+    const CacheOptions options{.max_batch = 2, .max_positions = 300};
     const CacheSizes sizes(config, Dtype::f32, plan_of(config, {64, 128, 1}), options);
-    // Rows have keys, values, a position, a score and the one they left with; blocks have a representative.
-    CHECK(sizes.block_bytes() == 64 * (2 * 8 * 4 + 4 + 4 + 4) + 8 * 4);
-    CHECK(sizes.cache_bytes(300) == 2 * 2 * (2 + 5) * sizes.block_bytes());
+    // Rows have keys, values, a position and a score; blocks have a representative. The ring has a block to spare.
+    CHECK(sizes.block_bytes() == 64 * (2 * 8 * 4 + 4 + 4) + 8 * 4);
+    CHECK(sizes.cache_bytes(300) == 2 * 2 * (3 + 5) * sizes.block_bytes());
     CHECK(CachedModel::memory(context, config, Dtype::f32, Dtype::f32, sizes).front().second >=
           2 * sizes.cache_bytes(300));
     CachedModel cached(context, model, plan_of(config, {64, 128, 1}), options);

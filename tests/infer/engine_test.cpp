@@ -126,33 +126,55 @@ TEST_CASE("engine: the same bits alone, among others, joining at any step, for a
 }
 TEST_CASE("engine: the same bits in bf16", "[cpu]") { check_bits(Dtype::bf16, {"dense", "sink", "moa", "h2o"}); }
 
-TEST_CASE("engine: with a memory of blocks, the same bits in texts that leave their span", "[cpu]") {
+TEST_CASE("engine: with a memory of blocks, the same bits in texts that leave their span", "[not_cuda]") {
+    constexpr int kAlone = 1 << 20;  // steps in which every text ends
+    const bool on_cpu = test_device() == Device::cpu;
     std::vector<Request> all;
-    for (const size_t length : {150, 3, 61}) {
+    for (const size_t length : on_cpu ? std::vector<size_t>{150, 3, 61, 128, 65} : std::vector<size_t>{130, 65}) {
         const auto i = static_cast<uint32_t>(all.size());
         all.push_back({.prompt = random_ids(200 + i, length, 21),
-                       .max_tokens = 50,
-                       .sampling = {.temperature = 1.2, .seed = 5, .stream = i, .alternatives = 2}});
+                       .max_tokens = on_cpu ? 50 : 5,
+                       .sampling = {.temperature = 1.2, .seed = 5, .stream = i, .alternatives = 2},
+                       .keep_positions = 240});
     }
-    const auto answers = [&](int threads, int64_t batch) {
+    const auto more = random_ids(300, 30, 21);
+    // The texts' answers, then what they say to more text, begun `apart` steps from one another.
+    const auto answers = [&](int threads, int64_t chunk, int apart) {
         Model m(Dtype::f32, threads);
         Engine engine(m.context, m.model, CachePlan::block_memory(0, 64, 1, 2, 4),
-                      {.max_batch = batch, .prefill_chunk = 8, .max_positions = 240});
+                      {.max_batch = std::ssize(all), .prefill_chunk = chunk, .max_positions = 240});
+        const auto steps = [&](int count) {
+            while (count-- > 0 && engine.step()) {
+            }
+        };
         std::vector<int64_t> texts;
         for (const Request& request : all) {
             texts.push_back(engine.submit(request));
-            for (int i = 0; i < 5; ++i) engine.step();
+            steps(apart);
         }
-        while (engine.step()) {
-        }
+        steps(kAlone);
         std::vector<Answer> out;
+        for (const int64_t text : texts) {
+            out.push_back(engine.answer(text));
+            engine.extend(text, more, 5);
+            steps(apart);
+        }
+        steps(kAlone);
         for (const int64_t text : texts) out.push_back(engine.take(text));
         return out;
     };
-    const auto alone = answers(1, 1), together = answers(3, 3);
-    for (size_t i = 0; i < all.size(); ++i) {
-        CHECK(alone[i].tokens.size() == 50);
-        CHECK(same(alone[i], together[i]));
+    for (const int64_t chunk : on_cpu ? std::vector<int64_t>{256, 8} : std::vector<int64_t>{256}) {
+        const auto alone = answers(1, chunk, kAlone);
+        for (const auto& answer : alone) CHECK(answer.finish == Finish::length);
+        for (const int apart : {0, 2, 5}) {
+            INFO("chunks of " << chunk << ", " << apart << " steps apart");
+            const auto together = answers(3, chunk, apart);
+            REQUIRE(together.size() == alone.size());
+            for (size_t i = 0; i < alone.size(); ++i) {
+                INFO("answer " << i);
+                CHECK(same(alone[i], together[i]));
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-// InfLLM's memory of blocks against its definition over plain lists: scores of what leaves the ring, representatives,
-// which blocks a query reads.
+// InfLLM's memory of blocks against its definition over plain lists: representatives of what leaves the ring, which
+// blocks a query reads.
 #include "tests/kernels/cached_attention_fixture.h"
 
 #include <map>
@@ -15,39 +15,40 @@ constexpr int64_t kB = 3, kG = 2, kH = 4, kD = 20, kFar = 6;  // of the text: 38
 struct Memory {
     ops::BlockMemory shape;
     std::vector<int32_t> position, table;
-    Values keys, mass, scores, representatives, q;
+    Values keys, mass, positions, representatives, q;
     int64_t width, blocks;
     CacheDtypes dtypes;
 
     Memory(const CacheDtypes& types, ops::BlockMemory memory, std::vector<int32_t> at)
-        : shape(memory), position(std::move(at)), width(memory.local_blocks() + kFar), dtypes(types) {
+        : shape(memory), position(std::move(at)), width(memory.ring_blocks() + kFar), dtypes(types) {
         const Dtype acc = accumulation_dtype(types.x);
         blocks = kB * kG * width + 2;
         for (const int64_t block : permutation(blocks, "blocks")) table.push_back(static_cast<int32_t>(block));
         table.resize(static_cast<size_t>(kB * kG * width));
         keys = rounded(types.stored, normal(blocks * 64 * kD, "keys"));
         mass = rounded(acc, normal(blocks * 64, "mass"));
-        scores = rounded(acc, normal(blocks * 64, "scores"));
-        for (size_t i = 0; i < scores.size(); i += 5) scores[i] = 5;  // ties of the highest
+        for (size_t i = 0; i < mass.size(); i += 5) mass[i] = 5;  // ties of the highest
+        positions.assign(static_cast<size_t>(blocks * 64), 7);
         representatives = rounded(acc, normal(blocks * kD, "representatives"));
         q = rounded(types.x, normal(kB * kH * kD, "q"));
     }
     int64_t block(int64_t bg, int64_t w) const { return table[static_cast<size_t>(bg * width + w)]; }
-    size_t row(int64_t bg, int64_t slot) const { return static_cast<size_t>(block(bg, slot / 64) * 64 + slot % 64); }
     int64_t left(int64_t b) const { return position[static_cast<size_t>(b)] - shape.local; }
 
     /// memory_store by its own words.
     void store() {
         for (int64_t bg = 0; bg < kB * kG; ++bg) {
-            const int64_t b = bg / kG, f = left(b), p = position[static_cast<size_t>(b)];
-            if (p < 0) continue;
-            const size_t slot = row(bg, p % shape.local);
-            if (f >= 0) scores[row(bg, shape.local + f)] = mass[slot];
-            mass[slot] = 0;
-            if (f < 0 || f % 64 != 0 || f / 64 - 1 < shape.initial_blocks()) continue;
-            const int64_t whole = block(bg, shape.local_blocks() + f / 64 - 1);
+            const int64_t p = position[static_cast<size_t>(bg / kG)], m = p / 64, ring = shape.ring_blocks();
+            if (p < 0 || p % 64 != 0) continue;
+            const auto emptied = static_cast<size_t>(block(bg, m % ring) * 64);
             std::multimap<double, int64_t, std::greater<>> rows;  // equal ones stay in their order
-            for (int64_t i = 0; i < 64; ++i) rows.emplace(scores[static_cast<size_t>(whole * 64 + i)], i);
+            for (size_t i = 0; i < 64; ++i) {
+                rows.emplace(mass[emptied + i], static_cast<int64_t>(i));
+                mass[emptied + i] = 0;
+                positions[emptied + i] = -1;
+            }
+            if (m - ring < shape.initial_blocks()) continue;
+            const int64_t whole = block(bg, m);  // at place ring + (m - ring)
             for (int64_t d = 0; d < kD; ++d) {
                 double sum = 0;
                 auto it = rows.begin();
@@ -61,7 +62,7 @@ struct Memory {
         double sum = 0;
         for (int64_t h = 0; h < kH; ++h)
             for (int64_t d = 0; d < kD; ++d) {
-                const int64_t of = block(b * kG + h / (kH / kG), shape.local_blocks() + n);
+                const int64_t of = block(b * kG + h / (kH / kG), shape.ring_blocks() + n);
                 sum +=
                     q[static_cast<size_t>((b * kH + h) * kD + d)] * representatives[static_cast<size_t>(of * kD + d)];
             }
@@ -69,7 +70,7 @@ struct Memory {
     }
     /// The places in its table that sequence b reads.
     std::vector<int64_t> places(int64_t b) const {
-        std::vector<int64_t> out(static_cast<size_t>(shape.local_blocks()));
+        std::vector<int64_t> out(static_cast<size_t>(shape.ring_blocks()));
         std::iota(out.begin(), out.end(), 0);
         if (left(b) < 0) return out;
         const int64_t whole = left(b) / 64;
@@ -81,7 +82,7 @@ struct Memory {
         std::sort(others.begin(), others.end());
         read.insert(read.end(), others.begin(), others.end());
         read.push_back(whole);
-        for (const int64_t n : read) out.push_back(shape.local_blocks() + n);
+        for (const int64_t n : read) out.push_back(shape.ring_blocks() + n);
         return out;
     }
 };
@@ -89,17 +90,17 @@ struct Memory {
 void check(Memory x) {
     const Dtype acc = accumulation_dtype(x.dtypes.x);
     Context context(test_device(), 2);
-    const TestTensor keys(x.dtypes.stored, {x.blocks, 64, kD}, x.keys), positions(Dtype::i32, {x.blocks, 64});
-    const TestTensor mass(acc, {x.blocks, 64}, x.mass), scores(acc, {x.blocks, 64}, x.scores);
+    const TestTensor keys(x.dtypes.stored, {x.blocks, 64, kD}, x.keys), mass(acc, {x.blocks, 64}, x.mass);
+    const TestTensor positions({x.blocks, 64}, std::vector<int32_t>(x.positions.begin(), x.positions.end()));
     const TestTensor representatives(acc, {x.blocks, kD}, x.representatives), q(x.dtypes.x, {kB, kH, kD}, x.q);
     const TestTensor table({kB, kG, x.width}, x.table), position({kB}, x.position);
     const int64_t V = x.shape.read_blocks() + 1;
     const TestTensor read({kB, kG, V}, std::vector<int32_t>(static_cast<size_t>(kB * kG * V), -5));
     const TestTensor relevance(acc, {kB, kFar + 1});
-    ops::memory_store(context, scores, representatives, mass, {keys, keys, positions}, table, position, x.shape);
+    ops::memory_store(context, representatives, mass, {keys, keys, positions}, table, position, x.shape);
     x.store();
-    CHECK(scores.get() == x.scores);
     CHECK(mass.get() == x.mass);
+    CHECK(positions.get() == x.positions);
     check_close("representatives", representatives, x.representatives, 1e-6);
     ops::memory_lookup(context, read, relevance, q, representatives, table, position, x.shape);
     const Values got = read.get();
@@ -132,21 +133,47 @@ TEST_CASE("block memory: scores, representatives and the blocks that are read") 
         }
 }
 
+TEST_CASE("block memory: one table for positions of one text = the same table for each") {
+    for (const CacheDtypes& dtypes : cache_dtypes()) {
+        Memory x(dtypes, {.local = 64, .initial = 64, .chosen = 2}, {64 + 320, 64 + 325, 64 + 383});
+        x.table.resize(static_cast<size_t>(kG * x.width));
+        const auto repeated = [&](int64_t count) {
+            std::vector<int32_t> out;
+            for (int64_t i = 0; i < count; ++i) out.insert(out.end(), x.table.begin(), x.table.end());
+            return out;
+        };
+        const auto results = [&](int64_t tables) {
+            const Dtype acc = accumulation_dtype(dtypes.x);
+            Context context(test_device(), 2);
+            const TestTensor keys(dtypes.stored, {x.blocks, 64, kD}, x.keys), mass(acc, {x.blocks, 64}, x.mass);
+            const TestTensor positions(Dtype::i32, {x.blocks, 64}), q(dtypes.x, {kB, kH, kD}, x.q);
+            const TestTensor representatives(acc, {x.blocks, kD}, x.representatives);
+            const TestTensor table({tables, kG, x.width}, repeated(tables)), position({kB}, x.position);
+            const TestTensor read({kB, kG, 6}, std::vector<int32_t>(static_cast<size_t>(kB * kG * 6), -5));
+            const TestTensor relevance(acc, {kB, kFar});
+            ops::memory_store(context, representatives, mass, {keys, keys, positions}, table, position, x.shape);
+            ops::memory_lookup(context, read, relevance, q, representatives, table, position, x.shape);
+            return mass.bytes() + representatives.bytes() + read.bytes();
+        };
+        CHECK(results(1) == results(kB));
+    }
+}
+
 TEST_CASE("block memory: scores that are no numbers come last and break nothing") {
     Memory x({Dtype::f32, Dtype::f32}, {.local = 64, .initial = 0, .chosen = 2}, {64 + 320, 64 + 256, 64 + 70});
-    const int64_t first = x.block(0, 1), second = x.block(0, 2);
+    const int64_t first = x.block(0, 2);
     for (int64_t d = 0; d < kD; ++d) x.representatives[static_cast<size_t>(first * kD + d)] = NAN;
     Context context(test_device(), 2);
     const TestTensor representatives(Dtype::f32, {x.blocks, kD}, x.representatives), q(Dtype::f32, {kB, kH, kD}, x.q);
     const TestTensor table({kB, kG, x.width}, x.table), position({kB}, x.position);
-    const TestTensor read(Dtype::i32, {kB, kG, 4}), relevance(Dtype::f32, {kB, kFar});
+    const TestTensor read(Dtype::i32, {kB, kG, 5}), relevance(Dtype::f32, {kB, kFar});
     ops::memory_lookup(context, read, relevance, q, representatives, table, position, x.shape);
     const Values got = read.get();
     CHECK(got[0] == static_cast<double>(x.block(0, 0)));
-    CHECK(got[1] != static_cast<double>(first));
+    CHECK(got[1] == static_cast<double>(x.block(0, 1)));
     CHECK(got[2] != static_cast<double>(first));
-    CHECK(got[3] == static_cast<double>(x.block(0, 6)));
-    CHECK(second >= 0);
+    CHECK(got[3] != static_cast<double>(first));
+    CHECK(got[4] == static_cast<double>(x.block(0, 7)));
 }
 
 TEST_CASE("block memory: the same for any number of threads, and shapes that cannot be are refused") {
@@ -154,12 +181,12 @@ TEST_CASE("block memory: the same for any number of threads, and shapes that can
     const TestTensor representatives(Dtype::f32, {x.blocks, kD}, x.representatives), q(Dtype::f32, {kB, kH, kD}, x.q);
     const TestTensor table({kB, kG, x.width}, x.table), position({kB}, x.position);
     check_thread_counts([&](Context& context) {
-        const TestTensor read(Dtype::i32, {kB, kG, 4}), relevance(Dtype::f32, {kB, kFar});
+        const TestTensor read(Dtype::i32, {kB, kG, 5}), relevance(Dtype::f32, {kB, kFar});
         ops::memory_lookup(context, read, relevance, q, representatives, table, position, x.shape);
         return read.bytes() + relevance.bytes();
     });
     Context context(test_device(), 1);
-    const TestTensor read(Dtype::i32, {kB, kG, 4}), relevance(Dtype::f32, {kB, kFar});
+    const TestTensor read(Dtype::i32, {kB, kG, 5}), relevance(Dtype::f32, {kB, kFar});
     const auto lookup = [&](const ops::BlockMemory& shape) {
         ops::memory_lookup(context, read, relevance, q, representatives, table, position, shape);
     };

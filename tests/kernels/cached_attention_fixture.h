@@ -131,7 +131,7 @@ class CachedRun {
     void forward(Context& context, bool with_mass = false) {
         ops::cached_attention_forward(context, out, q, case_.rules.has_sink_query ? sink_query.tensor() : Tensor(),
                                       cache(), rows(), query_position, work(), params(),
-                                      with_mass ? mass.tensor() : Tensor());
+                                      {.mass_PR = with_mass ? mass.tensor() : Tensor()});
     }
     /// Slot i of (b, g) as block * 64 + row.
     int64_t slot(size_t bg, int64_t i) const {

@@ -120,6 +120,61 @@ TEST_CASE("cached attention: a sequence's bits are the same alone, with mates an
     }
 }
 
+TEST_CASE("cached attention: queries of one text add to the mass as one call each would, to the bit") {
+    // Four queries are of one text, then two of another. Mass is wanted in the first five blocks of a table; the two
+    // after them come in another order for every other query.
+    constexpr int64_t B = 6, H = 4, G = 2, D = 32, W = 7, mass_blocks = 5, blocks = 2 * G * W;
+    for (const CacheDtypes& dtypes : cache_dtypes()) {
+        std::vector<int32_t> table, places, at, lengths;
+        for (int64_t b = 0; b < B; ++b) {
+            at.push_back(static_cast<int32_t>(b < 4 ? 440 + b : 260 + b));
+            for (int64_t g = 0; g < G; ++g) {
+                lengths.push_back(static_cast<int32_t>(W * 64 - 7 + b));
+                for (int64_t w = 0; w < W; ++w) {
+                    const int64_t swapped = w >= mass_blocks && b % 2 == 1 ? 2 * mass_blocks + 1 - w : w;
+                    table.push_back(static_cast<int32_t>(((b < 4 ? 0 : G) + g) * W + swapped));
+                }
+            }
+        }
+        for (int64_t i = 0; i < blocks * 64; ++i) places.push_back(static_cast<int32_t>(i % (W * 64)));
+        const Dtype acc = accumulation_dtype(dtypes.x);
+        const Values kept = rounded(dtypes.stored, normal(blocks * 64 * D, "k")), q_values = normal(B * H * D, "q");
+        const TestTensor keys(dtypes.stored, {blocks, 64, D}, kept), positions({blocks, 64}, places);
+        const TestTensor q(dtypes.x, {B, H, D}, rounded(dtypes.x, q_values));
+        ops::AttentionParams params;
+        params.scale = 0.2;
+        const auto run = [&](Context& context, const std::vector<int64_t>& calls) {
+            const TestTensor mass(acc, {blocks, 64}, Values(static_cast<size_t>(blocks * 64), 0.5));
+            const TestTensor out(dtypes.x, {B, H, D});
+            int64_t first = 0;
+            for (const int64_t count : calls) {
+                const auto part = [&](const auto& all, int64_t size) {
+                    return std::vector<int32_t>(all.begin() + first * size, all.begin() + (first + count) * size);
+                };
+                const auto plan = ops::plan_cached_attention(part(lengths, G), G);
+                const TestTensor items({std::ssize(plan.items_N3) / 3, 3}, plan.items_N3);
+                const TestTensor firsts({count * G + 1}, plan.first_BG1), length({count, G}, part(lengths, G));
+                const TestTensor rows({count, G, W}, part(table, G * W)), position({count}, part(at, 1));
+                ops::cached_attention_forward(context, out.tensor().slice(0, first, first + count),
+                                              q.tensor().slice(0, first, first + count), {}, {keys, keys, positions},
+                                              {rows, length}, position, {items, firsts}, params,
+                                              {.mass_PR = mass, .blocks = mass_blocks});
+                first += count;
+            }
+            for (int64_t i = 0; i < blocks * 64; ++i) {
+                const bool wanted = i / 64 % W < mass_blocks && i % (W * 64) <= (i / (W * 64) < G ? 443 : 265);
+                REQUIRE((mass.at(i) != 0.5) == wanted);
+            }
+            return out.bytes() + mass.bytes();
+        };
+        Context context(test_device(), 1);
+        const std::string expected = run(context, {1, 1, 1, 1, 1, 1});
+        check_thread_counts([&](Context& threads) { return run(threads, {B}); });
+        CHECK(run(context, {B}) == expected);
+        CHECK(run(context, {3, 3}) == expected);
+    }
+}
+
 TEST_CASE("cached attention: a recorded step goes on while sequences grow") {
     const int64_t B = 2, H = 4, G = 2, D = 32, W = 5, capacity = 8;
     const Dtype f32 = Dtype::f32;
