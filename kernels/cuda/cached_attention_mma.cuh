@@ -129,8 +129,8 @@ __device__ __forceinline__ void load_tile(T* k_tile, T* v_tile, const CachedOper
 /// A run's queries as operands A: kept in registers, or read again each time.
 template <class T, class Rows, bool kKept>
 struct RunQueries {
-    const T* rows[2];  // the lane's
-    int dims[2];       // 0: no such head
+    const T* rows[2];  // the lane's, from its columns on
+    int dims[2];       // that are left there; 0: no such head, or no queries
     bool in_pairs;
     uint32_t kept[kKept ? Rows::kSteps : 1][4];
 
@@ -139,8 +139,9 @@ struct RunQueries {
         SIMT_UNROLL
         for (int e = 0; e < 2; ++e) {
             const int row = Rows::lane_row() + e * 8;
-            rows[e] = q.at(b, h0 + (row < heads ? row : 0)) + Rows::lane_column();
-            dims[e] = row < heads ? width - Rows::lane_column() : 0;
+            const bool there = row < heads && q.data != nullptr;
+            rows[e] = there ? q.at(b, h0 + row) + Rows::lane_column() : nullptr;
+            dims[e] = there ? width - Rows::lane_column() : 0;
         }
         if constexpr (kKept) {
             SIMT_UNROLL
@@ -150,13 +151,13 @@ struct RunQueries {
     __device__ __forceinline__ void read(uint32_t (&a)[4], int step) const {
         SIMT_UNROLL
         for (int e = 0; e < 4; ++e) {
-            const int d = step * 16 + e / 2 * 8;
-            const T* pair = rows[e % 2] + d;
+            const int d = step * 16 + e / 2 * 8, left = dims[e % 2] - d;
+            const T* row = rows[e % 2];
             if (in_pairs) {
-                a[e] = d < dims[e % 2] ? *reinterpret_cast<const uint32_t*>(pair) : 0;
+                a[e] = left > 0 ? *reinterpret_cast<const uint32_t*>(row + d) : 0;
             } else {
-                const T none = narrow<T>(0), low = d < dims[e % 2] ? pair[0] : none;
-                a[e] = simt::ptx::pack<T>(widen(low), widen(d + 1 < dims[e % 2] ? pair[1] : none));
+                const T none = narrow<T>(0), low = left > 0 ? row[d] : none, high = left > 1 ? row[d + 1] : none;
+                a[e] = simt::ptx::pack<T>(widen(low), widen(high));
             }
         }
     }
