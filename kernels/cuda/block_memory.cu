@@ -23,10 +23,16 @@ void memory_lookup(Context& context, const Tensor& read, const Tensor& relevance
     with_compute_type(q.dtype, [&]<class T>(T) {
         using A = Accumulator<T>;
         const MemoryTable blocks(table, position, representatives.dim(0), memory);
-        if (count > 0)
-            launch(memory_relevance_kernel<T>, grid_of(B * count, 1), kMemoryThreads, {}, context.stream(), blocks,
-                   data_of<A>(relevance), MatrixRows<const T>(q), data_of<const A>(representatives), Divisor(count),
-                   q.dim(1) / table.dim(1), static_cast<int>(q.dim(2)));
+        if (count > 0) {
+            const MatrixRows<const T> queries(q);
+            const int64_t dims = q.dim(2), all = B * count, packs = ceil_div(dims, kCachePack);
+            units_of(table.dim(1) * packs);
+            const bool packed = queries.packed && dims % kCachePack == 0 &&
+                                reinterpret_cast<uintptr_t>(representatives.data) % (kCachePack * sizeof(A)) == 0;
+            launch(memory_relevance_kernel<T>, grid_of(all, kMemoryWarps), kMemoryThreads, {}, context.stream(), blocks,
+                   data_of<A>(relevance), queries, data_of<const A>(representatives), Divisor(count), Divisor(packs),
+                   units_of(all), static_cast<int>(q.dim(1) / table.dim(1)), static_cast<int>(dims), packed);
+        }
         launch(memory_choose_kernel<A>, grid_of(B, 1), kMemoryThreads, {}, context.stream(), blocks,
                data_of<int32_t>(read), data_of<const A>(relevance), count, read.dim(2));
     });

@@ -2,7 +2,8 @@
 //   store      key-value head of a sequence, which ends at once unless the position begins a memory block: 64 threads
 //              rank the rows of the ring's block by counting, then one thread per dim adds the keys of the highest ones
 //              in row order
-//   relevance  memory block of a sequence: a thread has some dims of every head; the sum over threads has one order
+//   relevance  four memory blocks of a sequence, each by one warp: its lanes take packs of kCachePack dims of all
+//              key-value heads in turn, with kMemoryPacks in flight, times those of their query heads; then warp_sum
 //   choose     sequence: one thread per memory block ranks it by counting and finds its place among the chosen ones
 // Bound by memory: the representatives' bytes. Deterministic: ranks have no ties, sums have one order.
 #pragma once
@@ -11,7 +12,8 @@
 
 namespace ballast::cuda {
 
-inline constexpr int kMemoryThreads = 128;
+inline constexpr int kMemoryThreads = 128, kMemoryWarps = kMemoryThreads / static_cast<int>(kWarpSize);
+inline constexpr int kMemoryPacks = 4;  // of representatives that a lane has in flight
 
 /// The block table and its parameters. A missing entry or block is < 0.
 struct MemoryTable {
@@ -33,9 +35,11 @@ struct MemoryTable {
           chosen(memory.chosen),
           representatives(static_cast<int>(memory.representatives)) {}
 
+    /// The entries of sequence b: [groups,width].
+    __device__ const int32_t* of(int64_t b) const { return blocks + (shared ? 0 : b) * groups * width; }
     __device__ int64_t block(int64_t b, int64_t g, int64_t w) const {
         if (w < 0 || w >= width) return -1;
-        const int64_t block = blocks[((shared ? 0 : b) * groups + g) * width + w];
+        const int64_t block = of(b)[g * width + w];
         return block < cache_blocks ? block : -1;
     }
     /// The number of blocks that are far as a whole from the query of sequence b.
@@ -84,24 +88,58 @@ __global__ void memory_store_kernel(MemoryTable table, Accumulator<C>* represent
     }
 }
 
+/// kCachePack elements from p on, zeros after the first `left`; in one load when `packed`.
+template <class T>
+__device__ __forceinline__ void load_pack(Accumulator<T> (&to)[kCachePack], const T* p, int left, bool packed) {
+    if (packed) return load(to, p);
+    SIMT_UNROLL
+    for (int e = 0; e < kCachePack; ++e) to[e] = e < left ? widen(p[e]) : Accumulator<T>(0);
+}
+
+/// relevance[at], at = b count + n, by one warp.
 template <class T>
 __global__ void memory_relevance_kernel(MemoryTable table, Accumulator<T>* relevance, MatrixRows<const T> q,
-                                        const Accumulator<T>* representatives, Divisor count, int64_t heads_per_group,
-                                        int dims) {
+                                        const Accumulator<T>* representatives, Divisor count, Divisor packs,
+                                        uint32_t all, int heads_per_group, int dims, bool packed) {
     using A = Accumulator<T>;
-    SIMT_SHARED(A, warps, [kWarpSize]);
-    const auto [b, n] = count.divide(blockIdx.x);
+    const uint32_t at = blockIdx.x * kMemoryWarps + threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+    if (at >= all) return;
+    const auto [b, n] = count.divide(at);
     if (n < table.initial || n >= table.whole(b)) return;
+    const int64_t w = table.ring + n;
+    const int32_t* blocks = table.of(b) + w;  // one every width
+    const uint32_t units = w < table.width ? static_cast<uint32_t>(table.groups) * packs.value() : 0;
+    const int64_t group_stride = heads_per_group * q.head_stride;
     A sum = 0;
-    for (int64_t g = 0; g < table.groups; ++g) {
-        const int64_t block = table.block(b, g, table.ring + n);
-        if (block < 0) continue;
-        for (int64_t h = g * heads_per_group; h < (g + 1) * heads_per_group; ++h)
-            for (int d = static_cast<int>(threadIdx.x); d < dims; d += kMemoryThreads)
-                sum += widen(q.at(b, h)[d]) * representatives[block * dims + d];
+    for (uint32_t first = lane; first < units; first += kWarpSize * kMemoryPacks) {
+        A r[kMemoryPacks][kCachePack];
+        const T* query[kMemoryPacks];  // null: no such pack, or its block is missing
+        int left[kMemoryPacks];
+        SIMT_UNROLL
+        for (int j = 0; j < kMemoryPacks; ++j) {
+            const uint32_t unit = first + static_cast<uint32_t>(j) * kWarpSize;
+            const auto [g, pack] = packs.divide(unit);
+            const int d = static_cast<int>(pack) * kCachePack, block = unit < units ? blocks[g * table.width] : -1;
+            left[j] = dims - d;
+            query[j] = nullptr;
+            if (block < 0 || block >= table.cache_blocks) continue;
+            query[j] = q.data + (b * q.row_stride + g * group_stride + d);
+            load_pack<A>(r[j], representatives + (int64_t{block} * dims + d), left[j], packed);
+        }
+        SIMT_UNROLL
+        for (int j = 0; j < kMemoryPacks; ++j) {
+            if (query[j] == nullptr) continue;
+            SIMT_NO_UNROLL
+            for (int h = 0; h < heads_per_group; ++h) {
+                A x[kCachePack];
+                load_pack(x, query[j] + h * q.head_stride, left[j], packed);
+                SIMT_UNROLL
+                for (int e = 0; e < kCachePack; ++e) sum += x[e] * r[j][e];
+            }
+        }
     }
-    sum = block_sum(sum, warps);
-    if (threadIdx.x == 0) relevance[blockIdx.x] = sum;
+    sum = warp_sum(sum);
+    if (lane == 0) relevance[at] = sum;
 }
 
 template <class A>

@@ -29,17 +29,15 @@ void cache_write(Context& context, const PagedCache& cache, const Tensor& k, con
 
 void cache_read(Context& context, const Tensor& k, const Tensor& v, const PagedCache& cache, const CacheRows& rows,
                 int64_t num_sink_positions, int64_t key_start) {
-    const int64_t count = k.dim(0), groups = k.dim(1), dims = k.dim(2), width = rows.table_BGW.dim(2);
+    const int64_t count = k.dim(0), groups = k.dim(1), dims = k.dim(2);
     if (k.numel() == 0) return;
+    require(groups <= UINT16_MAX, "a cache of more heads than a launch has");
     with_cache_types(k.dtype, cache.keys_PRD.dtype, [&]<class T, class C>(T, C) {
         const MatrixRows<T> to_k(k), to_v(v);
-        const RowPacks all(count, groups, dims);
-        launch(cache_zero_kernel<T>, grid_of(all.count, kCacheThreads), kCacheThreads, {}, context.stream(), to_k, to_v,
-               all, static_cast<int>(dims));
-        if (width == 0) return;
-        const RowPacks cached(groups, width * ops::kCacheBlockRows, dims);
-        launch(cache_read_kernel<T, C>, grid_of(cached.count, kCacheThreads), kCacheThreads, {}, context.stream(), to_k,
-               to_v, CacheMemory<C>(cache), CacheTable(rows), cached, count, num_sink_positions, key_start,
+        dim3 grid = grid_of(count, kCacheReadRows);
+        grid.y = static_cast<unsigned>(groups);
+        launch(cache_read_kernel<T, C>, grid, kCacheThreads, {}, context.stream(), to_k, to_v, CacheMemory<C>(cache),
+               CacheTable(rows), ReadPlaces(count, num_sink_positions, key_start), Divisor(ceil_div(dims, kCachePack)),
                static_cast<int>(dims), can_move_packs<T, C>(cache, to_k, to_v, dims));
     });
 }

@@ -1,16 +1,17 @@
 // Writes rows of keys and values into the paged cache, and reads them (kernels/ops.h, "Paged cache"). T is the compute
 // dtype, C the cache's dtype: T, or narrower with T = f32; values are rounded once, to nearest.
 //   write   one thread per pack of kCachePack elements of a row (n, g); the first thread of a row writes its position
-//   read    first zeros the matrices, a thread a pack, then one thread per pack of a slot, which finds its row by its
-//           position
-// Bound by memory: bytes of both sides once. Deterministic: no two rows share a slot or a position.
+//   read    a block of threads for kCacheReadRows rows of a matrix: it looks through the positions of all slots for
+//           those of its rows, in shared memory, then copies a pack a thread, or writes zeros where no slot is kept
+// Bound by memory: bytes of both sides once; the positions come from L2, 4 bytes a slot for every block. Deterministic:
+// no two rows share a slot or a position.
 #pragma once
 
 #include "kernels/cuda/attention_rules.cuh"
 
 namespace ballast::cuda {
 
-inline constexpr int kCacheThreads = 256, kCachePack = 4;
+inline constexpr int kCacheThreads = 256, kCachePack = 4, kCacheReadRows = 128;
 
 /// Calls f(T{}, C{}) with the device's types of the model and the cache.
 template <class F>
@@ -125,31 +126,65 @@ __global__ void cache_write_kernel(CacheMemory<C> cache, MatrixRows<const T> k, 
     if (d == 0) cache.positions[slot] = positions[step];
 }
 
-template <class T>
-__global__ void cache_zero_kernel(MatrixRows<T> k, MatrixRows<T> v, RowPacks all, int dims) {
-    const uint32_t n = blockIdx.x * kCacheThreads + threadIdx.x;
-    if (n >= all.count) return;
-    const auto [row, step, g, d] = all.at(n);
-    zero_pack(k.at(step, g), d, dims, k.packed);
-    zero_pack(v.at(step, g), d, dims, v.packed);
+/// Which positions go to which row of a matrix: position j < sinks to row j, others to row j - shift.
+struct ReadPlaces {
+    int rows, sinks, key_start, shift;
+
+    ReadPlaces(int64_t count, int64_t num_sinks, int64_t start)
+        : rows(static_cast<int>(count)),
+          sinks(static_cast<int>(std::min<int64_t>(num_sinks, INT32_MAX))),
+          key_start(static_cast<int>(std::min<int64_t>(start, INT32_MAX))),
+          shift(key_start - sinks) {
+        require(count <= INT32_MAX, "more rows than a cache holds");
+    }
+    /// The row of a position counted from `first`, if it is one of `count` rows from there; else < 0.
+    __device__ int row(int position, int first, int count) const {
+        const int row = (position < sinks ? position : position - shift) - first;
+        const bool is_read = position >= 0 && (position < sinks || position >= key_start);
+        return is_read && static_cast<unsigned>(row) < static_cast<unsigned>(count) ? row : -1;
+    }
+};
+
+/// slot_of[row - first] = the slot of the cache that holds the row of head g, or -1. All threads must call it.
+__device__ __forceinline__ void find_rows(int32_t* slot_of, const int32_t* cached_positions, int64_t cache_blocks,
+                                          const CacheTable& table, const ReadPlaces& places, int g, int first,
+                                          int count) {
+    constexpr unsigned kBlockRows = static_cast<unsigned>(ops::kCacheBlockRows);
+    for (unsigned n = threadIdx.x; n < kCacheReadRows; n += kCacheThreads) slot_of[n] = -1;
+    __syncthreads();
+    const auto slots = static_cast<unsigned>(min(int64_t{table.lengths[g]}, table.width * kBlockRows));
+    const int32_t* blocks = table.blocks + g * table.width;
+    for (unsigned i = threadIdx.x; i < slots; i += kCacheThreads) {
+        const int block = blocks[i / kBlockRows];
+        if (block < 0 || block >= cache_blocks) continue;
+        const unsigned slot = static_cast<unsigned>(block) * kBlockRows + i % kBlockRows;
+        const int row = places.row(cached_positions[slot], first, count);
+        if (row >= 0) slot_of[row] = static_cast<int32_t>(slot);
+    }
+    __syncthreads();
 }
 
 template <class T, class C>
 __global__ void cache_read_kernel(MatrixRows<T> k, MatrixRows<T> v, CacheMemory<C> cache, CacheTable table,
-                                  RowPacks all, int64_t rows, int64_t sinks, int64_t key_start, int dims, bool packed) {
-    const uint32_t n = blockIdx.x * kCacheThreads + threadIdx.x;
-    if (n >= all.count) return;
-    const auto [table_row, g, i, d] = all.at(n);
-    constexpr auto kBlockRows = static_cast<uint32_t>(ops::kCacheBlockRows);
-    if (static_cast<int>(i) >= table.lengths[g]) return;
-    const int64_t block = table.blocks[g * table.width + i / kBlockRows];
-    if (block < 0 || block >= cache.blocks) return;
-    const int64_t slot = block * ops::kCacheBlockRows + i % kBlockRows, position = cache.positions[slot];
-    if (position < 0 || (position >= sinks && position < key_start)) return;
-    const int64_t row = position < sinks ? position : sinks + position - key_start;
-    if (row >= rows) return;
-    move_pack(k.at(row, g), cache.keys + slot * dims, d, dims, packed);
-    move_pack(v.at(row, g), cache.values + slot * dims, d, dims, packed);
+                                  ReadPlaces places, Divisor packs, int dims, bool packed) {
+    SIMT_SHARED(int32_t, slot_of, [kCacheReadRows]);
+    const int g = static_cast<int>(blockIdx.y), first = static_cast<int>(blockIdx.x) * kCacheReadRows;
+    const int rows = min(kCacheReadRows, places.rows - first);
+    find_rows(slot_of, cache.positions, cache.blocks, table, places, g, first, rows);
+    const auto all = static_cast<uint32_t>(rows) * packs.value();
+    for (uint32_t n = threadIdx.x; n < all; n += kCacheThreads) {
+        const auto [row, pack] = packs.divide(n);
+        const int d = static_cast<int>(pack) * kCachePack;
+        const int64_t to = first + int64_t{row};
+        T *to_k = k.at(to, g), *to_v = v.at(to, g);
+        if (const int64_t from = int64_t{slot_of[row]} * dims; from >= 0) {
+            move_pack(to_k, cache.keys + from, d, dims, packed);
+            move_pack(to_v, cache.values + from, d, dims, packed);
+        } else {
+            zero_pack(to_k, d, dims, k.packed);
+            zero_pack(to_v, d, dims, v.packed);
+        }
+    }
 }
 
 }  // namespace ballast::cuda

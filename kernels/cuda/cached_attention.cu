@@ -1,4 +1,4 @@
-#include "kernels/cuda/cached_attention.cuh"
+#include "kernels/cuda/cached_attention_mma.cuh"
 
 namespace ballast::cuda {
 namespace {
@@ -47,6 +47,25 @@ void with_row_dims(int64_t dims, F&& f) {
     f.template operator()<256>();
 }
 
+/// One query head per group: its registers hold what it needs of a row. Several: on tensor cores, where the queries and
+/// the cache have the same 16-bit type.
+template <int kDims, class T, class C>
+void launch_splits(Context& context, dim3 items, const CachedOperands<T, C>& in) {
+    const auto per_heads = [&](int heads) {
+        return dim3(items.x, static_cast<unsigned>(ceil_div(in.heads_per_group, heads)));
+    };
+    if (in.heads_per_group == 1) {
+        launch(cached_attention_split_kernel<T, C, kDims, 1>, items, kCachedThreads, {}, context.stream(), in);
+    } else if constexpr (sizeof(T) == 2) {
+        constexpr auto kMemory = CachedMma<T, kDims>::memory().shared();
+        launch(cached_attention_split_mma_kernel<T, kDims>, per_heads(kBlockHeads), kCachedThreads, kMemory,
+               context.stream(), in);
+    } else {
+        launch(cached_attention_split_kernel<T, C, kDims, kMostHeads>, per_heads(kMostHeads), kCachedThreads, {},
+               context.stream(), in);
+    }
+}
+
 }  // namespace
 
 void cached_attention_forward(Context& context, const Tensor& out, const Tensor& q, const Tensor& sink_query,
@@ -60,18 +79,8 @@ void cached_attention_forward(Context& context, const Tensor& out, const Tensor&
         const auto in = make_operands<T, C>(out, q, sink_query, cache, rows, query_position, work, params, mass.blocks,
                                             {shape, memory.data()});
         const dim3 items = grid_of(shape.items, 1);
-        const auto split = [&]<int kDims, int kHeads>() {
-            dim3 grid = items;
-            grid.y = static_cast<unsigned>(ceil_div(in.heads_per_group, kHeads));
-            launch(cached_attention_split_kernel<T, C, kDims, kHeads>, grid, kCachedThreads, {}, context.stream(), in);
-        };
         if (shape.items > 0)
-            with_row_dims(shape.head_dim, [&]<int kDims>() {
-                if (in.heads_per_group == 1)
-                    split.template operator()<kDims, 1>();
-                else
-                    split.template operator()<kDims, kMostHeads>();
-            });
+            with_row_dims(shape.head_dim, [&]<int kDims>() { launch_splits<kDims>(context, items, in); });
         launch(cached_attention_merge_kernel<T, C>, grid_of(shape.sequences * shape.heads, 1), kCachedThreads, {},
                context.stream(), in, shape.heads);
         if (shape.with_mass && shape.items > 0)

@@ -3,6 +3,7 @@
 //   merge   m = max over splits;  l, o = sums of theirs times 2^(m_split - m), in their order; out = o 2^m / e^LSE',
 //           LSE' = logaddexp(m ln 2 + log l, z): the sink logit once, here
 //   mass    += sum over a group's heads of 2^(s - LSE' log2(e))
+// cached_attention_mma.cuh has the splits of several 16-bit heads that share a key-value head.
 // Shapes: q, out T [B,H,D]; the cache C [P,64,D], C = T or narrower with T = f32. Lengths, tables, positions and the
 // list of work items are read when the kernels run, so recorded work stays valid. Everything except the mass is
 // overwritten.

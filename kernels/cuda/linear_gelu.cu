@@ -18,7 +18,7 @@ void with_gelu(const Tensor& u, const Tensor& other, Gelu kind, F&& f) {
             if (kind == Gelu::tanh)
                 f(T{}, TanhGate{}, n);
             else
-                f(T{}, ErfGate{}, n);
+                f(T{}, std::conditional_t<sizeof(T) == 2, ErfGate16, ErfGate>{}, n);
         };
         if (can_pack_all<T>(u.numel(), u.data, other.data))
             with_kind(std::integral_constant<int, kPackSize<T>>{});

@@ -59,6 +59,18 @@ __device__ __forceinline__ float exp2_approximate(float x) {
 #endif
 }
 
+/// 1 / x by one instruction, with a relative error of about 2^-23; subnormal x and results are 0.
+__device__ __forceinline__ float reciprocal_approximate(float x) {
+#if BALLAST_SIMT_HOST
+    const float y = 1 / (std::abs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x);
+    return std::abs(y) < 0x1p-126f ? std::copysign(0.0f, y) : y;
+#else
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
 // ---- tensor cores ---------------------------------------------------------------------------------------------------
 
 /// d = a b + c for one m16n8k16 tile of the warp: a and b in T (bf16 or fp16), c and d in f32. Fragments: PTX ISA,

@@ -159,6 +159,55 @@ TEST_CASE("block memory: one table for positions of one text = the same table fo
     }
 }
 
+TEST_CASE("block memory: relevance for any head dims and groups; blocks that are missing count nothing") {
+    const int64_t B = 2, local = 64, ring = 2, count = 5;
+    for (const auto& [G, share, D] :
+         {std::array<int64_t, 3>{1, 1, 1}, {2, 3, 33}, {1, 16, 64}, {3, 1, 128}, {5, 2, 256}})
+        for (Dtype dtype : compute_dtypes()) {
+            const Dtype acc = accumulation_dtype(dtype);
+            const int64_t H = G * share, width = ring + count, blocks = B * G * width;
+            std::vector<int32_t> table;
+            for (const int64_t block : permutation(blocks, "blocks")) table.push_back(static_cast<int32_t>(block));
+            if (test_device() != Device::cpu)  // there an error
+                table[3] = -1, table[static_cast<size_t>((B * G - 1) * width + 2)] = static_cast<int32_t>(blocks + 7);
+            const Values all = rounded(acc, normal(blocks * D, "representatives"));
+            const Values queries = rounded(dtype, normal(B * H * D, "q"));
+            // Queries begin at an odd element of a wider row in every other case.
+            const int64_t first = G % 2, row = H * D + 2 * first;
+            Values wide(static_cast<size_t>(B * row), std::numeric_limits<double>::quiet_NaN());
+            for (int64_t b = 0; b < B; ++b)
+                std::copy_n(queries.begin() + b * H * D, H * D, wide.begin() + b * row + first);
+            const TestTensor q(dtype, {B * row}, wide), representatives(acc, {blocks, D}, all);
+            Tensor view = q.tensor().slice(0, first, first + H * D).view({1, H, D});
+            view.shape[0] = B, view.stride[0] = row;
+            const std::vector<int32_t> at{local + 64 * 4 + 5, local + 64 * 2};  // four and two complete blocks
+            const TestTensor tables({B, G, width}, table), position({B}, at), read(Dtype::i32, {B, G, ring + 3});
+            const TestTensor relevance(acc, {B, count});
+            Context context(test_device(), 2);
+            ops::memory_lookup(context, read, relevance, view, representatives, tables, position,
+                               {.local = local, .initial = 0, .chosen = 2});
+            const Values got = relevance.get();
+            Values known, expected;
+            for (int64_t b = 0; b < B; ++b)
+                for (int64_t n = 0; n < count; ++n) {
+                    if (n >= (b == 0 ? 4 : 2)) {
+                        CHECK(std::isnan(got[static_cast<size_t>(b * count + n)]));
+                        continue;
+                    }
+                    known.push_back(got[static_cast<size_t>(b * count + n)]), expected.push_back(0);
+                    for (int64_t h = 0; h < H; ++h) {
+                        const int64_t block = table[static_cast<size_t>((b * G + h / share) * width + ring + n)];
+                        for (int64_t d = 0; 0 <= block && block < blocks && d < D; ++d)
+                            expected.back() += queries[static_cast<size_t>((b * H + h) * D + d)] *
+                                               all[static_cast<size_t>(block * D + d)];
+                    }
+                }
+            const double err = error(known, expected);
+            INFO(G << " groups of " << share << ", dims " << D << " in " << name_of(dtype) << ": error " << err);
+            if (!(err <= (acc == Dtype::f64 ? 1e-13 : 2e-6))) FAIL();
+        }
+}
+
 TEST_CASE("block memory: scores that are no numbers come last and break nothing") {
     Memory x({Dtype::f32, Dtype::f32}, {.local = 64, .initial = 0, .chosen = 2}, {64 + 320, 64 + 256, 64 + 70});
     const int64_t first = x.block(0, 2);

@@ -57,31 +57,50 @@ TEST_CASE("cache: rows are written where slots say, and nothing else is touched"
 }
 
 TEST_CASE("cache: rows are read in the order of their positions, and what is not kept is zero") {
-    const int64_t sinks = 3, key_start = 40, S = 60;
-    for (const CacheDtypes& dtypes : cache_dtypes()) {
-        CachedCase c{{.H = 2, .G = 2, .D = 20}, {200}, {}};
-        // Sinks, positions before key_start, inside, and beyond the matrix; an empty slot; two blocks and a bit.
-        c.kept = {{50, 0, 41, -1, 2, 39, 96, 97, 40}, {}};
-        for (int32_t i = 0; i < 140; ++i) c.kept[1].push_back(139 - i);
-        c.fill(dtypes);
-        CachedRun run(c, dtypes);
-        Values k(static_cast<size_t>(S * 2 * 20), 0.0), v = k;
-        for (size_t g = 0; g < 2; ++g)
-            for (size_t i = 0; i < c.kept[g].size(); ++i) {
-                const int64_t p = c.kept[g][i], row = p < sinks ? p : sinks + p - key_start;
-                if (p < 0 || (p >= sinks && p < key_start) || row >= S) continue;
-                for (int64_t d = 0; d < 20; ++d) {
-                    k[at(row * 2 + static_cast<int64_t>(g), 20, d)] = c.k[g][at(static_cast<int64_t>(i), 20, d)];
-                    v[at(row * 2 + static_cast<int64_t>(g), 20, d)] = c.v[g][at(static_cast<int64_t>(i), 20, d)];
+    struct Shape {
+        int64_t dims, rows;
+    };
+    const int64_t sinks = 3, key_start = 40;
+    for (const CacheDtypes& dtypes : cache_dtypes())
+        for (const auto& [D, S] : {Shape{20, 60}, {1, 129}, {33, 300}, {64, 256}}) {
+            CachedCase c{{.H = 2, .G = 2, .D = D}, {1000}, {}};
+            // Sinks, positions before key_start, inside, and beyond the matrix; an empty slot; six blocks and a bit.
+            c.kept = {{50, 0, 41, -1, 2, 39, 96, 97, 40}, {}};
+            for (int32_t i = 0; i < 400; ++i) c.kept[1].push_back(399 - i);
+            c.fill(dtypes);
+            CachedRun run(c, dtypes);
+            Values k(static_cast<size_t>(S * 2 * D), 0.0), v = k;
+            for (size_t g = 0; g < 2; ++g)
+                for (size_t i = 0; i < c.kept[g].size(); ++i) {
+                    const int64_t p = c.kept[g][i], row = p < sinks ? p : sinks + p - key_start;
+                    if (p < 0 || (p >= sinks && p < key_start) || row >= S) continue;
+                    for (int64_t d = 0; d < D; ++d) {
+                        k[at(row * 2 + static_cast<int64_t>(g), D, d)] = c.k[g][at(static_cast<int64_t>(i), D, d)];
+                        v[at(row * 2 + static_cast<int64_t>(g), D, d)] = c.v[g][at(static_cast<int64_t>(i), D, d)];
+                    }
                 }
-            }
-        const TestTensor read_k(dtypes.x, {S, 2, 20}), read_v(dtypes.x, {S, 2, 20});
-        Context context(test_device(), 2);
-        ops::cache_read(context, read_k, read_v, run.cache(), run.rows(), sinks, key_start);
-        INFO(name_of(dtypes.x) << " in " << name_of(dtypes.stored));
-        CHECK(read_k.get() == k);
-        CHECK(read_v.get() == v);
-    }
+            // k and v are parts of the rows of one matrix, with a gap behind them.
+            const TestTensor all(dtypes.x, {S, 5, D});
+            const Tensor read_k = all.tensor().slice(1, 0, 2), read_v = all.tensor().slice(1, 2, 4);
+            const auto part = [&, dims = D, rows_of = S](int64_t first, int64_t count) {
+                const Values rows = all.get();
+                Values out;
+                for (int64_t row = 0; row < rows_of; ++row)
+                    out.insert(out.end(), rows.begin() + (row * 5 + first) * dims,
+                               rows.begin() + (row * 5 + first + count) * dims);
+                return out;
+            };
+            Context context(test_device(), 2);
+            ops::cache_read(context, read_k, read_v, run.cache(), run.rows(), sinks, key_start);
+            INFO(name_of(dtypes.x) << " in " << name_of(dtypes.stored) << ", dims " << D << ", rows " << S);
+            CHECK(part(0, 2) == k);
+            CHECK(part(2, 2) == v);
+            // Fewer rows: nothing stays of what was read before, and nothing was written beside k and v.
+            const TestTensor none({1, 2}, {0, 0});
+            ops::cache_read(context, read_k, read_v, run.cache(), {run.table, none}, sinks, key_start);
+            CHECK(part(0, 4) == Values(2 * k.size(), 0.0));
+            for (double x : part(4, 1)) REQUIRE(std::isnan(x));
+        }
 }
 
 TEST_CASE("cache: a ring over three wraps is attention over everything under its mask") {

@@ -69,6 +69,74 @@ TEST_CASE("cached attention: many splits, and every tile of head dims") {
         }
 }
 
+TEST_CASE("cached attention: any number of heads that share rows, over every tile of head dims") {
+    struct Shape {
+        int64_t heads, dims;
+    };
+    for (const auto& [heads, dims] : {Shape{1, 96},
+                                      {2, 32},
+                                      {3, 64},
+                                      {4, 256},
+                                      {7, 128},
+                                      {16, 80},
+                                      {16, 33},
+                                      {20, 160},
+                                      {40, 64},
+                                      {71, 64},
+                                      {71, 128}})
+        for (const CacheDtypes& dtypes : cache_dtypes()) {
+            if (!is_narrow(dtypes.x) && heads > 7) continue;
+            std::vector<AttentionCase> variants = cached_variants(heads, 1, dims);
+            for (size_t n = static_cast<size_t>(heads) % 2; n < variants.size(); n += 4)
+                check_cached(ragged(variants[n], {330, 62}), dtypes);
+        }
+}
+
+TEST_CASE("cached attention: heads that share rows and see different ones of a tile, far beyond the first splits") {
+    for (const CacheDtypes& dtypes : cache_dtypes()) {
+        AttentionCase rules{.H = 5, .G = 1, .D = 64, .normaliser = Normaliser::sink_logit};
+        rules.span = {0, 1, 15, 16, 40};
+        rules.sinks = 4, rules.has_sink_query = true, rules.sink_query_position = 600;
+        rules.alibi = {0.5, 0.25, 0.125, 0.0625, 0.03125};
+        CachedCase c{rules, {799}, {std::vector<int32_t>(800)}};
+        std::iota(c.kept[0].begin(), c.kept[0].end(), 0);
+        check_cached(c, dtypes);
+    }
+}
+
+TEST_CASE("cached attention: queries of any strides and alignment give the same bits") {
+    for (const CacheDtypes& dtypes : cache_dtypes())
+        for (int64_t dims : {33, 64}) {
+            AttentionCase rules{.H = 6, .G = 2, .D = dims};
+            rules.sinks = 3, rules.has_sink_query = true, rules.sink_query_position = 40;
+            CachedCase c = ragged(rules, {90, 33});
+            c.fill(dtypes);
+            CachedRun run(c, dtypes);
+            Context context(test_device(), 1);
+            run.forward(context);
+            const std::string expected = run.out.bytes();
+            const int64_t row = 6 * dims, wide = row + 3;
+            const auto spread = [&](const Values& from) {
+                Values to(static_cast<size_t>(2 * wide + 1), std::numeric_limits<double>::quiet_NaN());
+                for (int64_t b = 0; b < 2; ++b) std::copy_n(from.begin() + b * row, row, to.begin() + b * wide + 1);
+                return to;
+            };
+            const TestTensor q(dtypes.x, {2 * wide + 1}, spread(c.q)),
+                sinks(dtypes.x, {2 * wide + 1}, spread(c.sink_query));
+            const auto view = [&](const TestTensor& all) {
+                Tensor x = run.q;
+                x.data = static_cast<char*>(all.tensor().data) + size_of(dtypes.x);
+                x.stride[0] = wide;
+                return x;
+            };
+            run.out.poison();
+            ops::cached_attention_forward(context, run.out, view(q), view(sinks), run.cache(), run.rows(),
+                                          run.query_position, run.work(), run.params());
+            INFO(name_of(dtypes.x) << ", dims " << dims);
+            CHECK(run.out.bytes() == expected);
+        }
+}
+
 TEST_CASE("cached attention: padding rows give 0 and read nothing") {
     for (Normaliser normaliser : {Normaliser::softmax, Normaliser::off_by_one})
         for (const CacheDtypes& dtypes : cache_dtypes()) {
@@ -263,17 +331,29 @@ TEST_CASE("cached attention: work of too few splits and blocks beyond the cache 
 
 TEST_CASE("cached attention: on a GPU work of too few splits and blocks beyond the cache make NaN") {
     if (on_cpu()) return;
-    const CacheDtypes f32{Dtype::f32, Dtype::f32};
-    CachedCase c = ragged({.H = 1, .G = 1, .D = 8}, {300});
-    c.fill(f32);
-    CachedRun run(c, f32);
-    Context context(test_device(), 1);
-    const TestTensor items({1, 3}, {0, 0, 0}), first({2}, {0, 1});
-    ops::cached_attention_forward(context, run.out, run.q, {}, run.cache(), run.rows(), run.query_position,
-                                  {items, first}, run.params());
-    CHECK(std::isnan(run.out.at(0)));
-    run.table.put(0, 99);
-    run.out.set(Values(8, 0));
-    run.forward(context);
-    CHECK(std::isnan(run.out.at(0)));
+    for (const CacheDtypes& dtypes : cache_dtypes())
+        for (int64_t heads : {1, 3, 20}) {
+            CachedCase c = ragged({.H = heads, .G = 1, .D = 8}, {300});
+            c.fill(dtypes);
+            CachedRun run(c, dtypes);
+            Context context(test_device(), 1);
+            const TestTensor items({1, 3}, {0, 0, 0}), first({2}, {0, 1});
+            const auto all_nan = [&] {
+                for (double x : run.out.get())
+                    if (!std::isnan(x)) return false;
+                return true;
+            };
+            INFO(heads << " heads in " << name_of(dtypes.x));
+            ops::cached_attention_forward(context, run.out, run.q, {}, run.cache(), run.rows(), run.query_position,
+                                          {items, first}, run.params());
+            CHECK(all_nan());
+            for (int64_t block : {0, 4}) {  // one of several in a split, and the only one
+                run.out.set(Values(static_cast<size_t>(heads * 8), 0));
+                const double right = run.table.at(block);
+                run.table.put(block, 99);
+                run.forward(context);
+                CHECK(all_nan());
+                run.table.put(block, right);
+            }
+        }
 }

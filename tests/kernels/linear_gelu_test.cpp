@@ -129,6 +129,38 @@ TEST_CASE("linear_gelu: every magnitude, element by element") {
             }
 }
 
+TEST_CASE("linear_gelu: erf of every 16-bit u on a GPU is the rounded result but for 2^-17 of it") {
+    if (test_device() == Device::cpu) return;
+    for (Dtype dtype : computable({Dtype::bf16, Dtype::f16})) {
+        Values points;
+        for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+            const auto pattern = static_cast<uint16_t>(bits);
+            const double u = dtype == Dtype::bf16 ? static_cast<float>(std::bit_cast<bf16>(pattern))
+                                                  : static_cast<float>(std::bit_cast<f16>(pattern));
+            if (std::abs(u) <= 1e4 && (u == 0 || std::abs(u) >= 0x1p-14)) points.push_back(u);
+        }
+        const auto N = static_cast<int64_t>(points.size());
+        const TestTensor x(dtype, {N, 1}, points), one(dtype, {1, 1}, {1.0}), zero(dtype, {1}, {0.0});
+        const TestTensor pre(dtype, {N, 1}), hidden(dtype, {N, 1}), d_out(dtype, {N, 1}, Values(points.size(), 1.0));
+        const TestTensor d_pre(dtype, {N, 1}), d_down(Dtype::f32, {1, 1}, {0.0}), d_bias(Dtype::f32, {1}, {0.0});
+        Context context(test_device(), 1);
+        ops::linear_gelu_forward(context, hidden, pre, x, {one, zero}, ops::Gelu::erf);
+        ops::gelu_linear_backward(context, d_pre, d_down, d_bias, d_out, hidden, pre, one, ops::Gelu::erf);
+        const Values outs = hidden.get(), slopes = d_pre.get();
+        for (size_t i = 0; i < points.size(); ++i) {
+            const double u = points[i], phi = std::erfc(-u * std::sqrt(0.5)) / 2;
+            const double steep = u * std::exp(-u * u / 2) / std::sqrt(2 * std::acos(-1.0));
+            const auto is_near = [&](double got, double expected, double parts) {
+                const double bound = 0x1p-17 * parts + 0x1p-120;
+                return rounded(dtype, expected - bound) <= got && got <= rounded(dtype, expected + bound);
+            };
+            INFO(name_of(dtype) << " u " << u << ": " << outs[i] << ", slope " << slopes[i]);
+            REQUIRE(is_near(outs[i], u * phi, std::abs(u) * phi));
+            REQUIRE(is_near(slopes[i], phi + steep, phi + std::abs(steep)));
+        }
+    }
+}
+
 TEST_CASE("linear_gelu: NaN stays NaN") {
     for (ops::Gelu kind : kKinds)
         for (const int64_t F : {7, 8}) {
