@@ -1,6 +1,7 @@
 #include "moa/rules.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
 #include <set>
 
@@ -9,16 +10,16 @@
 namespace ballast::moa {
 namespace {
 
+/// Evenly spaced, each at the nearest whole number of blocks: plans keep whole blocks.
 std::vector<double> alphas_of(const RuleGrid& grid) {
     if (grid.alphas == 1) return {0};
-    const int64_t width = grid.shortest + grid.profiled, steps = grid.alphas - 1;
-    if (width % (steps * grid.block) != 0 || grid.shortest % grid.block != 0)
-        throw UserError(fmt::format(
-            "{} alphas from -{} to {} are no multiples of the block of {} positions; choose lengths that are, or "
-            "another number of alphas",
-            grid.alphas, grid.shortest, grid.profiled, grid.block));
+    const auto block = static_cast<double>(grid.block), width = static_cast<double>(grid.shortest + grid.profiled);
+    const auto at = [&](int64_t i) {
+        const double place = width * static_cast<double>(i) / static_cast<double>(grid.alphas - 1);
+        return block * std::round((place - static_cast<double>(grid.shortest)) / block);
+    };
     std::vector<double> out;
-    for (int64_t i = 0; i <= steps; ++i) out.push_back(static_cast<double>(i * (width / steps) - grid.shortest));
+    for (int64_t i = 0; i < grid.alphas; ++i) out.push_back(at(i));
     return out;
 }
 

@@ -16,14 +16,14 @@ struct RuleGrid {
     int64_t longest = 0;   // longest text that a plan must accept
     int64_t block = 64, sinks = 64;
     int64_t alphas =
-        11;             // evenly from -shortest to `profiled`; 6 are the paper's, 1 is alpha = 0: spans that only grow
+        11;  // evenly from -shortest to `profiled`, as whole blocks; 6 are the paper's, 1 is 0: spans that only grow
     int64_t betas = 9;  // evenly from 0 to 1; 1 is beta = 0: constant spans
 };
 
 /// The rules that fit: at most the whole text at `profiled` and at `longest`, and room for the sinks and a block at
 /// `shortest`. (The MoA project requires a cache above 0 there; on its grids both conditions keep the same rules.) Of
-/// rules with equal caches at all of `lengths` the first is kept. Sorted by alpha, then beta. UserError when the grid's
-/// steps are not multiples of the block, or no rule is left.
+/// rules with equal caches at all of `lengths` the first is kept. Sorted by alpha, then beta. UserError when no
+/// rule is left.
 std::vector<infer::SpanRule> candidate_rules(const RuleGrid& grid, const std::vector<int64_t>& lengths);
 
 }  // namespace ballast::moa

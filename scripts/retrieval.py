@@ -253,6 +253,7 @@ def picture(panels, lengths, depths):
     for n, (name, shares) in enumerate(panels.items()):
         x0, y0 = n % 4 * wide + left, n // 4 * high + top
         parts.append(f'<text x="{x0}" y="{y0 - 26}" font-weight="600">{html.escape(name)}</text>')
+        parts.append(f'<text x="{x0 - 6}" y="{y0 - 6}" text-anchor="end" fill="#555">depth</text>')
         for i, length in enumerate(lengths):
             parts.append(f'<text x="{x0 + cell * i + cell / 2}" y="{y0 - 6}" text-anchor="middle" fill="#555">{length}</text>')
         for j, depth in enumerate(depths):

@@ -81,12 +81,23 @@ TEST_CASE("moa rules: small models have the same grid at their own scale") {
     RuleGrid constant = small;
     constant.betas = 1;
     for (const SpanRule& rule : candidate_rules(constant, {256, 512, 1024})) CHECK(rule.beta == 0);
-    RuleGrid odd = small;
-    odd.block = 48;
-    CHECK_THAT(message_of([&] { candidate_rules(odd, {256}); }), ContainsSubstring("no multiples of the block of 48"));
     RuleGrid none = small;
     none.sinks = 2048;
     CHECK_THAT(message_of([&] { candidate_rules(none, {256}); }), ContainsSubstring("no rule keeps 2048 sinks"));
+}
+
+TEST_CASE("moa rules: constants are whole blocks at any lengths") {
+    const RuleGrid grid{.shortest = 512, .profiled = 1024, .longest = 8192, .block = 16, .sinks = 16};
+    std::set<double> alphas;
+    for (const SpanRule& rule : candidate_rules(grid, {512, 1024, 8192})) {
+        CHECK(std::remainder(rule.alpha, 16) == 0);
+        alphas.insert(rule.alpha);
+    }
+    CHECK(alphas.count(-352) == 1);  // the second of -512, -358.4, …
+    CHECK(alphas.size() == 10);      // the first leaves nothing at 512
+    RuleGrid odd = grid;
+    odd.block = 48;
+    for (const SpanRule& rule : candidate_rules(odd, {512, 1024, 8192})) CHECK(std::remainder(rule.alpha, 48) == 0);
 }
 
 TEST_CASE("moa programs: the Lagrangian's bound and choice against every choice") {
