@@ -5,6 +5,9 @@
 //   bench_decode --model MODEL --context 4096 --policy moa --plan plan.json --rows 8
 //   bench_decode --model MODEL --dtype f32 --weights int8           the products alone, by row of the weight
 //   bench_decode --matrix 3072x768 --dtype f32 --weights same --rows 1
+//
+// Products alone are timed by row, as decoding computes them, and as the products of a prompt, which are chosen by the
+// number of rows: the ratio is what it costs that a text's bits do not depend on its mates.
 #include <algorithm>
 #include <charconv>
 #include <deque>
@@ -47,9 +50,8 @@ class Products {
         for (const Tensor* read : {&weight.weight, &weight.bias, &weight.scale})
             if (!read->empty()) bytes_ += read->bytes();
     }
-    void run() {
-        for (const Step& step : steps_)
-            ops::linear_forward(context_, step.out, step.x, step.weight, ops::Products::by_row);
+    void run(ops::Products products) {
+        for (const Step& step : steps_) ops::linear_forward(context_, step.out, step.x, step.weight, products);
     }
     size_t bytes() const { return bytes_; }
 
@@ -160,28 +162,35 @@ nlohmann::ordered_json measure(const Settings& s) {
         if (s.context > 0) step.emplace(context, *model, s);
     }
     const double before = bench::read_limit(context, false);
-    const bench::Timing time = bench::Timer(context, s.seconds)([&] { step ? step->run() : products.run(); });
+    bench::Timer timer(context, s.seconds);
+    const bench::Timing time = timer([&] { step ? step->run() : products.run(ops::Products::by_row); });
     const double limit = std::max(before, bench::read_limit(context, false));
     const size_t kv_bytes = step ? step->kv_bytes() : 0;
     const auto bytes = static_cast<double>(products.bytes() + kv_bytes);
     const double rate = static_cast<double>(s.rows) / time.least, roof = static_cast<double>(s.rows) * limit / bytes;
-    return {{"shape", s.matrix.empty() ? s.name() : s.matrix},
-            {"dtype", s.dtype},
-            {"weights", s.weights},
-            {"rows", s.rows},
-            {"context", s.context},
-            {"policy", s.context > 0 ? s.cache.policy : "none"},
-            {"device", bench::device_description(context)},
-            {"threads", context.pool().num_threads()},
-            {"weight_bytes", products.bytes()},
-            {"kv_bytes", kv_bytes},  // read in a step; products alone read no cache
-            {"cache_bytes", step ? step->cache_bytes() : 0},
-            {"read_gb_per_s", limit * 1e-9},
-            {"gb_per_s", bytes / time.least * 1e-9},
-            {"median_seconds", time.median},
-            {"tokens_per_s", rate},
-            {"roof", roof},
-            {"share", rate / roof}};
+    nlohmann::ordered_json out = {{"shape", s.matrix.empty() ? s.name() : s.matrix},
+                                  {"dtype", s.dtype},
+                                  {"weights", s.weights},
+                                  {"rows", s.rows},
+                                  {"context", s.context},
+                                  {"policy", s.context > 0 ? s.cache.policy : "none"},
+                                  {"device", bench::device_description(context)},
+                                  {"threads", context.pool().num_threads()},
+                                  {"weight_bytes", products.bytes()},
+                                  {"kv_bytes", kv_bytes},  // read in a step; products alone read no cache
+                                  {"cache_bytes", step ? step->cache_bytes() : 0},
+                                  {"read_gb_per_s", limit * 1e-9},
+                                  {"gb_per_s", bytes / time.least * 1e-9},
+                                  {"median_seconds", time.median},
+                                  {"tokens_per_s", rate},
+                                  {"roof", roof},
+                                  {"share", rate / roof}};
+    if (!step) {  // what it costs that a row's bits do not depend on the others
+        const bench::Timing gemm = timer([&] { products.run(ops::Products::gemm); });
+        out["gemm_tokens_per_s"] = static_cast<double>(s.rows) / gemm.least;
+        out["by_row_over_gemm"] = gemm.least / time.least;
+    }
+    return out;
 }
 
 }  // namespace
