@@ -10,6 +10,7 @@
 // number of rows: the ratio is what it costs that a text's bits do not depend on its mates.
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <deque>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -111,6 +112,7 @@ class Step {
           cache_(context, model, infer::make_plan(s.cache, model.config(), s.context + 1),
                  {.max_batch = s.rows, .max_positions = s.context + 1}),
           tokens_(static_cast<size_t>(s.rows), 1) {
+        const auto begin = std::chrono::steady_clock::now();
         for (int64_t row = 0; row < s.rows; ++row) {
             infer::CachedText& text = texts_.emplace_back(cache_.open(s.context + 1));
             while (text.position < s.context) {
@@ -118,6 +120,8 @@ class Step {
                 cache_.prefill(text, bench::random_tokens(chunk, model.config().vocab_size));
             }
         }
+        context.synchronise();
+        prefill_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
         for (infer::CachedText& text : texts_) pointers_.push_back(&text);
     }
 
@@ -134,12 +138,17 @@ class Step {
             for (const infer::HeadCache& head : layer.rings) rows += infer::slots_in_use(head, positions_ + 1);
         return texts_.size() * static_cast<size_t>(2 * rows * sizes.head_dim) * size_of(sizes.dtype);
     }
+    /// Of reading the texts, one after the other in chunks; once.
+    double prefill_tokens_per_s() const {
+        return static_cast<double>(positions_) * static_cast<double>(texts_.size()) / prefill_seconds_;
+    }
     /// Of the blocks that the texts take.
     size_t cache_bytes() const { return texts_.size() * cache_.sizes().cache_bytes(positions_ + 1); }
 
   private:
     Context& context_;
     int64_t positions_;
+    double prefill_seconds_ = 0;
     infer::CachedModel cache_;
     std::deque<infer::CachedText> texts_;
     std::vector<infer::CachedText*> pointers_;
@@ -189,6 +198,8 @@ nlohmann::ordered_json measure(const Settings& s) {
         const bench::Timing gemm = timer([&] { products.run(ops::Products::gemm); });
         out["gemm_tokens_per_s"] = static_cast<double>(s.rows) / gemm.least;
         out["by_row_over_gemm"] = gemm.least / time.least;
+    } else {
+        out["prefill_tokens_per_s"] = step->prefill_tokens_per_s();
     }
     return out;
 }
