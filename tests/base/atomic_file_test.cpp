@@ -1,5 +1,7 @@
 #include "base/atomic_file.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -75,6 +77,24 @@ TEST_CASE("atomic file: a leftover of an earlier process is overwritten") {
     put_bytes(path + ".tmp-" + std::to_string(::getpid()), "a longer leftover");
     write_file(path, "x");
     CHECK(read_file(path) == "x");
+    CHECK(files_in(folder.path()) == 1);
+}
+
+TEST_CASE("atomic file: a writer of another machine that has this process's id keeps its file") {
+    const TemporaryFolder folder;
+    const std::string path = folder.file("a.txt"), theirs = path + ".tmp-" + std::to_string(::getpid());
+    put_bytes(theirs, "theirs");
+    const int writer = ::open(theirs.c_str(), O_RDWR | O_CLOEXEC);
+    REQUIRE(::flock(writer, LOCK_EX | LOCK_NB) == 0);
+    write_file(path, "ours");
+    CHECK(bytes_of(path) == "ours");
+    CHECK(bytes_of(theirs) == "theirs");
+    require_writable(path);
+    CHECK(bytes_of(theirs) == "theirs");
+    CHECK(files_in(folder.path()) == 2);
+    ::close(writer);  // killed: now its file is a leftover
+    write_file(path, "again");
+    CHECK(bytes_of(path) == "again");
     CHECK(files_in(folder.path()) == 1);
 }
 
