@@ -143,6 +143,11 @@ void AtomicFile::commit() {
     sync_folder_of(target_);
 }
 
+void AtomicFile::remove_old() {
+    if (::unlink(target_.c_str()) == 0) return sync_folder_of(target_);
+    if (errno != ENOENT) throw_errno("replace", path_);
+}
+
 void AtomicFile::discard() noexcept {
     if (descriptor_ < 0) return;
     // Truncated first: a library that still holds the file open may need room to close it.

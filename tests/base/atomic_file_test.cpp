@@ -98,6 +98,21 @@ TEST_CASE("atomic file: a writer of another machine that has this process's id k
     CHECK(files_in(folder.path()) == 1);
 }
 
+TEST_CASE("atomic file: the old file can go before the new one comes, where a link leads too") {
+    const TemporaryFolder folder;
+    write_file(folder.file("there"), "old");
+    std::filesystem::create_symlink("there", folder.file("link"));
+    AtomicFile file(folder.file("link"));
+    file.write("new");
+    file.remove_old();
+    CHECK_FALSE(std::filesystem::exists(folder.file("there")));
+    file.remove_old();  // nothing is there any more
+    file.commit();
+    CHECK(std::filesystem::is_symlink(folder.file("link")));
+    CHECK(bytes_of(folder.file("there")) == "new");
+    CHECK(files_in(folder.path()) == 2);
+}
+
 TEST_CASE("atomic file: a link stays, and where it leads gets the content") {
     const TemporaryFolder folder;
     std::filesystem::create_directory(folder.file("big"));
