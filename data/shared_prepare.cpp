@@ -27,10 +27,10 @@ constexpr auto kLook = std::chrono::milliseconds(200);  // between looks at what
 
 /// An input file, and where its tokens go.
 struct Part {
-    std::string input, store, validation_store, lock;
+    std::string input, store, validation_store, lock;  // no validation_store: nothing is held out
     int64_t bytes;
 
-    bool is_there() const { return fs::exists(store); }
+    bool is_there() const { return fs::exists(store) && (validation_store.empty() || fs::exists(validation_store)); }
 };
 
 class SharedWork {
@@ -88,7 +88,6 @@ class SharedWork {
         result_.num_duplicates += joined.documents_left_out();
         result_.duplicates_memory =
             std::max(result_.duplicates_memory, options_.drop_duplicates ? duplicates_memory(documents) : 0);
-        if (joined.num_tokens() == 0) throw UserError(fmt::format("the input holds no text for {}", output));
         return joined;
     }
 
@@ -101,7 +100,8 @@ class SharedWork {
             if (!fs::is_regular_file(input))
                 throw UserError(fmt::format("{} is no file, and processes share files; write an .h5 store", input));
             const std::string name = fmt::format("/{:05}", parts_.size());
-            parts_.push_back({input, folder_ + name + ".h5", folder_of(options_.validation_output) + name + ".h5",
+            const std::string& held_out = options_.validation_output;
+            parts_.push_back({input, folder_ + name + ".h5", held_out.empty() ? "" : folder_of(held_out) + name + ".h5",
                               folder_ + name + ".lock", static_cast<int64_t>(fs::file_size(input))});
             total_bytes_ += parts_.back().bytes;
         }

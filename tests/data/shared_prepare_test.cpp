@@ -56,6 +56,13 @@ TEST_CASE("shared prepare: documents held out by hash, and counts, are those of 
     CHECK(shared.num_documents == alone.num_documents);
     CHECK(shared.num_tokens == alone.num_tokens);
     CHECK(shared.num_validation_tokens == alone.num_validation_tokens);
+
+    const std::string lost = place.output.file("val.parts/00003.h5"), bytes = bytes_of(lost);
+    const auto written = fs::last_write_time(place.part(5));
+    fs::remove(lost);  // made again, like a part of the training text
+    place.shared();
+    CHECK(bytes_of(lost) == bytes);
+    CHECK(fs::last_write_time(place.part(5)) == written);
 }
 
 TEST_CASE("shared prepare: processes share the files, and whoever comes later finds them done") {
@@ -142,7 +149,19 @@ TEST_CASE("shared prepare: other settings, pipes and held-out ends are refused, 
     put_bytes(place.input.file("empty.jsonl"), "");
     place.options.inputs = {place.input.file("empty.jsonl")};
     place.options.output = place.output.file("none.json");
-    CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring("no text"));
+    put_bytes(place.options.output, "an older index");
+    CHECK_THAT(test::message_of([&] { place.shared(); }),
+               ContainsSubstring("no text for " + place.options.output + "; name other files"));
+    CHECK(bytes_of(place.options.output) == "an older index");
+    fs::remove_all(place.output.file("none.parts"));
+    place.options.inputs = {place.input.file("6.jsonl")};  // one document, which is not held out
+    place.options.validation_output = place.output.file("v.json");
+    place.options.validation_fraction = 1e-9;
+    CHECK_THAT(test::message_of([&] { place.shared(); }),
+               ContainsSubstring("no text for " + place.options.validation_output) &&
+                   ContainsSubstring("raise --validation-fraction"));
+    CHECK(!fs::exists(place.options.validation_output));
+    CHECK(bytes_of(place.options.output) == "an older index");
 }
 
 TEST_CASE("shared prepare: duplicates within and across files are left out as one process leaves them out") {
