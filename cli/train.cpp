@@ -188,7 +188,9 @@ int train_as_rank(const Options& options, Communicator& ranks) {
     MemoryPlan plan = plan_memory(context, config, distribution);
     plan.sample_order = data::Sampler::bytes(data.train, DataOrder(config, data.train).last_stretch().order);
     if (ranks.is_first()) print_startup(config, context, data, plan, distribution);
-    require_fit(plan, context.device(), context.available_memory());
+    require_fit(plan, context.device(), context.available_memory(),
+                memory_of_neighbours(context, config, distribution, plan));
+    ranks.barrier();  // what a neighbour had taken by then would count twice
     context.connect(ranks);
 
     RunDirectory directory(options.run_folder());
