@@ -1,6 +1,7 @@
 // `ballast train --dry-run` and `--timeline`.
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "kernels/context.h"
@@ -78,15 +79,22 @@ TEST_CASE("timeline: a file of events in time, for a run that communicates nothi
     REQUIRE(outcome.code == 0);
     CHECK_THAT(outcome.out, ContainsSubstring("nothing was communicated"));
     const auto json = nlohmann::json::parse(read_file(run.file("timeline.json")));
-    size_t passes = 0, layers = 0;
+    size_t passes = 0, layers = 0, saves = 0;
+    std::set<int> named;  // threads
     for (const auto& event : json.at("traceEvents")) {
-        if (event.at("ph") != "X") continue;
+        if (event.at("ph") == "M") {
+            named.insert(event.at("tid").get<int>());
+            continue;
+        }
+        CHECK(named.contains(event.at("tid").get<int>()));
+        saves += event.at("name") == "writing a checkpoint";
         CHECK(event.at("dur").get<double>() >= 0);
         const std::string name = event.at("name");
         passes += name.starts_with("pass ");
         layers += name.starts_with("backward of layer ");
     }
     CHECK(passes > 0);
+    CHECK(saves > 0);
     CHECK(layers % passes == 0);
     CHECK(layers > 0);
 }
