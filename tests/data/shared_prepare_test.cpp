@@ -116,6 +116,30 @@ TEST_CASE("shared prepare: a file that another process is at is waited for, and 
     CHECK_THROWS_AS(place.shared(), RunError);
 }
 
+TEST_CASE("shared prepare: an input that is changed meanwhile is named, and gives no part") {
+    for (const int changed : {4, 1}) {  // the largest, so it is being read; one that nobody has begun
+        Workplace place;
+        const std::string input = place.input.file(std::to_string(changed) + ".jsonl");
+        bool done = false, was_first = false;
+        place.options.interrupted = [&] {
+            if (!std::exchange(done, true)) {
+                was_first = !fs::exists(place.part(5));
+                put_bytes(input, bytes_of(input) + "{\"text\": \"more\"}\n");
+            }
+            return false;
+        };
+        CAPTURE(changed);
+        CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring(input + " was changed while"));
+        CHECK(was_first);
+        CHECK(!fs::exists(place.part(changed)));
+        CHECK(fs::exists(place.part(5)) == (changed == 1));  // what was done before stays
+        CHECK(!fs::exists(place.options.output));
+        fs::remove_all(place.output.file("pile.parts"));
+        place.shared();
+        CHECK(all_tokens(TokenStore(place.options.output)) == all_tokens(place.alone()));
+    }
+}
+
 TEST_CASE("shared prepare: other settings, pipes and held-out ends are refused, and mistakes leave what is done") {
     Workplace place;
     put_bytes(place.input.file("6.jsonl"), "{\"text\": 7}\n");
