@@ -45,12 +45,18 @@ std::unique_ptr<Communicator> make_communicator() {
             "whole run by itself; build the preset mpi (apt-get install libopenmpi-dev openmpi-bin)",
             launched));
     auto world = make_mpi_communicator();
-    if (world->size() < launched)
+    if (world->size() < launched) {
+        const bool is_slurm = most_in_environment({"SLURM_NTASKS"}, 0) == launched;
         throw UserError(
-            fmt::format("Slurm has {} tasks for this job, but MPI sees {}; start them with srun --mpi=pmix or with "
-                        "mpirun, or unset "
-                        "SLURM_NTASKS if fewer are meant",
-                        launched, world->size()));
+            is_slurm ? fmt::format(
+                           "Slurm has {} tasks for this job, but MPI sees {}; start them with srun --mpi=pmix or with "
+                           "mpirun, or unset SLURM_NTASKS if fewer are meant",
+                           launched, world->size())
+                     : fmt::format(
+                           "the launcher says that it started {} processes, but MPI sees {}; use the mpirun of the MPI "
+                           "that this program was built with",
+                           launched, world->size()));
+    }
     return world;
 }
 

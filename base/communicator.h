@@ -50,8 +50,8 @@ class Communicator {
 };
 
 /// The communicator of this process: MPI's when mpirun or Slurm started the process, else one rank. UserError when the
-/// process is one of several and this build has no MPI, or when Slurm has more tasks (SLURM_NTASKS) than MPI knows of.
-/// In both cases each process would train the whole run by itself.
+/// process is one of several and this build has no MPI, or when Slurm has more tasks (SLURM_NTASKS), or another MPI's
+/// launcher has started more processes, than MPI knows of. Each process would then train the whole run by itself.
 std::unique_ptr<Communicator> make_communicator();
 
 /// The number of threads that each of `local_processes` processes of one launch on this machine should use: its share
