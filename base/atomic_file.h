@@ -12,8 +12,8 @@ namespace ballast {
 /// commit() renames it to PATH. Whatever interrupts the writer, PATH is the old file or the new file, never a part of
 /// one. A symbolic link is followed: its target gets the content, and the link stays. Two writers of one PATH in one
 /// process are not supported. The next writer of PATH removes the temporary files of writers that were killed. Every
-/// function throws UserError with the system's reason (full disk, no permission, …). The constructor also refuses a PATH
-/// that a rename would destroy: a folder, a device, a pipe.
+/// function throws UserError with the system's reason (full disk, no permission, …). The constructor also refuses a
+/// PATH that a rename would destroy: a folder, a device, a pipe.
 class AtomicFile {
   public:
     explicit AtomicFile(std::string path);
