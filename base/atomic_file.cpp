@@ -80,21 +80,34 @@ void remove_temporaries_of(const std::string& target) {
     }
 }
 
-/// A new file that this process holds as long as it is open; negative, with errno, when it cannot be had. Another
-/// writer may remove it between its making and the lock: then once more.
-int create_and_hold(const std::string& path) {
+/// An empty file that this process holds as long as it is open, and its name; a negative descriptor, with errno, when
+/// it cannot be had.
+struct HeldFile {
+    int descriptor;
+    std::string path;
+};
+
+/// Processes of two machines or containers often have the same id, and write the same file on a disk that both see. So
+/// a file is emptied only once it is held, and where another writer holds it, a longer name is taken.
+HeldFile create_and_hold(const std::string& target) {
     constexpr int kTries = 100;
+    std::string path = fmt::format("{}{}{}", target, kMark, ::getpid());
     for (int i = 0;; ++i) {
-        // Not O_EXCL: in a container a crashed run's temporary often carries this very process id.
-        const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (descriptor < 0) return descriptor;
+        // Not O_EXCL: a crashed run's temporary may carry this very process id.
+        const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (descriptor < 0) return {descriptor, path};
         const bool refused = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
         struct stat held {
         }, named{};
         ::fstat(descriptor, &held);
+        // Another writer may have removed or renamed it between its making and the lock: then once more.
         const bool named_so = ::stat(path.c_str(), &named) == 0 && named.st_ino == held.st_ino;
-        if ((!refused && named_so) || i == kTries) return descriptor;
+        if (!refused && named_so && (held.st_size == 0 || ::ftruncate(descriptor, 0) == 0)) return {descriptor, path};
+        const int error = refused ? EWOULDBLOCK : errno;
         ::close(descriptor);
+        errno = error;
+        if (i == kTries) return {-1, path};
+        if (refused) path += '0';
     }
 }
 
@@ -109,9 +122,10 @@ void sync_folder_of(const std::string& path) {
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     require_replaceable(path_);
     target_ = target_of(path_);
-    temporary_path_ = fmt::format("{}{}{}", target_, kMark, ::getpid());
     remove_temporaries_of(target_);
-    descriptor_ = create_and_hold(temporary_path_);
+    HeldFile held = create_and_hold(target_);
+    descriptor_ = held.descriptor;
+    temporary_path_ = std::move(held.path);
     if (descriptor_ < 0) throw_errno("write", path_);
 }
 
@@ -127,6 +141,11 @@ void AtomicFile::commit() {
     if (::rename(temporary_path_.c_str(), target_.c_str()) != 0) throw_errno("write", path_);
     ::close(std::exchange(descriptor_, -1));
     sync_folder_of(target_);
+}
+
+void AtomicFile::remove_old() {
+    if (::unlink(target_.c_str()) == 0) return sync_folder_of(target_);
+    if (errno != ENOENT) throw_errno("replace", path_);
 }
 
 void AtomicFile::discard() noexcept {

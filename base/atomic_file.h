@@ -8,11 +8,12 @@
 
 namespace ballast {
 
-/// Writes to a temporary file, PATH.tmp-<pid>; commit() renames it to PATH. Whatever interrupts the writer, PATH is the
-/// old file or the new file, never a part of one. A symbolic link is followed: its target gets the content, and the
-/// link stays. Two writers of one PATH in one process are not supported. The next writer of PATH removes the temporary
-/// files of writers that were killed. Every function throws UserError with the system's reason (full disk, no
-/// permission, …). The constructor also refuses a PATH that a rename would destroy: a folder, a device, a pipe.
+/// Writes to a temporary file, PATH.tmp-<pid>, or with a longer number where a writer on another machine has that name;
+/// commit() renames it to PATH. Whatever interrupts the writer, PATH is the old file or the new file, never a part of
+/// one. A symbolic link is followed: its target gets the content, and the link stays. Two writers of one PATH in one
+/// process are not supported. The next writer of PATH removes the temporary files of writers that were killed. Every
+/// function throws UserError with the system's reason (full disk, no permission, …). The constructor also refuses a
+/// PATH that a rename would destroy: a folder, a device, a pipe.
 class AtomicFile {
   public:
     explicit AtomicFile(std::string path);
@@ -29,6 +30,9 @@ class AtomicFile {
 
     /// Flushes to the disk, renames over PATH and flushes the folder's entry too.
     void commit();
+    /// Removes the old file at PATH, lastingly. For a file without which nobody reads another one that is about to be
+    /// replaced too.
+    void remove_old();
     /// Frees the disk space before the file is closed.
     void discard() noexcept;
 

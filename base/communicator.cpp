@@ -45,18 +45,29 @@ std::unique_ptr<Communicator> make_communicator() {
             "whole run by itself; build the preset mpi (apt-get install libopenmpi-dev openmpi-bin)",
             launched));
     auto world = make_mpi_communicator();
-    if (world->size() < launched)
-        throw UserError(fmt::format(
-            "Slurm has {} tasks for this job, but MPI sees {}; start them with srun --mpi=pmix or with mpirun, or unset "
-            "SLURM_NTASKS if fewer are meant",
-            launched, world->size()));
+    if (world->size() < launched) {
+        const bool is_slurm = most_in_environment({"SLURM_NTASKS"}, 0) == launched;
+        throw UserError(
+            is_slurm ? fmt::format(
+                           "Slurm has {} tasks for this job, but MPI sees {}; start them with srun --mpi=pmix or with "
+                           "mpirun, or unset SLURM_NTASKS if fewer are meant",
+                           launched, world->size())
+                     : fmt::format(
+                           "the launcher says that it started {} processes, but MPI sees {}; use the mpirun of the MPI "
+                           "that this program was built with",
+                           launched, world->size()));
+    }
     return world;
 }
 
 int threads_per_process(int local_processes) {
-    const int mine = ThreadPool::available_cores(), all = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-    const bool bound_apart = mine < all;
-    return bound_apart ? mine : std::max(1, mine / local_processes);
+    return threads_per_process(local_processes, ThreadPool::available_cores(),
+                               static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+}
+
+int threads_per_process(int local_processes, int bound_to, int cores) {
+    // mpirun binds more than two processes to a socket each in turn, so several share one.
+    return std::min(bound_to, std::max(1, cores / local_processes));
 }
 
 int launched_on_this_machine() { return most_in_environment({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"}, 1); }

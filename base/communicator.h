@@ -50,13 +50,15 @@ class Communicator {
 };
 
 /// The communicator of this process: MPI's when mpirun or Slurm started the process, else one rank. UserError when the
-/// process is one of several and this build has no MPI, or when Slurm has more tasks (SLURM_NTASKS) than MPI knows of.
-/// In both cases each process would train the whole run by itself.
+/// process is one of several and this build has no MPI, or when Slurm has more tasks (SLURM_NTASKS), or another MPI's
+/// launcher has started more processes, than MPI knows of. Each process would then train the whole run by itself.
 std::unique_ptr<Communicator> make_communicator();
 
-/// The number of threads that each of `local_processes` processes of one launch on this machine should use: the cores
-/// that this process may run on, divided among them unless each is already bound to its own cores.
+/// The number of threads that each of `local_processes` processes of one launch on this machine should use: its share
+/// of the machine's cores, or the cores that it is bound to where these are fewer.
 int threads_per_process(int local_processes);
+/// The same for a process that may run on `bound_to` of the machine's `cores`.
+int threads_per_process(int local_processes, int bound_to, int cores);
 
 /// The number of processes that mpirun (of Open MPI, of MPICH and its kin) says it started on this machine, this one
 /// included; 1 when no launcher says so. For programs that share work without a communicator. srun binds tasks apart.

@@ -132,6 +132,7 @@ void show(ShowArguments arguments) {
     const data::Tokenizer tokenizer = open_tokenizer(arguments.tokenizer, store);
     if (arguments.step > arguments.steps && arguments.order != data::OrderKind::stable)
         throw UserError(fmt::format("--step {} is past the last of {} steps", arguments.step, arguments.steps));
+    data::count_samples(arguments.step, arguments.batch, arguments.seq_length);  // refuses what cannot be counted
     const ShownStep shown = find_step(arguments, store);
     if (arguments.num_sinks >= shown.order.seq_length)
         throw UserError(fmt::format("--sinks {} must be below --seq {}", arguments.num_sinks, shown.order.seq_length));

@@ -29,12 +29,19 @@ double tokens_a_step(const RunConfig& config) {
 const std::vector<std::string> kHead{"ranks",  "memory", "passes",   "adding", "optimiser", "received", "communication",
                                      "hidden", "update", "tokens/s", "MFU",    "scaling",   "run"};
 
+/// Bytes on the device of rank 0, which has more to keep than the others.
+size_t memory_of_rank(const Context& context, RunConfig config, const Distribution& distribution, bool on_gpu) {
+    // As large, and the context that plans is a CPU's, which has no fp16.
+    if (on_gpu && config.train.dtype == Dtype::f16) config.train.dtype = Dtype::bf16;
+    return plan_memory(context, config, distribution).total(on_gpu ? Device::cuda : Device::cpu);
+}
+
 /// What a number of ranks costs, beside what one rank's update takes.
 std::vector<std::string> line_of(const Context& context, const Machine& machine, const Network& network,
-                                 const RunConfig& config, int ranks, double one_rank_seconds) {
+                                 const RunConfig& config, int ranks, double one_rank_seconds, bool on_gpu) {
     PlannedRank first(0, ranks);
     const Distribution distribution(config, first);
-    const size_t memory = plan_memory(context, config, distribution).total(context.device());
+    const size_t memory = memory_of_rank(context, config, distribution, on_gpu);
     const StepCost cost = cost_of_step(machine, network, config, distribution);
     const double seconds = cost.total();
     return {fmt::format("{}", ranks),
@@ -87,8 +94,8 @@ void print_dry_run(const DryRun& options, const RunConfig& config) {
     std::vector<std::vector<std::string>> lines{kHead};
     const double one = seconds_of_one(machine, config);
     for (const int ranks : options.ranks)  // a CPU's ranks share this machine, so as many take as long as one at best
-        lines.push_back(here ? line_of(context, shared_out(machine, ranks), network, config, ranks, one * ranks)
-                             : line_of(context, machine, network, config, ranks, one));
+        lines.push_back(here ? line_of(context, shared_out(machine, ranks), network, config, ranks, one * ranks, false)
+                             : line_of(context, machine, network, config, ranks, one, true));
     std::cout << align_columns(lines);
 }
 

@@ -175,6 +175,14 @@ void check_timeline(const Options& options, const RunConfig& config, const RunDa
     require_writable(options.timeline);
 }
 
+/// UserError when the corpus is too small for a run that begins. One that goes on asks the order that it has for what
+/// is left, which may be enough where it would be too little to begin with.
+size_t sample_order_bytes(const Options& options, const RunConfig& config, const data::TokenStore& store) {
+    const bool is_list = config.data.order == data::OrderKind::neox || config.data.order == data::OrderKind::mcore;
+    if (options.resume && !is_list) return 0;
+    return data::Sampler::bytes(store, DataOrder(config, store).last_stretch().order);
+}
+
 int train_as_rank(const Options& options, Communicator& ranks) {
     RunConfig config = RunConfig::load(options.config, options.settings);
     config.validate();
@@ -186,9 +194,11 @@ int train_as_rank(const Options& options, Communicator& ranks) {
     if (ranks.is_first()) check_timeline(options, config, data);
     const Distribution distribution(config, ranks);
     MemoryPlan plan = plan_memory(context, config, distribution);
-    plan.sample_order = data::Sampler::bytes(data.train, DataOrder(config, data.train).last_stretch().order);
+    plan.sample_order = sample_order_bytes(options, config, data.train);
     if (ranks.is_first()) print_startup(config, context, data, plan, distribution);
-    require_fit(plan, context.device(), context.available_memory());
+    require_fit(plan, context.device(), context.available_memory(),
+                memory_of_neighbours(context, config, distribution, plan));
+    ranks.barrier();  // what a neighbour had taken by then would count twice
     context.connect(ranks);
 
     RunDirectory directory(options.run_folder());

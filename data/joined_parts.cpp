@@ -183,13 +183,20 @@ void join_parts(const std::string& path, const std::vector<std::string>& parts, 
                                  {"format_version", left_out.empty() ? kFormatVersion : kWithLeftOut},
                                  {"sources", sources},
                                  {"parts", nlohmann::ordered_json::array()}};
+    int64_t tokens = 0;  // of documents that are left out the first is kept, so it is none for none alone
     for (const std::string& part : parts) {
         const Hdf5Tokens file(part);
+        tokens += file.num_tokens();
         index["parts"].push_back({{"file", relative_to(path, part)},
                                   {"tokens", file.num_tokens()},
                                   {"documents", file.num_documents()},
                                   {"checksums", file.checksums()}});
     }
+    if (tokens == 0)
+        throw UserError(
+            fmt::format("the input holds no text for {}; name other files or, where it is what is held out, "
+                        "raise --validation-fraction",
+                        path));
     if (!left_out.empty())
         index["left_out"] = {{"file", relative_to(path, left_out)}, {"checksums", LeftOut::checksums_of(left_out)}};
     write_json_file(path, index);

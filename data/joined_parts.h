@@ -53,7 +53,7 @@ class JoinedParts : public TokenSource {
 };
 
 /// Writes the index of these existing parts, and of the list of what is left out of them, if any (LeftOut; empty:
-/// none). UserError as for JoinedParts.
+/// none). UserError as for JoinedParts, and when the parts hold no tokens.
 void join_parts(const std::string& path, const std::vector<std::string>& parts, const std::string& sources,
                 const std::string& left_out = "");
 

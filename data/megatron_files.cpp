@@ -223,6 +223,8 @@ void MegatronWriter::commit(int64_t num_documents, const std::function<void(cons
     list(int64_t{}, [this](int64_t begin, int64_t) { return begin * static_cast<int64_t>(size_of(dtype_)); });
     list(int64_t{}, [document = int64_t{0}](int64_t, int64_t) mutable { return document++; });
     number(num_documents);
+    // The last to come and the first to go: an old index would find as many tokens in a new .bin and cut them wrongly.
+    index_.remove_old();
     tokens_.commit();
     index_.commit();
 }

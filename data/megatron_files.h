@@ -59,7 +59,8 @@ class MegatronFiles : public TokenSource {
     std::vector<Slice> slices_;
 };
 
-/// Writes NAME.idx and NAME.bin, both or neither: first the tokens, then the ends of documents.
+/// Writes NAME.idx and NAME.bin, first the tokens, then the ends of documents. Whatever interrupts the writer, they are
+/// the old files, the new files, or there is no NAME.idx.
 class MegatronWriter {
   public:
     /// `path` is NAME.idx or NAME.bin. UserError when one of them cannot be written. `dtype` is u16, or u32 to be

@@ -27,10 +27,14 @@ constexpr auto kLook = std::chrono::milliseconds(200);  // between looks at what
 
 /// An input file, and where its tokens go.
 struct Part {
-    std::string input, store, validation_store, lock;
+    std::string input, store, validation_store, lock;  // no validation_store: nothing is held out
     int64_t bytes;
+    fs::file_time_type written;
 
-    bool is_there() const { return fs::exists(store); }
+    bool is_there() const { return fs::exists(store) && (validation_store.empty() || fs::exists(validation_store)); }
+    bool input_is_as_it_was() const {
+        return static_cast<int64_t>(fs::file_size(input)) == bytes && fs::last_write_time(input) == written;
+    }
 };
 
 class SharedWork {
@@ -88,7 +92,6 @@ class SharedWork {
         result_.num_duplicates += joined.documents_left_out();
         result_.duplicates_memory =
             std::max(result_.duplicates_memory, options_.drop_duplicates ? duplicates_memory(documents) : 0);
-        if (joined.num_tokens() == 0) throw UserError(fmt::format("the input holds no text for {}", output));
         return joined;
     }
 
@@ -101,8 +104,10 @@ class SharedWork {
             if (!fs::is_regular_file(input))
                 throw UserError(fmt::format("{} is no file, and processes share files; write an .h5 store", input));
             const std::string name = fmt::format("/{:05}", parts_.size());
-            parts_.push_back({input, folder_ + name + ".h5", folder_of(options_.validation_output) + name + ".h5",
-                              folder_ + name + ".lock", static_cast<int64_t>(fs::file_size(input))});
+            const std::string& held_out = options_.validation_output;
+            parts_.push_back({input, folder_ + name + ".h5", held_out.empty() ? "" : folder_of(held_out) + name + ".h5",
+                              folder_ + name + ".lock", static_cast<int64_t>(fs::file_size(input)),
+                              fs::last_write_time(input)});
             total_bytes_ += parts_.back().bytes;
         }
         order_.resize(parts_.size());
@@ -169,9 +174,21 @@ class SharedWork {
         options.drop_duplicates = false;  // of all parts at once, when they are joined
         options.keep_hashes = options_.drop_duplicates;
         options.progress = [&](int64_t done, int64_t) { show_progress(done); };
+        require_same_input(part);
         const PrepareResult result = prepare(tokenizer_, options, pool_);
+        require_same_input(part);
         result_.text_bytes += result.text_bytes;
         result_.lines_without_text += result.lines_without_text;
+    }
+
+    /// UserError, and no part, when the input was changed since the start: often a download that was not complete.
+    void require_same_input(const Part& part) const {
+        if (part.input_is_as_it_was()) return;
+        fs::remove(part.store);
+        throw UserError(fmt::format(
+            "{} was changed while it was being prepared; wait until nobody writes to it, remove the folder {} "
+            "if its size differs now, and start again",
+            part.input, folder_));
     }
 
     void show_progress(int64_t part_bytes) const {

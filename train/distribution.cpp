@@ -38,10 +38,14 @@ Distribution::Distribution(const RunConfig& config, Communicator& ranks)
             fmt::format("{} ranks, but train.reduction_lanes = {}, and a rank has whole lanes; raise the lanes "
                         "or start fewer ranks",
                         ranks.size(), lanes_));
-    if (lanes_ > passes_)
+    if (lanes_ > passes_) {
+        const char* const what = config.train.reduction_lanes > 1 ? "lanes" : "ranks";
+        const int64_t samples = config.samples_per_pass();
         throw UserError(fmt::format(
-            "{} {}, but an update has {} passes of {} samples; lower train.micro_batch or raise train.global_batch",
-            lanes_, config.train.reduction_lanes > 1 ? "lanes" : "ranks", passes_, config.samples_per_pass()));
+            "{} {}, but an update has {} passes of {} samples; {} or raise train.global_batch", lanes_, what, passes_,
+            samples,
+            samples > 1 ? fmt::format("set train.micro_batch below {}", samples) : fmt::format("take fewer {}", what)));
+    }
 }
 
 Range Distribution::rank_passes(int rank) const {

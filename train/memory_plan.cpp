@@ -7,6 +7,7 @@
 #include "kernels/backend.h"
 #include "train/background_save.h"
 #include "train/optimizer.h"
+#include "train/planned_ranks.h"
 #include "train/train_step.h"
 
 namespace ballast::train {
@@ -62,21 +63,34 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config, const Di
     return plan;
 }
 
-void require_fit(const MemoryPlan& plan, Device device, size_t available) {
+size_t memory_of_neighbours(const Context& context, const RunConfig& config, const Distribution& distribution,
+                            const MemoryPlan& plan) {
+    const Communicator& ranks = distribution.ranks();
+    if (context.device() == Device::cuda || ranks.local_size() == 1) return 0;
+    PlannedRank last(ranks.size() - 1, ranks.size());
+    MemoryPlan other = plan_memory(context, config, Distribution(config, last));
+    other.sample_order = plan.sample_order;
+    return static_cast<size_t>(ranks.local_size() - 1) * other.total(context.device());
+}
+
+void require_fit(const MemoryPlan& plan, Device device, size_t available, size_t neighbours) {
     const size_t total = plan.total(device), order = device == Device::cuda ? 0 : plan.sample_order;
-    if (total <= available) return;
+    if (total + neighbours <= available) return;
     const char* const advice =
         order > total / 2 ? "lower train.steps or train.global_batch: the order of the samples takes most of it"
                           : "lower train.micro_batch or train.sequence_length, set train.recompute = \"full\" or "
                             "checkpoint.background = false, or take a smaller model";
     throw UserError(fmt::format(
-        "this run needs {} of {} and {} is available (weights {}, optimiser {}, activations {}, sampling {}, "
-        "checkpoint snapshot {}, sample order {}); {}",
+        "this run needs {} of {} and {} is available{} (weights {}, optimiser {}, activations {}, sampling {}, "
+        "checkpoint snapshot {}, sample order {}); {}{}",
         format_bytes(total), device == Device::cuda ? "GPU memory" : "memory", format_bytes(available),
+        neighbours > 0 ? fmt::format(", of which the other ranks on this machine need {}", format_bytes(neighbours))
+                       : "",
         format_bytes(plan.master_weights + plan.compute_weights),
         format_bytes(plan.gradients + plan.received_gradients + plan.moments),
         format_bytes(plan.activations + plan.validation), format_bytes(plan.sampling),
-        format_bytes(device == Device::cuda ? 0 : plan.snapshot), format_bytes(order), advice));
+        format_bytes(device == Device::cuda ? 0 : plan.snapshot), format_bytes(order), advice,
+        neighbours > 0 ? ", or start fewer ranks on a machine" : ""));
 }
 
 }  // namespace ballast::train

@@ -91,9 +91,10 @@ std::vector<int64_t> RunDirectory::checkpoint_steps() const {
     return steps;
 }
 
-std::optional<int64_t> RunDirectory::newest_valid_checkpoint(
-    const std::function<void(const std::string&)>& warn) const {
-    const std::vector<int64_t> steps = checkpoint_steps();
+std::optional<int64_t> RunDirectory::newest_valid_checkpoint(const std::function<void(const std::string&)>& warn,
+                                                             int64_t last) const {
+    std::vector<int64_t> steps = checkpoint_steps();
+    std::erase_if(steps, [last](int64_t step) { return step > last; });
     for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
         try {
             verify_checkpoint(checkpoint_path(*step));

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -48,8 +49,10 @@ class RunDirectory {
 
     /// Steps with a checkpoint file, ascending. UserError when the folder is there and cannot be read.
     std::vector<int64_t> checkpoint_steps() const;
-    /// The newest checkpoint whose checksums are valid; `warn` is called for each one that is skipped.
-    std::optional<int64_t> newest_valid_checkpoint(const std::function<void(const std::string&)>& warn) const;
+    /// The newest checkpoint, of steps up to `last`, whose checksums are valid; `warn` is called for each one that is
+    /// skipped.
+    std::optional<int64_t> newest_valid_checkpoint(const std::function<void(const std::string&)>& warn,
+                                                   int64_t last = std::numeric_limits<int64_t>::max()) const;
 
     /// Removes lines of a .jsonl file with a "step" above `step`, and an incomplete last line.
     void cut_back(std::string_view jsonl, int64_t step) const;

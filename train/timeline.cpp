@@ -74,6 +74,7 @@ void Timeline::write(const std::string& path, int rank) const {
     };
     name_thread(Track::compute, "compute");
     name_thread(Track::communication, "communication");
+    name_thread(Track::saving, "saving");
     for (const auto& update : updates_)
         for (const Event& event : update)
             events.push_back({{"ph", "X"},

@@ -73,8 +73,10 @@ bool Trainer::roll_back(const StepMetrics& spike) {
     std::string why_none = "there is no checkpoint yet";
     try {
         const Span span = at(Activity::load);
+        // Later ones, which a resume could not read, are of steps that this run has not come to.
         if (ranks().is_first())
-            step = directory_.newest_valid_checkpoint([this](const std::string& text) { warn(text); }).value_or(-1);
+            step = directory_.newest_valid_checkpoint([this](const std::string& text) { warn(text); }, steps_done_)
+                       .value_or(-1);
     } catch (const UserError& error) {
         why_none = error.what();
     }

@@ -1,5 +1,7 @@
 #include "base/atomic_file.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -76,6 +78,39 @@ TEST_CASE("atomic file: a leftover of an earlier process is overwritten") {
     write_file(path, "x");
     CHECK(read_file(path) == "x");
     CHECK(files_in(folder.path()) == 1);
+}
+
+TEST_CASE("atomic file: a writer of another machine that has this process's id keeps its file") {
+    const TemporaryFolder folder;
+    const std::string path = folder.file("a.txt"), theirs = path + ".tmp-" + std::to_string(::getpid());
+    put_bytes(theirs, "theirs");
+    const int writer = ::open(theirs.c_str(), O_RDWR | O_CLOEXEC);
+    REQUIRE(::flock(writer, LOCK_EX | LOCK_NB) == 0);
+    write_file(path, "ours");
+    CHECK(bytes_of(path) == "ours");
+    CHECK(bytes_of(theirs) == "theirs");
+    require_writable(path);
+    CHECK(bytes_of(theirs) == "theirs");
+    CHECK(files_in(folder.path()) == 2);
+    ::close(writer);  // killed: now its file is a leftover
+    write_file(path, "again");
+    CHECK(bytes_of(path) == "again");
+    CHECK(files_in(folder.path()) == 1);
+}
+
+TEST_CASE("atomic file: the old file can go before the new one comes, where a link leads too") {
+    const TemporaryFolder folder;
+    write_file(folder.file("there"), "old");
+    std::filesystem::create_symlink("there", folder.file("link"));
+    AtomicFile file(folder.file("link"));
+    file.write("new");
+    file.remove_old();
+    CHECK_FALSE(std::filesystem::exists(folder.file("there")));
+    file.remove_old();  // nothing is there any more
+    file.commit();
+    CHECK(std::filesystem::is_symlink(folder.file("link")));
+    CHECK(bytes_of(folder.file("there")) == "new");
+    CHECK(files_in(folder.path()) == 2);
 }
 
 TEST_CASE("atomic file: a link stays, and where it leads gets the content") {

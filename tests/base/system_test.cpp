@@ -57,8 +57,12 @@ TEST_CASE("processes of one launch divide a machine's cores") {
     CHECK(said("many", "-2") == 1);
     const int cores = ThreadPool::available_cores();
     CHECK(threads_per_process(1) == cores);
-    const int shared = threads_per_process(1 << 20);
-    CHECK((shared == 1 || shared == cores));  // the latter where this process is bound to a part of the machine
+    CHECK(threads_per_process(1 << 20) == 1);
+    CHECK(threads_per_process(4, 64, 64) == 16);
+    CHECK(threads_per_process(3, 2, 2) == 1);
+    CHECK(threads_per_process(2, 1, 64) == 1);    // mpirun -np 2: each bound to a core
+    CHECK(threads_per_process(4, 32, 64) == 16);  // mpirun -np 4: two of them bound to each of two sockets
+    CHECK(threads_per_process(4, 8, 64) == 8);    // srun --cpus-per-task=8
 }
 
 TEST_CASE("build information is filled in") {

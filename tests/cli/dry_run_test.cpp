@@ -1,6 +1,8 @@
 // `ballast train --dry-run` and `--timeline`.
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
 
 #include "kernels/context.h"
 #include "tests/cli/program.h"
@@ -28,6 +30,25 @@ TEST_CASE("dry run: a line for each number of ranks, and nothing is trained") {
     refuse(run.train("dry", "--dry-run --gpu h200"), {"dtype=bf16"});
     refuse(run.train("dry", bf16 + "--gpu h201"), {"h200"});
     refuse(run.train("dry", "--ranks 2"), {"--dry-run"});
+}
+
+TEST_CASE("dry run: memory is the device's: a GPU does not hold the checkpoint snapshot, and has fp16") {
+    const TinyRun run;
+    const auto memory = [&](const std::string& more) {
+        const Outcome outcome = ballast_with(run.train("dry", "--dry-run " + more));
+        CAPTURE(more, outcome.out, outcome.err);
+        REQUIRE(outcome.code == 0);
+        std::istringstream lines(outcome.out);
+        for (std::string line; std::getline(lines, line);)
+            if (line.starts_with("1 ")) return line.substr(0, line.find("iB"));
+        FAIL("no line of one rank");
+        return std::string();
+    };
+    const std::string wide = "--set model.hidden_size=128 ", saves = "--set checkpoint.background=true ",
+                      waits = "--set checkpoint.background=false ", bf16 = "--gpu h200 --set train.dtype=bf16 ";
+    CHECK(memory(wide + bf16 + saves) == memory(wide + bf16 + waits));
+    CHECK(memory(wide + saves) != memory(wide + waits));
+    CHECK(memory(wide + "--gpu h200 --set train.dtype=fp16") == memory(wide + bf16));
 }
 
 TEST_CASE("timeline: on a GPU it is refused before the run begins") {
@@ -58,15 +79,22 @@ TEST_CASE("timeline: a file of events in time, for a run that communicates nothi
     REQUIRE(outcome.code == 0);
     CHECK_THAT(outcome.out, ContainsSubstring("nothing was communicated"));
     const auto json = nlohmann::json::parse(read_file(run.file("timeline.json")));
-    size_t passes = 0, layers = 0;
+    size_t passes = 0, layers = 0, saves = 0;
+    std::set<int> named;  // threads
     for (const auto& event : json.at("traceEvents")) {
-        if (event.at("ph") != "X") continue;
+        if (event.at("ph") == "M") {
+            named.insert(event.at("tid").get<int>());
+            continue;
+        }
+        CHECK(named.contains(event.at("tid").get<int>()));
+        saves += event.at("name") == "writing a checkpoint";
         CHECK(event.at("dur").get<double>() >= 0);
         const std::string name = event.at("name");
         passes += name.starts_with("pass ");
         layers += name.starts_with("backward of layer ");
     }
     CHECK(passes > 0);
+    CHECK(saves > 0);
     CHECK(layers % passes == 0);
     CHECK(layers > 0);
 }

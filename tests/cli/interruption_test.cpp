@@ -6,6 +6,7 @@
 
 #include "base/build_info.h"
 #include "base/child_process.h"
+#include "data/megatron_files.h"
 #include "tests/base/refused_calls.h"
 #include "tests/cli/program.h"
 
@@ -290,6 +291,29 @@ TEST_CASE("cli: after a changed resume every command knows the run as it is now"
     CHECK(run.json("run/status.json")["step"] == 14);
     succeed(run.train("run", "--resume --allow-data-change --set train.steps=15 --set train.sequence_length=16"));
     CHECK_THAT(succeed(show + "15"), Catch::Matchers::ContainsSubstring("=== step 15, sample 0 of 4 (number 0 of "));
+}
+
+TEST_CASE("cli: a preshuffled run goes on with another batch as long as its samples last") {
+    const TinyRun run;
+    data::MegatronWriter writer(run.file("set.idx"), Dtype::u16);
+    std::vector<int64_t> ends;
+    for (uint16_t sample = 0; sample < 12; ++sample) {
+        const std::vector<uint16_t> ids(33, static_cast<uint16_t>(20 + sample));
+        writer.append_tokens(ids.data(), 33);
+        ends.push_back(33 * (sample + 1));
+    }
+    writer.commit(12, [&](const auto& visit) { visit(std::span(ends)); });
+    const auto train = [&](const std::string& name, int batch, int steps) {
+        return run.train(name, fmt::format("--set data.train={} --set data.order=preshuffled --set train.micro_batch=2 "
+                                           "--set train.global_batch={} --set train.steps={} ",
+                                           run.file("set.idx"), batch, steps));
+    };
+    succeed(train("run", 2, 4));  // 8 samples
+    refuse(train("run", 4, 6) + "--resume", {"of its 12 samples 4 are left", "ask for 8"});
+    succeed(train("run", 4, 5) + "--resume");
+    CHECK(run.json("run/status.json") == json{{"status", "finished"}, {"step", 5}});
+    refuse(train("new", 4, 5), {"holds 12 samples", "ask for 20"});
+    CHECK_FALSE(std::filesystem::exists(run.file("new")));
 }
 
 TEST_CASE("cli: sizes past any run are refused with their cause, and whole numbers may be written as 1e3") {

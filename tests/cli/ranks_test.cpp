@@ -126,6 +126,8 @@ TEST_CASE("mpi: a mistake is told once, and ends all processes with its exit cod
     CHECK_FALSE(fs::exists(run.file("run")));
     refuse(run.train("run"), {"Slurm has 4 tasks", "MPI sees 1", "srun --mpi=pmix"},
            kMpiEnvironment + "SLURM_NTASKS=4");
+    refuse(run.train("run"), {"the launcher says that it started 3 processes", "MPI sees 1", "the mpirun of the MPI"},
+           kMpiEnvironment + "PMI_SIZE=3");  // MPICH's mpiexec, with a program of Open MPI
 }
 
 #else

@@ -102,6 +102,9 @@ TEST_CASE("cli: data show writes the ids that Pythia's batch viewer saves") {
     CHECK_THAT(file, ContainsSubstring("{'descr': '<u2', 'fortran_order': False, 'shape': (4, 6), }"));
     CHECK(file.substr(128) == tokens.substr(2 * 24, 2 * 24));
     CHECK_THAT(succeed("data show " + set + with + "--order stable --step 1000000"), ContainsSubstring("without end"));
+    refuse("data show " + set + " -t " + run.file("tokenizer.json") +
+               " --order stable --step 1000000000000 --batch 1000000000000 --seq 5",
+           {"more than the 1e18"});
     refuse("data show " + set + with + "--order preshuffled --step 4", {"past the last of 3 steps"});
     refuse("data show " + set + with + "--order npy", {"--index"});
     refuse("data show " + set + with + "--order npy --index " + run.file("none"), {"none_doc_idx.npy"});

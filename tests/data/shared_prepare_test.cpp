@@ -56,6 +56,13 @@ TEST_CASE("shared prepare: documents held out by hash, and counts, are those of 
     CHECK(shared.num_documents == alone.num_documents);
     CHECK(shared.num_tokens == alone.num_tokens);
     CHECK(shared.num_validation_tokens == alone.num_validation_tokens);
+
+    const std::string lost = place.output.file("val.parts/00003.h5"), bytes = bytes_of(lost);
+    const auto written = fs::last_write_time(place.part(5));
+    fs::remove(lost);  // made again, like a part of the training text
+    place.shared();
+    CHECK(bytes_of(lost) == bytes);
+    CHECK(fs::last_write_time(place.part(5)) == written);
 }
 
 TEST_CASE("shared prepare: processes share the files, and whoever comes later finds them done") {
@@ -109,6 +116,30 @@ TEST_CASE("shared prepare: a file that another process is at is waited for, and 
     CHECK_THROWS_AS(place.shared(), RunError);
 }
 
+TEST_CASE("shared prepare: an input that is changed meanwhile is named, and gives no part") {
+    for (const int changed : {4, 1}) {  // the largest, so it is being read; one that nobody has begun
+        Workplace place;
+        const std::string input = place.input.file(std::to_string(changed) + ".jsonl");
+        bool done = false, was_first = false;
+        place.options.interrupted = [&] {
+            if (!std::exchange(done, true)) {
+                was_first = !fs::exists(place.part(5));
+                put_bytes(input, bytes_of(input) + "{\"text\": \"more\"}\n");
+            }
+            return false;
+        };
+        CAPTURE(changed);
+        CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring(input + " was changed while"));
+        CHECK(was_first);
+        CHECK(!fs::exists(place.part(changed)));
+        CHECK(fs::exists(place.part(5)) == (changed == 1));  // what was done before stays
+        CHECK(!fs::exists(place.options.output));
+        fs::remove_all(place.output.file("pile.parts"));
+        place.shared();
+        CHECK(all_tokens(TokenStore(place.options.output)) == all_tokens(place.alone()));
+    }
+}
+
 TEST_CASE("shared prepare: other settings, pipes and held-out ends are refused, and mistakes leave what is done") {
     Workplace place;
     put_bytes(place.input.file("6.jsonl"), "{\"text\": 7}\n");
@@ -142,7 +173,19 @@ TEST_CASE("shared prepare: other settings, pipes and held-out ends are refused, 
     put_bytes(place.input.file("empty.jsonl"), "");
     place.options.inputs = {place.input.file("empty.jsonl")};
     place.options.output = place.output.file("none.json");
-    CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring("no text"));
+    put_bytes(place.options.output, "an older index");
+    CHECK_THAT(test::message_of([&] { place.shared(); }),
+               ContainsSubstring("no text for " + place.options.output + "; name other files"));
+    CHECK(bytes_of(place.options.output) == "an older index");
+    fs::remove_all(place.output.file("none.parts"));
+    place.options.inputs = {place.input.file("6.jsonl")};  // one document, which is not held out
+    place.options.validation_output = place.output.file("v.json");
+    place.options.validation_fraction = 1e-9;
+    CHECK_THAT(test::message_of([&] { place.shared(); }),
+               ContainsSubstring("no text for " + place.options.validation_output) &&
+                   ContainsSubstring("raise --validation-fraction"));
+    CHECK(!fs::exists(place.options.validation_output));
+    CHECK(bytes_of(place.options.output) == "an older index");
 }
 
 TEST_CASE("shared prepare: duplicates within and across files are left out as one process leaves them out") {

@@ -201,6 +201,24 @@ TEST_CASE("power loss: token stores, a tokenizer, an export, new and over old on
             if (moment == recording.operations()) check_same(state, DiskState::of(recorded.disk()));
         });
     }
+    // The index of one pair beside the tokens of another would cut documents in wrong places.
+    write_file(run.file("one.txt"), "The whale. And the sea.");
+    write_file(run.file("other.jsonl"), "{\"text\": \"The whale.\"}\n{\"text\": \" And the sea\"}\n");
+    std::vector<DiskState> pairs;
+    for (const char* text : {"one.txt", "other.jsonl"}) {
+        fs::remove(recorded.folder.file("log"));
+        const PowerLoss recording = recorded.record(
+            fmt::format("data prepare -t {} -o set.idx --threads 1 {}", run.file("tokenizer.json"), run.file(text)));
+        pairs.push_back(DiskState::of(recorded.disk()));
+        for_all_states("data prepare, .idx", recording, [&](const DiskState& state, size_t moment) {
+            if (moment == recording.operations()) check_same(state, pairs.back());
+            if (!state.files.contains("set.idx")) return;  // nothing that could be read
+            REQUIRE(std::any_of(pairs.begin(), pairs.end(), [&](const DiskState& whole) {
+                return state.files.at("set.idx") == whole.files.at("set.idx") && state.files.contains("set.bin") &&
+                       state.files.at("set.bin") == whole.files.at("set.bin");
+            }));
+        });
+    }
     for (const int size : {300, 310}) {
         fs::remove(recorded.folder.file("log"));
         const PowerLoss recording = recorded.record(fmt::format(

@@ -151,6 +151,38 @@ TEST_CASE("cost: ZeRO 1 takes the moments' share from every rank") {
           Approx(static_cast<double>(64 * moments(1))).epsilon(0.2));  // whole blocks
 }
 
+TEST_CASE("memory: the ranks of a machine have to fit together") {
+    class OneMachine : public PlannedRank {
+      public:
+        OneMachine(int rank, int ranks, int here) : PlannedRank(rank, ranks), here_(here) {}
+        int local_size() const override { return here_; }
+
+      private:
+        int here_;
+    };
+    const RunConfig config = pythia_160m();
+    const Context context(Device::cpu, 1);
+    const auto plan_of = [&](Communicator& rank) {
+        MemoryPlan plan = plan_memory(context, config, Distribution(config, rank));
+        plan.sample_order = 1000;
+        return plan;
+    };
+    OneMachine first(0, 8, 4), last(7, 8, 4);
+    const MemoryPlan of_first = plan_of(first), of_last = plan_of(last);
+    CHECK(of_first.total(Device::cpu) > of_last.total(Device::cpu));  // it saves
+    const size_t others = memory_of_neighbours(context, config, Distribution(config, first), of_first),
+                 all = of_first.total(Device::cpu) + others;
+    CHECK(others == 3 * of_last.total(Device::cpu));
+    CHECK(memory_of_neighbours(context, config, Distribution(config, last), of_last) == others);
+    CHECK_NOTHROW(require_fit(of_first, Device::cpu, all, others));
+    const std::string message = message_of([&] { require_fit(of_first, Device::cpu, all - 1, others); });
+    for (const std::string& part : {"of which the other ranks on this machine need " + format_bytes(others),
+                                    std::string("start fewer ranks on a machine")})
+        CHECK_THAT(message, Catch::Matchers::ContainsSubstring(part));
+    OneMachine alone(7, 8, 1);
+    CHECK(memory_of_neighbours(context, config, Distribution(config, alone), of_last) == 0);
+}
+
 TEST_CASE("cost: machines and networks by name") {
     CHECK(parse_network("400Gb/s").bandwidth == Approx(50e9));
     CHECK(parse_network("50GB/s").bandwidth == Approx(50e9));

@@ -204,9 +204,12 @@ TEST_CASE("ranks: more of them than lanes or passes are refused", "[cpu]") {
     };
     refuse(6, "6 ranks, but train.reduction_lanes = 5");
     f.config.train.reduction_lanes = 1;
-    refuse(8, "8 ranks, but an update has 7 passes");
+    refuse(8, "8 ranks, but an update has 7 passes of 1 samples; take fewer ranks or raise train.global_batch");
+    f.config.train.micro_batch = 7;
+    refuse(2, "2 ranks, but an update has 1 passes of 7 samples; set train.micro_batch below 7 or");
+    f.config.train.micro_batch = 1;
     f.config.train.reduction_lanes = 8;
-    refuse(1, "8 lanes, but an update has 7 passes");
+    refuse(1, "8 lanes, but an update has 7 passes of 1 samples; take fewer lanes or");
 }
 
 TEST_CASE("ranks: a disk that refuses a checkpoint ends no rank", "[cpu]") {
