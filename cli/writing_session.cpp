@@ -88,7 +88,14 @@ infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests
     for (const infer::Request& request : requests)
         cache.max_prompt = std::max(cache.max_prompt, config.num_sink_tokens + std::ssize(request.prompt));
     const infer::CacheSizes sizes(config, dtype, plan, cache);
-    for (const infer::Request& request : requests) infer::required_positions(request, config, sizes);
+    for (size_t i = 0; i < requests.size(); ++i) {
+        try {
+            infer::required_positions(requests[i], config, sizes);
+        } catch (const UserError& error) {
+            if (requests.size() == 1) throw;
+            throw UserError(fmt::format("{}: prompt {}: {}", options_.prompts, i + 1, error.what()));
+        }
+    }
     loaded_ = train::load_model(options_.model, context_, dtype, weights_of_option(options_.weights));
     show_memory(infer::CachedModel::memory(context_, config, loaded_.model->dtype(),
                                            loaded_.model->weights().matrix_dtype(), sizes),

@@ -186,6 +186,7 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("a --max-tokens 4 --cache-blocks 1", {"blocks of the cache, which has 1"});
     refused("a --policy sink --cache 33", {"a cache of 33 positions", "at most 32"});
     refused("a --policy sink --cache 4", {"keeps no recent key"});
+    refused("a --policy sink --cache 20 --max-positions 8 --max-tokens 8", {"for texts of 8", "allow more positions"});
     refused("a --policy dense --cache 8", {"the policy dense has no setting cache"});
     refused("a --policy moa", {"needs a plan"});
     refused("a --policy h2o --heavy 30 --recent 3", {"a cache of 33 positions", "at most 32"});
@@ -203,6 +204,12 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("a --chat --json x.json", {"--chat"});
     write_file(run.file("bad"), "{\"prompt\": \"a\"}\n{\"text\": \"b\"}\n");
     refused("--prompts " + run.file("bad"), {"bad:2", "no \"prompt\""});
+    write_file(run.file("long"), nlohmann::json{{"prompt", "a"}}.dump() + "\n" +
+                                     nlohmann::json{{"prompt", read_file(run.file("text.txt")).substr(0, 400)}}.dump() +
+                                     "\n");
+    refused("--prompts " + run.file("long"), {"long: prompt 2: the prompt has", "for texts of 32"});
+    refused("a --max-tokens 9223372036854775807", {"the answer up to 9223372036854775807", "for texts of 32"});
+    refused("a --stop '\xa9'", {"stop string", "UTF-8"});
     write_file(run.file("empty"), "\n");
     refused("--prompts " + run.file("empty"), {"holds no prompt"});
     write_file(run.file("plan.json"), R"({"alphas": [[0,0,0,0]], "betas": [[1,1,1,1]]})");
