@@ -44,6 +44,12 @@ void MoaOptimiseOptions::add_to(Command command) {
             "what a rule loses: second-order (optimise's default, where the profile has it), or the influence of "
             "what it hides, absolute or signed; search tries second-order and absolute, and validates both")
         .one_of(std::vector<std::string>(moa::kLossMeasureNames.begin(), moa::kLossMeasureNames.end()));
+    command
+        .add_option("--alike", options.alike,
+                    "losses are alike when they differ by less than this share of what the sinks and a block alone "
+                    "lose; of plans that lose alike, the one that suits --max-length best; 0: only of equal ones")
+        .in_range_of_reals(0, 1)
+        .capture_default_str();
     command.add_flag(
         "--by-query-head", options.by_query_head,
         "grouped heads: a rule a query head (the density is of what they attend to), not a key-value head");

@@ -120,6 +120,41 @@ TEST_CASE("moa optimise: by second-order losses where the profile has them") {
     CHECK_THAT(refusal(), ContainsSubstring("no second-order losses"));
 }
 
+TEST_CASE("moa optimise: where the profile cannot tell, the longest text decides") {
+    Profile profile = with_second_order(made_profile());
+    for (LengthProfile& at : profile.lengths)  // a head that sees one block besides the sinks loses, others do not
+        for (size_t i = 0; i < at.second_order_groups.size(); ++i)
+            at.second_order_groups[i] = static_cast<int64_t>(i) % profile.spans(at) == 0 ? 6 * 0.25 : 0;
+    OptimiseOptions options;
+    options.alphas = 7;
+    for (const double alike : {0.001, 0.01}) {
+        options.alike = alike;
+        const auto plans = optimise(profile, options, [](const ProgramReport&) {});
+        REQUIRE(plans.size() == 1);
+        CHECK(plans[0].losses == std::vector<double>{0, 0});
+        const infer::SpanPlan& plan = plans[0].plan;
+        // The same share at 128 as three blocks are at 64, or more, and all the memory there is.
+        for (const auto& rule : plan.rules) CHECK(infer::cache_size(rule, kBlock, kBlock, 128) > 4 * kBlock);
+        CHECK(plan.figures[2].density > 0.45);
+        CHECK(plan.figures[2].density <= 0.5);
+    }
+    options.longest = 64;  // profiled: nothing to decide
+    CHECK(optimise(profile, options, [](const ProgramReport&) {}).front().losses == std::vector<double>{0, 0});
+}
+
+TEST_CASE("moa optimise: options are checked without a profile's values") {
+    Profile profile = with_second_order(made_profile());
+    for (LengthProfile& at : profile.lengths) at.sequences = at.draws = 0;
+    OptimiseOptions options;
+    options.alphas = 1;
+    CHECK_NOTHROW(check_options(profile, options));
+    CHECK(longest_text(profile, options) == 128);
+    options.density = 0.1;
+    CHECK_THAT(message_of([&] { check_options(profile, options); }), ContainsSubstring("out of reach"));
+    options.longest = 256;
+    CHECK_THAT(message_of([&] { longest_text(profile, options); }), ContainsSubstring("the model 128"));
+}
+
 TEST_CASE("moa optimise: options that mean nothing are refused") {
     Profile profile = made_profile();
     const auto refusal = [&](auto&& change) {
@@ -135,6 +170,7 @@ TEST_CASE("moa optimise: options that mean nothing are refused") {
     CHECK_THAT(refusal([](auto& o) { o.longest = 32; }), ContainsSubstring("the profile reaches 64"));
     CHECK_THAT(refusal([](auto& o) { o.sinks = 6; }), ContainsSubstring("block of 4"));
     CHECK_THAT(refusal([](auto& o) { o.least_share = 2; }), ContainsSubstring("2 is no share"));
+    CHECK_THAT(refusal([](auto& o) { o.alike = -1; }), ContainsSubstring("-1 is no share of a loss"));
     profile.lengths[1].sequences = 0;
     CHECK_THAT(refusal([](auto&) {}), ContainsSubstring("no sequence of 64 positions"));
 }
