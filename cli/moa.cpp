@@ -87,7 +87,7 @@ std::string program_line(const moa::ProgramReport& r, const moa::Profile& profil
 
 }  // namespace
 
-std::vector<moa::PlanCandidate> MoaOptimiseOptions::run(const moa::Profile& profile) {
+void MoaOptimiseOptions::resolve() {
     options.pareto.gap = gap_percent / 100;
     const auto& names = moa::kLossMeasureNames;
     if (const auto name = std::find(names.begin(), names.end(), measure); name != names.end())
@@ -95,6 +95,15 @@ std::vector<moa::PlanCandidate> MoaOptimiseOptions::run(const moa::Profile& prof
     if (solver != "lagrangian") options.pareto.cbc = moa::find_cbc();
     if (options.pareto.cbc.empty() && solver == "cbc")
         throw UserError("cbc is not installed; apt-get install coinor-cbc, or use --solver lagrangian");
+}
+
+void MoaOptimiseOptions::check(const moa::Profile& profile) {
+    resolve();
+    moa::check_options(profile, options);
+}
+
+std::vector<moa::PlanCandidate> MoaOptimiseOptions::run(const moa::Profile& profile) {
+    resolve();
     if (options.pareto.cbc.empty() && solver == "auto")
         log_warning("cbc is not installed (apt-get install coinor-cbc); gaps stay what the Lagrangian leaves");
     const size_t count = moa::count_programs(profile.lengths.size(), options.pareto.intervals);

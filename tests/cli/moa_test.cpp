@@ -186,6 +186,17 @@ TEST_CASE("moa: what cannot be is refused before any work") {
     refuse(t.profile("items.jsonl", "p.h5"),
            {"no item of more than 24 and at most 32 positions", "calibrate --lengths 32"});
     refuse(fmt::format("moa optimise {} -o {}", t.file("items.jsonl"), t.file("a")), {"items.jsonl"});
+    // What a later stage of a search would refuse.
+    const auto search = [&](const std::string& more) {
+        return fmt::format("moa search {} --text {} --lengths 32,48 --block 4 --threads 1 -o {} {}", t.run(),
+                           t.file("text.txt"), t.file("search"), more);
+    };
+    refuse(search("--density 0.05"), {"a density of 0.05 at length 32 is out of reach"});
+    refuse(search("--alphas 10"), {"10 alphas from -32 to 48"});
+    refuse(search("--max-length 100"), {"texts of 100 positions", "the profile reaches 48, the model 64"});
+    refuse(search("--max-length 48 --validation-length 64"), {"a validation at 64 positions", "--max-length"});
+    refuse(search("--sinks 8"), {"second-order losses were profiled with 4 sinks"});
+    CHECK_FALSE(std::filesystem::exists(t.file("search")));
     refuse(fmt::format("moa show {}", t.file("items.jsonl")), {"\"alphas\" must be a list"});
     write_file(t.file("plan.json"), R"({"alphas": [[0,0,0]], "betas": [[1,1,1]]})");
     refuse(fmt::format("moa show {} --model {} --length 64", t.file("plan.json"), t.run()), {"1 layers of 3 heads"});
