@@ -159,8 +159,11 @@ struct OptimiseCommand {
         require_writable(file_of_all(0));
     }
 
+    /// The folder is the set: plans of an earlier one would be validated as if they were of this profile and density.
     void write_all(const std::vector<moa::PlanCandidate>& candidates) const {
         for (size_t i = 0; i < candidates.size(); ++i) infer::write_span_plan(file_of_all(i), candidates[i].plan);
+        for (size_t i = candidates.size(); std::filesystem::remove(file_of_all(i)); ++i) {
+        }
     }
 };
 
@@ -228,11 +231,13 @@ void add_moa_show(Command parent) {
     auto o = std::make_shared<ShowCommand>();
     Command command = parent.add_subcommand("show", "A plan's spans by layer and head, its densities and memory");
     command.add_option("plan", o->plan, "plan, or DuoAttention's table of head scores (.tsv)").required();
-    command.add_option("--length", o->length, "positions of the picture; default: the longest of the plan").positive();
+    constexpr int64_t kLongest = int64_t{1} << 40;  // that a plan's numbers are valid for
+    command.add_option("--length", o->length, "positions of the picture; default: the longest of the plan")
+        .in_range(1, kLongest);
     command.add_option("--lengths", o->lengths, "lengths of the table; default: the plan's")
         .delimiter(',')
         .one_value_each()
-        .positive();
+        .in_range(1, kLongest);
     command.add_option("--model", o->model, "model to hold the plan against, and for its memory");
     command.add_option("--threshold", o->duo.threshold, ".tsv: scores from which a head keeps everything")
         .capture_default_str();

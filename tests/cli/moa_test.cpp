@@ -62,6 +62,15 @@ TEST_CASE("moa: calibrate, profile, optimise, validate and a plan's perplexity")
         CHECK(refused.out.empty());  // before the search
     }
     CHECK_FALSE(std::filesystem::exists(t.file("other.json")));
+    // A folder of plans holds those of the last search.
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(t.file("plans"))) names.push_back(entry.path());
+    for (size_t i = names.size(); i < names.size() + 2; ++i)
+        std::filesystem::copy(t.file("plan.json"), t.file(fmt::format("plans/plan_{:02}.json", i)));
+    succeed(fmt::format("moa optimise {} --density 0.5 --alphas 1 --betas 5 --sinks 4 -o {} --all {}",
+                        t.file("profile.h5"), t.file("plan.json"), t.file("plans")));
+    CHECK(std::distance(std::filesystem::directory_iterator(t.file("plans")), std::filesystem::directory_iterator()) ==
+          std::ssize(names));
     const infer::SpanPlan plan = infer::read_span_plan(t.file("plan.json"));
     for (const int64_t N : {32, 48, 64}) CHECK(infer::memory_density(plan, 2, N) <= 0.5);
     CHECK_THAT(succeed(fmt::format("moa show {} --model {}", t.file("plan.json"), t.run())),
@@ -199,5 +208,9 @@ TEST_CASE("moa: what cannot be is refused before any work") {
     CHECK_FALSE(std::filesystem::exists(t.file("search")));
     refuse(fmt::format("moa show {}", t.file("items.jsonl")), {"\"alphas\" must be a list"});
     write_file(t.file("plan.json"), R"({"alphas": [[0,0,0]], "betas": [[1,1,1]]})");
+    for (const char* option : {"--length ", "--lengths 64,"})
+        refuse(fmt::format("moa show {} {}9223372036854775807", t.file("plan.json"), option), {"9223372036854775807"});
+    write_file(t.file("heads.tsv"), "0.1\t0.9\n");
+    refuse(fmt::format("moa show {} --recent 9223372036854775807", t.file("heads.tsv")), {"alpha of 9.22"});
     refuse(fmt::format("moa show {} --model {} --length 64", t.file("plan.json"), t.run()), {"1 layers of 3 heads"});
 }

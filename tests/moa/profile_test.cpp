@@ -195,6 +195,10 @@ TEST_CASE("moa profile: files come back as they were, damaged and foreign ones a
     lies.lengths[1].absolute[5] = std::numeric_limits<double>::quiet_NaN();
     write_profile(folder / "nan.h5", lies);
     CHECK_THAT(message_of([&] { read_profile(folder / "nan.h5"); }), ContainsSubstring("not finite"));
+    lies = with_second_order(profile);
+    lies.lengths[0].draws = 0;  // of which a mean would be infinite
+    write_profile(folder / "undrawn.h5", lies);
+    CHECK_THAT(message_of([&] { read_profile(folder / "undrawn.h5"); }), ContainsSubstring("a number of draws is 0"));
     const std::string bytes = read_file(folder / "profile.h5");
     for (size_t at = 100; at < bytes.size(); at += bytes.size() / 40) {  // a read fails or gives what was written
         std::string damaged = bytes;
