@@ -1,6 +1,7 @@
 #include "infer/cache_sizes.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <fmt/format.h>
 #include <limits>
 
@@ -56,6 +57,11 @@ CacheOptions completed(CacheOptions options, const model::ModelConfig& config, c
     options.max_prompt =
         options.max_prompt == 0 ? options.max_positions : std::min(options.max_prompt, options.max_positions);
     if (options.blocks == 0) options.blocks = options.max_batch * shape.blocks(options.max_positions);
+    if (constexpr int64_t kMost = INT32_MAX / ops::kCacheBlockRows - 1; options.blocks > kMost)
+        throw UserError(fmt::format(
+            "a cache of {} blocks has more rows than can be numbered; choose fewer or shorter texts at once, or at "
+            "most {} blocks",
+            options.blocks, kMost));
     return options;
 }
 
