@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "infer/span_plan.h"
 
 namespace ballast {
 namespace {
@@ -112,6 +113,12 @@ void GenerateOptions::check() const {
         throw UserError("there is no prompt; give one, a file of them with --prompts, or --chat");
     run.require_output(json, std::array{model, prompts, policy.plan});
     sampling.validate();
+}
+
+int64_t GenerateOptions::longest_of_plan(const model::ModelConfig& config) const {
+    if (policy.plan.empty()) return 0;
+    const auto range = infer::read_span_plan(policy.plan).range;
+    return range ? std::min(range->longest, config.max_position_embeddings) : 0;
 }
 
 infer::CachePlan GenerateOptions::plan(const model::ModelConfig& config, int64_t longest) const {

@@ -82,7 +82,9 @@ infer::Request WritingSession::request(std::vector<int32_t> prompt, uint64_t str
 infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests, int64_t longest, int64_t batch) {
     const Dtype dtype = dtype_of_option(options_.run.dtype);
     const model::ModelConfig& config = source_.config;
-    const int64_t wanted = options_.max_positions > 0 ? options_.max_positions : longest;
+    const int64_t wanted = options_.max_positions > 0 ? options_.max_positions
+                           : longest > 0              ? longest
+                                                      : options_.longest_of_plan(config);
     const infer::CachePlan plan = options_.plan(config, wanted > 0 ? wanted : config.max_position_embeddings);
     infer::CacheOptions cache = options_.cache(plan, config, wanted > 0 ? wanted : infer::CacheSizes::kEndless, batch);
     for (const infer::Request& request : requests)

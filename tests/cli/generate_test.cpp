@@ -168,6 +168,16 @@ TEST_CASE("generate: standard input is read for as long as it lasts, in the cach
         ballast_with(fmt::format("generate {} - {} < {}", run.file("run"), scored, run.file("long.txt")));
     CHECK(too_long.code == 2);
     CHECK_THAT(too_long.err, Catch::Matchers::ContainsSubstring("the cache is for texts of 32"));
+    // A plan is for the longest text of its range, which may be less than the model's.
+    write_file(run.file("plan.json"), R"({"alphas": [[0,0],[0,0]], "betas": [[1,1],[1,1]], "block": 4, "sinks": 4, )"
+                                      R"("length_range": [8, 24]})");
+    write_file(run.file("word.txt"), "Permission");
+    const std::string mixed = fmt::format("--plan {} --max-tokens 4 --temperature 0", run.file("plan.json"));
+    CHECK(run.generate(fmt::format("- {} < {}", mixed, run.file("word.txt")))["ids"].size() <= 4);
+    const Outcome beyond =
+        ballast_with(fmt::format("generate {} - {} < {}", run.file("run"), mixed, run.file("long.txt")));
+    CHECK(beyond.code == 2);
+    CHECK_THAT(beyond.err, Catch::Matchers::ContainsSubstring("for texts of 24"));
     write_file(run.file("short.txt"), "Permission is hereby granted");
     CHECK(run.generate(fmt::format("- {} < {}", scored, run.file("short.txt"))) ==
           run.generate(fmt::format("\"$(cat {})\" {}", run.file("short.txt"), scored)));
@@ -190,6 +200,8 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("a --policy dense --cache 8", {"the policy dense has no setting cache"});
     refused("a --policy moa", {"needs a plan"});
     refused("a --policy h2o --heavy 30 --recent 3", {"a cache of 33 positions", "at most 32"});
+    refused("a --policy h2o --heavy 4611686018427387904 --recent 4611686018427387904", {"more than any text has"});
+    refused("a --cache-blocks 9223372036854775807", {"can be numbered"});
     refused("a --policy h2o --max-tokens 40", {"the answer up to 40"});
     refused("a --policy h2o --cache 8", {"the policy h2o has no setting cache"});
     refused("a --policy sink --heavy 8", {"the policy sink has no setting heavy"});
