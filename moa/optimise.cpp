@@ -37,6 +37,7 @@ class Optimiser {
                 profile.block));
         fill_problem();
         check_budgets(problem_);
+        fill_alike();
         if (longest > profiled) fill_reach();
     }
 
@@ -89,14 +90,17 @@ class Optimiser {
         for (const LengthProfile& at : profile_.lengths) problem_.losses.push_back(losses_at(at, at.length, rules_));
     }
 
-    /// The longest text was not profiled. A rule is taken to lose there what the same share loses of the longest text
-    /// that was; and what it does not keep costs a little, in all what is alike, so that memory does not lie idle.
-    void fill_reach() {
+    void fill_alike() {
         const std::vector<infer::SpanRule> narrowest{{static_cast<double>(sinks_ + profile_.block), 0}};
         for (const LengthProfile& at : profile_.lengths) {
             const std::vector<double> losses = losses_at(at, at.length, narrowest);
             reach_.alike.push_back(options_.alike * std::abs(std::accumulate(losses.begin(), losses.end(), 0.0)));
         }
+    }
+
+    /// The longest text was not profiled. A rule is taken to lose there what the same share loses of the longest text
+    /// that was; and what it does not keep costs a little, in all what is alike, so that memory does not lie idle.
+    void fill_reach() {
         reach_.losses = losses_at(profile_.lengths.back(), lengths_.back(), rules_);
         const LengthBudget& longest = problem_.budgets.back();
         const double all = reach_.alike.back() / static_cast<double>(problem_.heads());
@@ -139,6 +143,7 @@ class Optimiser {
     PlanCandidate plan_of(const Choice& choice) const {
         PlanCandidate out;
         out.losses = losses_of(problem_, choice);
+        out.alike = reach_.alike;
         infer::SpanPlan& plan = out.plan;
         plan.layers = problem_.layers;
         plan.entries = problem_.entries;
@@ -161,7 +166,7 @@ class Optimiser {
     int64_t sinks_ = 0;
     std::vector<infer::SpanRule> rules_;
     SpanProblem problem_;
-    Reach reach_;  // empty where the longest text was profiled
+    Reach reach_;  // without losses where the longest text was profiled
 };
 
 }  // namespace
@@ -223,7 +228,7 @@ size_t most_even(const std::vector<PlanCandidate>& candidates) {
     const auto excess = [&](const PlanCandidate& candidate) {
         double sum = 0;
         for (size_t k = 0; k < lengths; ++k)
-            sum += (candidate.losses[k] - least[k]) / std::max(std::abs(least[k]), 1e-300);
+            sum += (candidate.losses[k] - least[k]) / std::max({std::abs(least[k]), candidate.alike[k], 1e-300});
         return std::isnan(sum) ? std::numeric_limits<double>::infinity() : sum;  // never better than a number
     };
     return static_cast<size_t>(std::min_element(candidates.begin(), candidates.end(),

@@ -33,10 +33,11 @@ struct OptimiseOptions {
     ParetoOptions pareto;
 };
 
-/// A plan and its predicted losses, by profiled length.
+/// A plan, its predicted losses by profiled length, and the differences of them that mean nothing
+/// (OptimiseOptions::alike).
 struct PlanCandidate {
     infer::SpanPlan plan;
-    std::vector<double> losses;
+    std::vector<double> losses, alike;
 };
 
 /// The loss of a head at one length when it keeps `cache` positions: the influence of the entries that are then masked,
@@ -63,7 +64,8 @@ void check_options(Profile profile, const OptimiseOptions& options);
 std::vector<PlanCandidate> optimise(const Profile& profile, const OptimiseOptions& options,
                                     const std::function<void(const ProgramReport&)>& report);
 
-/// The candidate with the least mean loss over lengths, where each loss is divided by the least loss at that length.
+/// The candidate with the least mean loss over lengths, where each loss is divided by the least loss at that length, or
+/// by what is alike there when that is more: next to 0 a ratio says nothing.
 size_t most_even(const std::vector<PlanCandidate>& candidates);
 
 }  // namespace ballast::moa

@@ -81,14 +81,20 @@ TEST_CASE("moa optimise: heads that reach far keep most, within the density") {
 
 TEST_CASE("moa optimise: of several plans the most even one, and never one whose loss is not a number") {
     const double none = std::numeric_limits<double>::quiet_NaN();
-    const auto chosen = [](std::vector<std::vector<double>> losses) {
+    const auto chosen = [](std::vector<std::vector<double>> losses, double alike = 0) {
         std::vector<PlanCandidate> candidates(losses.size());
-        for (size_t i = 0; i < losses.size(); ++i) candidates[i].losses = losses[i];
+        for (size_t i = 0; i < losses.size(); ++i) {
+            candidates[i].losses = losses[i];
+            candidates[i].alike = {alike, alike};
+        }
         return most_even(candidates);
     };
     CHECK(chosen({{1, 3}, {1.5, 1.5}, {4, 1}}) == 1);
     CHECK(chosen({{none, 3}, {1.5, 1.5}}) == 1);
     CHECK(chosen({{1.5, 1.5}, {1, none}}) == 0);
+    // A loss that is a million times the least one, and still nothing, does not outweigh a true one.
+    CHECK(chosen({{1e-12, 0.01}, {1e-6, 0.001}}, 1e-4) == 1);
+    CHECK(chosen({{1e-12, 0.001}, {1e-6, 0.01}}, 1e-4) == 0);
 }
 
 TEST_CASE("moa optimise: by second-order losses where the profile has them") {
