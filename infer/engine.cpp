@@ -91,6 +91,7 @@ void Engine::extend(int64_t number, std::span<const int32_t> tokens, int64_t max
             "it; begin a new one, or choose the policy sink",
             read, tokens.size(), max_tokens, text.positions));
     text.sampler.add_prompt(tokens);
+    text.sampler.begin_answer();
     text.unread.insert(text.unread.end(), tokens.begin(), tokens.end());
     text.request.max_tokens = max_tokens;
     text.answer = {};

@@ -290,7 +290,7 @@ TEST_CASE("engine: a text that goes on is the text that was there at once") {
         const std::vector<int32_t> first = random_ids(1, 11, 21), second = random_ids(2, 13, 21);
         Request request{.prompt = first,
                         .max_tokens = 5,
-                        .sampling = {.temperature = 0, .alternatives = 0},
+                        .sampling = {.temperature = 0, .presence_penalty = 3, .alternatives = 0},
                         .keep_positions = plan == "sink" ? CacheSizes::kEndless : 60};
         const int64_t text = engine.submit(request);
         while (engine.step()) {
