@@ -195,6 +195,14 @@ TEST_CASE("moa programs: a solver that hangs, lies or fails costs nothing that w
     }
     CHECK(with("exec sleep 60\n", 0.1).choice == known.solution.choice);
     CHECK_THROWS_AS(solve_cbc(problem, Program(0, 2), known, {folder / "absent", 0, 1}), UserError);
+    {
+        const char* const before = std::getenv("TMPDIR");
+        const std::string kept = before == nullptr ? "" : before;
+        ::setenv("TMPDIR", (folder / "nowhere").c_str(), 1);
+        const std::string message = message_of([&] { with("exit 1\n"); });
+        before == nullptr ? ::unsetenv("TMPDIR") : ::setenv("TMPDIR", kept.c_str(), 1);
+        CHECK_THAT(message, ContainsSubstring("set TMPDIR"));
+    }
     const InterruptGuard guard;
     std::raise(SIGUSR1);
     CHECK_THROWS_AS(with("exec sleep 60\n"), RunError);  // and the solver is gone with it
