@@ -124,6 +124,26 @@ TEST_CASE("moa search: all stages, and again from where it was stopped") {
     CHECK(leftovers(t.file("search")).empty());
 }
 
+TEST_CASE("moa calibrate: a model that says nothing, and a length that no document has, are refused") {
+    const MoaRun t;
+    succeed("export " + t.run() + " " + t.file("hf"));
+    spoil_embedding(t.file("hf"));  // of logits that are no numbers the first is the most likely, the end of text's
+    write_file(t.file("ask.txt"), "{passage} So");
+    const auto calibrate = [&](const std::string& more) {
+        return ballast_with(
+            fmt::format("moa calibrate {} --text {} --count 2 --answer-tokens 4 --instruction {} -o {} "
+                        "--threads 1 {}",
+                        t.file("hf"), t.file("text.txt"), t.file("ask.txt"), t.file("items.jsonl"), more));
+    };
+    const Outcome silent = calibrate("--lengths 32");
+    CHECK(silent.code == 2);
+    CHECK_THAT(silent.err, ContainsSubstring("ends every answer of 32 positions"));
+    const Outcome too_long = calibrate("--lengths 32,64 --max-tokens 40");
+    CHECK(too_long.code == 2);
+    CHECK_THAT(too_long.err, ContainsSubstring("of an item of 64 positions"));  // before the first is answered
+    CHECK_FALSE(std::filesystem::exists(t.file("items.jsonl")));
+}
+
 TEST_CASE("moa validate: a plan whose loss is not finite is never the best") {
     const MoaRun t;
     succeed("export " + t.run() + " " + t.file("hf"));
