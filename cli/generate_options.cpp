@@ -78,7 +78,9 @@ void GenerateOptions::add_to(Command command) {
         .positive()
         .group(group);
     add_weights_option(command, weights);
-    command.add_option("--cache-dtype", cache_dtype, "type of cached keys and values; default: --dtype")
+    command
+        .add_option("--cache-dtype", cache_dtype,
+                    "type of cached keys and values: --dtype (the default), or a narrow one under f32")
         .one_of({"f32", "bf16", "fp16"})
         .group(group);
     command.add_option("--max-batch", max_batch, "texts that are written at once")

@@ -86,6 +86,11 @@ CacheSizes::CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, co
                           : endless ? plan.capacity()
                                     : std::numeric_limits<int64_t>::max()),
       head_dim(config.head_dim()) {
+    if (dtype != compute_dtype && !(compute_dtype == Dtype::f32 && is_narrow(dtype)))
+        throw UserError(fmt::format(
+            "a model in {} cannot read a cache in {}; choose the model's own type, or f32 for the model and a narrow "
+            "one for the cache",
+            ballast::name_of(compute_dtype), ballast::name_of(dtype)));
     options = completed(wanted, config, plan, shape);
 }
 
