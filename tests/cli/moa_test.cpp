@@ -221,7 +221,6 @@ TEST_CASE("moa: what cannot be is refused before any work") {
                            t.file("text.txt"), t.file("search"), more);
     };
     refuse(search("--density 0.05"), {"a density of 0.05 at length 32 is out of reach"});
-    refuse(search("--alphas 10"), {"10 alphas from -32 to 48"});
     refuse(search("--max-length 100"), {"texts of 100 positions", "the profile reaches 48, the model 64"});
     refuse(search("--max-length 48 --validation-length 64"), {"a validation at 64 positions", "--max-length"});
     refuse(search("--sinks 8"), {"second-order losses were profiled with 4 sinks"});
