@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "moa/reach.h"
 #include "moa/rules.h"
 
@@ -43,8 +44,11 @@ class Optimiser {
 
     std::vector<PlanCandidate> run(const std::function<void(const ProgramReport&)>& report) const {
         std::vector<Choice> choices = pareto_search(problem_, options_.pareto, report);
-        if (!reach_.losses.empty())
-            for (Choice& choice : choices) choice = further_reaching(problem_, reach_, choice, options_.pareto.gap);
+        for (Choice& choice : choices) {
+            if (reach_.losses.empty()) break;
+            if (interrupted()) throw RunError("interrupted before the end; no plan was written");
+            choice = further_reaching(problem_, reach_, choice, options_.pareto.gap);
+        }
         std::vector<PlanCandidate> out;
         for (const Choice& choice : not_dominated(problem_, choices)) out.push_back(plan_of(choice));
         return out;

@@ -1,8 +1,10 @@
 // Profiles: what masking costs by them, their files, and plans that come out of them.
+#include <csignal>
 #include <fmt/format.h>
 
 #include "base/atomic_file.h"
 #include "base/hdf5_file.h"
+#include "base/interrupt.h"
 #include "infer/span_plan.h"
 #include "moa/optimise.h"
 #include "moa/picture.h"
@@ -143,6 +145,11 @@ TEST_CASE("moa optimise: where the profile cannot tell, the longest text decides
         for (const auto& rule : plan.rules) CHECK(infer::cache_size(rule, kBlock, kBlock, 128) > 4 * kBlock);
         CHECK(plan.figures[2].density > 0.45);
         CHECK(plan.figures[2].density <= 0.5);
+    }
+    {
+        const InterruptGuard guard;
+        const auto stop_after_the_last = [](const ProgramReport& r) { r.number == r.of ? std::raise(SIGUSR1) : 0; };
+        CHECK_THROWS_AS(optimise(profile, options, stop_after_the_last), RunError);
     }
     options.longest = 64;  // profiled: nothing to decide
     CHECK(optimise(profile, options, [](const ProgramReport&) {}).front().losses == std::vector<double>{0, 0});
