@@ -247,11 +247,19 @@ TEST_CASE("generate --chat: a line is a message, and other templates than ChatML
         ballast_with(fmt::format("generate {} hello --chat --system \"Be rude.\" {} < /dev/null", folder, more));
     CHECK(other.code == 0);
     CHECK(other.out != one.out);
+    // Other ways to write the same template: an expression first, and line breaks as Jinja escapes them.
+    nlohmann::json settings = run.json("chat/tokenizer_config.json");
+    for (const char* first : {R"('<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n')",
+                              R"("<|im_start|>system\n" + content + "<|im_end|>\n")"}) {
+        settings["chat_template"] =
+            "{{ " + std::string(first) + R"( }}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }})";
+        write_json_file(folder + "/tokenizer_config.json", settings);
+        CHECK(talk("hello\n").out == one.out);
+    }
     const Outcome too_long = ballast_with(fmt::format("generate {} hello --chat --policy dense < /dev/null", folder));
     CHECK(too_long.code == 2);
     CHECK_THAT(too_long.err, Catch::Matchers::ContainsSubstring("for texts of 32"));
 
-    nlohmann::json settings = run.json("chat/tokenizer_config.json");
     settings["chat_template"] = "{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}";
     write_json_file(folder + "/tokenizer_config.json", settings);
     refuse(fmt::format("generate {} --chat", folder), {"Llama 2's or Mistral's", "ChatML"});
