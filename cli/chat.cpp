@@ -45,6 +45,12 @@ std::string_view kind_of(const std::string& chat_template) {
     return "one that Ballast does not know";
 }
 
+/// A part of a template's string: line breaks stand there as they are, or as Jinja escapes them.
+std::string with_line_breaks(std::string text) {
+    for (size_t at = 0; (at = text.find("\\n", at)) != std::string::npos;) text.replace(at, 2, "\n");
+    return text;
+}
+
 /// A message as ChatML writes it.
 std::string message(std::string_view role, std::string_view content) {
     return fmt::format("{}{}\n{}{}\n", kStart, role, content, kEnd);
@@ -132,11 +138,15 @@ std::string default_system_of_chatml(const std::string& chat_template, const std
     if (chat_template.find(kStart) == std::string::npos || chat_template.find(kEnd) == std::string::npos)
         throw UserError(fmt::format("{}: its chat template is {}; --chat knows ChatML ({}role …{}) only", source,
                                     kind_of(chat_template), kStart, kEnd));
-    const std::string before = std::string(kStart) + "system\n";
-    const size_t begin = chat_template.find(before), end = chat_template.find(kEnd, begin);
-    if (begin == std::string::npos || end == std::string::npos) return {};
-    const std::string text = chat_template.substr(begin + before.size(), end - begin - before.size());
-    return text.find_first_of("'{}") == std::string::npos ? text : "";
+    // Templates build a system message of the user's, too; the default is the one that is no expression.
+    const std::string before = std::string(kStart) + "system";
+    for (size_t at = chat_template.find(before); at != std::string::npos; at = chat_template.find(before, at + 1)) {
+        const size_t begin = at + before.size(), end = chat_template.find(kEnd, begin);
+        if (end == std::string::npos) break;
+        const std::string text = with_line_breaks(chat_template.substr(begin, end - begin));
+        if (text.starts_with('\n') && text.find_first_of("'\"{}") == std::string::npos) return text.substr(1);
+    }
+    return {};
 }
 
 void chat(const GenerateOptions& options) { Chat(options).run(); }

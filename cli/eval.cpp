@@ -51,6 +51,11 @@ struct StreamingCommand {
         if (!is_scored() && !(heavy.empty() && recent.empty() && blocks.empty()))
             throw UserError("--heavy, --recent and --blocks are for the policies h2o and infllm");
         if (is_scored()) return scored_cells(config, base);
+        const auto refuse_setting = [&](const char* setting) {
+            throw UserError(fmt::format("the policy {} has no setting {}", policy, setting));
+        };
+        if (!sinks.empty() && policy != "sink") refuse_setting("sinks");
+        if (!caches.empty() && (policy == "dense" || policy == "moa")) refuse_setting("cache");
         if (policy == "dense" || policy == "moa") {
             eval::check_streaming(config, base);
             return {base};
@@ -136,9 +141,8 @@ void add_streaming(Command parent) {
         .add_option(
             "--policy", o->policy,
             "dense: keep all; window: the last C; sink: the first s and the last C - s; moa: a span for every "
-            "head (--plan); h2o: the R last and the H that had most attention, infllm: the first s, the R last and "
-            "the B nearest blocks between, both token by token; recompute: run the last C again for every "
-            "token")
+            "head (--plan); h2o: the R last and the H that had most attention, token by token; infllm: the first s, "
+            "the R last and the B nearest blocks between; recompute: run the last C again for every token")
         .one_of({"dense", "window", "recompute", "sink", "moa", "h2o", "infllm"})
         .capture_default_str();
     command

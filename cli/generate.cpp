@@ -1,4 +1,5 @@
 // ballast generate
+#include <algorithm>
 #include <deque>
 #include <fmt/format.h>
 #include <iostream>
@@ -82,8 +83,8 @@ void generate_texts(const GenerateOptions& options, const std::vector<std::strin
         requests.push_back(session.request(std::move(ids), requests.size()));
         requests.back().on_token = [&reply](const infer::SampledToken& token) { return reply.take(token); };
     }
-    infer::Engine& engine = session.start(
-        requests, session.source().config.num_sink_tokens + longest + options.max_tokens, std::ssize(requests));
+    longest += session.source().config.num_sink_tokens + std::min(options.max_tokens, infer::CacheSizes::kEndless);
+    infer::Engine& engine = session.start(requests, longest, std::ssize(requests));
     std::vector<int64_t> texts;
     for (const infer::Request& request : requests) texts.push_back(engine.submit(request));
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "infer/span_plan.h"
 
 namespace ballast {
 namespace {
@@ -77,7 +78,9 @@ void GenerateOptions::add_to(Command command) {
         .positive()
         .group(group);
     add_weights_option(command, weights);
-    command.add_option("--cache-dtype", cache_dtype, "type of cached keys and values; default: --dtype")
+    command
+        .add_option("--cache-dtype", cache_dtype,
+                    "type of cached keys and values: --dtype (the default), or a narrow one under f32")
         .one_of({"f32", "bf16", "fp16"})
         .group(group);
     command.add_option("--max-batch", max_batch, "texts that are written at once")
@@ -112,6 +115,12 @@ void GenerateOptions::check() const {
         throw UserError("there is no prompt; give one, a file of them with --prompts, or --chat");
     run.require_output(json, std::array{model, prompts, policy.plan});
     sampling.validate();
+}
+
+int64_t GenerateOptions::longest_of_plan(const model::ModelConfig& config) const {
+    if (policy.plan.empty()) return 0;
+    const auto range = infer::read_span_plan(policy.plan).range;
+    return range ? std::min(range->longest, config.max_position_embeddings) : 0;
 }
 
 infer::CachePlan GenerateOptions::plan(const model::ModelConfig& config, int64_t longest) const {

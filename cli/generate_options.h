@@ -25,6 +25,9 @@ struct GenerateOptions {
     bool is_stream() const { return prompt == "-"; }
     /// UserError for options that contradict each other, and for a file that cannot be written.
     void check() const;
+    /// The longest text where nobody knows its length: that of the plan's range, within the model's positions; 0:
+    /// nothing limits it but the policy.
+    int64_t longest_of_plan(const model::ModelConfig& config) const;
     /// The plan for texts of at most `longest` positions.
     infer::CachePlan plan(const model::ModelConfig& config, int64_t longest) const;
     /// The cache for them, `batch` at once.

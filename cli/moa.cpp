@@ -44,6 +44,12 @@ void MoaOptimiseOptions::add_to(Command command) {
             "what a rule loses: second-order (optimise's default, where the profile has it), or the influence of "
             "what it hides, absolute or signed; search tries second-order and absolute, and validates both")
         .one_of(std::vector<std::string>(moa::kLossMeasureNames.begin(), moa::kLossMeasureNames.end()));
+    command
+        .add_option("--alike", options.alike,
+                    "losses are alike when they differ by less than this share of what the sinks and a block alone "
+                    "lose; of plans that lose alike, the one that suits --max-length best; 0: only of equal ones")
+        .in_range_of_reals(0, 1)
+        .capture_default_str();
     command.add_flag(
         "--by-query-head", options.by_query_head,
         "grouped heads: a rule a query head (the density is of what they attend to), not a key-value head");
@@ -81,7 +87,7 @@ std::string program_line(const moa::ProgramReport& r, const moa::Profile& profil
 
 }  // namespace
 
-std::vector<moa::PlanCandidate> MoaOptimiseOptions::run(const moa::Profile& profile) {
+void MoaOptimiseOptions::resolve() {
     options.pareto.gap = gap_percent / 100;
     const auto& names = moa::kLossMeasureNames;
     if (const auto name = std::find(names.begin(), names.end(), measure); name != names.end())
@@ -89,6 +95,15 @@ std::vector<moa::PlanCandidate> MoaOptimiseOptions::run(const moa::Profile& prof
     if (solver != "lagrangian") options.pareto.cbc = moa::find_cbc();
     if (options.pareto.cbc.empty() && solver == "cbc")
         throw UserError("cbc is not installed; apt-get install coinor-cbc, or use --solver lagrangian");
+}
+
+void MoaOptimiseOptions::check(const moa::Profile& profile) {
+    resolve();
+    moa::check_options(profile, options);
+}
+
+std::vector<moa::PlanCandidate> MoaOptimiseOptions::run(const moa::Profile& profile) {
+    resolve();
     if (options.pareto.cbc.empty() && solver == "auto")
         log_warning("cbc is not installed (apt-get install coinor-cbc); gaps stay what the Lagrangian leaves");
     const size_t count = moa::count_programs(profile.lengths.size(), options.pareto.intervals);
@@ -144,8 +159,11 @@ struct OptimiseCommand {
         require_writable(file_of_all(0));
     }
 
+    /// The folder is the set: plans of an earlier one would be validated as if they were of this profile and density.
     void write_all(const std::vector<moa::PlanCandidate>& candidates) const {
         for (size_t i = 0; i < candidates.size(); ++i) infer::write_span_plan(file_of_all(i), candidates[i].plan);
+        for (size_t i = candidates.size(); std::filesystem::remove(file_of_all(i)); ++i) {
+        }
     }
 };
 
@@ -213,11 +231,13 @@ void add_moa_show(Command parent) {
     auto o = std::make_shared<ShowCommand>();
     Command command = parent.add_subcommand("show", "A plan's spans by layer and head, its densities and memory");
     command.add_option("plan", o->plan, "plan, or DuoAttention's table of head scores (.tsv)").required();
-    command.add_option("--length", o->length, "positions of the picture; default: the longest of the plan").positive();
+    constexpr int64_t kLongest = int64_t{1} << 40;  // that a plan's numbers are valid for
+    command.add_option("--length", o->length, "positions of the picture; default: the longest of the plan")
+        .in_range(1, kLongest);
     command.add_option("--lengths", o->lengths, "lengths of the table; default: the plan's")
         .delimiter(',')
         .one_value_each()
-        .positive();
+        .in_range(1, kLongest);
     command.add_option("--model", o->model, "model to hold the plan against, and for its memory");
     command.add_option("--threshold", o->duo.threshold, ".tsv: scores from which a head keeps everything")
         .capture_default_str();

@@ -20,8 +20,14 @@ struct MoaOptimiseOptions {
     std::string solver = "auto";
 
     void add_to(Command command);
+    /// The UserErrors of run() that need no profile's values, only its shape.
+    void check(const moa::Profile& profile);
     /// Runs the search with a progress bar and prints a line a program; the Pareto set.
     std::vector<moa::PlanCandidate> run(const moa::Profile& profile);
+
+  private:
+    /// Names to settings. UserError where the solver that was asked for is missing.
+    void resolve();
 };
 
 }  // namespace ballast

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cli/moa_commands.h"
 #include "cli/moa_stages.h"
+#include "train/load_model.h"
 
 namespace ballast {
 namespace {
@@ -31,12 +32,14 @@ struct SearchCommand {
     }
 
     void run() {
+        profile.lengths = calibrate.options.lengths;
+        check_later_stages(train::find_model(model).config);
         make_folders(folder);
         const InterruptGuard guard;
         check_settings();
         if (there("plan.json")) return;
         MoaModel loaded(model, text);
-        const int64_t length = length_of_validation(loaded.config());
+        const int64_t length = length_of_validation(profile.empty(loaded.config()));
         if (!there("items.jsonl")) calibrate.run(loaded, text, file("items.jsonl"));
         if (!there("validation.jsonl")) {
             CalibrateStage unseen = calibrate;
@@ -45,7 +48,6 @@ struct SearchCommand {
             unseen.options.seed += 1;  // other passages
             unseen.run(loaded, text, file("validation.jsonl"));
         }
-        profile.lengths = calibrate.options.lengths;
         profile.run(loaded, model, file("items.jsonl"), file("profile.h5"));
         const std::vector<std::string> plans = plans_of(moa::read_profile(file("profile.h5")));
         const size_t best = validate_plans(loaded, file("validation.jsonl"), plans, length, file("validation.json"));
@@ -61,14 +63,15 @@ struct SearchCommand {
             "model {}\ntext {}\nmax-tokens {}\ntokenizer {}\ndtype {}\nlengths {}\ncount {}\nanswer-tokens {}\nkind "
             "{}\ninstruction {}\nseed {}\nblock {}\ndraws {}\n"
             "density {}\nleast-share {}\nmax-length {}\nalphas {}\nbetas {}\nsinks {}\nrules-per-layer {}\nmeasure {}\n"
-            "by-query-head {}\nintervals {}\ngap {}\nseconds {}\nsolver {}\nvalidation {} {}\n",
+            "alike {}\nby-query-head {}\nintervals {}\ngap {}\nseconds {}\nsolver {}\nvalidation {} {}\n",
             model, fmt::join(text.text, " "), text.max_tokens, text.tokenizer, text.dtype,
             fmt::join(calibrate.options.lengths, ","), calibrate.options.count, calibrate.options.answer_tokens,
             calibrate.kind, calibrate.instruction_file, calibrate.options.seed, profile.block, profile.draws,
             optimise.options.density, optimise.options.least_share, optimise.options.longest, optimise.options.alphas,
             optimise.options.betas, optimise.options.sinks, optimise.options.rules_per_layer, optimise.measure,
-            optimise.options.by_query_head, optimise.options.pareto.intervals, optimise.gap_percent,
-            optimise.options.pareto.seconds, optimise.solver, validation_length, validation_count);
+            optimise.options.alike, optimise.options.by_query_head, optimise.options.pareto.intervals,
+            optimise.gap_percent, optimise.options.pareto.seconds, optimise.solver, validation_length,
+            validation_count);
         const std::string path = file("settings.txt");
         if (std::filesystem::exists(path) && read_file(path) != settings)
             throw UserError(
@@ -76,21 +79,37 @@ struct SearchCommand {
         write_file(path, settings);
     }
 
-    int64_t length_of_validation(const model::ModelConfig& config) const {
-        if (validation_length > 0) return validation_length;
-        const auto& lengths = calibrate.options.lengths;
-        const int64_t longest = *std::max_element(lengths.begin(), lengths.end());  // MoA: 12k after 8k
-        return std::min(longest * 3 / 2, config.max_position_embeddings);
+    /// Before the first stage takes its hours.
+    void check_later_stages(const model::ModelConfig& config) const {
+        const moa::Profile empty = profile.empty(config);
+        for (MoaOptimiseOptions& one : optimisers()) one.check(empty);
+        length_of_validation(empty);
     }
 
-    /// Plans by both measures unless one was asked for: which of them is right depends on what is asked of the model
+    int64_t length_of_validation(const moa::Profile& empty) const {
+        const int64_t most = moa::longest_text(empty, optimise.options);
+        if (validation_length > most)
+            throw UserError(
+                fmt::format("a validation at {} positions, and plans for texts of at most {}; choose a shorter "
+                            "--validation-length or a longer --max-length",
+                            validation_length, most));
+        if (validation_length > 0) return validation_length;
+        return std::min(empty.lengths.back().length * 3 / 2, most);  // MoA: 12k after 8k
+    }
+
+    /// Both measures unless one was asked for: which of them is right depends on what is asked of the model
     /// (docs/moa.md), and validation finds out.
-    std::vector<moa::PlanCandidate> candidates_of(const moa::Profile& read) {
-        if (!optimise.measure.empty()) return optimise.run(read);
+    std::vector<MoaOptimiseOptions> optimisers() const {
+        if (!optimise.measure.empty()) return {optimise};
+        std::vector<MoaOptimiseOptions> out(2, optimise);
+        out[0].measure = moa::kLossMeasureNames.at(static_cast<size_t>(moa::LossMeasure::second_order));
+        out[1].measure = moa::kLossMeasureNames.at(static_cast<size_t>(moa::LossMeasure::absolute));
+        return out;
+    }
+
+    std::vector<moa::PlanCandidate> candidates_of(const moa::Profile& read) const {
         std::vector<moa::PlanCandidate> all;
-        for (const moa::LossMeasure measure : {moa::LossMeasure::second_order, moa::LossMeasure::absolute}) {
-            MoaOptimiseOptions one = optimise;
-            one.measure = moa::kLossMeasureNames.at(static_cast<size_t>(measure));
+        for (MoaOptimiseOptions& one : optimisers()) {
             std::cout << fmt::format("measure: {}\n", one.measure);
             for (moa::PlanCandidate& candidate : one.run(read)) all.push_back(std::move(candidate));
         }

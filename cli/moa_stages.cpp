@@ -181,11 +181,15 @@ class ProfileRun {
 
 }  // namespace
 
+moa::Profile ProfileStage::empty(const model::ModelConfig& config) const {
+    const int64_t shortest = *std::min_element(lengths.begin(), lengths.end());
+    return moa::empty_profile(config, lengths, block > 0 ? block : std::clamp<int64_t>(shortest / 32, 8, 64), draws);
+}
+
 void ProfileStage::run(MoaModel& model, const std::string& model_path, const std::string& items,
                        const std::string& out) const {
-    const int64_t shortest = *std::min_element(lengths.begin(), lengths.end());
-    const int64_t chosen = block > 0 ? block : std::clamp<int64_t>(shortest / 32, 8, 64);
-    moa::Profile fresh = moa::empty_profile(model.config(), lengths, chosen, draws);
+    moa::Profile fresh = empty(model.config());
+    const int64_t chosen = fresh.block;
     fresh.model = model_path;
     fresh.step = model.loaded.step;
     fresh.calibration = moa::checksum_of(read_file(items));

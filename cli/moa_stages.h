@@ -40,6 +40,9 @@ struct ProfileStage {
     int64_t draws = 4;
 
     void add_to(Command command);
+    /// A profile of `lengths` in which nothing was run. UserError for lengths that the model or the blocks do not
+    /// allow.
+    moa::Profile empty(const model::ModelConfig& config) const;
     /// Goes on with `out` where it is there. RunError on Ctrl-C, with everything so far saved.
     void run(MoaModel& model, const std::string& model_path, const std::string& items, const std::string& out) const;
 };

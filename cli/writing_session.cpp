@@ -82,13 +82,22 @@ infer::Request WritingSession::request(std::vector<int32_t> prompt, uint64_t str
 infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests, int64_t longest, int64_t batch) {
     const Dtype dtype = dtype_of_option(options_.run.dtype);
     const model::ModelConfig& config = source_.config;
-    const int64_t wanted = options_.max_positions > 0 ? options_.max_positions : longest;
+    const int64_t wanted = options_.max_positions > 0 ? options_.max_positions
+                           : longest > 0              ? longest
+                                                      : options_.longest_of_plan(config);
     const infer::CachePlan plan = options_.plan(config, wanted > 0 ? wanted : config.max_position_embeddings);
     infer::CacheOptions cache = options_.cache(plan, config, wanted > 0 ? wanted : infer::CacheSizes::kEndless, batch);
     for (const infer::Request& request : requests)
         cache.max_prompt = std::max(cache.max_prompt, config.num_sink_tokens + std::ssize(request.prompt));
     const infer::CacheSizes sizes(config, dtype, plan, cache);
-    for (const infer::Request& request : requests) infer::required_positions(request, config, sizes);
+    for (size_t i = 0; i < requests.size(); ++i) {
+        try {
+            infer::required_positions(requests[i], config, sizes);
+        } catch (const UserError& error) {
+            if (requests.size() == 1) throw;
+            throw UserError(fmt::format("{}: prompt {}: {}", options_.prompts, i + 1, error.what()));
+        }
+    }
     loaded_ = train::load_model(options_.model, context_, dtype, weights_of_option(options_.weights));
     show_memory(infer::CachedModel::memory(context_, config, loaded_.model->dtype(),
                                            loaded_.model->weights().matrix_dtype(), sizes),

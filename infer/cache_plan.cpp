@@ -2,12 +2,24 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <initializer_list>
 #include <utility>
 
 #include "base/error.h"
 #include "kernels/ops.h"
 
 namespace ballast::infer {
+namespace {
+
+/// Sums and products of these numbers then stay numbers.
+void require_countable(std::initializer_list<int64_t> numbers) {
+    constexpr int64_t kMost = int64_t{1} << 30;  // positions; no text has more (CacheSizes::kEndless)
+    for (const int64_t number : numbers)
+        if (number > kMost)
+            throw UserError(fmt::format("{} positions or blocks are more than any text has; choose fewer", number));
+}
+
+}  // namespace
 
 CachePlan::CachePlan(int64_t layers, int64_t heads, std::vector<HeadCache> caches, PositionRule rule)
     : layers_(layers), heads_(heads), caches_(std::move(caches)), rule_(rule) {
@@ -47,6 +59,7 @@ CachePlan CachePlan::heavy_hitters(int64_t heavy, int64_t recent, int64_t layers
         throw UserError(fmt::format(
             "there is no cache of {} heavy and {} recent positions; keep at least one recent, and heavy ones or none",
             heavy, recent));
+    require_countable({heavy, recent});
     const HeadCache head{.sinks = 0, .span = recent, .heavy = heavy};
     return {layers, heads, std::vector<HeadCache>(static_cast<size_t>(layers * heads), head), PositionRule::absolute};
 }
@@ -58,6 +71,7 @@ CachePlan CachePlan::block_memory(int64_t initial, int64_t local, int64_t blocks
             fmt::format("there is no memory of {} initial and {} recent positions and {} blocks: the positions are "
                         "multiples of {}, with at least {} recent ones",
                         initial, local, blocks, kRows, kRows));
+    require_countable({initial, local, blocks});
     const HeadCache head{.sinks = initial, .span = local - 1, .heavy = {}, .chosen_blocks = blocks};
     return {layers, heads, std::vector<HeadCache>(static_cast<size_t>(layers * heads), head), PositionRule::in_cache};
 }

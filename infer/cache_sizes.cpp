@@ -1,6 +1,7 @@
 #include "infer/cache_sizes.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <fmt/format.h>
 #include <limits>
 
@@ -56,6 +57,11 @@ CacheOptions completed(CacheOptions options, const model::ModelConfig& config, c
     options.max_prompt =
         options.max_prompt == 0 ? options.max_positions : std::min(options.max_prompt, options.max_positions);
     if (options.blocks == 0) options.blocks = options.max_batch * shape.blocks(options.max_positions);
+    if (constexpr int64_t kMost = INT32_MAX / ops::kCacheBlockRows - 1; options.blocks > kMost)
+        throw UserError(fmt::format(
+            "a cache of {} blocks has more rows than can be numbered; choose fewer or shorter texts at once, or at "
+            "most {} blocks",
+            options.blocks, kMost));
     return options;
 }
 
@@ -80,6 +86,11 @@ CacheSizes::CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, co
                           : endless ? plan.capacity()
                                     : std::numeric_limits<int64_t>::max()),
       head_dim(config.head_dim()) {
+    if (dtype != compute_dtype && !(compute_dtype == Dtype::f32 && is_narrow(dtype)))
+        throw UserError(fmt::format(
+            "a model in {} cannot read a cache in {}; choose the model's own type, or f32 for the model and a narrow "
+            "one for the cache",
+            ballast::name_of(compute_dtype), ballast::name_of(dtype)));
     options = completed(wanted, config, plan, shape);
 }
 

@@ -19,7 +19,7 @@ struct CacheOptions {
     int64_t max_positions = 0;    // of the longest text; 0: the length the model was trained on
     int64_t max_prompt = 0;       // of the longest prompt, where prompts are kept whole while read; 0: max_positions
     int64_t blocks = 0;           // of the cache; 0: enough for max_batch texts of max_positions
-    std::optional<Dtype> dtype = {};  // of the cache; absent: the model's
+    std::optional<Dtype> dtype = {};  // of the cache: the model's (absent), or a narrow one where that is f32
 };
 
 /// Memory sizes with a label each.
@@ -31,8 +31,8 @@ struct CacheSizes {
     /// More positions than any text of an endless plan reaches. Kernels count positions in 32 bits.
     static constexpr int64_t kEndless = int64_t{1} << 30;
 
-    /// UserError for impossible settings: a plan for another model, a cache or texts longer than the model was trained
-    /// on, rotary angles that change with the text's length (`dynamic`).
+    /// UserError for impossible settings: a type that the model cannot read, a plan for another model, a cache or texts
+    /// longer than the model was trained on, rotary angles that change with the text's length (`dynamic`).
     CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, const CachePlan& plan,
                const CacheOptions& options);
 

@@ -22,21 +22,24 @@ int64_t required_positions(const Request& request, const model::ModelConfig& con
     check_ids(request.stop_ids, config);
     request.sampling.validate();
     const int64_t prompt = config.num_sink_tokens + std::ssize(request.prompt), most = sizes.options.max_positions;
+    // An endless text has blocks for the positions that were planned, which a caller may have limited.
+    const bool limited = !sizes.endless || most < CacheSizes::kEndless;
     if (prompt == 0) throw UserError("the prompt has no token; give at least one");
     if (request.max_tokens < 0) throw UserError(fmt::format("{} tokens cannot be written", request.max_tokens));
-    const char* advice = "shorten it, or choose the policy sink, which reads texts of any length";
-    if (!sizes.endless && prompt > most)
-        throw UserError(
-            fmt::format("the prompt has {} tokens, the cache is for texts of {}; {}", prompt, most, advice));
+    const char* advice =
+        sizes.endless ? "allow more positions" : "choose the policy sink, which reads texts of any length";
+    if (limited && prompt > most)
+        throw UserError(fmt::format("the prompt has {} tokens, the cache is for texts of {}; shorten it, or {}", prompt,
+                                    most, advice));
     if (sizes.whole_prompt && prompt > sizes.options.max_prompt)
         throw UserError(
             fmt::format("the prompt has {} tokens, and the cache reads prompts of {}; give it room for longer ones",
                         prompt, sizes.options.max_prompt));
-    if (!sizes.endless && request.max_tokens > most - prompt)
+    if (limited && request.max_tokens > most - prompt)
         throw UserError(
             fmt::format("the prompt has {} tokens and the answer up to {}, the cache is for texts of {}; ask "
-                        "for at most {} tokens, or choose the policy sink",
-                        prompt, request.max_tokens, most, most - prompt));
+                        "for at most {} tokens, or {}",
+                        prompt, request.max_tokens, most, most - prompt, advice));
     const int64_t longest =
         std::min(most, std::max(prompt + std::min(request.max_tokens, CacheSizes::kEndless), request.keep_positions));
     if (const int64_t blocks = sizes.shape.blocks(longest); blocks > sizes.options.blocks)
@@ -83,11 +86,12 @@ void Engine::extend(int64_t number, std::span<const int32_t> tokens, int64_t max
     const int64_t read = text.cached.position + std::ssize(text.unread) + std::ssize(tokens);
     if (read == text.cached.position) throw UserError("there is no token to go on with; give at least one");
     if (read > text.positions || max_tokens > text.positions - read)
-        throw UserError(
-            fmt::format("with {} tokens more and an answer of {} the text has {} positions, and the cache keeps "
-                        "{} for it; begin a new one, or choose the policy sink",
-                        tokens.size(), max_tokens, read + max_tokens, text.positions));
+        throw UserError(fmt::format(
+            "the text has {} positions with {} tokens more, the answer up to {}, and the cache keeps {} for "
+            "it; begin a new one, or choose the policy sink",
+            read, tokens.size(), max_tokens, text.positions));
     text.sampler.add_prompt(tokens);
+    text.sampler.begin_answer();
     text.unread.insert(text.unread.end(), tokens.begin(), tokens.end());
     text.request.max_tokens = max_tokens;
     text.answer = {};

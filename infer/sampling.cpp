@@ -146,7 +146,9 @@ SampledToken Sampler::next(std::span<const float> logits) {
     if (params_.temperature == 0) {
         out.id = sample(logits_, 0, 0);
     } else {
-        for (float& logit : logits_) logit = static_cast<float>(static_cast<double>(logit) / params_.temperature);
+        // By less, logits would become infinities, which filters cannot compare.
+        const double temperature = std::max(params_.temperature, 1e-30);
+        for (float& logit : logits_) logit = static_cast<float>(static_cast<double>(logit) / temperature);
         keep_top_k(logits_, params_.top_k);
         keep_top_p(logits_, params_.top_p);
         keep_min_p(logits_, params_.min_p);

@@ -63,6 +63,8 @@ class Sampler {
 
     /// Adds tokens of the prompt, which the repetition penalty counts.
     void add_prompt(std::span<const int32_t> ids);
+    /// Another answer of the same text begins: the ids of earlier ones count like its prompt.
+    void begin_answer() { counts_.clear(); }
     /// The next token. Log-probabilities are the model's own: those of softmax over all [V] unchanged logits.
     SampledToken next(std::span<const float> logits_V);
 

@@ -176,7 +176,7 @@ SpanPlan read_duo_plan(const std::string& path, const DuoOptions& options) {
     plan.entries = std::ssize(scores.front());
     plan.block = options.block;
     plan.sinks = options.sinks;
-    const SpanRule full{0, 1}, streaming{static_cast<double>(options.sinks + options.recent), 0};
+    const SpanRule full{0, 1}, streaming{static_cast<double>(options.sinks) + static_cast<double>(options.recent), 0};
     for (const auto& layer : scores)
         for (const double score : layer) plan.rules.push_back(score >= options.threshold ? full : streaming);
     plan.validate(path);

@@ -1,15 +1,24 @@
 #include "infer/text_answer.h"
 
 #include <algorithm>
+#include <fmt/format.h>
 #include <utility>
 
 #include "base/error.h"
+#include "data/utf8.h"
 
 namespace ballast::infer {
 
 StopStrings::StopStrings(std::vector<std::string> strings) : strings_(std::move(strings)) {
-    for (const std::string& string : strings_)
+    for (const std::string& string : strings_) {
         if (string.empty()) throw UserError("a stop string is empty; every text would end before it begins");
+        try {  // half a character would cut an answer into what is no text
+            std::string unused;
+            data::checked_utf8(string, data::InvalidUtf8::error, unused);
+        } catch (const UserError& error) {
+            throw UserError(fmt::format("a stop string is not UTF-8, as answers are: {}", error.what()));
+        }
+    }
 }
 
 std::string StopStrings::push(std::string_view text) {

@@ -14,7 +14,7 @@ namespace ballast::infer {
 /// string is held back until more text arrives. So text that was returned is never taken back, whatever the pieces are.
 class StopStrings {
   public:
-    /// UserError for an empty string.
+    /// UserError for an empty string, and for one that is not UTF-8.
     explicit StopStrings(std::vector<std::string> strings);
 
     /// The part of the text that can be shown now. The stop string that ends first ends the text; if several end

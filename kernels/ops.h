@@ -272,9 +272,9 @@ void cache_read(Context&, const Tensor& k_SGD, const Tensor& v_SGD, const PagedC
 /// rows in slots [0, capacity) whose position is before p - recent: the one with the least mass, and among equal masses
 /// the one that is earliest in the text. A NaN mass is the least of all. The mass of the chosen slot becomes 0, because
 /// it holds a new row. slots i32 [B,G], block * 64 + row, in the form that cache_write takes; table i32 [B,G,W];
-/// position i32 [B]; mass acc [P,64], to which cached_attention_forward adds; 0 <= recent < capacity <= 64 W. A block
-/// beyond the cache, or no row before p - recent, is an InternalError on the CPU. A GPU skips that row of the cache,
-/// and the slot is -1.
+/// position i32 [B], < 0: padding, whose slots are -1; mass acc [P,64], to which cached_attention_forward adds; 0 <=
+/// recent < capacity <= 64 W. A block beyond the cache, or no row before p - recent, is an InternalError on the CPU. A
+/// GPU skips that row of the cache, and the slot is -1.
 void lightest_slots(Context&, const Tensor& slots_BG, const Tensor& mass_PR, const Tensor& positions_PR,
                     const Tensor& table_BGW, const Tensor& position_B, int64_t capacity, int64_t recent);
 

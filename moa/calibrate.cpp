@@ -26,7 +26,7 @@ class Calibration {
           documents_(documents),
           options_(options),
           done_(done) {
-        for (const int64_t length : options.lengths) passage_tokens(length);  // all of them before the first is made
+        for (const int64_t length : options.lengths) unanswered(length, 0);  // all of them before the first is answered
     }
 
     std::vector<Item> run() {
@@ -113,6 +113,11 @@ class Calibration {
             items_[first + i].answer = tokenizer_.decode(ids, /*skip_special=*/true);
         }
         std::erase_if(items_, [](const Item& item) { return item.answer.empty(); });
+        if (items_.size() == first)
+            throw UserError(
+                fmt::format("the model ends every answer of {} positions before it begins; choose another "
+                            "--instruction, or --kind human",
+                            length));
     }
 
     infer::Request request(const Item& item, int64_t length) const {

@@ -29,7 +29,12 @@ constexpr double kLogRounding = 0.0005;  // the log's bounds have three decimals
 class ScratchFolder {
   public:
     ScratchFolder() {
-        std::string name = (fs::temp_directory_path() / "ballast-moa-XXXXXX").string();
+        std::error_code error;
+        const fs::path all = fs::temp_directory_path(error);
+        if (error)
+            throw UserError(
+                fmt::format("there is no folder for temporary files ({}); set TMPDIR to one", error.message()));
+        std::string name = (all / "ballast-moa-XXXXXX").string();
         if (::mkdtemp(name.data()) == nullptr) throw_errno("make a folder", name);
         path_ = name;
     }

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <numeric>
 
 #include "base/error.h"
+#include "base/interrupt.h"
+#include "moa/reach.h"
 #include "moa/rules.h"
 
 namespace ballast::moa {
@@ -15,13 +18,7 @@ class Optimiser {
     Optimiser(const Profile& profile, const OptimiseOptions& options) : profile_(profile), options_(options) {
         check();
         for (const LengthProfile& at : profile.lengths) lengths_.push_back(at.length);
-        const int64_t profiled = lengths_.back();
-        const int64_t longest = options.longest > 0 ? options.longest : std::min(2 * profiled, profile.max_positions);
-        if (longest < profiled || longest > profile.max_positions)
-            throw UserError(
-                fmt::format("plans for texts of {} positions: the profile reaches {}, the model {}; choose a length "
-                            "between them",
-                            longest, profiled, profile.max_positions));
+        const int64_t profiled = lengths_.back(), longest = longest_text(profile, options);
         if (longest > profiled) lengths_.push_back(longest);
         sinks_ = options.sinks < 0 ? profile.block : options.sinks;
         if (sinks_ % profile.block != 0)
@@ -40,11 +37,20 @@ class Optimiser {
                 "second-order losses were profiled with {} sinks, one block; give the same, or choose another measure",
                 profile.block));
         fill_problem();
+        check_budgets(problem_);
+        fill_alike();
+        if (longest > profiled) fill_reach();
     }
 
     std::vector<PlanCandidate> run(const std::function<void(const ProgramReport&)>& report) const {
+        std::vector<Choice> choices = pareto_search(problem_, options_.pareto, report);
+        for (Choice& choice : choices) {
+            if (reach_.losses.empty()) break;
+            if (interrupted()) throw RunError("interrupted before the end; no plan was written");
+            choice = further_reaching(problem_, reach_, choice, options_.pareto.gap);
+        }
         std::vector<PlanCandidate> out;
-        for (const Choice& choice : pareto_search(problem_, options_.pareto, report)) out.push_back(plan_of(choice));
+        for (const Choice& choice : not_dominated(problem_, choices)) out.push_back(plan_of(choice));
         return out;
     }
 
@@ -54,6 +60,8 @@ class Optimiser {
             throw UserError(fmt::format("a density of {} is no share of memory; it lies in (0,1]", options_.density));
         if (!(options_.least_share >= 0 && options_.least_share <= 1))
             throw UserError(fmt::format("{} is no share of the density; it lies in [0,1]", options_.least_share));
+        if (!(options_.alike >= 0 && options_.alike <= 1))
+            throw UserError(fmt::format("{} is no share of a loss; it lies in [0,1]", options_.alike));
         for (const LengthProfile& at : profile_.lengths)
             if (at.sequences == 0)
                 throw UserError(fmt::format(
@@ -83,39 +91,63 @@ class Optimiser {
             for (const auto& rule : rules_)
                 budget.rows.push_back(std::min(N, infer::cache_size(rule, profile_.block, sinks_, N)));
         }
-        for (const LengthProfile& at : profile_.lengths)
-            problem_.losses.push_back(measure() == LossMeasure::second_order ? second_order_at(at) : influence_at(at));
+        for (const LengthProfile& at : profile_.lengths) problem_.losses.push_back(losses_at(at, at.length, rules_));
     }
 
-    std::vector<double> second_order_at(const LengthProfile& at) const {
-        std::vector<double> out(static_cast<size_t>(problem_.heads() * problem_.rules));
-        for (int64_t r = 0; r < problem_.rules; ++r) {
-            const int64_t cache = infer::cache_size(rules_[static_cast<size_t>(r)], profile_.block, sinks_, at.length);
-            const std::vector<double> losses = second_order_losses(profile_, at, options_.by_query_head, cache);
-            for (int64_t i = 0; i < problem_.heads(); ++i)
-                out[static_cast<size_t>(i * problem_.rules + r)] = losses[static_cast<size_t>(i)];
+    void fill_alike() {
+        const std::vector<infer::SpanRule> narrowest{{static_cast<double>(sinks_ + profile_.block), 0}};
+        for (const LengthProfile& at : profile_.lengths) {
+            const std::vector<double> losses = losses_at(at, at.length, narrowest);
+            reach_.alike.push_back(options_.alike * std::abs(std::accumulate(losses.begin(), losses.end(), 0.0)));
+        }
+    }
+
+    /// The longest text was not profiled. A rule is taken to lose there what the same share loses of the longest text
+    /// that was; and what it does not keep costs a little, in all what is alike, so that memory does not lie idle.
+    void fill_reach() {
+        reach_.losses = losses_at(profile_.lengths.back(), lengths_.back(), rules_);
+        const LengthBudget& longest = problem_.budgets.back();
+        const double all = reach_.alike.back() / static_cast<double>(problem_.heads());
+        for (size_t i = 0; i < reach_.losses.size(); ++i) {
+            const double kept = static_cast<double>(longest.rows[i % rules_.size()]);
+            reach_.losses[i] += all * (1 - kept / static_cast<double>(longest.length));
+        }
+    }
+
+    /// The loss of every head by every rule, [layers, entries, rules], when of each cache for texts of N positions the
+    /// same share is kept of the profiled length.
+    std::vector<double> losses_at(const LengthProfile& at, int64_t N, const std::vector<infer::SpanRule>& rules) const {
+        std::vector<double> out(static_cast<size_t>(problem_.heads()) * rules.size());
+        for (size_t r = 0; r < rules.size(); ++r) {
+            const std::vector<double> losses = losses_of_heads(at, same_share(at, N, rules[r]));
+            for (size_t i = 0; i < losses.size(); ++i) out[i * rules.size() + r] = losses[i];
         }
         return out;
     }
 
-    std::vector<double> influence_at(const LengthProfile& at) const {
+    /// In whole blocks, as caches are.
+    int64_t same_share(const LengthProfile& at, int64_t N, const infer::SpanRule& rule) const {
+        const auto cache = static_cast<double>(infer::cache_size(rule, profile_.block, sinks_, N));
+        const double positions = std::ceil(cache * static_cast<double>(at.length) / static_cast<double>(N));
+        return infer::cache_size({positions, 0}, profile_.block, sinks_, at.length);
+    }
+
+    /// [layers, entries]
+    std::vector<double> losses_of_heads(const LengthProfile& at, int64_t cache) const {
+        if (measure() == LossMeasure::second_order)
+            return second_order_losses(profile_, at, options_.by_query_head, cache);
         const auto& influence = measure() == LossMeasure::signed_sum ? at.signed_sum : at.absolute;
-        std::vector<double> out;
-        for (int64_t l = 0; l < problem_.layers; ++l)
-            for (int64_t e = 0; e < problem_.entries; ++e)
-                for (const auto& rule : rules_) {
-                    const int64_t cache = infer::cache_size(rule, profile_.block, sinks_, at.length);
-                    double loss = 0;
-                    for (int64_t h = e * heads_of_entry(); h < (e + 1) * heads_of_entry(); ++h)
-                        loss += masked_influence(profile_, at, influence, l, h, sinks_, cache);
-                    out.push_back(loss);
-                }
+        std::vector<double> out(static_cast<size_t>(problem_.heads()), 0.0);
+        for (int64_t h = 0; h < problem_.heads() * heads_of_entry(); ++h)
+            out[static_cast<size_t>(h / heads_of_entry())] += masked_influence(
+                profile_, at, influence, h / profile_.shape.heads, h % profile_.shape.heads, sinks_, cache);
         return out;
     }
 
     PlanCandidate plan_of(const Choice& choice) const {
         PlanCandidate out;
         out.losses = losses_of(problem_, choice);
+        out.alike = reach_.alike;
         infer::SpanPlan& plan = out.plan;
         plan.layers = problem_.layers;
         plan.entries = problem_.entries;
@@ -138,6 +170,7 @@ class Optimiser {
     int64_t sinks_ = 0;
     std::vector<infer::SpanRule> rules_;
     SpanProblem problem_;
+    Reach reach_;  // without losses where the longest text was profiled
 };
 
 }  // namespace
@@ -169,6 +202,22 @@ std::vector<double> second_order_losses(const Profile& profile, const LengthProf
     return out;
 }
 
+int64_t longest_text(const Profile& profile, const OptimiseOptions& options) {
+    const int64_t profiled = profile.lengths.back().length;
+    const int64_t longest = options.longest > 0 ? options.longest : std::min(2 * profiled, profile.max_positions);
+    if (longest < profiled || longest > profile.max_positions)
+        throw UserError(
+            fmt::format("plans for texts of {} positions: the profile reaches {}, the model {}; choose a length "
+                        "between them",
+                        longest, profiled, profile.max_positions));
+    return longest;
+}
+
+void check_options(Profile profile, const OptimiseOptions& options) {
+    for (LengthProfile& at : profile.lengths) at.sequences = at.draws = 1;
+    Optimiser(profile, options);
+}
+
 std::vector<PlanCandidate> optimise(const Profile& profile, const OptimiseOptions& options,
                                     const std::function<void(const ProgramReport&)>& report) {
     return Optimiser(profile, options).run(report);
@@ -183,7 +232,7 @@ size_t most_even(const std::vector<PlanCandidate>& candidates) {
     const auto excess = [&](const PlanCandidate& candidate) {
         double sum = 0;
         for (size_t k = 0; k < lengths; ++k)
-            sum += (candidate.losses[k] - least[k]) / std::max(std::abs(least[k]), 1e-300);
+            sum += (candidate.losses[k] - least[k]) / std::max({std::abs(least[k]), candidate.alike[k], 1e-300});
         return std::isnan(sum) ? std::numeric_limits<double>::infinity() : sum;  // never better than a number
     };
     return static_cast<size_t>(std::min_element(candidates.begin(), candidates.end(),

@@ -39,7 +39,7 @@ class ParetoSearch {
         }
         if (lengths_ > 1) take_ranges();
         for (size_t k = 0; lengths_ > 1 && k < lengths_; ++k) limited(Program(k, lengths_), 0);
-        return not_dominated();
+        return not_dominated(problem_, choices_);
     }
 
   private:
@@ -97,22 +97,6 @@ class ParetoSearch {
         return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
 
-    std::vector<Choice> not_dominated() const {
-        std::map<std::vector<double>, Choice> by_losses;  // equal losses: one of them
-        for (const Choice& choice : choices_) by_losses.emplace(losses_of(problem_, choice), choice);
-        std::vector<Choice> out;
-        for (const auto& [losses, choice] : by_losses) {
-            const bool dominated = std::any_of(by_losses.begin(), by_losses.end(), [&](const auto& other) {
-                if (other.first == losses) return false;
-                for (size_t k = 0; k < lengths_; ++k)
-                    if (other.first[k] > losses[k]) return false;
-                return true;
-            });
-            if (!dominated) out.push_back(choice);
-        }
-        return out;
-    }
-
     const SpanProblem& problem_;
     const ParetoOptions& options_;
     const std::function<void(const ProgramReport&)>& report_;
@@ -130,6 +114,22 @@ size_t count_programs(size_t lengths, int intervals) {
     size_t combinations = 1;
     for (size_t k = 1; k < lengths; ++k) combinations *= static_cast<size_t>(intervals);
     return lengths + lengths * combinations;
+}
+
+std::vector<Choice> not_dominated(const SpanProblem& problem, const std::vector<Choice>& choices) {
+    std::map<std::vector<double>, Choice> by_losses;  // equal losses: one of them
+    for (const Choice& choice : choices) by_losses.emplace(losses_of(problem, choice), choice);
+    std::vector<Choice> out;
+    for (const auto& [losses, choice] : by_losses) {
+        const bool dominated = std::any_of(by_losses.begin(), by_losses.end(), [&](const auto& other) {
+            if (other.first == losses) return false;
+            for (size_t k = 0; k < losses.size(); ++k)
+                if (other.first[k] > losses[k]) return false;
+            return true;
+        });
+        if (!dominated) out.push_back(choice);
+    }
+    return out;
 }
 
 std::vector<Choice> pareto_search(const SpanProblem& problem, const ParetoOptions& options,

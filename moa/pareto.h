@@ -31,6 +31,9 @@ struct ProgramReport {
 std::vector<Choice> pareto_search(const SpanProblem& problem, const ParetoOptions& options,
                                   const std::function<void(const ProgramReport&)>& report);
 
+/// The choices that no other loses less than, or as much as, at every length; each once, sorted by their losses.
+std::vector<Choice> not_dominated(const SpanProblem& problem, const std::vector<Choice>& choices);
+
 /// The number of programs that pareto_search() solves.
 size_t count_programs(size_t lengths, int intervals);
 

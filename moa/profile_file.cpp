@@ -127,7 +127,8 @@ Profile read_profile(const std::string& path) {
         read("signed", shape_of(profile, at), at.signed_sum);
         if (profile.draws == 0) continue;
         at.draws = file.integer_attribute(attribute(length, "draws"));
-        require_between(path, "a number of draws", at.draws, 0, int64_t{1} << 40);
+        const int64_t draws = profile.draws * at.sequences;
+        require_between(path, "a number of draws", at.draws, draws, draws);
         read("second_order_heads", second_order_shape(profile, at, profile.shape.heads), at.second_order_heads);
         read("second_order_groups", second_order_shape(profile, at, profile.shape.kv_heads), at.second_order_groups);
     }

@@ -21,7 +21,7 @@ struct LengthProfile {
     /// Second-order losses in nats per scored token, summed over `draws` labellings: the loss of a head, or of the
     /// query heads of a key-value head together, when they see the sinks (one block) and the last m blocks less one
     /// position. [layers, heads, blocks - 1] and [layers, kv_heads, blocks - 1], m = 1 …; empty: not profiled.
-    int64_t draws = 0;
+    int64_t draws = 0;  // as many for each sequence
     std::vector<double> second_order_heads, second_order_groups;
 
     bool operator==(const LengthProfile&) const = default;

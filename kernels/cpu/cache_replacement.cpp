@@ -47,6 +47,7 @@ void lightest_slots(Context& context, const Tensor& slots, const Tensor& mass, c
     with_accumulation_type(mass.dtype, [&]<class A>(A) {
         context.pool().parallel_for(slots.numel(), [&](int64_t bg) {
             const int64_t p = position.ptr<int32_t>()[bg / heads];
+            if (p < 0) return void(slots.ptr<int32_t>()[bg] = -1);
             const HeadSlots<A> head{mass.ptr<A>(), positions.ptr<int32_t>(), table.ptr<int32_t>() + bg * width,
                                     mass.dim(0)};
             const int64_t row = p < capacity ? head.row(p) : head.lightest(capacity, p - recent);

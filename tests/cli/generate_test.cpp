@@ -168,6 +168,16 @@ TEST_CASE("generate: standard input is read for as long as it lasts, in the cach
         ballast_with(fmt::format("generate {} - {} < {}", run.file("run"), scored, run.file("long.txt")));
     CHECK(too_long.code == 2);
     CHECK_THAT(too_long.err, Catch::Matchers::ContainsSubstring("the cache is for texts of 32"));
+    // A plan is for the longest text of its range, which may be less than the model's.
+    write_file(run.file("plan.json"), R"({"alphas": [[0,0],[0,0]], "betas": [[1,1],[1,1]], "block": 4, "sinks": 4, )"
+                                      R"("length_range": [8, 24]})");
+    write_file(run.file("word.txt"), "Permission");
+    const std::string mixed = fmt::format("--plan {} --max-tokens 4 --temperature 0", run.file("plan.json"));
+    CHECK(run.generate(fmt::format("- {} < {}", mixed, run.file("word.txt")))["ids"].size() <= 4);
+    const Outcome beyond =
+        ballast_with(fmt::format("generate {} - {} < {}", run.file("run"), mixed, run.file("long.txt")));
+    CHECK(beyond.code == 2);
+    CHECK_THAT(beyond.err, Catch::Matchers::ContainsSubstring("for texts of 24"));
     write_file(run.file("short.txt"), "Permission is hereby granted");
     CHECK(run.generate(fmt::format("- {} < {}", scored, run.file("short.txt"))) ==
           run.generate(fmt::format("\"$(cat {})\" {}", run.file("short.txt"), scored)));
@@ -186,9 +196,13 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("a --max-tokens 4 --cache-blocks 1", {"blocks of the cache, which has 1"});
     refused("a --policy sink --cache 33", {"a cache of 33 positions", "at most 32"});
     refused("a --policy sink --cache 4", {"keeps no recent key"});
+    refused("a --policy sink --cache 20 --max-positions 8 --max-tokens 8", {"for texts of 8", "allow more positions"});
     refused("a --policy dense --cache 8", {"the policy dense has no setting cache"});
     refused("a --policy moa", {"needs a plan"});
     refused("a --policy h2o --heavy 30 --recent 3", {"a cache of 33 positions", "at most 32"});
+    refused("a --policy h2o --heavy 4611686018427387904 --recent 4611686018427387904", {"more than any text has"});
+    refused("a --dtype bf16 --cache-dtype f32", {"a model in bf16 cannot read a cache in f32"});
+    refused("a --cache-blocks 9223372036854775807", {"can be numbered"});
     refused("a --policy h2o --max-tokens 40", {"the answer up to 40"});
     refused("a --policy h2o --cache 8", {"the policy h2o has no setting cache"});
     refused("a --policy sink --heavy 8", {"the policy sink has no setting heavy"});
@@ -203,6 +217,12 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("a --chat --json x.json", {"--chat"});
     write_file(run.file("bad"), "{\"prompt\": \"a\"}\n{\"text\": \"b\"}\n");
     refused("--prompts " + run.file("bad"), {"bad:2", "no \"prompt\""});
+    write_file(run.file("long"), nlohmann::json{{"prompt", "a"}}.dump() + "\n" +
+                                     nlohmann::json{{"prompt", read_file(run.file("text.txt")).substr(0, 400)}}.dump() +
+                                     "\n");
+    refused("--prompts " + run.file("long"), {"long: prompt 2: the prompt has", "for texts of 32"});
+    refused("a --max-tokens 9223372036854775807", {"the answer up to 9223372036854775807", "for texts of 32"});
+    refused("a --stop '\xa9'", {"stop string", "UTF-8"});
     write_file(run.file("empty"), "\n");
     refused("--prompts " + run.file("empty"), {"holds no prompt"});
     write_file(run.file("plan.json"), R"({"alphas": [[0,0,0,0]], "betas": [[1,1,1,1]]})");
@@ -227,11 +247,19 @@ TEST_CASE("generate --chat: a line is a message, and other templates than ChatML
         ballast_with(fmt::format("generate {} hello --chat --system \"Be rude.\" {} < /dev/null", folder, more));
     CHECK(other.code == 0);
     CHECK(other.out != one.out);
+    // Other ways to write the same template: an expression first, and line breaks as Jinja escapes them.
+    nlohmann::json settings = run.json("chat/tokenizer_config.json");
+    for (const char* first : {R"('<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n')",
+                              R"("<|im_start|>system\n" + content + "<|im_end|>\n")"}) {
+        settings["chat_template"] =
+            "{{ " + std::string(first) + R"( }}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }})";
+        write_json_file(folder + "/tokenizer_config.json", settings);
+        CHECK(talk("hello\n").out == one.out);
+    }
     const Outcome too_long = ballast_with(fmt::format("generate {} hello --chat --policy dense < /dev/null", folder));
     CHECK(too_long.code == 2);
     CHECK_THAT(too_long.err, Catch::Matchers::ContainsSubstring("for texts of 32"));
 
-    nlohmann::json settings = run.json("chat/tokenizer_config.json");
     settings["chat_template"] = "{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}";
     write_json_file(folder + "/tokenizer_config.json", settings);
     refuse(fmt::format("generate {} --chat", folder), {"Llama 2's or Mistral's", "ChatML"});

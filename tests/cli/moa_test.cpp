@@ -62,6 +62,15 @@ TEST_CASE("moa: calibrate, profile, optimise, validate and a plan's perplexity")
         CHECK(refused.out.empty());  // before the search
     }
     CHECK_FALSE(std::filesystem::exists(t.file("other.json")));
+    // A folder of plans holds those of the last search.
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(t.file("plans"))) names.push_back(entry.path());
+    for (size_t i = names.size(); i < names.size() + 2; ++i)
+        std::filesystem::copy(t.file("plan.json"), t.file(fmt::format("plans/plan_{:02}.json", i)));
+    succeed(fmt::format("moa optimise {} --density 0.5 --alphas 1 --betas 5 --sinks 4 -o {} --all {}",
+                        t.file("profile.h5"), t.file("plan.json"), t.file("plans")));
+    CHECK(std::distance(std::filesystem::directory_iterator(t.file("plans")), std::filesystem::directory_iterator()) ==
+          std::ssize(names));
     const infer::SpanPlan plan = infer::read_span_plan(t.file("plan.json"));
     for (const int64_t N : {32, 48, 64}) CHECK(infer::memory_density(plan, 2, N) <= 0.5);
     CHECK_THAT(succeed(fmt::format("moa show {} --model {}", t.file("plan.json"), t.run())),
@@ -113,6 +122,26 @@ TEST_CASE("moa search: all stages, and again from where it was stopped") {
     for (const char* other : {" --measure signed", " --gap 2", " --dtype bf16"})
         refuse(search + other, {"a search with other settings"});
     CHECK(leftovers(t.file("search")).empty());
+}
+
+TEST_CASE("moa calibrate: a model that says nothing, and a length that no document has, are refused") {
+    const MoaRun t;
+    succeed("export " + t.run() + " " + t.file("hf"));
+    spoil_embedding(t.file("hf"));  // of logits that are no numbers the first is the most likely, the end of text's
+    write_file(t.file("ask.txt"), "{passage} So");
+    const auto calibrate = [&](const std::string& more) {
+        return ballast_with(
+            fmt::format("moa calibrate {} --text {} --count 2 --answer-tokens 4 --instruction {} -o {} "
+                        "--threads 1 {}",
+                        t.file("hf"), t.file("text.txt"), t.file("ask.txt"), t.file("items.jsonl"), more));
+    };
+    const Outcome silent = calibrate("--lengths 32");
+    CHECK(silent.code == 2);
+    CHECK_THAT(silent.err, ContainsSubstring("ends every answer of 32 positions"));
+    const Outcome too_long = calibrate("--lengths 32,64 --max-tokens 40");
+    CHECK(too_long.code == 2);
+    CHECK_THAT(too_long.err, ContainsSubstring("of an item of 64 positions"));  // before the first is answered
+    CHECK_FALSE(std::filesystem::exists(t.file("items.jsonl")));
 }
 
 TEST_CASE("moa validate: a plan whose loss is not finite is never the best") {
@@ -186,7 +215,21 @@ TEST_CASE("moa: what cannot be is refused before any work") {
     refuse(t.profile("items.jsonl", "p.h5"),
            {"no item of more than 24 and at most 32 positions", "calibrate --lengths 32"});
     refuse(fmt::format("moa optimise {} -o {}", t.file("items.jsonl"), t.file("a")), {"items.jsonl"});
+    // What a later stage of a search would refuse.
+    const auto search = [&](const std::string& more) {
+        return fmt::format("moa search {} --text {} --lengths 32,48 --block 4 --threads 1 -o {} {}", t.run(),
+                           t.file("text.txt"), t.file("search"), more);
+    };
+    refuse(search("--density 0.05"), {"a density of 0.05 at length 32 is out of reach"});
+    refuse(search("--max-length 100"), {"texts of 100 positions", "the profile reaches 48, the model 64"});
+    refuse(search("--max-length 48 --validation-length 64"), {"a validation at 64 positions", "--max-length"});
+    refuse(search("--sinks 8"), {"second-order losses were profiled with 4 sinks"});
+    CHECK_FALSE(std::filesystem::exists(t.file("search")));
     refuse(fmt::format("moa show {}", t.file("items.jsonl")), {"\"alphas\" must be a list"});
     write_file(t.file("plan.json"), R"({"alphas": [[0,0,0]], "betas": [[1,1,1]]})");
+    for (const char* option : {"--length ", "--lengths 64,"})
+        refuse(fmt::format("moa show {} {}9223372036854775807", t.file("plan.json"), option), {"9223372036854775807"});
+    write_file(t.file("heads.tsv"), "0.1\t0.9\n");
+    refuse(fmt::format("moa show {} --recent 9223372036854775807", t.file("heads.tsv")), {"alpha of 9.22"});
     refuse(fmt::format("moa show {} --model {} --length 64", t.file("plan.json"), t.run()), {"1 layers of 3 heads"});
 }

@@ -253,6 +253,7 @@ TEST_CASE("infllm: all of its memory is planned, and what cannot be is refused")
     CHECK_THAT(refusal({60, 64, 1}), ContainsSubstring("60 initial") && ContainsSubstring("multiples of 64"));
     CHECK_THAT(refusal({0, 0, 1}), ContainsSubstring("at least 64 recent"));
     CHECK_THAT(refusal({0, 64, -1}), ContainsSubstring("-1 blocks"));
+    CHECK_THAT(refusal({0, 64, int64_t{1} << 62}), ContainsSubstring("more than any text has"));
     CHECK_THAT(refusal({0, 192, 1}), ContainsSubstring("a cache of 192 positions is larger than the 128"));
     config.attention_span = {0, 30};
     model::Transformer windowed(context, config, Dtype::f32);

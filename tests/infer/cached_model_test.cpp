@@ -141,6 +141,10 @@ TEST_CASE("paged cache: a narrower cache costs its rounding only, and its memory
           12 * sizes.block_bytes());
     CHECK(total_bytes(CachedModel::memory(context, config, Dtype::f32, Dtype::f32, sizes)) > 12 * sizes.block_bytes());
 
+    for (const auto& [of_model, of_cache] : {std::pair{Dtype::bf16, Dtype::f32}, {Dtype::bf16, Dtype::f16}})
+        CHECK_THAT(message_of([&] { CacheSizes(config, of_model, plan, {.dtype = of_cache}); }),
+                   ContainsSubstring("a model in bf16 cannot read a cache in"));
+
     CachedModel narrow(context, model, plan, options);
     const size_t scratch = context.scratch().capacity();
     const auto losses = cached_losses(context, model, narrow, s, 30);

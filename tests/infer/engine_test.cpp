@@ -290,7 +290,7 @@ TEST_CASE("engine: a text that goes on is the text that was there at once") {
         const std::vector<int32_t> first = random_ids(1, 11, 21), second = random_ids(2, 13, 21);
         Request request{.prompt = first,
                         .max_tokens = 5,
-                        .sampling = {.temperature = 0, .alternatives = 0},
+                        .sampling = {.temperature = 0, .presence_penalty = 3, .alternatives = 0},
                         .keep_positions = plan == "sink" ? CacheSizes::kEndless : 60};
         const int64_t text = engine.submit(request);
         while (engine.step()) {
@@ -339,6 +339,13 @@ TEST_CASE("engine: what cannot be answered is refused before any work") {
     Engine small = m.engine("dense", {.blocks = 3});
     CHECK_THAT(refusal(small, {.prompt = {1}, .max_tokens = 5}),
                ContainsSubstring("needs 4 blocks of the cache, which has 3"));
+    // A policy without end, too, has blocks for the positions it was given alone.
+    Engine brief = m.engine("sink", {.prefill_chunk = 8, .max_positions = 40});
+    CHECK_THAT(refusal(brief, {.prompt = random_ids(1, 39, 21), .max_tokens = 0}),
+               ContainsSubstring("the prompt has 41 tokens, the cache is for texts of 40"));
+    CHECK_THAT(refusal(brief, {.prompt = random_ids(1, 30, 21), .max_tokens = 9}),
+               ContainsSubstring("ask for at most 8 tokens, or allow more positions"));
+    CHECK_NOTHROW(brief.submit({.prompt = random_ids(1, 30, 21), .max_tokens = 8}));
     Engine sink = m.engine("sink", {.prefill_chunk = 8});
     CHECK_NOTHROW(sink.submit({.prompt = random_ids(1, 500, 21), .max_tokens = 1'000'000'000'000}));
     for (int i = 0; i < 200; ++i) CHECK(sink.step());

@@ -191,6 +191,8 @@ TEST_CASE("h2o: all of its memory is planned, and what cannot be is refused") {
     CHECK_THAT(refusal({-1, 4}), ContainsSubstring("no cache of -1 heavy"));
     CHECK_THAT(refusal({4, 0}), ContainsSubstring("at least one recent"));
     CHECK_THAT(refusal({60, 5}), ContainsSubstring("a cache of 65 positions is larger than the 64"));
+    CHECK_THAT(refusal({int64_t{1} << 62, int64_t{1} << 62}), ContainsSubstring("more than any text has"));
+    CHECK_THAT(refusal({6, 5}, {.blocks = int64_t{1} << 60}), ContainsSubstring("at most 33554430 blocks"));
     CHECK_THAT(refusal({6, 5}, {.max_positions = 65}),
                ContainsSubstring("longer than the 64 the model was trained on"));
     CHECK_THROWS_AS(CachePlan(1, 2, {{0, 5, 3}, {0, 5}}, PositionRule::absolute), InternalError);

@@ -140,6 +140,26 @@ TEST_CASE("sampling: what was filtered out is never drawn, and texts of one seed
     CHECK(a != c);
 }
 
+TEST_CASE("sampling: a temperature next to 0 takes the most likely, through every filter") {
+    std::vector<float> logits = random_logits(6, 64);
+    logits[17] = 40;
+    for (const double temperature : {1e-300, 1e-40, 1e-20})
+        CHECK(Sampler({.temperature = temperature, .top_k = 9, .top_p = 0.9, .min_p = 0.1}, 50).next(logits).id == 17);
+}
+
+TEST_CASE("sampling: penalties of an answer are not for the answers before it, that of repetition is") {
+    const std::vector<float> logits{0, 5, 4, 3};
+    for (const bool of_answer : {true, false}) {
+        SamplingParams params{.temperature = 0};
+        (of_answer ? params.presence_penalty : params.repetition_penalty) = 100;
+        Sampler sampler(params, 4);
+        CHECK(sampler.next(logits).id == 1);
+        CHECK(sampler.next(logits).id == 2);
+        sampler.begin_answer();
+        CHECK(sampler.next(logits).id == (of_answer ? 1 : 3));
+    }
+}
+
 TEST_CASE("sampling: settings that mean nothing are refused by name") {
     const auto refusal = [](SamplingParams params) { return message_of([&] { params.validate(); }); };
     CHECK_THAT(refusal({.temperature = -1}), ContainsSubstring("temperature"));
@@ -184,4 +204,6 @@ TEST_CASE("stop strings: held back wherever the text is cut, and never shown") {
     CHECK(stop.push("ab").empty());
     CHECK(stop.finish() == "ab");
     CHECK_THROWS_AS(StopStrings({"a", ""}), UserError);
+    for (const char* half : {"\xa9", "a\xc3", "\xc3("})
+        CHECK_THAT(message_of([&] { StopStrings(std::vector<std::string>{half}); }), ContainsSubstring("not UTF-8"));
 }

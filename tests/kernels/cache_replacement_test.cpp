@@ -67,6 +67,10 @@ void check(const Replacement& x, Dtype acc) {
     Values expected = x.mass;
     for (int64_t bg = 0; bg < kB * kG; ++bg) {
         INFO("head " << bg << " capacity " << x.capacity << " recent " << x.recent << " in " << name_of(acc));
+        if (x.position[static_cast<size_t>(bg / kG)] < 0) {
+            CHECK(slots[static_cast<size_t>(bg)] == -1);
+            continue;
+        }
         CHECK(slots[static_cast<size_t>(bg)] == static_cast<double>(x.expected(bg)));
         expected[static_cast<size_t>(x.expected(bg))] = 0;
     }
@@ -91,6 +95,14 @@ TEST_CASE("cache replacement: of equal masses the earliest goes, and what is no 
         for (double& mass : x.mass) mass = mass < 0 ? mass : 0.25;
         check(x, acc);
         x.mass[static_cast<size_t>(x.row(0, 77))] = x.mass[static_cast<size_t>(x.row(0, 149))] = NAN;
+        check(x, acc);
+    }
+}
+
+TEST_CASE("cache replacement: padding takes no slot, and no row loses its mass for it") {
+    for (Dtype acc : computable({Dtype::f32, Dtype::f64})) {
+        Replacement x(acc, 64, 10, {70, 64, 3});
+        x.position[1] = -1;
         check(x, acc);
     }
 }

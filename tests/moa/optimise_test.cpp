@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fmt/format.h>
+#include <random>
 #include <set>
 
 #include "base/atomic_file.h"
@@ -10,6 +11,7 @@
 #include "moa/cbc.h"
 #include "moa/lp_file.h"
 #include "moa/pareto.h"
+#include "moa/reach.h"
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
@@ -204,6 +206,14 @@ TEST_CASE("moa programs: a solver that hangs, lies or fails costs nothing that w
     }
     CHECK(with("exec sleep 60\n", 0.1).choice == known.solution.choice);
     CHECK_THROWS_AS(solve_cbc(problem, Program(0, 2), known, {folder / "absent", 0, 1}), UserError);
+    {
+        const char* const before = std::getenv("TMPDIR");
+        const std::string kept = before == nullptr ? "" : before;
+        ::setenv("TMPDIR", (folder / "nowhere").c_str(), 1);
+        const std::string message = message_of([&] { with("exit 1\n"); });
+        before == nullptr ? ::unsetenv("TMPDIR") : ::setenv("TMPDIR", kept.c_str(), 1);
+        CHECK_THAT(message, ContainsSubstring("set TMPDIR"));
+    }
     const InterruptGuard guard;
     std::raise(SIGUSR1);
     CHECK_THROWS_AS(with("exec sleep 60\n"), RunError);  // and the solver is gone with it
@@ -225,6 +235,41 @@ TEST_CASE("moa programs: solution files and logs of cbc are read, hostile ones t
     CHECK(bound_in_log("x\nResult - Optimal solution found\n\nObjective value:    30.5\n") == 30.5);
     CHECK_FALSE(bound_in_log("x\nResult - Stopped on time limit\n\nObjective value:    30.5\n"));
     CHECK_FALSE(bound_in_log(""));
+}
+
+TEST_CASE("moa reach: of choices that lose alike the one that loses least beyond, against every choice") {
+    int optimal = 0, moved = 0;
+    for (uint32_t seed = 0; seed < 8; ++seed) {
+        INFO("seed " << seed);
+        const SpanProblem problem = small_problem(seed, 0.55);
+        const Solution start = solve_lagrangian(problem, Program(0, 2), {.gap = 0}, {}, {}).solution;
+        REQUIRE(start.found);
+        std::mt19937 random(seed);
+        std::uniform_real_distribution<double> uniform(0, 1);
+        Reach reach;
+        for (size_t i = 0; i < problem.losses[0].size(); ++i) reach.losses.push_back(uniform(random));
+        SpanProblem further = problem;
+        further.losses.push_back(reach.losses);
+        for (const double share : {0.0, 0.5}) {
+            Program program(2, 3);
+            reach.alike.clear();
+            for (size_t k = 0; k < 2; ++k) {
+                reach.alike.push_back(share * loss_of(problem, k, start.choice));
+                program.limits[k] = loss_of(problem, k, start.choice) + reach.alike[k];
+            }
+            const Choice found = further_reaching(problem, reach, start.choice, 0);
+            CHECK(feasible(further, program, found));
+            const double before = loss_of(further, 2, start.choice), after = loss_of(further, 2, found);
+            CHECK(after <= before);
+            const auto best = brute_force(further, program);
+            REQUIRE(best);
+            CHECK(after >= *best * (1 - 1e-9));
+            if (after <= *best * (1 + 1e-9)) ++optimal;
+            if (after < before) ++moved;
+        }
+    }
+    CHECK(optimal >= 8);
+    CHECK(moved > 0);
 }
 
 TEST_CASE("moa search: 51 programs for three lengths, and none of the choices is dominated") {

@@ -1,8 +1,10 @@
 // Profiles: what masking costs by them, their files, and plans that come out of them.
+#include <csignal>
 #include <fmt/format.h>
 
 #include "base/atomic_file.h"
 #include "base/hdf5_file.h"
+#include "base/interrupt.h"
 #include "infer/span_plan.h"
 #include "moa/optimise.h"
 #include "moa/picture.h"
@@ -81,14 +83,20 @@ TEST_CASE("moa optimise: heads that reach far keep most, within the density") {
 
 TEST_CASE("moa optimise: of several plans the most even one, and never one whose loss is not a number") {
     const double none = std::numeric_limits<double>::quiet_NaN();
-    const auto chosen = [](std::vector<std::vector<double>> losses) {
+    const auto chosen = [](std::vector<std::vector<double>> losses, double alike = 0) {
         std::vector<PlanCandidate> candidates(losses.size());
-        for (size_t i = 0; i < losses.size(); ++i) candidates[i].losses = losses[i];
+        for (size_t i = 0; i < losses.size(); ++i) {
+            candidates[i].losses = losses[i];
+            candidates[i].alike = {alike, alike};
+        }
         return most_even(candidates);
     };
     CHECK(chosen({{1, 3}, {1.5, 1.5}, {4, 1}}) == 1);
     CHECK(chosen({{none, 3}, {1.5, 1.5}}) == 1);
     CHECK(chosen({{1.5, 1.5}, {1, none}}) == 0);
+    // A loss that is a million times the least one, and still nothing, does not outweigh a true one.
+    CHECK(chosen({{1e-12, 0.01}, {1e-6, 0.001}}, 1e-4) == 1);
+    CHECK(chosen({{1e-12, 0.001}, {1e-6, 0.01}}, 1e-4) == 0);
 }
 
 TEST_CASE("moa optimise: by second-order losses where the profile has them") {
@@ -120,6 +128,46 @@ TEST_CASE("moa optimise: by second-order losses where the profile has them") {
     CHECK_THAT(refusal(), ContainsSubstring("no second-order losses"));
 }
 
+TEST_CASE("moa optimise: where the profile cannot tell, the longest text decides") {
+    Profile profile = with_second_order(made_profile());
+    for (LengthProfile& at : profile.lengths)  // a head that sees one block besides the sinks loses, others do not
+        for (size_t i = 0; i < at.second_order_groups.size(); ++i)
+            at.second_order_groups[i] = static_cast<int64_t>(i) % profile.spans(at) == 0 ? 6 * 0.25 : 0;
+    OptimiseOptions options;
+    options.alphas = 7;
+    for (const double alike : {0.001, 0.01}) {
+        options.alike = alike;
+        const auto plans = optimise(profile, options, [](const ProgramReport&) {});
+        REQUIRE(plans.size() == 1);
+        CHECK(plans[0].losses == std::vector<double>{0, 0});
+        const infer::SpanPlan& plan = plans[0].plan;
+        // The same share at 128 as three blocks are at 64, or more, and all the memory there is.
+        for (const auto& rule : plan.rules) CHECK(infer::cache_size(rule, kBlock, kBlock, 128) > 4 * kBlock);
+        CHECK(plan.figures[2].density > 0.45);
+        CHECK(plan.figures[2].density <= 0.5);
+    }
+    {
+        const InterruptGuard guard;
+        const auto stop_after_the_last = [](const ProgramReport& r) { r.number == r.of ? std::raise(SIGUSR1) : 0; };
+        CHECK_THROWS_AS(optimise(profile, options, stop_after_the_last), RunError);
+    }
+    options.longest = 64;  // profiled: nothing to decide
+    CHECK(optimise(profile, options, [](const ProgramReport&) {}).front().losses == std::vector<double>{0, 0});
+}
+
+TEST_CASE("moa optimise: options are checked without a profile's values") {
+    Profile profile = with_second_order(made_profile());
+    for (LengthProfile& at : profile.lengths) at.sequences = at.draws = 0;
+    OptimiseOptions options;
+    options.alphas = 1;
+    CHECK_NOTHROW(check_options(profile, options));
+    CHECK(longest_text(profile, options) == 128);
+    options.density = 0.1;
+    CHECK_THAT(message_of([&] { check_options(profile, options); }), ContainsSubstring("out of reach"));
+    options.longest = 256;
+    CHECK_THAT(message_of([&] { longest_text(profile, options); }), ContainsSubstring("the model 128"));
+}
+
 TEST_CASE("moa optimise: options that mean nothing are refused") {
     Profile profile = made_profile();
     const auto refusal = [&](auto&& change) {
@@ -135,6 +183,7 @@ TEST_CASE("moa optimise: options that mean nothing are refused") {
     CHECK_THAT(refusal([](auto& o) { o.longest = 32; }), ContainsSubstring("the profile reaches 64"));
     CHECK_THAT(refusal([](auto& o) { o.sinks = 6; }), ContainsSubstring("block of 4"));
     CHECK_THAT(refusal([](auto& o) { o.least_share = 2; }), ContainsSubstring("2 is no share"));
+    CHECK_THAT(refusal([](auto& o) { o.alike = -1; }), ContainsSubstring("-1 is no share of a loss"));
     profile.lengths[1].sequences = 0;
     CHECK_THAT(refusal([](auto&) {}), ContainsSubstring("no sequence of 64 positions"));
 }
@@ -159,6 +208,10 @@ TEST_CASE("moa profile: files come back as they were, damaged and foreign ones a
     lies.lengths[1].absolute[5] = std::numeric_limits<double>::quiet_NaN();
     write_profile(folder / "nan.h5", lies);
     CHECK_THAT(message_of([&] { read_profile(folder / "nan.h5"); }), ContainsSubstring("not finite"));
+    lies = with_second_order(profile);
+    lies.lengths[0].draws = 0;  // of which a mean would be infinite
+    write_profile(folder / "undrawn.h5", lies);
+    CHECK_THAT(message_of([&] { read_profile(folder / "undrawn.h5"); }), ContainsSubstring("a number of draws is 0"));
     const std::string bytes = read_file(folder / "profile.h5");
     for (size_t at = 100; at < bytes.size(); at += bytes.size() / 40) {  // a read fails or gives what was written
         std::string damaged = bytes;
