@@ -159,7 +159,7 @@ TEST_CASE("block memory: one table for positions of one text = the same table fo
     }
 }
 
-TEST_CASE("block memory: relevance for any head dims and groups; blocks that are missing count nothing") {
+TEST_CASE("block memory: relevance for any head dims and groups, where missing blocks count nothing") {
     const int64_t B = 2, local = 64, ring = 2, count = 5;
     for (const auto& [G, share, D] :
          {std::array<int64_t, 3>{1, 1, 1}, {2, 3, 33}, {1, 16, 64}, {3, 1, 128}, {5, 2, 256}})
