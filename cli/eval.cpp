@@ -36,6 +36,15 @@ struct StreamingCommand {
     std::string json;
     TextOptions text;
 
+    /// Scripts that try several policies give all of them the same settings, so these are no mistake.
+    void warn_of_other_settings() const {
+        const auto warn = [&](const char* setting) {
+            log_warning(fmt::format("the policy {} has no setting {}; it is passed over", policy, setting));
+        };
+        if (!sinks.empty() && policy != "sink") warn("sinks");
+        if (!caches.empty() && (policy == "dense" || policy == "moa")) warn("cache");
+    }
+
     std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config) const {
         eval::StreamingOptions base;
         base.method = method == "cache" || (method.empty() && is_scored()) ? eval::StreamingMethod::cache
@@ -51,11 +60,7 @@ struct StreamingCommand {
         if (!is_scored() && !(heavy.empty() && recent.empty() && blocks.empty()))
             throw UserError("--heavy, --recent and --blocks are for the policies h2o and infllm");
         if (is_scored()) return scored_cells(config, base);
-        const auto refuse_setting = [&](const char* setting) {
-            throw UserError(fmt::format("the policy {} has no setting {}", policy, setting));
-        };
-        if (!sinks.empty() && policy != "sink") refuse_setting("sinks");
-        if (!caches.empty() && (policy == "dense" || policy == "moa")) refuse_setting("cache");
+        warn_of_other_settings();
         if (policy == "dense" || policy == "moa") {
             eval::check_streaming(config, base);
             return {base};

@@ -40,9 +40,6 @@ TEST_CASE("cli: eval checks every cell, model and output before it computes the 
     refuse_at_once(streaming + "--policy h2o --sinks 4" + json, {"h2o has no setting sinks"});
     refuse_at_once(streaming + "--policy h2o --cache 8" + json, {"h2o has no setting cache", "--heavy"});
     refuse_at_once(streaming + "--heavy 4" + json, {"--heavy", "h2o"});
-    refuse_at_once(streaming + "--policy dense --cache 8" + json, {"dense has no setting cache"});
-    for (const char* policy : {"dense", "window", "recompute"})
-        refuse_at_once(streaming + "--policy " + policy + " --sinks 4" + json, {"has no setting sinks"});
     refuse_at_once(streaming + "--policy infllm" + json, {"a cache of 64 positions", "32"});
     refuse_at_once(streaming + "--policy infllm --recent 60" + json, {"60 recent positions", "multiples of 64"});
     refuse_at_once("eval streaming " + run.file("sinks") + text + "--policy recompute --cache 16,4" + json,

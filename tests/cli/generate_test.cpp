@@ -220,7 +220,7 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     write_file(run.file("long"), nlohmann::json{{"prompt", "a"}}.dump() + "\n" +
                                      nlohmann::json{{"prompt", read_file(run.file("text.txt")).substr(0, 400)}}.dump() +
                                      "\n");
-    refused("--prompts " + run.file("long"), {"long: prompt 2: the prompt has", "for texts of 32"});
+    refused("--max-tokens 4 --prompts " + run.file("long"), {"long: prompt 2: the prompt has", "for texts of 32"});
     refused("a --max-tokens 9223372036854775807", {"the answer up to 9223372036854775807", "for texts of 32"});
     refused("a --stop '\xa9'", {"stop string", "UTF-8"});
     write_file(run.file("empty"), "\n");

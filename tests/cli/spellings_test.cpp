@@ -160,6 +160,11 @@ TEST_CASE("cli: eval streaming says the same by every name of a model and by bot
             CHECK(relative(a["perplexity"], b["perplexity"]) <= 1e-4);
             CHECK(relative(a["perplexity"], std::exp(a["loss"].get<double>())) <= 1e-12);
         }
+        const Outcome warned = ballast_with("eval streaming " + run.file("run") + " --text " + run.file("text.txt") +
+                                            " --max-tokens 50 --policy dense --cache 16 --sinks 4");
+        CHECK(warned.code == 0);
+        CHECK_THAT(warned.err,
+                   ContainsSubstring("dense has no setting sinks") && ContainsSubstring("dense has no setting cache"));
         for (const char* policy : {"dense", "window", "recompute"}) {
             const json result = evaluate("run", fmt::format("--policy {} --cache 16", policy));
             REQUIRE(result["results"].size() == 1);
