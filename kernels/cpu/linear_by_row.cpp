@@ -116,12 +116,6 @@ void multiply_output(const ByRow<A, W>& p, int64_t o) {
     }
 }
 
-/// Outputs of a task: some 64 KiB of weights, which takes longer than handing the task out.
-inline Blocks output_tasks(int64_t outputs, int64_t row_bytes) {
-    constexpr int64_t kBytes = 64 << 10, kUnit = 4;
-    return {outputs, std::max(kUnit, kBytes / std::max<int64_t>(row_bytes, 1) / kUnit * kUnit)};
-}
-
 template <class A, class W>
 void run_by_row(Context& context, const GemmArguments& g, const LinearWeight& weight) {
     const GemmArguments product = before_epilogue(g);
