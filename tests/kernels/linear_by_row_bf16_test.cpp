@@ -72,6 +72,13 @@ struct Bf16Run {
     TestTensor x, weight, bias;
 };
 
+/// Scratch memory full of NaN, that what is read of it without having been written shows.
+void poison_scratch(Context& context) {
+    const Bf16Run run(33, 1024, 1);
+    const TestTensor x(Dtype::bf16, {33, 1024}), out(Dtype::f32, {33, 1});  // NaN from the start
+    ops::linear_forward(context, out, x, run.linear(0, 1), kByRow);
+}
+
 const std::vector<int64_t>& odd_inputs() {
     static const std::vector<int64_t> inputs{1, 31, 33, 63, 65, 1000};
     return inputs;
@@ -88,6 +95,7 @@ TEST_CASE("linear by row in bf16: against the oracle, odd inputs, 1 to 33 rows, 
                     Context context(Device::cpu, 2, gemm);
                     const Bf16Run run(N, I, O);
                     TestTensor wide(Dtype::f32, {N, O}), narrow(Dtype::bf16, {N, O});
+                    poison_scratch(context);
                     run.forward(context, wide);
                     run.forward(context, narrow);
                     const Values expected = run.expected<double>();
