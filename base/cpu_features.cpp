@@ -79,6 +79,8 @@ std::vector<MemoryLimit> control_group_limits() {
 
 }  // namespace
 
+bool CpuFeatures::has_fast_bf16_dot_products() const { return avx512_bf16 && vendor == "AuthenticAMD"; }
+
 std::string CpuFeatures::describe() const {
     std::vector<std::string_view> units;
     if (avx2) units.push_back("AVX2");

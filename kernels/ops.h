@@ -76,9 +76,10 @@ struct LinearWeight {
 
 /// How to multiply x by a weight.
 ///   gemm    the device's library, on operands in x: the order of additions may depend on the number of rows
-///   by_row  reads each row of the weight once, as it is stored, for all rows of x, and multiplies in acc. The order of
-///           additions depends on I and the weight's dtype alone: a row of x gives the same bits whatever other rows
-///           are in the call. For few rows it runs at the speed of memory; for many rows it is slower than gemm
+///   by_row  reads each row of the weight once, as it is stored, for all rows of x, and adds in acc. It multiplies in
+///           acc, or x and weight in bf16 as they are where a CPU has fast dot products of them. The order of additions
+///           depends on I and the dtypes alone: a row of x gives the same bits whatever other rows are in the call.
+///           For few rows it runs at the speed of memory; for many rows it is slower than gemm
 enum class Products { gemm, by_row };
 
 /// out = x weight^T + bias. x x [N,I], out x or acc [N,O].

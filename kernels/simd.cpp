@@ -4,9 +4,21 @@
 
 #include <hwy/targets.h>
 
-namespace ballast {
+#include <atomic>
 
-void use_baseline_simd() { hwy::DisableTargets(~static_cast<int64_t>(HWY_STATIC_TARGET)); }
+namespace ballast {
+namespace {
+
+std::atomic<bool> baseline_only = false;
+
+}  // namespace
+
+void use_baseline_simd() {
+    baseline_only = true;
+    hwy::DisableTargets(~static_cast<int64_t>(HWY_STATIC_TARGET));
+}
+
+bool uses_baseline_simd() { return baseline_only; }
 
 std::string simd_target_name() {
     const int64_t usable = HWY_TARGETS & hwy::SupportedTargets();

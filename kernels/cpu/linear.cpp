@@ -47,9 +47,11 @@ Dtype product_dtype(const Context& context, Dtype x) {
 
 namespace {
 
-/// What the products of x are multiplied in.
-Dtype multiply_dtype(const Context& context, Dtype x, Products products) {
-    return products == Products::by_row ? accumulation_dtype(x) : product_dtype(context, x);
+/// What the products of x and a weight are multiplied in.
+Dtype multiply_dtype(const Context& context, Dtype x, Dtype weight, Products products) {
+    if (products == Products::gemm) return product_dtype(context, x);
+    const bool narrow = x == Dtype::bf16 && weight == Dtype::bf16 && takes_bf16_by_row(context);
+    return narrow ? Dtype::bf16 : accumulation_dtype(x);
 }
 
 }  // namespace
@@ -78,8 +80,10 @@ size_t converted_bytes(Dtype from, Dtype to, int64_t count) {
 
 size_t linear_scratch_bytes(const Context& context, Dtype x, Dtype weight, int64_t rows, int64_t outputs,
                             int64_t inputs, Products products) {
-    const Dtype product = multiply_dtype(context, x, products);
-    const size_t x_bytes = converted_bytes(x, product, rows * inputs);
+    const Dtype product = multiply_dtype(context, x, weight, products);
+    const size_t x_bytes = products == Products::by_row && product == Dtype::bf16
+                               ? ScratchCarver::padded(packed_rows_bytes(rows, inputs))
+                               : converted_bytes(x, product, rows * inputs);
     const size_t weight_bytes =
         products == Products::by_row ? 0 : converted_bytes(weight, product, outputs * inputs);
     const size_t bias_bytes = converted_bytes(x, product, outputs);
@@ -118,7 +122,7 @@ class ProductOutput {
 void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, const LinearWeight& weight,
                        Products products, Epilogue epilogue, const Tensor& aux) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = out.dim(1);
-    const Dtype product = multiply_dtype(context, x.dtype, products);
+    const Dtype product = multiply_dtype(context, x.dtype, weight.weight.dtype, products);
     const size_t bytes =
         cpu::linear_scratch_bytes(context, x.dtype, weight.weight.dtype, rows, outputs, inputs, products);
     const Scratch::Block block(context.scratch(), bytes);
@@ -136,7 +140,10 @@ void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, con
                             .epilogue = epilogue,
                             .aux = aux.data,
                             .aux_dtype = aux.dtype};
-    if (products == Products::by_row) {
+    if (products == Products::by_row && product == Dtype::bf16) {
+        arguments.b = {weight.weight.data, 1, inputs};
+        product_by_row_bf16(context, arguments, scratch.take(packed_rows_bytes(rows, inputs)));
+    } else if (products == Products::by_row) {
         product_by_row(context, arguments, weight);
     } else {
         arguments.b = {converted_weight(context, weight, product, scratch).data, 1, inputs};

@@ -6,6 +6,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/linear_by_row.cpp"
 #include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>
+#include <hwy/cache_control.h>
 
 #include "kernels/cpu/by_row.h"
 #include "kernels/cpu/epilogue.h"
@@ -64,6 +65,15 @@ HWY_INLINE void finish(const ByRow<A, W>& p, int64_t n, int64_t o, hn::Vec<hn::F
     p.c[n * p.outputs + o] = total;
 }
 
+/// Asks for kCount numbers of the weight 8 KiB before they are multiplied: the processor looks ahead by itself only as
+/// far as its window of instructions reaches, which several rows fill with products.
+template <int64_t kCount, class W>
+HWY_INLINE void ask_for_later(const W* weight) {
+    constexpr size_t kAhead = 8 << 10, kLine = 64;
+    for (size_t byte = 0; byte < kCount * sizeof(W); byte += kLine)
+        hwy::Prefetch(reinterpret_cast<const char*>(weight) + kAhead + byte);
+}
+
 /// lanes = the sums of rows [n, n + kRows) at output o, each folded to 16 bytes.
 template <int kRows, class A, class W>
 HWY_INLINE void multiply(const ByRow<A, W>& p, int64_t n, int64_t o, hn::Vec<hn::Full128<A>> (&lanes)[kRows]) {
@@ -75,6 +85,7 @@ HWY_INLINE void multiply(const ByRow<A, W>& p, int64_t n, int64_t o, hn::Vec<hn:
     for (auto& row : sums)
         for (auto& part : row) part = hn::Zero(d);
     for_virtual_vectors<A, kVectors>(p.inputs, [&](int64_t part, int64_t i, auto count) HWY_ATTR {
+        if (part == 0) ask_for_later<kVectors * Sum::kLanes>(weight + i);
         const auto w = load(d, weight + i, count);
         for (int r = 0; r < kRows; ++r)
             sums[r][part] = hn::MulAdd(load(d, x + r * p.inputs + i, count), w, sums[r][part]);
@@ -114,12 +125,6 @@ void multiply_output(const ByRow<A, W>& p, int64_t o) {
         multiply(p, n, o, lanes);
         finish(p, n, o, lanes[0]);
     }
-}
-
-/// Outputs of a task: some 64 KiB of weights, which takes longer than handing the task out.
-inline Blocks output_tasks(int64_t outputs, int64_t row_bytes) {
-    constexpr int64_t kBytes = 64 << 10, kUnit = 4;
-    return {outputs, std::max(kUnit, kBytes / std::max<int64_t>(row_bytes, 1) / kUnit * kUnit)};
 }
 
 template <class A, class W>

@@ -41,11 +41,6 @@ bool uses_amx(const dnnl::matmul::primitive_desc& description) {
     return std::strstr(description.impl_info_str(), "amx") != nullptr;
 }
 
-bool has_fast_bf16_dot_products() {
-    const CpuFeatures cpu = cpu_features();
-    return cpu.avx512_bf16 && cpu.vendor == "AuthenticAMD";
-}
-
 /// The primitive of one shape with its operands' descriptions.
 struct Matmul {
     dnnl::memory::desc a, b, c, bias;
@@ -175,7 +170,7 @@ Bf16Units onednn_bf16_units() {
             const Matmul probe({Dtype::bf16, Dtype::bf16, 128, 128, 128, 128, 1, 128, 1, 128, false, false});
             if (uses_amx(probe.description)) return Bf16Units::amx;
             const bool dot_products = std::strstr(probe.description.impl_info_str(), "avx512_core_bf16") != nullptr;
-            return dot_products && has_fast_bf16_dot_products() ? Bf16Units::avx512_bf16 : Bf16Units::none;
+            return dot_products && cpu_features().has_fast_bf16_dot_products() ? Bf16Units::avx512_bf16 : Bf16Units::none;
         } catch (const dnnl::error&) {
             return Bf16Units::none;  // no bf16 at all
         }

@@ -22,6 +22,10 @@ TEST_CASE("processor: units come from the kernel's list of flags") {
     CHECK(sapphire.model == "Intel(R) Xeon(R) Platinum 8481C");
     CHECK(sapphire.describe() == "AVX2, AVX-512, AVX512-BF16, AMX-BF16");
     CHECK(parse_cpu_features("flags : avx2 fma avx512f avx512_bf16\n").describe() == "AVX2");  // only a part of AVX-512
+    CHECK_FALSE(sapphire.has_fast_bf16_dot_products());
+    const std::string amd = "vendor_id : AuthenticAMD\nflags : avx512f avx512dq avx512bw avx512vl";
+    CHECK(parse_cpu_features(amd + " avx512_bf16\n").has_fast_bf16_dot_products());
+    CHECK_FALSE(parse_cpu_features(amd + "\n").has_fast_bf16_dot_products());
     CHECK(parse_cpu_features("flags : avx512fx avx2x\n").describe() == "none");
     CHECK(parse_cpu_features("Features\t: fp asimd bf16 sve\n").describe() == "NEON, NEON-BF16, SVE");
     CHECK(parse_cpu_features("").describe() == "none");

@@ -27,6 +27,17 @@ std::vector<Dtypes> pairs() {
     return out;
 }
 
+/// Pairs by the products that a processor may choose: bf16 may be multiplied as it is, or in f32 (by `reference`).
+std::vector<std::pair<Dtypes, Gemm>> pairs_and_paths() {
+    std::vector<std::pair<Dtypes, Gemm>> out;
+    for (const Dtypes types : pairs()) {
+        out.emplace_back(types, Gemm::automatic);
+        if (types.x == Dtype::bf16 && types.weight == Dtype::bf16) out.emplace_back(types, Gemm::reference);
+    }
+    return out;
+}
+std::string name_of(Gemm gemm) { return gemm == Gemm::automatic ? "automatic" : "reference"; }
+
 /// 8-bit numbers, both ends among them.
 Values eight_bits(int64_t count) {
     Values values = normal(count, "weight", 40);
@@ -83,13 +94,13 @@ constexpr auto kByRow = ops::Products::by_row;
 TEST_CASE("linear by row: against the oracle, odd shapes, every kind of weight") {
     const int64_t shapes[][3] = {{1, 1, 1},  {1, 575, 7}, {2, 63, 65},  {3, 64, 12},
                                  {5, 16, 1}, {9, 33, 6},  {33, 130, 67}};
-    Context context(test_device(), 2);
-    for (const Dtypes types : pairs())
+    for (const auto& [types, gemm] : pairs_and_paths())
         for (const auto& [N, I, O] : shapes)
             for (const bool wide : {false, true}) {
                 if (wide && !is_narrow(types.x)) continue;
+                Context context(test_device(), 2, gemm);
                 ByRowRun run(types, N, I, O, wide);
-                INFO(run.describe());
+                INFO(run.describe() << ", " << name_of(gemm));
                 ops::linear_forward(context, run.out, run.x, run.linear(), kByRow);
                 check_close("out", run.out, run.expected());
                 run.bias.set(Values(static_cast<size_t>(O), 0.0));
@@ -102,10 +113,10 @@ TEST_CASE("linear by row: against the oracle, odd shapes, every kind of weight")
 TEST_CASE(
     "linear by row: a row has the same bits alone, among its mates and wherever it lies, for any number of threads") {
     const int64_t I = 191, O = 70, most = 32;
-    for (const Dtypes types : pairs()) {
+    for (const auto& [types, gemm] : pairs_and_paths()) {
         ByRowRun all(types, most, I, O);
-        INFO(all.describe());
-        Context context(test_device(), 1), threads(test_device(), 3);
+        INFO(all.describe() << ", " << name_of(gemm));
+        Context context(test_device(), 1, gemm), threads(test_device(), 3, gemm);
         ops::linear_gelu_forward(context, all.out, all.pre, all.x, all.linear(), ops::Gelu::tanh, kByRow);
         const std::string expected = all.out.bytes(), expected_pre = all.pre.bytes();
         const size_t row_bytes = expected.size() / static_cast<size_t>(most);
@@ -125,9 +136,9 @@ TEST_CASE(
 }
 
 TEST_CASE("linear by row: a NaN stays in its row") {
-    for (const Dtypes types : pairs()) {
+    for (const auto& [types, gemm] : pairs_and_paths()) {
         ByRowRun run(types, 6, 40, 9);
-        Context context(test_device(), 2);
+        Context context(test_device(), 2, gemm);
         run.x.put(2 * 40 + 39, std::numeric_limits<double>::quiet_NaN());
         ops::linear_forward(context, run.out, run.x, run.linear(), kByRow);
         const Values out = run.out.get();
@@ -136,12 +147,12 @@ TEST_CASE("linear by row: a NaN stays in its row") {
 }
 
 TEST_CASE("linear_gelu by row: the GELU's ending against the oracle") {
-    Context context(test_device(), 2);
-    for (const Dtypes types : pairs())
+    for (const auto& [types, gemm] : pairs_and_paths())
         for (const auto kind : {ops::Gelu::tanh, ops::Gelu::erf})
             for (const auto products : {ops::Products::gemm, kByRow}) {
+                Context context(test_device(), 2, gemm);
                 ByRowRun run(types, 5, 48, 21);
-                INFO(run.describe() << ", products " << static_cast<int>(products));
+                INFO(run.describe() << ", products " << static_cast<int>(products) << ", " << name_of(gemm));
                 ops::linear_gelu_forward(context, run.out, run.pre, run.x, run.linear(), kind, products);
                 const Values pre = run.expected();
                 check_error("pre", run.pre, pre, tolerance(types.x, pre) + rounding_of(types));
