@@ -10,6 +10,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/cached_attention.cpp"
 #include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>
+#include <hwy/cache_control.h>
 
 #include "kernels/cpu/cached_attention-inl.h"
 
@@ -86,11 +87,15 @@ class CachedSplit {
         if (call_.has_mass(split_))
             std::fill_n(call_.partials.logits + call_.place(bg_, split_, 0) * kCacheSplitSlots,
                         heads_ * kCacheSplitSlots, -std::numeric_limits<A>::infinity());
-        for (int64_t w = split_ * kSplitBlocks; w < (split_ + 1) * kSplitBlocks; ++w) {
+        const int64_t end = (split_ + 1) * kSplitBlocks;
+        for (int64_t w = split_ * kSplitBlocks; w < end; ++w) {
             const CacheBlock block(call_.cache, call_.rows, bg_, w);
             if (block.rows == 0) break;
             find_seen(block);
-            if (keys_ > 0) add_block(block, w % kSplitBlocks);
+            if (w + 1 < end) ask_for_later(call_.cache.keys_PRD, {call_.cache, call_.rows, bg_, w + 1});
+            if (keys_ == 0) continue;
+            ask_for_later(call_.cache.values_PRD, block);
+            add_block(block, w % kSplitBlocks);
         }
         for (int64_t r = 0; r < heads_; ++r) {
             const int64_t place = call_.place(bg_, split_, r);
@@ -133,6 +138,14 @@ class CachedSplit {
             keys_ += static_cast<int64_t>(hn::CountTrue(d, seen));
         }
         for (int64_t n = keys_; keys_ > 0 && n % kFoldedKeys<A> != 0; ++n) row_[n] = row_[n - 1];
+    }
+    /// Asks memory for a block's rows while others are multiplied: the processor looks ahead by itself only inside of a
+    /// row of blocks, and blocks lie anywhere.
+    void ask_for_later(const Tensor& x_PRD, const CacheBlock& block) const {
+        constexpr int64_t kLine = 64;
+        const char* const first = reinterpret_cast<const char*>(block.in<C>(x_PRD));
+        const int64_t bytes = block.rows * dims_ * static_cast<int64_t>(sizeof(C));
+        for (int64_t at = 0; at < bytes; at += kLine) hwy::Prefetch(first + at);
     }
     /// Whether a head with this span sees a listed row that stands at j.
     bool sees(int32_t j, int32_t span) const { return j < sinks_ || position_ - j <= span; }
