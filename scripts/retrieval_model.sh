@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains the model of docs/results/retrieval.md, that finds a line by its key among hundreds: 21 million tokens, a quarter of an hour of two
-# idle cores. Begins again where it was stopped.
+# Trains the model of docs/results/retrieval.md, that finds a line by its key among hundreds: 21 million tokens, at 10,000 to 25,000 a
+# second on two cores. Begins again where it was stopped.
 #
 #   scripts/retrieval_model.sh path/to/books/train runs/retrieval [BALLAST]
 set -euo pipefail
@@ -10,6 +10,8 @@ if [ $# -lt 2 ]; then
     exit 2
 fi
 books=$1 out=$2 ballast=${3:-./ballast}
+[ -x "$ballast" ] || { echo "retrieval_model: no program $ballast; build it (./quickstart.sh) or name it as the third argument" >&2; exit 2; }
+ballast=$(realpath "$ballast")
 here=$(dirname "$0")
 work=$out.texts
 mkdir -p "$work"
@@ -31,7 +33,6 @@ lines() { texts "lines_$1" documents --text "$books"/*.txt --books 0 --paragraph
 # mixed COUNT DOCUMENTS SEED: four in twelve, and paragraphs of the books between them
 mixed() { texts "mixed_$1" documents --text "$books"/*.txt --books 0 --lines "$1" --queries 4 --count "$2" --seed "$3"; }
 
-ballast=$(realpath "$ballast")
 texts vocabulary documents --text "$books"/*.txt --lines 64 --count 4000 --seed 11
 [ -e "$work/tokenizer.json" ] || "$ballast" tokenizer train -o "$work/tokenizer.json" --vocab-size 2048 --invalid-utf8 replace "$work/vocabulary.jsonl"
 texts repeats repeats --count 80000 --seed 5
