@@ -63,7 +63,7 @@ for format in $formats; do
   mkdir -p "$corpus" "$crashes" "$out/logs"
   before=$(find "$crashes" -type f | wc -l)
   BALLAST_FUZZ_FORMAT=$format build/fuzz/bin/fuzz_readers "$corpus" "$out/seeds/$format" \
-    -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=16384 -close_fd_mask=3 \
+    -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=65536 -close_fd_mask=3 \
     -print_final_stats=1 -artifact_prefix="$crashes/" >"$log" 2>&1 && status=0 || status=$?
   rm -rf "${memory:?}"/*
   count=$(($(find "$crashes" -type f | wc -l) - before))
