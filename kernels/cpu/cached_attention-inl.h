@@ -32,6 +32,7 @@ struct CacheBlock {
     int64_t block = -1, rows = 0;
     const int32_t* positions = nullptr;
 
+    CacheBlock() = default;  // no rows
     /// `bg` is b * G + g.
     CacheBlock(const PagedCache& cache, const CacheRows& all, int64_t bg, int64_t w)
         : rows(std::clamp<int64_t>(all.length_BG.ptr<int32_t>()[bg] - w * kCacheBlockRows, 0, kCacheBlockRows)) {
@@ -77,19 +78,20 @@ constexpr int64_t packed_index(int64_t d) {
     return d - at + at % 2 * LaneSum<A>::kLanes + at / 2;
 }
 
-/// The native vectors of part `part` of both runs of the chunk at p.
-template <class A, class D, class V>
-HWY_INLINE void load_chunk(D d, const A* p, int64_t part, V& first, V& second) {
-    first = hn::LoadU(d, p + part * LaneSum<A>::kNative);
-    second = hn::LoadU(d, p + LaneSum<A>::kLanes + part * LaneSum<A>::kNative);
+/// The native vector of part `part` of a run, the first or the second, of the chunk at p.
+template <int run, class A, class D>
+HWY_INLINE hn::Vec<D> load_run(D d, const A* p, int64_t part) {
+    return hn::LoadU(d, p + run * LaneSum<A>::kLanes + part * LaneSum<A>::kNative);
 }
-template <class A, class D, class V>
-HWY_INLINE void load_chunk(D d, const bf16* p, int64_t part, V& first, V& second) {
+template <int run, class A, class D>
+HWY_INLINE hn::Vec<D> load_run(D d, const bf16* p, int64_t part) {
     const hn::Repartition<uint16_t, D> d16;
     const hn::Repartition<uint32_t, D> d32;
     const auto pairs = hn::BitCast(d32, hn::LoadU(d16, &p[2 * part * LaneSum<A>::kNative].bits));
-    first = hn::BitCast(d, hn::ShiftLeft<16>(pairs));
-    second = hn::BitCast(d, hn::And(pairs, hn::Set(d32, 0xffff0000u)));
+    if constexpr (run == 0)
+        return hn::BitCast(d, hn::ShiftLeft<16>(pairs));
+    else
+        return hn::BitCast(d, hn::And(pairs, hn::Set(d32, 0xffff0000u)));
 }
 
 /// The chunk of a row that begins at element c: a pointer into the row, or a copy padded with 0 when the row ends in
@@ -122,58 +124,70 @@ HWY_INLINE auto fold_to_16_bytes(D d, V v) {
     }
 }
 
+/// True when there are 32 vectors of 64 bytes, false when there are 16 shorter ones.
+template <class A>
+inline constexpr bool kManyRegisters = LaneSum<A>::kParts == 1;
 /// The number of keys whose sums are reduced together.
 template <class A>
 inline constexpr int kFoldedKeys = 16 / static_cast<int>(sizeof(A));
+/// The number of keys whose sums are kept in registers for so many heads.
+template <class A, int heads>
+inline constexpr int kSummedKeys = kManyRegisters<A> || heads == 1 ? kFoldedKeys<A> : kFoldedKeys<A> / 2;
+
+/// sums[h][i] += q_h . k_i over part `part` of a run of the chunks.
+template <int run, class A, class D, int heads, int keys, int64_t parts, class C>
+HWY_INLINE void add_products(D d, hn::Vec<D> (&sums)[heads][keys][parts], int64_t part, const A* q, int64_t stride,
+                             const C* const (&chunks)[keys]) {
+    hn::Vec<D> k[keys];
+    for (int i = 0; i < keys; ++i) k[i] = load_run<run, A>(d, chunks[i], part);
+    for (int h = 0; h < heads; ++h) {
+        const auto x = load_run<run, A>(d, q + h * stride, part);
+        for (int i = 0; i < keys; ++i) sums[h][i][part] = hn::MulAdd(x, k[i], sums[h][i][part]);
+    }
+}
+
+/// totals[h][i] = q_h . rows_i, as 16 bytes of lanes whose sum it is.
+template <int heads, bool whole, class A, int keys, class C, class Folded>
+HWY_INLINE void sum_products(Folded (&totals)[heads][keys], const A* q, int64_t stride, const C* const (&rows)[keys],
+                             int64_t dims) {
+    using Sum = LaneSum<A>;
+    const typename Sum::D d;
+    hn::Vec<typename Sum::D> sums[heads][keys][Sum::kParts];
+    for (auto& head : sums)
+        for (auto& key : head)
+            for (auto& part : key) part = hn::Zero(d);
+    alignas(64) C copy[keys][kCacheChunk<A>];
+    for (int64_t c = 0; c < dims; c += kCacheChunk<A>) {
+        const C* chunks[keys];
+        for (int i = 0; i < keys; ++i) chunks[i] = whole ? rows[i] + c : whole_chunk<A>(rows[i], c, dims, copy[i]);
+        for (int64_t part = 0; part < Sum::kParts; ++part) {
+            add_products<0>(d, sums, part, q + c, stride, chunks);
+            add_products<1>(d, sums, part, q + c, stride, chunks);
+        }
+    }
+    for (int h = 0; h < heads; ++h)
+        for (int i = 0; i < keys; ++i) totals[h][i] = fold_to_16_bytes(d, sum_of_parts(d, sums[h][i]));
+}
 
 /// logits[h][n] = q_h . k_n for `heads` heads. Takes kFoldedKeys keys at a time; the list is padded to a multiple of
 /// them. `whole`: rows consist of whole chunks.
 template <int heads, bool whole, class A, class C>
 HWY_NOINLINE void logits_of_heads(A* logits, const A* q, int64_t stride, const SeenRows<C>& k) {
-    using Sum = LaneSum<A>;
-    using V = hn::Vec<typename Sum::D>;
-    constexpr int kKeys = kFoldedKeys<A>;
-    const typename Sum::D d;
-    const hn::CappedTag<A, kKeys> folded;
-    alignas(64) C copy[kKeys][kCacheChunk<A>];
+    constexpr int kKeys = kFoldedKeys<A>, kSummed = kSummedKeys<A, heads>;
+    const hn::CappedTag<A, kKeys> d;
+    using Folded = hn::Vec<decltype(d)>;
     for (int64_t n = 0; n < k.count; n += kKeys) {
-        V sums[heads][kKeys][Sum::kParts];
-        const C* rows[kKeys];
-        for (int i = 0; i < kKeys; ++i) {
-            rows[i] = k[n + i];
-            for (int h = 0; h < heads; ++h)
-                for (int64_t part = 0; part < Sum::kParts; ++part) sums[h][i][part] = hn::Zero(d);
-        }
-        for (int64_t c = 0; c < k.dims; c += kCacheChunk<A>) {
-            const C* chunks[kKeys];
-            for (int i = 0; i < kKeys; ++i)
-                chunks[i] = whole ? rows[i] + c : whole_chunk<A>(rows[i], c, k.dims, copy[i]);
-            for (int64_t part = 0; part < Sum::kParts; ++part) {
-                V first[kKeys], second[kKeys], q_first, q_second;
-                for (int i = 0; i < kKeys; ++i) load_chunk<A>(d, chunks[i], part, first[i], second[i]);
-                for (int h = 0; h < heads; ++h) {
-                    load_chunk<A>(d, q + h * stride + c, part, q_first, q_second);
-                    for (int i = 0; i < kKeys; ++i) {
-                        sums[h][i][part] = hn::MulAdd(q_first, first[i], sums[h][i][part]);
-                        sums[h][i][part] = hn::MulAdd(q_second, second[i], sums[h][i][part]);
-                    }
-                }
-            }
+        Folded totals[kKeys / kSummed][heads][kSummed];
+        for (int i = 0; i < kKeys; i += kSummed) {
+            const C* rows[kSummed];
+            for (int j = 0; j < kSummed; ++j) rows[j] = k[n + i + j];
+            sum_products<heads, whole>(totals[i / kSummed], q, stride, rows, k.dims);
         }
         for (int h = 0; h < heads; ++h) {
-            hn::Vec<decltype(folded)> totals[kKeys];
-            for (int i = 0; i < kKeys; ++i) {
-                for (int64_t half = Sum::kParts / 2; half > 0; half /= 2)
-                    for (int64_t part = 0; part < half; ++part)
-                        sums[h][i][part] = hn::Add(sums[h][i][part], sums[h][i][part + half]);
-                totals[i] = fold_to_16_bytes(d, sums[h][i][0]);
-            }
-            transpose_square(folded, totals);
-            if constexpr (kKeys == 4) {
-                totals[0] = hn::Add(totals[0], totals[2]);
-                totals[1] = hn::Add(totals[1], totals[3]);
-            }
-            hn::StoreU(hn::Add(totals[0], totals[1]), folded, logits + h * kCacheBlockRows + n);
+            Folded lanes[kKeys];
+            for (int i = 0; i < kKeys; ++i) lanes[i] = totals[i / kSummed][h][i % kSummed];
+            transpose_square(d, lanes);
+            hn::StoreU(sum_of_parts(d, lanes), d, logits + h * kCacheBlockRows + n);
         }
     }
 }
@@ -190,19 +204,21 @@ HWY_NOINLINE void values_of_heads(A* o, int64_t stride, const A* p, const SeenRo
     alignas(64) C copy[kCacheChunk<A>];
     o += begin;
     for (int h = 0; h < heads; ++h)
-        for (int i = 0; i < kVectors; ++i)
-            load_chunk<A>(d, o + h * stride + i / kParts * kCacheChunk<A>, i % kParts, first_sum[h][i],
-                          second_sum[h][i]);
+        for (int i = 0; i < kVectors; ++i) {
+            const A* from = o + h * stride + i / kParts * kCacheChunk<A>;
+            first_sum[h][i] = load_run<0, A>(d, from, i % kParts);
+            second_sum[h][i] = load_run<1, A>(d, from, i % kParts);
+        }
     for (int64_t n = 0; n < v.count; ++n) {
         const C* row = whole ? v[n] + begin : whole_chunk<A>(v[n], begin, v.dims, copy);
+        V weights[heads];
+        for (int h = 0; h < heads; ++h) weights[h] = hn::Set(d, p[h * kCacheBlockRows + n]);
         for (int i = 0; i < kVectors; ++i) {
-            V first, second;
-            load_chunk<A>(d, row + i / kParts * kCacheChunk<A>, i % kParts, first, second);
-            for (int h = 0; h < heads; ++h) {
-                const V weight = hn::Set(d, p[h * kCacheBlockRows + n]);
-                first_sum[h][i] = hn::MulAdd(weight, first, first_sum[h][i]);
-                second_sum[h][i] = hn::MulAdd(weight, second, second_sum[h][i]);
-            }
+            const C* chunk = row + i / kParts * kCacheChunk<A>;
+            const V first = load_run<0, A>(d, chunk, i % kParts);
+            for (int h = 0; h < heads; ++h) first_sum[h][i] = hn::MulAdd(weights[h], first, first_sum[h][i]);
+            const V second = load_run<1, A>(d, chunk, i % kParts);
+            for (int h = 0; h < heads; ++h) second_sum[h][i] = hn::MulAdd(weights[h], second, second_sum[h][i]);
         }
     }
     for (int h = 0; h < heads; ++h)
@@ -213,25 +229,26 @@ HWY_NOINLINE void values_of_heads(A* o, int64_t stride, const A* p, const SeenRo
         }
 }
 
-/// Calls f.template operator()<heads>(first head) for runs of at most `most` heads, `most` <= 4.
+/// Calls f.template operator()<heads>(first head) for runs of at most `most` heads, `most` <= 4, that are as long as
+/// each other or one longer.
 template <int most, class F>
 HWY_INLINE void for_runs_of_heads(int64_t heads, const F& f) {
-    for (int64_t h = 0; h < heads; h += most) switch (std::min<int64_t>(most, heads - h)) {
+    for (int64_t h = 0, runs = ceil_div(heads, most); runs > 0; --runs) {
+        const int64_t run = ceil_div(heads - h, runs);
+        switch (run) {
             case 1: f.template operator()<1>(h); break;
             case 2: f.template operator()<std::min(2, most)>(h); break;
             case 3: f.template operator()<std::min(3, most)>(h); break;
             default: f.template operator()<most>(h); break;
         }
+        h += run;
+    }
 }
-
-/// True when there are 32 vectors of 64 bytes, false when there are 16 shorter ones.
-template <class A>
-inline constexpr bool kManyRegisters = LaneSum<A>::kParts == 1;
 
 /// logits [heads, kCacheBlockRows] of the visible keys of a block.
 template <class A, class C>
 HWY_INLINE void block_logits(A* logits, const A* q, int64_t stride, int64_t heads, const SeenRows<C>& k) {
-    for_runs_of_heads<kManyRegisters<A> ? 4 : 1>(heads, [&]<int count>(int64_t h) HWY_ATTR {
+    for_runs_of_heads<kManyRegisters<A> ? 4 : 3>(heads, [&]<int count>(int64_t h) HWY_ATTR {
         if (k.dims % kCacheChunk<A> == 0)
             logits_of_heads<count, true>(logits + h * kCacheBlockRows, q + h * stride, stride, k);
         else

@@ -18,6 +18,10 @@ HWY_BEFORE_NAMESPACE();
 namespace ballast::cpu::HWY_NAMESPACE {
 
 inline constexpr int64_t kSplitBlocks = kCacheSplitSlots / kCacheBlockRows;
+/// Bytes that memory delivers at once.
+inline constexpr int64_t kLine = 64;
+/// Rows that are multiplied between two requests to memory: some 2 KiB.
+inline constexpr int64_t kStripRows = 16;
 
 /// Everything a call reads, and the partial results it goes through.
 template <class A>
@@ -87,15 +91,19 @@ class CachedSplit {
         if (call_.has_mass(split_))
             std::fill_n(call_.partials.logits + call_.place(bg_, split_, 0) * kCacheSplitSlots,
                         heads_ * kCacheSplitSlots, -std::numeric_limits<A>::infinity());
-        const int64_t end = (split_ + 1) * kSplitBlocks;
-        for (int64_t w = split_ * kSplitBlocks; w < end; ++w) {
-            const CacheBlock block(call_.cache, call_.rows, bg_, w);
-            if (block.rows == 0) break;
+        CacheBlock block(call_.cache, call_.rows, bg_, split_ * kSplitBlocks);
+        ask_for_later(call_.cache.keys_PRD, block, {0, 1});
+        for (int64_t w = 0; block.rows > 0; ++w) {
+            const CacheBlock next = w + 1 < kSplitBlocks
+                                        ? CacheBlock(call_.cache, call_.rows, bg_, split_ * kSplitBlocks + w + 1)
+                                        : CacheBlock();
             find_seen(block);
-            if (w + 1 < end) ask_for_later(call_.cache.keys_PRD, {call_.cache, call_.rows, bg_, w + 1});
-            if (keys_ == 0) continue;
-            ask_for_later(call_.cache.values_PRD, block);
-            add_block(block, w % kSplitBlocks);
+            ask_for_positions(next);
+            if (keys_ > 0)
+                add_block(block, next, w);
+            else
+                ask_for_later(call_.cache.keys_PRD, next, {0, 1});
+            block = next;
         }
         for (int64_t r = 0; r < heads_; ++r) {
             const int64_t place = call_.place(bg_, split_, r);
@@ -134,29 +142,63 @@ class CachedSplit {
             const auto there = hn::And(hn::Lt(row, rows), hn::Gt(j, hn::Set(d, -1)));
             const auto far = hn::AndNot(hn::Lt(j, sinks), hn::Gt(hn::Sub(query, j), span));
             const auto seen = hn::AndNot(hn::Or(hn::Gt(j, query), far), there);
+            if (HWY_LIKELY(hn::AllTrue(d, seen))) {
+                hn::StoreU(row, d, row_ + keys_);
+                keys_ += static_cast<int64_t>(hn::Lanes(d));
+                continue;
+            }
             hn::StoreU(hn::Compress(row, seen), d, row_ + keys_);  // CompressStore is slow on Zen 4
             keys_ += static_cast<int64_t>(hn::CountTrue(d, seen));
         }
         for (int64_t n = keys_; keys_ > 0 && n % kFoldedKeys<A> != 0; ++n) row_[n] = row_[n - 1];
     }
-    /// Asks memory for a block's rows while others are multiplied: the processor looks ahead by itself only inside of a
-    /// row of blocks, and blocks lie anywhere.
-    void ask_for_later(const Tensor& x_PRD, const CacheBlock& block) const {
-        constexpr int64_t kLine = 64;
+    /// Asks memory for the positions of a block's rows.
+    static void ask_for_positions(const CacheBlock& block) {
+        for (int64_t row = 0; row < block.rows; row += kLine / static_cast<int64_t>(sizeof(int32_t)))
+            hwy::Prefetch(block.positions + row);
+    }
+    /// Strip `index` of `count`.
+    struct Strip {
+        int64_t index, count;
+    };
+    /// Asks memory for a strip of a block's rows while others are multiplied: the processor looks ahead by itself only
+    /// inside of a row of blocks, and blocks lie anywhere. A core waits when it asks for more lines than it can track,
+    /// so a block is asked for in strips.
+    void ask_for_later(const Tensor& x_PRD, const CacheBlock& block, Strip strip) const {
+        if (block.rows == 0) return;
         const char* const first = reinterpret_cast<const char*>(block.in<C>(x_PRD));
         const int64_t bytes = block.rows * dims_ * static_cast<int64_t>(sizeof(C));
-        for (int64_t at = 0; at < bytes; at += kLine) hwy::Prefetch(first + at);
+        const int64_t end = bytes * (strip.index + 1) / strip.count;
+        for (int64_t at = round_up(bytes * strip.index / strip.count, kLine); at < end; at += kLine)
+            hwy::Prefetch(first + at);
     }
     /// Whether a head with this span sees a listed row that stands at j.
     bool sees(int32_t j, int32_t span) const { return j < sinks_ || position_ - j <= span; }
 
-    /// Takes in the rows that find_seen() listed; `w` is the block's place in the split.
-    void add_block(const CacheBlock& block, int64_t w) {
-        const SeenRows<C> k{block.in<C>(call_.cache.keys_PRD), row_, keys_, dims_};
-        block_logits(p_, q_, stride_, heads_, k);
-        if (!call_.sink_query.empty()) read_sinks_apart(block, k);
+    /// f(rows, n, strip) for the rows of a block that find_seen() listed, row_[n] the strip's first.
+    template <class F>
+    HWY_INLINE void for_strips(const Tensor& x_PRD, const CacheBlock& block, const F& f) {
+        const int64_t strips = ceil_div(keys_, kStripRows);
+        for (int64_t s = 0; s < strips; ++s) {
+            const int64_t n = s * kStripRows;
+            const SeenRows<C> rows{block.in<C>(x_PRD), row_ + n, std::min(kStripRows, keys_ - n), dims_};
+            f(rows, n, Strip{s, strips});
+        }
+    }
+
+    /// Takes in the rows that find_seen() listed; `w` is the block's place in the split, `next` the one behind it.
+    void add_block(const CacheBlock& block, const CacheBlock& next, int64_t w) {
+        const Tensor &keys = call_.cache.keys_PRD, &values = call_.cache.values_PRD;
+        for_strips(keys, block, [&](const SeenRows<C>& k, int64_t n, Strip strip) HWY_ATTR {
+            ask_for_later(values, block, strip);
+            block_logits(p_ + n, q_, stride_, heads_, k);
+        });
+        if (!call_.sink_query.empty()) read_sinks_apart(block, {block.in<C>(keys), row_, keys_, dims_});
         for (int64_t r = 0; r < heads_; ++r) softmax_row(block, r, p_ + r * kCacheBlockRows, w);
-        block_values(o_, stride_, p_, heads_, SeenRows<C>{block.in<C>(call_.cache.values_PRD), row_, keys_, dims_});
+        for_strips(values, block, [&](const SeenRows<C>& v, int64_t n, Strip strip) HWY_ATTR {
+            ask_for_later(keys, next, strip);
+            block_values(o_, stride_, p_ + n, heads_, v);
+        });
     }
 
     /// Logits of sinks, with the query that is for them.

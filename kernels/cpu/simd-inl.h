@@ -113,13 +113,18 @@ template <class D> HWY_INLINE hn::TFromD<D> sum_in_halves(D, hn::Vec<D> v) {
         return sum_in_halves(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
     }
 }
-/// The first of these reductions, for vectors that lie side by side.
-template <class D, size_t kParts> HWY_INLINE hn::Vec<D> sum_of_parts(D, const hn::Vec<D> (&parts)[kParts]) {
-    hn::Vec<D> v[kParts];
-    for (size_t p = 0; p < kParts; ++p) v[p] = parts[p];
-    for (size_t half = kParts / 2; half > 0; half /= 2)
-        for (size_t p = 0; p < half; ++p) v[p] = hn::Add(v[p], v[p + half]);
-    return v[0];
+/// The first of these reductions, for vectors that lie side by side. (Without loops, which would keep the vectors in
+/// memory.)
+template <class D, size_t kParts> HWY_INLINE hn::Vec<D> sum_of_parts(D, const hn::Vec<D> (&v)[kParts]) {
+    static_assert(kParts == 1 || kParts == 2 || kParts == 4 || kParts == 8);
+    if constexpr (kParts == 1)
+        return v[0];
+    else if constexpr (kParts == 2)
+        return hn::Add(v[0], v[1]);
+    else if constexpr (kParts == 4)
+        return hn::Add(hn::Add(v[0], v[2]), hn::Add(v[1], v[3]));
+    else
+        return hn::Add(hn::Add(hn::Add(v[0], v[4]), hn::Add(v[2], v[6])), hn::Add(hn::Add(v[1], v[5]), hn::Add(v[3], v[7])));
 }
 
 /// Element i of the sum goes to lane i % kLanes; at the end the lanes are reduced by halves.
