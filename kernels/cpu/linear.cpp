@@ -81,11 +81,10 @@ size_t converted_bytes(Dtype from, Dtype to, int64_t count) {
 size_t linear_scratch_bytes(const Context& context, Dtype x, Dtype weight, int64_t rows, int64_t outputs,
                             int64_t inputs, Products products) {
     const Dtype product = multiply_dtype(context, x, weight, products);
-    const size_t x_bytes = products == Products::by_row && product == Dtype::bf16
-                               ? ScratchCarver::padded(packed_rows_bytes(rows, inputs))
+    const size_t x_bytes = products == Products::by_row
+                               ? ScratchCarver::padded(packed_rows_bytes(product, rows, inputs))
                                : converted_bytes(x, product, rows * inputs);
-    const size_t weight_bytes =
-        products == Products::by_row ? 0 : converted_bytes(weight, product, outputs * inputs);
+    const size_t weight_bytes = products == Products::by_row ? 0 : converted_bytes(weight, product, outputs * inputs);
     const size_t bias_bytes = converted_bytes(x, product, outputs);
     // out and d_out may be in x or in the accumulation dtype
     const size_t out_bytes = std::max(converted_bytes(x, product, rows * outputs),
@@ -132,7 +131,7 @@ void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, con
                             .m = rows,
                             .n = outputs,
                             .k = inputs,
-                            .a = {converted(context, x, product, scratch).data, inputs, 1},
+                            .a = {},
                             .b = {},
                             .c = c.data(),
                             .bias = converted(context, weight.bias, product, scratch).data,
@@ -140,12 +139,17 @@ void linear_forward_to(Context& context, const Tensor& out, const Tensor& x, con
                             .epilogue = epilogue,
                             .aux = aux.data,
                             .aux_dtype = aux.dtype};
-    if (products == Products::by_row && product == Dtype::bf16) {
-        arguments.b = {weight.weight.data, 1, inputs};
-        product_by_row_bf16(context, arguments, scratch.take(packed_rows_bytes(rows, inputs)));
-    } else if (products == Products::by_row) {
-        product_by_row(context, arguments, weight);
+    if (products == Products::by_row) {
+        void* packed = scratch.take(packed_rows_bytes(product, rows, inputs));
+        if (product == Dtype::bf16) {
+            arguments.a = {x.data, inputs, 1};
+            arguments.b = {weight.weight.data, 1, inputs};
+            product_by_row_bf16(context, arguments, packed);
+        } else {
+            product_by_row(context, arguments, x, weight, packed);
+        }
     } else {
+        arguments.a = {converted(context, x, product, scratch).data, inputs, 1};
         arguments.b = {converted_weight(context, weight, product, scratch).data, 1, inputs};
         gemm(context, arguments);
     }
@@ -157,8 +161,7 @@ void linear_backward_to(Context& context, const Tensor& d_x, const Tensor& d_wei
                         const Tensor& aux) {
     const int64_t rows = x.dim(0), inputs = x.dim(1), outputs = weight.dim(0);
     const Dtype product = product_dtype(context, x.dtype);
-    const size_t bytes =
-        cpu::linear_scratch_bytes(context, x.dtype, x.dtype, rows, outputs, inputs, Products::gemm);
+    const size_t bytes = cpu::linear_scratch_bytes(context, x.dtype, x.dtype, rows, outputs, inputs, Products::gemm);
     const Scratch::Block block(context.scratch(), bytes);
     ScratchCarver scratch(block.data(), bytes);
     const Tensor gradient = converted(context, d_out, product, scratch);

@@ -17,21 +17,59 @@ namespace ballast::cpu::HWY_NAMESPACE {
 
 /// Vectors of virtual lanes that a sum runs over: two chains of multiply-adds keep up with memory.
 inline constexpr int64_t kVectors = 2;
+/// The same in native vectors.
+template <class A>
+inline constexpr int64_t kParts = kVectors* LaneSum<A>::kParts;
 /// Most rows of x in a tile, and its outputs. These are multiplied one after the other, so that memory is read in
 /// order, as the processor's prefetchers like it: four side by side were read at half the speed.
-template <class A>
-inline constexpr int kTileRows = LaneSum<A>::kParts == 1 ? 4 : 2;
+inline constexpr int kTileRows = 4;
 inline constexpr int kTileOutputs = 4;
+/// How often a tile of so many rows goes through its inputs, each time for a share of the sums' parts: 16 registers do
+/// not hold the sums of more than two rows. (Two outputs side by side with one part at a time were as fast for 16 rows
+/// and slower for 4.)
+template <class A, int rows>
+inline constexpr int64_t kPasses = LaneSum<A>::kParts == 1 || rows <= 2 ? 1 : 2;
 
 template <class A, class W>
 struct ByRow {
-    const A* x;       // [rows, inputs]
+    const A* x;       // [rows, inputs] as pack_rows() leaves it
     const W* weight;  // [outputs, inputs]
     const A* scale;   // [outputs] or null
     const A* bias;    // [outputs] or null
     A* c;             // [rows, outputs]
     int64_t rows, outputs, inputs;
 };
+
+/// Numbers of a row of x in packed memory: whole steps of virtual lanes.
+template <class A>
+constexpr int64_t packed_inputs(int64_t inputs) {
+    return round_up(inputs, kVectors * LaneSum<A>::kLanes);
+}
+
+/// Row n of x, among the rows of its tile: a tile is [inputs / native lanes, rows, native lanes], so that a product
+/// reads it from one place on, in whatever order it takes the parts of a sum. (Loads at the same place of different
+/// cache lines, as rows side by side would be, take turns.) Inputs beyond the last are zeros.
+template <class A, class T>
+HWY_INLINE void pack_row(A* packed, const T* x, int64_t rows, int64_t inputs, int64_t n) {
+    constexpr int64_t kNative = LaneSum<A>::kNative;
+    const hn::ScalableTag<A> d;
+    const int64_t first = n / kTileRows * kTileRows, tile_rows = std::min<int64_t>(kTileRows, rows - first);
+    A* to = packed + first * packed_inputs<A>(inputs) + (n - first) * kNative;
+    const T* from = x + n * inputs;
+    for (int64_t i = 0; i < packed_inputs<A>(inputs); i += kNative, to += tile_rows * kNative) {
+        if (i + kNative <= inputs)
+            store(load(d, from + i, All{}), d, to, All{});
+        else
+            store(load(d, from + i, std::max<int64_t>(inputs - i, 0)), d, to, All{});
+    }
+}
+template <class A, class T>
+void pack_rows(Context& context, A* packed, const T* x, int64_t rows, int64_t inputs) {
+    const Blocks blocks = row_blocks(rows, inputs);
+    context.pool().parallel_for(blocks.size(), [&](int64_t block) HWY_ATTR {
+        for (int64_t n = blocks.begin(block); n < blocks.end(block); ++n) pack_row(packed, x, rows, inputs, n);
+    });
+}
 
 /// A vector folded in halves down to 16 bytes.
 template <class D>
@@ -74,63 +112,86 @@ HWY_INLINE void ask_for_later(const W* weight) {
         hwy::Prefetch(reinterpret_cast<const char*>(weight) + kAhead + byte);
 }
 
+/// totals[r] = the sum of row n + r at output o over every kPasses-th part from kPass on. So a pass reads from every
+/// cache line.
+template <int64_t kPass, int kRows, class A, class W>
+HWY_INLINE void multiply_pass(const ByRow<A, W>& p, int64_t n, int64_t o,
+                              hn::Vec<hn::ScalableTag<A>> (&totals)[kRows]) {
+    constexpr int64_t kNative = LaneSum<A>::kNative, kStep = kParts<A> * kNative;
+    constexpr int64_t kStride = kPasses<A, kRows> * kNative, kCount = kStep / kStride;
+    const hn::ScalableTag<A> d;
+    const A* x = p.x + n * packed_inputs<A>(p.inputs);
+    const W* weight = p.weight + o * p.inputs;
+    hn::Vec<decltype(d)> sums[kRows][kCount];
+    for (auto& row : sums)
+        for (auto& part : row) part = hn::Zero(d);
+    const auto add = [&](int64_t part, int64_t i, auto count) HWY_ATTR {
+        const auto w = load(d, weight + i, count);
+        for (int r = 0; r < kRows; ++r)
+            sums[r][part] = hn::MulAdd(hn::LoadU(d, x + i * kRows + r * kNative), w, sums[r][part]);
+    };
+    int64_t i = kPass * kNative;
+    for (int64_t step = 0; step + kStep <= p.inputs; step += kStep) {
+        if constexpr (kPass == 0) ask_for_later<kStep>(weight + step);
+        for (int64_t part = 0; part < kCount; ++part, i += kStride) add(part, i, All{});
+    }
+    for (int64_t part = 0; part < kCount; ++part, i += kStride) {
+        if (i + kNative <= p.inputs)
+            add(part, i, All{});
+        else if (i < p.inputs)
+            add(part, i, p.inputs - i);
+    }
+    for (int r = 0; r < kRows; ++r) totals[r] = sum_of_parts(d, sums[r]);
+}
+
 /// lanes = the sums of rows [n, n + kRows) at output o, each folded to 16 bytes.
 template <int kRows, class A, class W>
 HWY_INLINE void multiply(const ByRow<A, W>& p, int64_t n, int64_t o, hn::Vec<hn::Full128<A>> (&lanes)[kRows]) {
-    using Sum = LaneSum<A>;
-    const typename Sum::D d;
-    const A* x = p.x + n * p.inputs;
-    const W* weight = p.weight + o * p.inputs;
-    hn::Vec<typename Sum::D> sums[kRows][kVectors * Sum::kParts];
-    for (auto& row : sums)
-        for (auto& part : row) part = hn::Zero(d);
-    for_virtual_vectors<A, kVectors>(p.inputs, [&](int64_t part, int64_t i, auto count) HWY_ATTR {
-        if (part == 0) ask_for_later<kVectors * Sum::kLanes>(weight + i);
-        const auto w = load(d, weight + i, count);
-        for (int r = 0; r < kRows; ++r)
-            sums[r][part] = hn::MulAdd(load(d, x + r * p.inputs + i, count), w, sums[r][part]);
-    });
-    for (int r = 0; r < kRows; ++r) lanes[r] = fold_to_128(d, sum_of_parts(d, sums[r]));
+    const hn::ScalableTag<A> d;
+    hn::Vec<decltype(d)> totals[kRows];
+    multiply_pass<0>(p, n, o, totals);
+    if constexpr (kPasses<A, kRows> == 2) {  // the last addition of sum_of_parts() over all
+        hn::Vec<decltype(d)> odd[kRows];
+        multiply_pass<1>(p, n, o, odd);
+        for (int r = 0; r < kRows; ++r) totals[r] = hn::Add(totals[r], odd[r]);
+    }
+    for (int r = 0; r < kRows; ++r) lanes[r] = fold_to_128(d, totals[r]);
 }
 
-/// c at rows [n, n + kRows) and the kTileOutputs outputs from o on.
+/// c at rows [n, n + kRows) and `count` outputs, at most kTileOutputs, from o on.
 template <int kRows, class A, class W>
-HWY_INLINE void multiply_tile(const ByRow<A, W>& p, int64_t n, int64_t o) {
+HWY_INLINE void multiply_tile(const ByRow<A, W>& p, int64_t n, int64_t o, int64_t count) {
     constexpr int kFew = 16 / sizeof(A);
     hn::Vec<hn::Full128<A>> lanes[kTileOutputs][kRows];
-    for (int j = 0; j < kTileOutputs; ++j) multiply(p, n, o + j, lanes[j]);
-    for (int r = 0; r < kRows; ++r)
-        for (int j = 0; j < kTileOutputs; j += kFew) {
+    for (int64_t j = 0; j < count; ++j) multiply(p, n, o + j, lanes[j]);
+    for (int r = 0; r < kRows; ++r) {
+        int64_t j = 0;
+        for (; j + kFew <= count; j += kFew) {
             hn::Vec<hn::Full128<A>> row_sums[kFew];
             for (int k = 0; k < kFew; ++k) row_sums[k] = lanes[j + k][r];
             finish(p, n + r, o + j, row_sums);
         }
+        for (; j < count; ++j) finish(p, n + r, o + j, lanes[j][r]);
+    }
 }
 
-/// All rows at the kTileOutputs outputs from o on.
+/// All rows at `count` outputs, at most kTileOutputs, from o on.
 template <class A, class W>
-void multiply_outputs(const ByRow<A, W>& p, int64_t o) {
+void multiply_outputs(const ByRow<A, W>& p, int64_t o, int64_t count) {
     int64_t n = 0;
-    for (; n + kTileRows<A> <= p.rows; n += kTileRows<A>) multiply_tile<kTileRows<A>>(p, n, o);
-    if constexpr (kTileRows < A >> 2)
-        for (; n + 2 <= p.rows; n += 2) multiply_tile<2>(p, n, o);
-    for (; n < p.rows; ++n) multiply_tile<1>(p, n, o);
-}
-
-/// All rows at one output: those that fill no tile.
-template <class A, class W>
-void multiply_output(const ByRow<A, W>& p, int64_t o) {
-    for (int64_t n = 0; n < p.rows; ++n) {
-        hn::Vec<hn::Full128<A>> lanes[1];
-        multiply(p, n, o, lanes);
-        finish(p, n, o, lanes[0]);
+    for (; n + kTileRows <= p.rows; n += kTileRows) multiply_tile<kTileRows>(p, n, o, count);
+    switch (p.rows - n) {
+        case 3: multiply_tile<3>(p, n, o, count); break;
+        case 2: multiply_tile<2>(p, n, o, count); break;
+        case 1: multiply_tile<1>(p, n, o, count); break;
+        default: break;
     }
 }
 
 template <class A, class W>
-void run_by_row(Context& context, const GemmArguments& g, const LinearWeight& weight) {
+void run_by_row(Context& context, const GemmArguments& g, const LinearWeight& weight, const A* packed) {
     const GemmArguments product = before_epilogue(g);
-    const ByRow<A, W> p{static_cast<const A*>(g.a.data),
+    const ByRow<A, W> p{packed,
                         static_cast<const W*>(weight.weight.data),
                         static_cast<const A*>(weight.scale.data),
                         static_cast<const A*>(product.bias),
@@ -141,21 +202,29 @@ void run_by_row(Context& context, const GemmArguments& g, const LinearWeight& we
     const Blocks tasks = output_tasks(p.outputs, p.inputs * static_cast<int64_t>(sizeof(W)));
     context.pool().parallel_for(tasks.size(), [&](int64_t task) HWY_ATTR {
         const int64_t begin = tasks.begin(task), end = tasks.end(task);
-        int64_t o = begin;
-        for (; o + kTileOutputs <= end; o += kTileOutputs) multiply_outputs(p, o);
-        for (; o < end; ++o) multiply_output(p, o);
+        for (int64_t o = begin; o < end; o += kTileOutputs)
+            multiply_outputs(p, o, std::min<int64_t>(kTileOutputs, end - o));
         apply_epilogue(g, 0, begin, p.rows, end - begin);
     });
 }
 
-void product_by_row(Context& context, const GemmArguments& g, const LinearWeight& weight) {
-    if (g.dtype == Dtype::f64) return run_by_row<double, double>(context, g, weight);
-    switch (weight.weight.dtype) {
-        case Dtype::f32: return run_by_row<float, float>(context, g, weight);
-        case Dtype::bf16: return run_by_row<float, bf16>(context, g, weight);
-        case Dtype::i8: return run_by_row<float, int8_t>(context, g, weight);
-        default: require(false, "weights that no product reads");
-    }
+void product_by_row(Context& context, const GemmArguments& g, const Tensor& x, const LinearWeight& weight,
+                    void* packed) {
+    with_compute_type(x.dtype, [&]<class T>(T) {
+        using A = Accumulator<T>;
+        A* rows = static_cast<A*>(packed);
+        pack_rows(context, rows, x.ptr<T>(), g.m, g.k);
+        if constexpr (std::is_same_v<A, double>) {
+            run_by_row<double, double>(context, g, weight, rows);
+        } else {
+            switch (weight.weight.dtype) {
+                case Dtype::f32: return run_by_row<float, float>(context, g, weight, rows);
+                case Dtype::bf16: return run_by_row<float, bf16>(context, g, weight, rows);
+                case Dtype::i8: return run_by_row<float, int8_t>(context, g, weight, rows);
+                default: require(false, "weights that no product reads");
+            }
+        }
+    });
 }
 
 void dequantise(Context& context, const Tensor& out, const LinearWeight& weight) {
@@ -189,8 +258,9 @@ namespace ballast::cpu {
 HWY_EXPORT(product_by_row);
 HWY_EXPORT(dequantise);
 
-void product_by_row(Context& context, const GemmArguments& g, const LinearWeight& weight) {
-    HWY_DYNAMIC_DISPATCH(product_by_row)(context, g, weight);
+void product_by_row(Context& context, const GemmArguments& g, const Tensor& x, const LinearWeight& weight,
+                    void* packed) {
+    HWY_DYNAMIC_DISPATCH(product_by_row)(context, g, x, weight, packed);
 }
 
 void dequantise(Context& context, const Tensor& out, const LinearWeight& weight) {

@@ -229,10 +229,6 @@ bool takes_bf16_by_row(const Context& context) {
     return fast && context.gemm() == Gemm::automatic && !uses_baseline_simd();
 }
 
-size_t packed_rows_bytes(int64_t rows, int64_t inputs) {
-    return static_cast<size_t>(rows * round_up(inputs, kStep)) * sizeof(bf16);
-}
-
 void product_by_row_bf16(Context& context, const GemmArguments& g, void* packed) {
     const GemmArguments product = before_epilogue(g);
     const Bf16ByRow p{static_cast<const bf16*>(packed),
@@ -259,7 +255,6 @@ void product_by_row_bf16(Context& context, const GemmArguments& g, void* packed)
 namespace ballast::cpu {
 
 bool takes_bf16_by_row(const Context&) { return false; }
-size_t packed_rows_bytes(int64_t, int64_t) { return 0; }
 void product_by_row_bf16(Context&, const GemmArguments&, void*) { require(false, "no dot products of bf16 here"); }
 
 }  // namespace ballast::cpu
