@@ -27,7 +27,7 @@ namespace {
 using namespace ballast;
 
 struct Settings : bench::ModelSettings {
-    std::string weights = "same", matrix;
+    std::string weights = "same", cache_dtype, matrix;
     int64_t rows = 1, context = 0;
     infer::PolicyChoice cache;
     double seconds = 3;
@@ -109,8 +109,7 @@ class Step {
     Step(Context& context, model::Transformer& model, const Settings& s)
         : context_(context),
           positions_(s.context),
-          cache_(context, model, infer::make_plan(s.cache, model.config(), s.context + 1),
-                 {.max_batch = s.rows, .max_positions = s.context + 1}),
+          cache_(context, model, infer::make_plan(s.cache, model.config(), s.context + 1), cache_options(s)),
           tokens_(static_cast<size_t>(s.rows), 1) {
         const auto begin = std::chrono::steady_clock::now();
         for (int64_t row = 0; row < s.rows; ++row) {
@@ -146,6 +145,12 @@ class Step {
     size_t cache_bytes() const { return texts_.size() * cache_.sizes().cache_bytes(positions_ + 1); }
 
   private:
+    static infer::CacheOptions cache_options(const Settings& s) {
+        infer::CacheOptions options{.max_batch = s.rows, .max_positions = s.context + 1};
+        if (!s.cache_dtype.empty()) options.dtype = bench::dtype_of_option(s.cache_dtype);
+        return options;
+    }
+
     Context& context_;
     int64_t positions_;
     double prefill_seconds_ = 0;
@@ -180,6 +185,7 @@ nlohmann::ordered_json measure(const Settings& s) {
     nlohmann::ordered_json out = {{"shape", s.matrix.empty() ? s.name() : s.matrix},
                                   {"dtype", s.dtype},
                                   {"weights", s.weights},
+                                  {"cache_dtype", s.cache_dtype.empty() ? s.dtype : s.cache_dtype},
                                   {"rows", s.rows},
                                   {"context", s.context},
                                   {"policy", s.context > 0 ? s.cache.policy : "none"},
@@ -222,6 +228,9 @@ int main(int argc, char** argv) {
     app.add_option("--plan", s.cache.plan, "moa: the plan")->needs(context);
     app.add_option("--weights", s.weights, "the matrices' dtype; same: --dtype")
         ->check(CLI::IsMember({"same", "f32", "bf16", "int8"}));
+    app.add_option("--cache-dtype", s.cache_dtype, "of cached keys and values; default: --dtype")
+        ->check(CLI::IsMember({"f32", "bf16"}))
+        ->needs(context);
     app.add_option("--matrix", s.matrix, "copies of a matrix, outputs x inputs, instead of a model: 3072x768")
         ->excludes(context);
     app.add_option("--rows", s.rows, "sequences that decode together")->check(CLI::PositiveNumber);
