@@ -69,9 +69,10 @@ class BoundsCheck : public FieldVisitor {
     std::string where_;
 };
 
-std::string model_type_without_prefix(const ConfigJson& file) {
-    auto type = file.get<std::string>("model_type");
-    return type.starts_with(kOwnPrefix) ? type.substr(kOwnPrefix.size()) : type;
+/// With the family's own model_type, as a family's reader goes by it: Mistral's windows, Qwen2's biases.
+ConfigJson without_prefix(const ConfigJson& file) {
+    const auto type = file.get<std::string>("model_type");
+    return type.starts_with(kOwnPrefix) ? file.with("model_type", type.substr(kOwnPrefix.size())) : file;
 }
 
 /// A family's windows come in its own keys or, where it has none for them, in ours.
@@ -86,8 +87,8 @@ bool family_says_windows(const Family& family, const ModelConfig& config, const 
 }  // namespace
 
 ModelConfig read_hugging_face_config(const std::string& folder) {
-    const ConfigJson file((std::filesystem::path(folder) / "config.json").string());
-    const std::string type = model_type_without_prefix(file);
+    const ConfigJson file = without_prefix(ConfigJson((std::filesystem::path(folder) / "config.json").string()));
+    const auto type = file.get<std::string>("model_type");
     const Family* family = family_of_model_type(type);
     if (family == nullptr)
         throw UserError(
