@@ -84,6 +84,12 @@ bool family_says_windows(const Family& family, const ModelConfig& config, const 
     return true;
 }
 
+/// Sink tokens stay visible through our windows, but not through those of transformers.
+bool has_sinks_behind_windows(const ModelConfig& config) {
+    return config.num_sink_tokens > 0 &&
+           std::any_of(config.attention_span.begin(), config.attention_span.end(), [](int64_t s) { return s > 0; });
+}
+
 }  // namespace
 
 ModelConfig read_hugging_face_config(const std::string& folder) {
@@ -119,7 +125,7 @@ ordered_json hugging_face_config(const ModelConfig& config) {
     ordered_json out = family.write(config);
     const bool windows = family_says_windows(family, config, out);
     const bool plain = config.normaliser == Normaliser::softmax && config.gate == Gate::none &&
-                       config.position == family.position && windows &&
+                       config.position == family.position && windows && !has_sinks_behind_windows(config) &&
                        (family.as_in_transformers == nullptr || family.as_in_transformers(config));
     if (!plain) {
         const auto architecture = out["architectures"][0].get<std::string>();

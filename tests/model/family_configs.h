@@ -103,6 +103,11 @@ inline std::vector<NamedConfig> family_configs() {
         c.attention_span = {4};
         c.normaliser = Normaliser::off_by_one;
     });
+    add("mistral, sink tokens", tiny_llama(), [](auto& c) {
+        c.attention_span = {4};
+        c.num_sink_tokens = 2;
+        c.sink_token_id = c.vocab_size - 2;
+    });
     add("llama with biases, windows", tiny_llama(), [](auto& c) {
         c.qkv_bias = c.attention_out_bias = c.mlp_bias = true;
         c.intermediate_size = 32;
