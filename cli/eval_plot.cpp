@@ -61,11 +61,11 @@ struct PlotCommand {
     void keep_curves(std::vector<eval::StreamingResult>& cells) const {
         std::vector<eval::StreamingResult> kept;
         for (const std::string& name : curves) {
-            const auto found = std::find_if(cells.begin(), cells.end(),
-                                            [&](const auto& cell) { return report::cell_label(cell) == name; });
+            const auto found =
+                std::find_if(cells.begin(), cells.end(), [&](const auto& cell) { return label_of(cell) == name; });
             if (found == cells.end()) {
                 std::vector<std::string> names;
-                for (const auto& cell : cells) names.push_back(report::cell_label(cell));
+                for (const auto& cell : cells) names.push_back(label_of(cell));
                 throw UserError(fmt::format("there is no curve \"{}\"; there are: {}", name, fmt::join(names, ", ")));
             }
             kept.push_back(*found);

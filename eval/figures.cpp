@@ -9,7 +9,7 @@
 namespace ballast::eval {
 
 Figures figures(const StreamingResult& result) {
-    const std::string name = name_of(result.policy);
+    const std::string name = label_of(result);
     Figures out{{{"perplexity", name, result.perplexity, true}}, {}};
     if (result.tokens < result.of_tokens)
         out.notes.push_back(

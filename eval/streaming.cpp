@@ -125,6 +125,13 @@ void summarise(StreamingResult& result, int64_t curve_points) {
 
 }  // namespace
 
+std::string label_of(const StreamingResult& result) {
+    if (!result.plan.empty()) return result.plan;
+    const std::string name = name_of(result.policy);
+    const auto* recompute = std::get_if<Recompute>(&result.policy);
+    return recompute == nullptr ? name : fmt::format("{} {}", name, recompute->length);
+}
+
 std::string perplexity_text(double perplexity) {
     return perplexity < 1e4 ? fmt::format("{:.2f}", perplexity) : fmt::format("{:.3g}", unsigned_nan(perplexity));
 }
