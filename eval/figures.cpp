@@ -72,7 +72,10 @@ Figures figures(const EncoderSinkResult& result) {
 }
 
 Figures figures(const Measurement& measurement) {
-    return std::visit([](const auto& m) { return figures(m); }, measurement.metrics);
+    Figures out = std::visit([](const auto& m) { return figures(m); }, measurement.metrics);
+    if (!measurement.weights.empty())
+        for (Figure& figure : out.values) figure.name += ", " + measurement.weights;
+    return out;
 }
 
 }  // namespace ballast::eval
