@@ -31,7 +31,8 @@ void read_hugging_face_weights(const std::string& folder, Context& context, Weig
 /// Of config.json and generation_config.json. Negative: there is none; without a `begin`, the first `end` begins too.
 struct SpecialTokenIds {
     int64_t begin = -1, pad = -1;
-    std::vector<int64_t> end{0};
+    std::vector<int64_t> end = {};
+    bool says_none = true;  // null for what is not there: for an absent key transformers takes an id of its own
 };
 
 struct ExportOptions {

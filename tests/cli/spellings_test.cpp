@@ -227,6 +227,25 @@ TEST_CASE("cli: a folder that is exported again keeps its token ids, roles and c
     CHECK(read_file(run.file("second/chat_template.jinja")) == "{{ 2 }}");
 }
 
+TEST_CASE("cli: an export names no end of text that its tokenizer has not") {
+    const TinyRun run;
+    const std::string tokenizer = run.file("own.json"), store = run.file("own.h5"), text = run.file("text.txt");
+    succeed("tokenizer train -o " + tokenizer + " --vocab-size 300 --special-token '<|start|>' --threads 1 " + text);
+    succeed("data prepare -t " + tokenizer + " -o " + store + " --no-append-eod --threads 1 " + text);
+    succeed(run.train("run", "--set train.steps=1 --set data.validation= --set data.train=" + store +
+                                 " --set data.tokenizer=" + tokenizer));
+    succeed("export " + run.file("run") + " " + run.file("first"));
+    succeed("export " + run.file("first") + " " + run.file("second"));
+    for (const char* name : {"config.json", "generation_config.json"}) {
+        const json first = run.json(std::string("first/") + name);
+        for (const char* key : {"bos_token_id", "eos_token_id"}) {
+            INFO(name << ": " << key);
+            CHECK(first.value(key, json(0)).is_null());  // said, and not an id that some token has
+        }
+        CHECK(run.json(std::string("second/") + name) == first);
+    }
+}
+
 TEST_CASE("cli: eval table, sinks, outliers and logits write the documented keys") {
     const TinyRun run;
     succeed(run.train("run"));
