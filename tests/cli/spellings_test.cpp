@@ -110,6 +110,16 @@ TEST_CASE("cli: data show writes the ids that Pythia's batch viewer saves") {
     refuse("data show " + set + with + "--order npy --index " + run.file("none"), {"none_doc_idx.npy"});
 }
 
+TEST_CASE("cli: data show takes an order from a config or from its options, not from both") {
+    const TinyRun run;
+    const std::string show = "data show " + run.file("train.h5") + " --config " + run.file("config.toml");
+    CHECK_THAT(succeed(show + " --step 2 --count 1"), ContainsSubstring("=== step 2, sample 0 of 4"));
+    for (const char* option : {"--steps 9", "--batch 2", "--seq 16", "--seed 5", "--order stable", "--sinks 1"}) {
+        const std::string text = option;
+        refuse(show + " " + text, {"--config", text.substr(0, text.find(' '))});
+    }
+}
+
 TEST_CASE("cli: train writes the documented files, and refuses to write over them unasked") {
     const TinyRun run;
     const std::string out = succeed(run.train("run", "--set train.steps=7 --set model.normaliser=off_by_one"));
