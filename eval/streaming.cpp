@@ -18,6 +18,7 @@ namespace {
 /// Losses of every position of the stream, sinks included.
 std::vector<float> masked_losses(Context& context, model::Transformer& model, const TextStream& text,
                                  const infer::CachePlan& plan, int64_t chunk, const StreamingProgress& progress) {
+    chunk = std::min(chunk, std::ssize(text.tokens));  // there is memory for a whole one
     infer::MaskedStream stream(context, model, plan, chunk);
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
