@@ -34,6 +34,8 @@ TEST_CASE("cli: eval checks every cell, model and output before it computes the 
     const std::string streaming = "eval streaming " + run.file("run") + text;
     refuse_at_once(streaming + "--cache 8,16,33" + json, {"33", "32"});
     refuse_at_once(streaming + "--cache 16,4 --sinks 0,4" + json, {"4+0"});
+    refuse_at_once("eval streaming " + run.file("run") + " --text " + run.file("text.txt") + " --threads 4294967297",
+                   {"--threads", "4096"});  // 1, in 32 bits
     refuse_at_once(streaming + "--policy h2o --heavy 8,30 --recent 4" + json, {"34 positions", "32"});
     refuse_at_once(streaming + "--policy h2o --heavy 8 --recent 4" + json, {"texts of 100 positions", "32"});
     refuse_at_once(streaming + "--policy h2o --method masked" + json, {"method cache"});
