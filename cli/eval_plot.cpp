@@ -37,12 +37,14 @@ struct PlotCommand {
         std::string model;
         for (const std::string& file : files)
             for (eval::MeasuredModel& measured : eval::read_measurements(file)) {
-                if (model.empty()) model = measured.model;
-                if (measured.model != model)
+                const std::string subject =
+                    measured.model + (measured.weights.empty() ? "" : " in " + measured.weights);
+                if (model.empty()) model = subject;
+                if (subject != model)
                     throw UserError(
                         fmt::format("{} is about {}, but the files before it are about {}; a picture has one "
                                     "model",
-                                    file, measured.model, model));
+                                    file, subject, model));
                 for (eval::Metrics& metrics : measured.metrics) put(all, {std::move(metrics), measured.step, file});
             }
         std::vector<eval::StreamingResult> cells;
