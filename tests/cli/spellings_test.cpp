@@ -237,6 +237,15 @@ TEST_CASE("cli: a folder that is exported again keeps its token ids, roles and c
     CHECK(read_file(run.file("second/chat_template.jinja")) == "{{ 2 }}");
 }
 
+TEST_CASE("cli: an option that says more of another needs it") {
+    const TinyRun run;
+    refuse("data prepare -t " + run.file("tokenizer.json") + " -o " + run.file("x.h5") + " --validation-by hash " +
+               run.file("text.txt"),
+           {"--validation-by", "--validation-output"});
+    refuse("generate " + run.file("run") + " Hello --logprobs 3", {"--logprobs", "--json"});
+    CHECK_FALSE(std::filesystem::exists(run.file("x.h5")));
+}
+
 TEST_CASE("cli: an export names no end of text that its tokenizer has not") {
     const TinyRun run;
     const std::string tokenizer = run.file("own.json"), store = run.file("own.h5"), text = run.file("text.txt");
