@@ -90,7 +90,8 @@ void add_prepare_command(Command parent) {
             "Token store to write: .h5, .idx (GPT-NeoX's, with .bin), or .json: a store for each input file and an "
             "index, made by as many processes as are started with this command")
         .required();
-    command.add_option("--validation-output", options.validation_output, "Token store for what is held out");
+    Option held_out =
+        command.add_option("--validation-output", options.validation_output, "Token store for what is held out");
     command.add_option("--validation-fraction", options.validation_fraction, "Share held out, e.g. 0.05");
     command
         .add_option_function(
@@ -102,7 +103,8 @@ void add_prepare_command(Command parent) {
             "(share "
             "of the documents, the same ones whatever else there is)")
         .one_of({"end", "hash"})
-        .default_str("end");
+        .default_str("end")
+        .needs(held_out);
     command.add_flag("--drop-duplicates", options.drop_duplicates,
                      "Of documents with the very same text keep the first (256 MiB and a bit a document)");
     command

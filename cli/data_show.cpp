@@ -161,29 +161,34 @@ void add_show_command(Command parent) {
     };
     command.add_option("file", arguments->path, "Token store").required();
     command.add_option("-t,--tokenizer", arguments->tokenizer, "tokenizer.json; default: the run's, or beside FILE");
-    command.add_option("--config", arguments->config,
-                       "Run folder or TOML file that gives steps, batch, length, seed, sinks");
+    Option config = command.add_option("--config", arguments->config,
+                                       "Run folder or TOML file that gives the order: steps, batch, length, seed, "
+                                       "order, sinks and first token, in place of the options for them");
     add_size(
         "--step", arguments->step,
         "The step, numbered as in training: from 1 (Pythia's batch viewer counts from 0: its step k is k + 1 here)", 1);
-    add_size("--steps", arguments->steps, "Steps of the whole run, on which the order depends; 0: one epoch", 0);
-    add_size("--batch", arguments->batch, "Samples a step (global batch), on which the order depends", 1);
-    add_size("--seq", arguments->seq_length, "Sequence length", 1);
+    add_size("--steps", arguments->steps, "Steps of the whole run, on which the order depends; 0: one epoch", 0)
+        .excludes(config);
+    add_size("--batch", arguments->batch, "Samples a step (global batch), on which the order depends", 1)
+        .excludes(config);
+    add_size("--seq", arguments->seq_length, "Sequence length", 1).excludes(config);
     command.add_option("--seed", arguments->seed, "Seed of the order")
         .in_range(int64_t{0}, int64_t{0xFFFFFFFF})
-        .capture_default_str();
+        .capture_default_str()
+        .excludes(config);
     const auto set_order = [arguments](const std::string& name) {
         const auto& names = data::kOrderNames;
         arguments->order = static_cast<data::OrderKind>(std::find(names.begin(), names.end(), name) - names.begin());
     };
     command.add_option_function("--order", set_order, "As data.order of a run")
         .one_of(std::vector<std::string>(data::kOrderNames.begin(), data::kOrderNames.end()))
-        .default_str("neox");
+        .default_str("neox")
+        .excludes(config);
     command.add_option("--index", arguments->index,
                        "Of --order npy: NAME of NAME_doc_idx.npy, NAME_sample_idx.npy and NAME_shuffle_idx.npy");
     command.add_option("--npy", arguments->npy,
                        "Write the ids of all the step's samples to this file instead, as Pythia's batch viewer does");
-    add_size("--sinks", arguments->num_sinks, "Sink tokens before each sample", 0);
+    add_size("--sinks", arguments->num_sinks, "Sink tokens before each sample", 0).excludes(config);
     add_size("--count", arguments->count, "Samples to print", 1);
     command.footer("Example: ballast data show train.h5 --config runs/160m --step 7");
     command.callback([arguments] { show(*arguments); });

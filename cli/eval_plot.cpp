@@ -37,12 +37,14 @@ struct PlotCommand {
         std::string model;
         for (const std::string& file : files)
             for (eval::MeasuredModel& measured : eval::read_measurements(file)) {
-                if (model.empty()) model = measured.model;
-                if (measured.model != model)
+                const std::string subject =
+                    measured.model + (measured.weights.empty() ? "" : " in " + measured.weights);
+                if (model.empty()) model = subject;
+                if (subject != model)
                     throw UserError(
                         fmt::format("{} is about {}, but the files before it are about {}; a picture has one "
                                     "model",
-                                    file, measured.model, model));
+                                    file, subject, model));
                 for (eval::Metrics& metrics : measured.metrics) put(all, {std::move(metrics), measured.step, file});
             }
         std::vector<eval::StreamingResult> cells;
@@ -61,11 +63,11 @@ struct PlotCommand {
     void keep_curves(std::vector<eval::StreamingResult>& cells) const {
         std::vector<eval::StreamingResult> kept;
         for (const std::string& name : curves) {
-            const auto found = std::find_if(cells.begin(), cells.end(),
-                                            [&](const auto& cell) { return report::cell_label(cell) == name; });
+            const auto found =
+                std::find_if(cells.begin(), cells.end(), [&](const auto& cell) { return label_of(cell) == name; });
             if (found == cells.end()) {
                 std::vector<std::string> names;
-                for (const auto& cell : cells) names.push_back(report::cell_label(cell));
+                for (const auto& cell : cells) names.push_back(label_of(cell));
                 throw UserError(fmt::format("there is no curve \"{}\"; there are: {}", name, fmt::join(names, ", ")));
             }
             kept.push_back(*found);

@@ -22,7 +22,7 @@ struct Options {
     double max_shard_gb = 5.0;
 };
 
-/// The ids that a Hugging Face folder's JSON file names. Absent when it has none of them.
+/// The ids that a Hugging Face folder's JSON file names. Absent when it says nothing of any of them.
 std::optional<model::SpecialTokenIds> token_ids_in(const fs::path& path) {
     if (!fs::exists(path)) return std::nullopt;
     const nlohmann::json file = read_json_file(path.string());
@@ -34,8 +34,9 @@ std::optional<model::SpecialTokenIds> token_ids_in(const fs::path& path) {
         return out;
     };
     const auto begin = ids("bos_token_id"), pad = ids("pad_token_id");
-    model::SpecialTokenIds out{.end = ids("eos_token_id")};
-    if (begin.empty() && pad.empty() && out.end.empty()) return std::nullopt;
+    const bool says_none = file.is_object() && file.contains("eos_token_id") && file["eos_token_id"].is_null();
+    model::SpecialTokenIds out{.end = ids("eos_token_id"), .says_none = says_none};
+    if (begin.empty() && pad.empty() && out.end.empty() && !says_none) return std::nullopt;
     if (!begin.empty()) out.begin = begin.front();
     if (!pad.empty()) out.pad = pad.front();
     return out;
@@ -82,8 +83,8 @@ void add_tokenizer(const std::string& from, const fs::path& folder, const model:
     name("bos_token", begin_id ? begin_id : end_id);
     name("eos_token", end_id);
     name("unk_token", spec.unk_token.empty() ? end_id : tokenizer.token_id(spec.unk_token));
-    export_settings.token_ids = {.begin = begin_id ? static_cast<int64_t>(*begin_id) : -1,
-                                 .end = {static_cast<int64_t>(end_id.value_or(0))}};
+    export_settings.token_ids = {.begin = begin_id ? static_cast<int64_t>(*begin_id) : -1};
+    if (end_id) export_settings.token_ids.end = {static_cast<int64_t>(*end_id)};
     // A folder that is exported again keeps what it said itself.
     const fs::path source = fs::path(from).parent_path();
     FolderSettings own;

@@ -95,12 +95,13 @@ void GenerateOptions::add_to(Command command) {
         .in_range(1, 1 << 20)
         .capture_default_str()
         .group(group);
-    command.add_option("--json", json,
-                       "file to write: prompt_ids, ids, text and logprobs, a list of them for --prompts");
+    Option file = command.add_option("--json", json,
+                                     "file to write: prompt_ids, ids, text and logprobs, a list of them for --prompts");
     command
         .add_option("--logprobs", alternatives, "--json: also so many most likely tokens for every one (top_logprobs)")
         .in_range(0, 1000)
-        .capture_default_str();
+        .capture_default_str()
+        .needs(file);
     run.add_model_options(command);
 }
 

@@ -31,7 +31,7 @@ void TextOptions::add_model_options(Command command) {
         .one_of({"auto", "reference"})
         .capture_default_str();
     add_backend_option(command, backend);
-    command.add_option("--threads", threads, "0: every core").non_negative();
+    command.add_option("--threads", threads, "0: every core").in_range(0, 4096);
 }
 
 void TextOptions::add_newline_start(Command command) {

@@ -96,7 +96,9 @@ std::string format_cache_table(const std::vector<CacheTableRow>& rows) {
     std::vector<std::vector<std::string>> perplexities{{"perplexity"}}, shares{{"attention on position 1"}};
     for (const auto& cell : first.cells) perplexities[0].push_back(name_of(cell.policy));
     perplexities[0].push_back("Sink_1");
-    for (int64_t l = 0; l < first.sinks.layers; ++l) shares[0].push_back(fmt::format("layer {}", l));
+    int64_t layers = 0;
+    for (const auto& row : rows) layers = std::max(layers, row.sinks.layers);
+    for (int64_t l = 0; l < layers; ++l) shares[0].push_back(fmt::format("layer {}", l));
     for (const auto& row : rows) {
         auto& line = perplexities.emplace_back(1, row.model);
         for (const auto& cell : row.cells) line.push_back(cell_text(cell));

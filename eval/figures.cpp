@@ -9,7 +9,7 @@
 namespace ballast::eval {
 
 Figures figures(const StreamingResult& result) {
-    const std::string name = name_of(result.policy);
+    const std::string name = label_of(result);
     Figures out{{{"perplexity", name, result.perplexity, true}}, {}};
     if (result.tokens < result.of_tokens)
         out.notes.push_back(
@@ -72,7 +72,10 @@ Figures figures(const EncoderSinkResult& result) {
 }
 
 Figures figures(const Measurement& measurement) {
-    return std::visit([](const auto& m) { return figures(m); }, measurement.metrics);
+    Figures out = std::visit([](const auto& m) { return figures(m); }, measurement.metrics);
+    if (!measurement.weights.empty())
+        for (Figure& figure : out.values) figure.name += ", " + measurement.weights;
+    return out;
 }
 
 }  // namespace ballast::eval

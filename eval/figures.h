@@ -27,6 +27,7 @@ Figures figures(const LastQueryResult& result);
 Figures figures(const OutlierResult& result);
 /// Means over layers and heads.
 Figures figures(const EncoderSinkResult& result);
+/// Under other weights than the model computes with, these are part of the name: "4+60, int8".
 Figures figures(const Measurement& measurement);
 
 }  // namespace ballast::eval

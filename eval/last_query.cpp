@@ -88,7 +88,7 @@ LastQueryResult evaluate_last_query(Context& context, model::Transformer& model,
     int64_t done = 0;
     for (const auto& piece : spread_pieces(text, length - model.config().num_sink_tokens, sequences)) {
         stop_if_interrupted();
-        queries.run(make_text_stream(piece, model.config(), 0).tokens);
+        queries.run(with_sink_tokens(piece, model.config()));
         progress(++done);
     }
     return queries.finish();

@@ -92,14 +92,17 @@ bool same(const Metrics& a, const Metrics& b) {
 ordered_json to_json(const Measurement& measurement) {
     return std::visit(
         [&]<class M>(const M& metrics) -> ordered_json {
-            return {{"kind", kRow<M>.name}, {"step", measurement.step}, {"metrics", to_json(metrics)}};
+            ordered_json out{{"kind", kRow<M>.name}, {"step", measurement.step}, {"metrics", to_json(metrics)}};
+            if (!measurement.weights.empty()) out["weights"] = measurement.weights;
+            return out;
         },
         measurement.metrics);
 }
 
 void put(std::vector<Measurement>& into, Measurement measurement) {
-    const auto old = std::find_if(into.begin(), into.end(),
-                                  [&](const Measurement& other) { return same(other.metrics, measurement.metrics); });
+    const auto old = std::find_if(into.begin(), into.end(), [&](const Measurement& other) {
+        return other.weights == measurement.weights && same(other.metrics, measurement.metrics);
+    });
     if (old == into.end())
         into.push_back(std::move(measurement));
     else if (old->step <= measurement.step)

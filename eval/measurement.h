@@ -26,14 +26,16 @@ struct Measurement {
     Metrics metrics;
     int64_t step = -1;  // of the checkpoint that was measured; -1: unknown
     std::string file;   // the file that it was read from
+    std::string weights = {};  // the dtype of the model's matrices; empty: as the model computes
 };
 
-/// {"kind", "step", "metrics"}, in the page's format. The kinds are "streaming", "sinks", "last_query", "outliers" and
-/// "encoder_sinks".
+/// {"kind", "step", "metrics"} and, where it is not empty, "weights", in the page's format. The kinds are "streaming",
+/// "sinks", "last_query", "outliers" and "encoder_sinks".
 nlohmann::ordered_json to_json(const Measurement& measurement);
 
-/// Replaces the measurement of the same subject (for example the same cell of the cache table) by `measurement`, or
-/// appends it. The measurement of the later checkpoint is kept; for the same checkpoint, the one that is put in later.
+/// Replaces the measurement of the same subject (for example the same cell of the cache table) under the same weights
+/// by `measurement`, or appends it. The measurement of the later checkpoint is kept; for the same checkpoint, the one
+/// that is put in later.
 void put(std::vector<Measurement>& into, Measurement measurement);
 
 /// The measurements on one model at one time.

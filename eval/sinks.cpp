@@ -193,7 +193,7 @@ SinkResult evaluate_sinks(Context& context, model::Transformer& model, std::span
     Collector collector(context, model, options);
     for (const std::vector<uint32_t>& sequence : sequences) {
         stop_if_interrupted();
-        collector.run(make_text_stream(sequence, model.config(), 0).tokens);
+        collector.run(with_sink_tokens(sequence, model.config()));
     }
     return collector.finish();
 }

@@ -18,6 +18,7 @@ namespace {
 /// Losses of every position of the stream, sinks included.
 std::vector<float> masked_losses(Context& context, model::Transformer& model, const TextStream& text,
                                  const infer::CachePlan& plan, int64_t chunk, const StreamingProgress& progress) {
+    chunk = std::min(chunk, std::ssize(text.tokens));  // there is memory for a whole one
     infer::MaskedStream stream(context, model, plan, chunk);
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
@@ -124,6 +125,13 @@ void summarise(StreamingResult& result, int64_t curve_points) {
 }
 
 }  // namespace
+
+std::string label_of(const StreamingResult& result) {
+    if (!result.plan.empty()) return result.plan;
+    const std::string name = name_of(result.policy);
+    const auto* recompute = std::get_if<Recompute>(&result.policy);
+    return recompute == nullptr ? name : fmt::format("{} {}", name, recompute->length);
+}
 
 std::string perplexity_text(double perplexity) {
     return perplexity < 1e4 ? fmt::format("{:.2f}", perplexity) : fmt::format("{:.3g}", unsigned_nan(perplexity));

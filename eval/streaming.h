@@ -72,6 +72,9 @@ struct StreamingResult {
 /// True for two results of the same cell of a table.
 bool same_subject(const StreamingResult& a, const StreamingResult& b);
 
+/// The name of a cell in pictures and tables: "dense", "4+60", "recompute 64", a plan's name, "h2o 32+64".
+std::string label_of(const StreamingResult& result);
+
 /// "31.42", "1.2e+05", "inf", "nan": at most 8 characters.
 std::string perplexity_text(double perplexity);
 /// "3 of 552 losses are not finite, …"; empty when all are finite.

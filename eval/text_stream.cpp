@@ -11,24 +11,24 @@ int32_t TextStream::target(size_t i) const {
     return static_cast<int64_t>(i) < num_sink_tokens || i + 1 >= tokens.size() ? model::kNoTarget : tokens[i + 1];
 }
 
-TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens) {
-    const auto count =
-        max_tokens > 0 ? std::min(static_cast<int64_t>(text.size()), max_tokens) : static_cast<int64_t>(text.size());
-    if (count < 2) throw UserError("the text has fewer than two tokens; there is nothing to predict");
+std::vector<int32_t> with_sink_tokens(std::span<const uint32_t> text, const model::ModelConfig& config) {
     const int64_t ids = config.num_sink_tokens > 0 ? config.sink_token_id : config.vocab_size;
-    TextStream out;
-    out.tokens.reserve(static_cast<size_t>(config.num_sink_tokens + count));
-    out.num_sink_tokens = config.num_sink_tokens;
-    for (int64_t i = 0; i < config.num_sink_tokens; ++i)
-        out.tokens.push_back(static_cast<int32_t>(config.sink_token_id + i));
-    for (int64_t i = 0; i < count; ++i) {
-        const uint32_t id = text[static_cast<size_t>(i)];
+    std::vector<int32_t> out;
+    out.reserve(static_cast<size_t>(config.num_sink_tokens) + text.size());
+    for (int64_t i = 0; i < config.num_sink_tokens; ++i) out.push_back(static_cast<int32_t>(config.sink_token_id + i));
+    for (const uint32_t id : text) {
         if (id >= ids)
             throw UserError(fmt::format(
                 "the text has token id {}, but the model knows ids below {}; is this its tokenizer?", id, ids));
-        out.tokens.push_back(static_cast<int32_t>(id));
+        out.push_back(static_cast<int32_t>(id));
     }
     return out;
+}
+
+TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens) {
+    const auto count = max_tokens > 0 ? std::min(std::ssize(text), max_tokens) : std::ssize(text);
+    if (count < 2) throw UserError("the text has fewer than two tokens; there is nothing to predict");
+    return {with_sink_tokens(std::span(text).first(static_cast<size_t>(count)), config), config.num_sink_tokens};
 }
 
 std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& text, int64_t length, int64_t count) {

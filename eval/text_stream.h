@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,9 @@ struct TextStream {
     /// The number of scored tokens.
     int64_t num_targets() const { return static_cast<int64_t>(tokens.size()) - num_sink_tokens - 1; }
 };
+
+/// The model's sink tokens, then the text. UserError for an id that the model does not have.
+std::vector<int32_t> with_sink_tokens(std::span<const uint32_t> text, const model::ModelConfig& config);
 
 /// UserError when there are fewer than two tokens or an id that the model does not have.
 TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens);

@@ -79,6 +79,10 @@ BertConfig read_bert_config(const std::string& folder) {
     if (config.hidden_size % config.num_heads != 0)
         throw UserError(fmt::format("{}: hidden_size {} is no multiple of num_attention_heads {}", file.path(),
                                     config.hidden_size, config.num_heads));
+    constexpr int64_t kLargestHeadDim = 256;  // as attention takes them
+    if (config.head_dim() > kLargestHeadDim)
+        throw UserError(fmt::format("{}: hidden_size / num_attention_heads is {}; at most {} are supported",
+                                    file.path(), config.head_dim(), kLargestHeadDim));
     return config;
 }
 

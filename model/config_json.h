@@ -50,6 +50,13 @@ class ConfigJson {
             throw UserError(fmt::format("{}: \"{}\" is {}; {}", path_, key, json_[key].dump(), why));
     }
 
+    /// The same with another value of `key`.
+    ConfigJson with(const char* key, const nlohmann::json& value) const {
+        ConfigJson out = *this;
+        out.json_[key] = value;
+        return out;
+    }
+
     const std::string& path() const { return path_; }
     std::vector<std::string> keys() const {
         std::vector<std::string> out;

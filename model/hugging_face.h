@@ -2,10 +2,10 @@
 //
 // Settings that a family's files cannot express have keys of our own (docs/formats.md): ballast_normaliser,
 // ballast_num_sink_tokens, ballast_sink_token_id, ballast_position, ballast_gate, ballast_attention_span. Some models
-// would be computed wrongly by transformers: those with a normaliser other than softmax, a gate, no positions, or
-// windows that their family does not have. They are exported with model_type "ballast_<model_type>", which transformers
-// refuses. Sink tokens are ordinary vocabulary ids: a model whose only extension is sink tokens loads in transformers,
-// and the user prepends the ids.
+// would be computed wrongly by transformers: those with a normaliser other than softmax, a gate, no positions, windows
+// that their family does not have, or windows and sink tokens, which ours see through them. They are exported with
+// model_type "ballast_<model_type>", which transformers refuses. Sink tokens are ordinary vocabulary ids: a model whose
+// only extension is sink tokens loads in transformers, and the user prepends the ids.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,8 @@ void read_hugging_face_weights(const std::string& folder, Context& context, Weig
 /// Of config.json and generation_config.json. Negative: there is none; without a `begin`, the first `end` begins too.
 struct SpecialTokenIds {
     int64_t begin = -1, pad = -1;
-    std::vector<int64_t> end{0};
+    std::vector<int64_t> end = {};
+    bool says_none = true;  // null for what is not there: for an absent key transformers takes an id of its own
 };
 
 struct ExportOptions {

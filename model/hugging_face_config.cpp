@@ -69,9 +69,10 @@ class BoundsCheck : public FieldVisitor {
     std::string where_;
 };
 
-std::string model_type_without_prefix(const ConfigJson& file) {
-    auto type = file.get<std::string>("model_type");
-    return type.starts_with(kOwnPrefix) ? type.substr(kOwnPrefix.size()) : type;
+/// With the family's own model_type, as a family's reader goes by it: Mistral's windows, Qwen2's biases.
+ConfigJson without_prefix(const ConfigJson& file) {
+    const auto type = file.get<std::string>("model_type");
+    return type.starts_with(kOwnPrefix) ? file.with("model_type", type.substr(kOwnPrefix.size())) : file;
 }
 
 /// A family's windows come in its own keys or, where it has none for them, in ours.
@@ -83,11 +84,17 @@ bool family_says_windows(const Family& family, const ModelConfig& config, const 
     return true;
 }
 
+/// Sink tokens stay visible through our windows, but not through those of transformers.
+bool has_sinks_behind_windows(const ModelConfig& config) {
+    return config.num_sink_tokens > 0 &&
+           std::any_of(config.attention_span.begin(), config.attention_span.end(), [](int64_t s) { return s > 0; });
+}
+
 }  // namespace
 
 ModelConfig read_hugging_face_config(const std::string& folder) {
-    const ConfigJson file((std::filesystem::path(folder) / "config.json").string());
-    const std::string type = model_type_without_prefix(file);
+    const ConfigJson file = without_prefix(ConfigJson((std::filesystem::path(folder) / "config.json").string()));
+    const auto type = file.get<std::string>("model_type");
     const Family* family = family_of_model_type(type);
     if (family == nullptr)
         throw UserError(
@@ -118,7 +125,7 @@ ordered_json hugging_face_config(const ModelConfig& config) {
     ordered_json out = family.write(config);
     const bool windows = family_says_windows(family, config, out);
     const bool plain = config.normaliser == Normaliser::softmax && config.gate == Gate::none &&
-                       config.position == family.position && windows &&
+                       config.position == family.position && windows && !has_sinks_behind_windows(config) &&
                        (family.as_in_transformers == nullptr || family.as_in_transformers(config));
     if (!plain) {
         const auto architecture = out["architectures"][0].get<std::string>();

@@ -14,7 +14,8 @@ namespace {
 namespace fs = std::filesystem;
 
 void add(Evaluations& to, eval::MeasuredModel model, const std::string& file) {
-    for (eval::Metrics& metrics : model.metrics) put(to.measurements, {std::move(metrics), model.step, file});
+    for (eval::Metrics& metrics : model.metrics)
+        put(to.measurements, {std::move(metrics), model.step, file, model.weights});
 }
 
 bool is_run(const eval::MeasuredModel& model, const std::string& run) {

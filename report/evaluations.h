@@ -34,8 +34,8 @@ std::vector<const M*> measurements_of_kind(const std::vector<eval::Measurement>&
 }
 
 /// Reads RUN/eval/*.json in the order of their names, then `tables`, which may also hold other runs. Of two results for
-/// the same subject, the one of the later checkpoint is kept; for the same checkpoint, the one read later. An unknown
-/// file in RUN/eval gives a note; an unknown file in `tables`, which the user named, is a UserError.
+/// the same subject and weights, the one of the later checkpoint is kept; for the same checkpoint, the one read later.
+/// An unknown file in RUN/eval gives a note; an unknown file in `tables`, which the user named, is a UserError.
 Evaluations read_evaluations(const std::string& run, const std::vector<std::string>& tables);
 
 }  // namespace ballast::report

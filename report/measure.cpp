@@ -51,13 +51,13 @@ std::optional<int64_t> newer_checkpoint(const train::RunDirectory& directory, in
 constexpr int64_t kNotMeasured = -1, kUnknownStep = std::numeric_limits<int64_t>::max();
 
 /// The step of a kind's measurements: the oldest of those that measure() would replace, or else the newest. Files that
-/// the user made may hold older ones for ever.
+/// the user made may hold older ones for ever. Those of the model in other weights do not count.
 template <class M>
 int64_t measured_step(const std::vector<eval::Measurement>& measurements, const std::string& own_file) {
     int64_t own = kUnknownStep, other = kNotMeasured;
     bool has_own = false;
     for (const eval::Measurement& measurement : measurements) {
-        if (!std::holds_alternative<M>(measurement.metrics)) continue;
+        if (!std::holds_alternative<M>(measurement.metrics) || !measurement.weights.empty()) continue;
         const int64_t step = measurement.step < 0 ? kUnknownStep : measurement.step;
         if (measurement.file == own_file)
             own = std::min(own, step), has_own = true;

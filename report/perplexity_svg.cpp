@@ -193,7 +193,7 @@ class Drawing {
         double floor = kHeight - kBottom;  // and up again where they ran out below
         for (size_t i = all.size(); i-- > 0; floor = all[i].at - kLabelHeight) all[i].at = std::min(all[i].at, floor);
         for (const Label& label : all)
-            text(kWidth - kRight + 8, label.at + 4, cell_label(cells[label.cell]),
+            text(kWidth - kRight + 8, label.at + 4, label_of(cells[label.cell]),
                  fmt::format("fill=\"{}\" font-weight=\"600\"", styles[label.cell].colour));
     }
 
@@ -215,12 +215,6 @@ std::string text_of(const std::vector<StreamingResult>& cells, const Wanted& wan
 }
 
 }  // namespace
-
-std::string cell_label(const StreamingResult& cell) {
-    if (!cell.plan.empty()) return cell.plan;
-    const std::string name = eval::name_of(cell.policy);
-    return is_recompute(cell) ? fmt::format("{} {}", name, eval::total_positions(cell.policy)) : name;
-}
 
 std::string perplexity_svg(const std::vector<StreamingResult>& cells, const PerplexityPlot& plot) {
     return Drawing(cells, plot).take();
@@ -251,13 +245,13 @@ std::string perplexity_markdown(const std::vector<StreamingResult>& cells) {
     std::string out = markdown_table(lines);
     for (const StreamingResult& cell : cells)
         if (is_plan(cell))
-            out += fmt::format("\n{}: {} with {:.4f} of the dense cache's memory", cell_label(cell), cell_text(cell),
+            out += fmt::format("\n{}: {} with {:.4f} of the dense cache's memory", label_of(cell), cell_text(cell),
                                cell.density);
     for (const StreamingResult& cell : cells)
         if (is_subset(cell))
-            out += fmt::format("\n\\* {}: scored on {} of {} tokens", cell_label(cell), cell.tokens, cell.of_tokens);
+            out += fmt::format("\n\\* {}: scored on {} of {} tokens", label_of(cell), cell.tokens, cell.of_tokens);
     for (const StreamingResult& cell : cells)
-        if (cell.non_finite > 0) out += fmt::format("\n{}: {}", cell_label(cell), eval::non_finite_text(cell));
+        if (cell.non_finite > 0) out += fmt::format("\n{}: {}", label_of(cell), eval::non_finite_text(cell));
     return out.ends_with('\n') ? out : out + "\n";
 }
 

@@ -15,9 +15,6 @@ struct PerplexityPlot {
     std::string note = "";  // below the title
 };
 
-/// The name of a cell in pictures and tables: "dense", "0+512", "recompute 512".
-std::string cell_label(const eval::StreamingResult& cell);
-
 /// An SVG file with one curve per cell, in the colours of the report's page: the perplexity of each bucket, on a
 /// logarithmic scale, over the position in the text. A value that is not finite is a gap. UserError when no point is
 /// finite.

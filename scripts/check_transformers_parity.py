@@ -107,6 +107,7 @@ REFUSED = [("off_by_one", ["model.normaliser=off_by_one"]), ("sink_logit", ["mod
            ("no positions", ["model.position=none"]), ("windows of GPT-NeoX", ["model.attention_span=8"]),
            ("windows of a Llama with biases",
             LLAMA + ["model.attention_span=16"] + [f"model.{b}=true" for b in ("qkv_bias", "attention_out_bias", "mlp_bias")]),
+           ("Mistral's windows and sink tokens", LLAMA + ["model.attention_span=16", "model.num_sink_tokens=2"]),
            ("another largest ALiBi bias of MPT", MPT + ["model.alibi_bias_max=16"]),
            ("gated heads of Llama", LLAMA + ["model.gate=headwise"]), ("sink logits of MPT", MPT + ["model.normaliser=sink_logit"])]
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fmt/format.h>
 #include <numeric>
 
 #include "base/atomic_file.h"
@@ -38,13 +39,25 @@ bool has_other_cache(const eval::Measurement& measurement, int64_t cache) {
     return cache > 0 && positions > 0 && positions != cache;
 }
 
+/// Two values of one cell would be taken for those of two seeds: the first one counts.
+void add(const eval::Figure& figure, CellFigures& out) {
+    const auto same = [&](const auto& value) {
+        return value.first.group == figure.group && value.first.name == figure.name;
+    };
+    if (std::any_of(out.values.begin(), out.values.end(), same))
+        out.notes.push_back(
+            fmt::format("{}, {}: measured more than once under this name on {}; the first value counts.", figure.group,
+                        figure.name, out.cell));
+    else
+        out.values.push_back(
+            {{figure.group, figure.name, figure.lower_is_better ? Better::lower : Better::neither}, figure.value});
+}
+
 void add_measurements(const std::string& folder, int64_t cache, CellFigures& out) {
     for (const eval::Measurement& measurement : report::read_evaluations(folder, {}).measurements) {
         if (has_other_cache(measurement, cache)) continue;
         const eval::Figures measured = eval::figures(measurement);
-        for (const eval::Figure& figure : measured.values)
-            out.values.push_back(
-                {{figure.group, figure.name, figure.lower_is_better ? Better::lower : Better::neither}, figure.value});
+        for (const eval::Figure& figure : measured.values) add(figure, out);
         out.notes.insert(out.notes.end(), measured.notes.begin(), measured.notes.end());
     }
 }

@@ -10,8 +10,8 @@ function numbers(value) {
   if (Array.isArray(value)) return value.map(numbers);
   return value && typeof value === "object" ? Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, numbers(inner)])) : value;
 }
-/** A run's measurements of one kind, each with the step of its checkpoint. */
-const metricsOf = (run, kind) => run.measurements.filter(m => m.kind === kind).map(m => ({...numbers(m.metrics), step: m.step}));
+/** A run's measurements of one kind, each with the step of its checkpoint and the weights it was held in. */
+const metricsOf = (run, kind) => run.measurements.filter(m => m.kind === kind).map(m => ({...numbers(m.metrics), step: m.step, weights: m.weights ?? ""}));
 const RUNS = DATA.runs.map((run, i) => ({
   ...run, cells: metricsOf(run, "streaming"), sinks: metricsOf(run, "sinks")[0] ?? null, lastQueries: metricsOf(run, "last_query"), outliers: metricsOf(run, "outliers")[0] ?? null, encoder: metricsOf(run, "encoder_sinks")[0] ?? null,
   index: i, shown: true, color: `var(--run-${i % 8})`, marker: MARKERS[i % MARKERS.length],

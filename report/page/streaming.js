@@ -2,7 +2,8 @@
 
 const streaming = {by: "run", over: 4, log: true};  // over: buckets of a point; 0: all so far
 
-const cellName = cell => cell.plan || (cell.policy === "dense" || cell.policy === "recompute" ? cell.policy : `${cell.sinks}+${cell.cache - cell.sinks}`);
+const cacheName = cell => cell.plan || (cell.policy === "dense" || cell.policy === "recompute" ? cell.policy : `${cell.sinks}+${cell.cache - cell.sinks}`);
+const cellName = cell => cacheName(cell) + (cell.weights ? `, ${cell.weights}` : "");
 const ofSubset = cell => cell.tokens < cell.of_tokens;
 
 /** One of each cell any run has: x+y by size, then dense and recompute. */
@@ -13,7 +14,7 @@ function cellColumns(runs) {
   const order = cell => [cell.policy === "recompute" ? 2 : cell.policy === "dense" ? 1 : 0, cell.cache, cell.sinks];
   return [...all.values()].sort((a, b) => { const p = order(a), q = order(b); return p[0] - q[0] || p[1] - q[1] || p[2] - q[2]; });
 }
-const columnKey = cell => [cell.policy, cell.policy === "recompute" ? "" : cell.sinks, cell.cache, cell.plan ? `${cell.plan}/${cell.density ?? ""}` : ""].join("/");
+const columnKey = cell => [cell.policy, cell.policy === "recompute" ? "" : cell.sinks, cell.cache, cell.plan ? `${cell.plan}/${cell.density ?? ""}` : "", cell.weights].join("/");
 const cellOf = (run, column) => run.cells.find(cell => columnKey(cell) === columnKey(column));
 
 function perplexityText({perplexity, non_finite, tokens}) {

@@ -80,6 +80,8 @@ TEST_CASE("cli: eval plot draws what streaming measured, and a table of it") {
     succeed(plot + "--curves 4+12,dense --title Two -o " + run.file("two.svg"));
     CHECK_THAT(read_file(run.file("two.svg")), !ContainsSubstring(">0+16<") && ContainsSubstring(">Two<"));
 
+    succeed(streaming + "--policy dense --weights int8 --json " + run.file("int8.json"));
+    refuse(plot + run.file("int8.json") + " -o " + run.file("x.svg"), {" in int8, but", "one model"});
     refuse(plot + "--curves 9+9 -o " + run.file("x.svg"), {"9+9", "4+12"});
     refuse(plot + "-o " + run.file("dense.json"), {run.file("dense.json")});
     refuse(plot + "-o " + run.file("x.svg") + " --table " + run.file("x.svg"), {"same file"});

@@ -34,6 +34,8 @@ TEST_CASE("cli: eval checks every cell, model and output before it computes the 
     const std::string streaming = "eval streaming " + run.file("run") + text;
     refuse_at_once(streaming + "--cache 8,16,33" + json, {"33", "32"});
     refuse_at_once(streaming + "--cache 16,4 --sinks 0,4" + json, {"4+0"});
+    refuse_at_once("eval streaming " + run.file("run") + " --text " + run.file("text.txt") + " --threads 4294967297",
+                   {"--threads", "4096"});  // 1, in 32 bits
     refuse_at_once(streaming + "--policy h2o --heavy 8,30 --recent 4" + json, {"34 positions", "32"});
     refuse_at_once(streaming + "--policy h2o --heavy 8 --recent 4" + json, {"texts of 100 positions", "32"});
     refuse_at_once(streaming + "--policy h2o --method masked" + json, {"method cache"});
@@ -111,6 +113,7 @@ TEST_CASE("cli: each policy keeps what its name says") {
     CHECK(cells("--policy h2o --heavy 4,7 --recent 8", 30) == Cells{"h2o 0 12", "h2o 0 15"});
     CHECK(plans() == Cells{"h2o 4+8 cache 0.400", "h2o 7+8 cache 0.500"});
     CHECK(cells("--policy dense") == Cells{"dense 0 0"});
+    CHECK(cells("--policy dense --chunk 1000000000000000") == Cells{"dense 0 0"});  // the text in one pass
     CHECK(cells("--policy window --cache 8,16") == Cells{"window 0 8", "window 0 16"});
     CHECK(cells("--policy recompute") == Cells{"recompute 0 16"});  // half the trained context
     CHECK(cells("--cache 8 --sinks 0,2") == Cells{"window 0 8", "sink 2 8"});

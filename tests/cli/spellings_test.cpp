@@ -110,6 +110,16 @@ TEST_CASE("cli: data show writes the ids that Pythia's batch viewer saves") {
     refuse("data show " + set + with + "--order npy --index " + run.file("none"), {"none_doc_idx.npy"});
 }
 
+TEST_CASE("cli: data show takes an order from a config or from its options, not from both") {
+    const TinyRun run;
+    const std::string show = "data show " + run.file("train.h5") + " --config " + run.file("config.toml");
+    CHECK_THAT(succeed(show + " --step 2 --count 1"), ContainsSubstring("=== step 2, sample 0 of 4"));
+    for (const char* option : {"--steps 9", "--batch 2", "--seq 16", "--seed 5", "--order stable", "--sinks 1"}) {
+        const std::string text = option;
+        refuse(show + " " + text, {"--config", text.substr(0, text.find(' '))});
+    }
+}
+
 TEST_CASE("cli: train writes the documented files, and refuses to write over them unasked") {
     const TinyRun run;
     const std::string out = succeed(run.train("run", "--set train.steps=7 --set model.normaliser=off_by_one"));
@@ -225,6 +235,34 @@ TEST_CASE("cli: a folder that is exported again keeps its token ids, roles and c
     CHECK(run.json("second/tokenizer_config.json") == settings);
     CHECK(run.json("second/special_tokens_map.json")["pad_token"]["content"] == "&");
     CHECK(read_file(run.file("second/chat_template.jinja")) == "{{ 2 }}");
+}
+
+TEST_CASE("cli: an option that says more of another needs it") {
+    const TinyRun run;
+    refuse("data prepare -t " + run.file("tokenizer.json") + " -o " + run.file("x.h5") + " --validation-by hash " +
+               run.file("text.txt"),
+           {"--validation-by", "--validation-output"});
+    refuse("generate " + run.file("run") + " Hello --logprobs 3", {"--logprobs", "--json"});
+    CHECK_FALSE(std::filesystem::exists(run.file("x.h5")));
+}
+
+TEST_CASE("cli: an export names no end of text that its tokenizer has not") {
+    const TinyRun run;
+    const std::string tokenizer = run.file("own.json"), store = run.file("own.h5"), text = run.file("text.txt");
+    succeed("tokenizer train -o " + tokenizer + " --vocab-size 300 --special-token '<|start|>' --threads 1 " + text);
+    succeed("data prepare -t " + tokenizer + " -o " + store + " --no-append-eod --threads 1 " + text);
+    succeed(run.train("run", "--set train.steps=1 --set data.validation= --set data.train=" + store +
+                                 " --set data.tokenizer=" + tokenizer));
+    succeed("export " + run.file("run") + " " + run.file("first"));
+    succeed("export " + run.file("first") + " " + run.file("second"));
+    for (const char* name : {"config.json", "generation_config.json"}) {
+        const json first = run.json(std::string("first/") + name);
+        for (const char* key : {"bos_token_id", "eos_token_id"}) {
+            INFO(name << ": " << key);
+            CHECK(first.value(key, json(0)).is_null());  // said, and not an id that some token has
+        }
+        CHECK(run.json(std::string("second/") + name) == first);
+    }
 }
 
 TEST_CASE("cli: eval table, sinks, outliers and logits write the documented keys") {

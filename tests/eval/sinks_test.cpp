@@ -1,4 +1,5 @@
 #include "base/safetensors.h"
+#include "eval/last_query.h"
 #include "eval/logits.h"
 #include "eval/sinks.h"
 #include "tests/base/temporary_folder.h"
@@ -59,6 +60,27 @@ TEST_CASE("the weights of a sequence are the softmax of its logits") {
                 CHECK(r.logit_rest[map] == Approx(means.rest).epsilon(1e-5));
             }
         }
+}
+
+TEST_CASE("sink metrics need one token of text: there is nothing to predict") {
+    Context context(test_device(), 1);
+    auto config = tiny_config();
+    for (const int64_t sink_tokens : {0, 2}) {
+        CAPTURE(sink_tokens);
+        config.num_sink_tokens = sink_tokens;
+        config.sink_token_id = sink_tokens > 0 ? 20 : -1;
+        model::Transformer model(context, config, Dtype::f32);  // zero weights: all scores equal
+        const std::vector<uint32_t> text(3, 5);
+        const int64_t T = sink_tokens + 1;
+        const auto r = eval::evaluate_sinks(context, model, text, {.length = T, .sequences = 3, .maps = true});
+        CHECK(r.sequences == 3);
+        CHECK(r.positions == T);
+        CHECK(r.alpha[0] == Approx(T == 1 ? 1 : (1 + 1 / 2.0 + 1 / 3.0) / 3));
+        CHECK(r.logit_first.empty() == (T == 1));
+        CHECK(r.maps.back() == Approx(1.0 / static_cast<double>(T)));
+        const auto last = eval::evaluate_last_query(context, model, text, T, 3, [](int64_t) {});
+        CHECK(last.weight.front() == Approx(1.0 / static_cast<double>(T)));
+    }
 }
 
 TEST_CASE("sink metrics of an attention that is uniform") {

@@ -243,6 +243,15 @@ TEST_CASE("the table has every column for every model and marks subsets") {
     }
 }
 
+TEST_CASE("a table names the layers of the deepest model, whichever comes first") {
+    eval::CacheTableRow shallow{"shallow", {}, {}}, deep{"deep", {}, {}};
+    shallow.sinks = {.positions = 1, .layers = 1, .heads = 1, .sink_rate = {0.5}, .share = {0.25}};
+    deep.sinks = {.positions = 1, .layers = 3, .heads = 1, .sink_rate = {0.5}, .share = {0.25, 0.5, 0.75}};
+    const std::string text = eval::format_cache_table({shallow, deep});
+    INFO(text);
+    CHECK(text.find("layer 0  layer 1  layer 2\n") != std::string::npos);
+}
+
 TEST_CASE("a mixture's cell: the plan's losses, name and memory") {
     Setup setup(0);
     setup.text.resize(60);  // within the model's positions, beyond which a plan does not reach

@@ -122,6 +122,7 @@ TEST_CASE("bert: what does not fit is refused by name") {
     CHECK_THAT(with(R"(,"position_embedding_type":"relative_key")"), ContainsSubstring("relative_key"));
     CHECK_THAT(with(R"(,"hidden_act":"relu")"), ContainsSubstring("relu") && ContainsSubstring("gelu_new"));
     CHECK_THAT(with(R"(,"num_attention_heads":3)"), ContainsSubstring("num_attention_heads 3"));
+    CHECK_THAT(with(R"(,"hidden_size":514,"num_attention_heads":2)"), ContainsSubstring("num_attention_heads is 257"));
     CHECK_THAT(with(R"(,"num_hidden_layers":0)"), ContainsSubstring("num_hidden_layers"));
     CHECK_THAT(with(R"(,"model_type":"roberta")"), ContainsSubstring("roberta"));
 

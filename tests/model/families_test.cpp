@@ -164,9 +164,12 @@ TEST_CASE("families: transformers is to load what it can compute, and nothing el
         {"llama", "llama"},
         {"llama with biases", "llama"},
         {"mistral", "mistral"},
+        {"mistral, off by one", "ballast_mistral"},
+        {"mistral, sink tokens", "ballast_mistral"},      // which transformers' window would hide
         {"llama with biases, windows", "ballast_llama"},  // transformers' Mistral has no biases
         {"llama, sink tokens", "llama"},
         {"qwen2", "qwen2"},
+        {"qwen2, sink logits", "ballast_qwen2"},
         {"mpt", "mpt"},
         {"mpt, clipped", "ballast_mpt"},  // of a largest ALiBi bias that transformers does not read
         {"falcon 7b", "falcon"},

@@ -99,6 +99,15 @@ inline std::vector<NamedConfig> family_configs() {
         c.max_position_embeddings = 6;  // fewer than the tests' positions
     });
     add("mistral", tiny_llama(), [](auto& c) { c.attention_span = {4}; });
+    add("mistral, off by one", tiny_llama(), [](auto& c) {
+        c.attention_span = {4};
+        c.normaliser = Normaliser::off_by_one;
+    });
+    add("mistral, sink tokens", tiny_llama(), [](auto& c) {
+        c.attention_span = {4};
+        c.num_sink_tokens = 2;
+        c.sink_token_id = c.vocab_size - 2;
+    });
     add("llama with biases, windows", tiny_llama(), [](auto& c) {
         c.qkv_bias = c.attention_out_bias = c.mlp_bias = true;
         c.intermediate_size = 32;
@@ -113,6 +122,11 @@ inline std::vector<NamedConfig> family_configs() {
     add("qwen2", tiny_llama(), [](auto& c) {
         c.qkv_bias = true;
         c.attention_span = {0, 3};
+    });
+    add("qwen2, sink logits", tiny_llama(), [](auto& c) {
+        c.qkv_bias = true;
+        c.attention_span = {3, 0};
+        c.normaliser = Normaliser::sink_logit;
     });
     add("mpt", tiny_mpt(), as_it_is);
     add("mpt, clipped", tiny_mpt(), [](auto& c) {

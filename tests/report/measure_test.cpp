@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
+#include "eval/figures.h"
 #include "report/report.h"
 #include "tests/base/message_of.h"
 #include "tests/base/temporary_folder.h"
@@ -45,11 +46,12 @@ struct Run {
         const std::string file = train::RunDirectory(path).checkpoint_path(step);
         put_bytes(file, bytes_of(file).substr(0, 100));
     }
-    void cell(const std::string& file, int64_t step, int64_t sinks, double perplexity) const {
+    void cell(const std::string& file, int64_t step, int64_t sinks, double perplexity,
+              const std::string& weights = "") const {
         eval::StreamingResult result;
         result.policy = infer::CachePolicy::sink(sinks, 64 - sinks);
         result.perplexity = perplexity;
-        eval::write_measurement_table(path + "/eval/" + file, 64, {{path, step, {result}}});
+        eval::write_measurement_table(path + "/eval/" + file, 64, {{path, step, {result}, "f32", weights}});
     }
     void sinks(int64_t step) const {
         eval::SinkResult result;
@@ -90,6 +92,24 @@ TEST_CASE("evaluations: an older file never wins over a newer one") {
     CHECK(perplexity(run.read({run.path + "/named.json"}).measurements[0]) == 4.5);
     run.cell("../named.json", 11, 4, 4.5);
     CHECK(perplexity(run.read({run.path + "/named.json"}).measurements[0]) == 3.5);
+}
+
+TEST_CASE("evaluations: a model in 8 bits is measured beside itself, not in its place") {
+    Run run;
+    run.checkpoint(3);
+    run.cell("a.json", 3, 4, 2.5);
+    run.cell("b.json", 3, 4, 3.5, "int8");
+    const auto have = run.read().measurements;
+    REQUIRE(have.size() == 2);
+    CHECK(perplexity(have[0]) == 2.5);
+    CHECK(perplexity(have[1]) == 3.5);
+    CHECK(eval::figures(have[0]).values[0].name == "4+60");
+    CHECK(eval::figures(have[1]).values[0].name == "4+60, int8");
+    CHECK_FALSE(eval::to_json(have[0]).contains("weights"));
+    CHECK(eval::to_json(have[1])["weights"] == "int8");
+    CHECK_FALSE(run.missing().cells);
+    std::filesystem::remove(run.path + "/eval/a.json");
+    CHECK(run.missing().cells);  // in 8 bits alone
 }
 
 TEST_CASE("missing evaluations: without a checkpoint there is nothing to measure") {

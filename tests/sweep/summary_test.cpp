@@ -99,11 +99,44 @@ TEST_CASE("summary: figures come from a run's files") {
     CHECK(values["validation"] == 2);
     CHECK(values["validation perplexity"] == Approx(std::exp(2.0)));
     CHECK(values["2+6"] == 5.5);
-    CHECK(values["recompute"] == 4.5);
+    CHECK(values["recompute 8"] == 4.5);
     CHECK(values["position 1"] == Approx(0.3));
     CHECK(values["positions 1-2"] == Approx(0.4));
     CHECK(values["Sink_1 %"] == 25);
     CHECK(have.notes.size() == 2);
+}
+
+TEST_CASE("summary: several measurements of one cell are no seeds") {
+    const test::TemporaryFolder folder;
+    std::filesystem::create_directory(folder / "eval");
+    const auto result = [](const std::string& policy, int cache, double perplexity, const std::string& more) {
+        return fmt::format(R"({{"policy": "{}", "sinks": 0, "cache": {}, "tokens": 9, "of_tokens": 9, "curve": [],
+                               "perplexity": {}{}}})",
+                           policy, cache, perplexity, more);
+    };
+    write_file(folder / "eval/all.json",
+               fmt::format(R"({{"model": "m", "step": 30, "results": [{}, {}, {}, {}, {}, {}, {}]}})",
+                           result("recompute", 8, 4, ""), result("recompute", 16, 5, ""),
+                           result("h2o", 8, 6, R"(, "plan": "h2o 4+4")"), result("h2o", 8, 7, R"(, "plan": "h2o 2+6")"),
+                           result("moa", 8, 8, R"(, "plan": "a", "density": 0.5)"),
+                           result("moa", 8, 9, R"(, "plan": "b", "density": 0.5)"),
+                           result("moa", 8, 10, R"(, "plan": "b", "density": 0.25)")));  // of a longer text
+    Cell cell;
+    cell.name = cell.variant = "x";
+    const Summary summary = summarise({read_figures(cell, folder.path(), 0)}, 1);
+    std::map<std::string, Statistic> values;
+    for (size_t i = 0; i < summary.columns.size(); ++i)
+        values[summary.columns[i].name] = summary.rows[0].values[i].value();
+    const std::map<std::string, double> expected{
+        {"recompute 8", 4}, {"recompute 16", 5}, {"h2o 4+4", 6}, {"h2o 2+6", 7}, {"a", 8}, {"b", 9}};
+    CHECK(values.size() == expected.size());
+    for (const auto& [name, value] : expected) {
+        INFO(name);
+        CHECK(values[name].mean == value);
+        CHECK(values[name].n == 1);
+    }
+    REQUIRE(summary.notes.size() == 1);
+    CHECK_THAT(summary.notes[0], ContainsSubstring("perplexity, b: measured more than once"));
 }
 
 TEST_CASE("summary: a page shows all runs, or one seed of each variant, and never more than it holds") {

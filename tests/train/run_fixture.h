@@ -1,6 +1,7 @@
 // A small run on real English that fits in a test: tokenizer, token stores and config in a temporary folder.
 #pragma once
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "base/hdf5_file.h"
 #include "base/thread_pool.h"
 #include "data/bpe_trainer.h"
 #include "data/corpus.h"
@@ -92,6 +94,21 @@ struct RunFixture {
         return trainer.run(mode, change);
     }
 
+    /// Every tensor of the newest checkpoint, as bytes.
+    std::string newest_checkpoint(const std::string& name) const {
+        const train::RunDirectory directory(folder / name);
+        const Hdf5Reader file(directory.checkpoint_path(directory.checkpoint_steps().back()));
+        std::string all;
+        for (const auto& dataset : file.names()) {
+            if (dataset == "config") continue;  // names the run's number of threads
+            const auto info = file.dataset(dataset);
+            std::string bytes(static_cast<size_t>(info.numel()) * size_of(info.dtype), '\0');
+            file.read(dataset, bytes.data(), 0, info.numel());
+            all += dataset + bytes;
+        }
+        return all;
+    }
+
     /// Lines of metrics.jsonl without what a clock decides.
     std::vector<nlohmann::json> metrics(const std::string& name) const {
         std::vector<nlohmann::json> lines;
@@ -112,5 +129,14 @@ struct RunFixture {
         return out;
     }
 };
+
+/// Stops the run after `step` the way Ctrl-C does.
+inline train::TrainObserver interrupt_after(int64_t step) {
+    train::TrainObserver observer;
+    observer.step = [step](const train::StepMetrics& m) {
+        if (m.step == step) std::raise(SIGINT);
+    };
+    return observer;
+}
 
 }  // namespace ballast::test

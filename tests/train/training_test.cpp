@@ -1,14 +1,11 @@
-// Runs: they learn, repeat to the bit across kills, resumes and thread counts, and stop before a step that is not
-// finite.
+// Runs: they learn, repeat to the bit for any number of threads, and stop before a step that is not finite. What their
+// folders keep across kills and resumes: run_folder_test.cpp.
 #include <csignal>
 #include <cerrno>
-#include <fstream>
 #include <numeric>
-#include <random>
 
 #include <sys/resource.h>
 
-#include "base/hdf5_file.h"
 #include "base/interrupt.h"
 #include "model/sink_tokens.h"
 #include "tests/catch.h"
@@ -24,34 +21,6 @@ using namespace ballast::test;
 using Catch::Matchers::ContainsSubstring;
 using train::RunStatus;
 using train::StartMode;
-
-namespace {
-
-/// Every tensor of the newest checkpoint, as bytes.
-std::string checkpoint_bytes(const RunFixture& fixture, const std::string& name) {
-    const train::RunDirectory directory(fixture.folder / name);
-    const Hdf5Reader file(directory.checkpoint_path(directory.checkpoint_steps().back()));
-    std::string all;
-    for (const auto& dataset : file.names()) {
-        if (dataset == "config") continue;  // names the run's number of threads
-        const auto info = file.dataset(dataset);
-        std::string bytes(static_cast<size_t>(info.numel()) * size_of(info.dtype), '\0');
-        file.read(dataset, bytes.data(), 0, info.numel());
-        all += dataset + bytes;
-    }
-    return all;
-}
-
-/// Stops the run after `step` the way Ctrl-C does.
-train::TrainObserver interrupt_after(int64_t step) {
-    train::TrainObserver observer;
-    observer.step = [step](const train::StepMetrics& m) {
-        if (m.step == step) std::raise(SIGINT);
-    };
-    return observer;
-}
-
-}  // namespace
 
 TEST_CASE("every kind of model learns") {
     RunFixture f;
@@ -85,8 +54,8 @@ TEST_CASE("a run repeats to the bit, for any number of threads") {
     f.run("three", StartMode::fresh);
     CHECK(f.metrics("one") == f.metrics("again"));
     CHECK(f.metrics("one") == f.metrics("three"));
-    CHECK(checkpoint_bytes(f, "one") == checkpoint_bytes(f, "again"));
-    CHECK(checkpoint_bytes(f, "one") == checkpoint_bytes(f, "three"));
+    CHECK(f.newest_checkpoint("one") == f.newest_checkpoint("again"));
+    CHECK(f.newest_checkpoint("one") == f.newest_checkpoint("three"));
 }
 
 TEST_CASE("recomputed activations change no bit of a run, and may be chosen anew at a resume") {
@@ -102,145 +71,6 @@ TEST_CASE("recomputed activations change no bit of a run, and may be chosen anew
     f.run("full", StartMode::fresh);
     CHECK(f.run("changed", StartMode::resume) == RunStatus::finished);
     for (const char* name : {"attention", "full", "changed"}) CHECK(f.metrics(name) == f.metrics("none"));
-}
-
-TEST_CASE("interrupted anywhere and resumed, a run ends with the same bits") {
-    RunFixture f;
-    f.config.model.normaliser = Normaliser::sink_logit;
-    f.config.model.num_sink_tokens = 1;
-    f.run("whole", StartMode::fresh);
-    std::mt19937 random(20261123);
-    for (int trial = 0; trial < 4; ++trial) {
-        const std::string name = "resumed" + std::to_string(trial);
-        const int64_t first = 1 + static_cast<int64_t>(random() % 9),
-                      second = first + 1 + static_cast<int64_t>(random() % 8);
-        INFO("stopped after " << first << " and " << second);
-        {
-            const InterruptGuard guard;
-            CHECK(f.run(name, StartMode::fresh, interrupt_after(first)) == RunStatus::interrupted);
-        }
-        CHECK(train::RunDirectory(f.folder / name).status() == RunStatus::interrupted);
-        {
-            const InterruptGuard guard;
-            CHECK(f.run(name, StartMode::resume, interrupt_after(second)) == RunStatus::interrupted);
-        }
-        CHECK(f.run(name, StartMode::resume) == RunStatus::finished);
-        CHECK(f.metrics(name) == f.metrics("whole"));
-        CHECK(checkpoint_bytes(f, name) == checkpoint_bytes(f, "whole"));
-    }
-}
-
-TEST_CASE("a killed run resumes from its newest valid checkpoint, and metrics are cut back to it") {
-    RunFixture f;
-    f.config.checkpoint.keep_last = 0;
-    f.run("whole", StartMode::fresh);
-    f.run("killed", StartMode::fresh);
-    const train::RunDirectory directory(f.folder / "killed");
-    CHECK(directory.checkpoint_steps() == std::vector<int64_t>{5, 10, 15, 20});
-    // What a kill and a bad disk leave: a torn line, the newest checkpoint truncated, the one before it flipped.
-    std::ofstream(directory.file("metrics.jsonl"), std::ios::app) << "{\"step\": 21, \"lo";
-    std::filesystem::resize_file(directory.checkpoint_path(20),
-                                 std::filesystem::file_size(directory.checkpoint_path(20)) / 2);
-    {
-        std::fstream flip(directory.checkpoint_path(15), std::ios::in | std::ios::out | std::ios::binary);
-        flip.seekp(static_cast<int64_t>(std::filesystem::file_size(directory.checkpoint_path(15)) / 2));
-        flip.put('\x5a').put('\x5a').put('\x5a').put('\x5a');
-    }
-    std::vector<std::string> warnings;
-    train::TrainObserver observer;
-    int64_t started = -1;
-    observer.started = [&](int64_t step) { started = step; };
-    observer.warning = [&](const std::string& text) { warnings.push_back(text); };
-    CHECK(f.run("killed", StartMode::resume, observer) == RunStatus::finished);
-    CHECK(started == 10);
-    CHECK(warnings.size() == 2);
-    CHECK(f.metrics("killed") == f.metrics("whole"));
-    CHECK(checkpoint_bytes(f, "killed") == checkpoint_bytes(f, "whole"));
-}
-
-TEST_CASE("checkpoints that a kill kept from being removed go at the resume, and damaged ones count for none") {
-    RunFixture f;
-    f.config.checkpoint.keep_last = 1;
-    f.run("a", StartMode::fresh);
-    const train::RunDirectory directory(f.folder / "a");
-    std::filesystem::copy_file(directory.checkpoint_path(20), directory.checkpoint_path(15));
-    f.run("a", StartMode::resume);
-    CHECK(directory.checkpoint_steps() == std::vector<int64_t>{20});
-
-    f.config.train.steps = 17;
-    f.run("b", StartMode::fresh);
-    const train::RunDirectory damaged(f.folder / "b");
-    put_bytes(damaged.checkpoint_path(20), "damaged");
-    f.run("b", StartMode::resume);
-    CHECK(damaged.checkpoint_steps() == std::vector<int64_t>{17, 20});
-}
-
-TEST_CASE("an old checkpoint that cannot be removed costs a warning, and neither the save nor the run") {
-    RunFixture f;
-    for (const bool background : {true, false}) {
-        CAPTURE(background);
-        f.config.checkpoint.background = background;
-        const std::string name = background ? "background" : "waited";
-        const train::RunDirectory directory(f.folder / name);
-        const std::string stuck = directory.checkpoint_path(1);
-        std::vector<std::string> warnings;
-        std::vector<int64_t> saved;
-        train::TrainObserver observer;
-        observer.step = [&](const train::StepMetrics& m) {
-            if (m.step == 3) std::filesystem::create_directories(stuck + "/in the way");
-        };
-        observer.checkpoint = [&](const train::SaveOutcome& outcome) { saved.push_back(outcome.step); };
-        observer.warning = [&](const std::string& text) { warnings.push_back(text); };
-        CHECK(f.run(name, StartMode::fresh, observer) == RunStatus::finished);
-        CHECK(saved == std::vector<int64_t>{5, 10, 15, 20});
-        CHECK(directory.checkpoint_steps() == std::vector<int64_t>{1, 15, 20});
-        REQUIRE(warnings.size() == 3);  // at 10, 15 and 20
-        for (const std::string& warning : warnings)
-            CHECK_THAT(warning, ContainsSubstring("cannot remove " + stuck + " (Directory not empty)"));
-        CHECK(f.run(name, StartMode::resume, observer) == RunStatus::finished);
-        CHECK(warnings.size() == 4);
-    }
-}
-
-TEST_CASE("a folder of checkpoints that cannot be read is not taken for an empty one") {
-    const TemporaryFolder folder;
-    const train::RunDirectory none(folder / "none"), file(folder / "file"), unreadable(folder / "unreadable");
-    std::filesystem::create_directories(file.path());
-    put_bytes(file.file("checkpoints"), "a file in its place");
-    for (const auto* directory : {&none, &file}) {
-        CHECK(directory->checkpoint_steps().empty());
-        CHECK_FALSE(directory->has_run());
-    }
-    std::filesystem::create_directories(unreadable.path());
-    std::filesystem::create_symlink("checkpoints", unreadable.file("checkpoints"));  // a circle
-    const std::string wanted = "cannot read the folder " + unreadable.file("checkpoints");
-    CHECK_THAT(message_of([&] { unreadable.checkpoint_steps(); }), ContainsSubstring(wanted));
-    CHECK_THAT(message_of([&] { unreadable.has_run(); }), ContainsSubstring(wanted));
-    CHECK_THAT(message_of([&] { unreadable.newest_valid_checkpoint([](const std::string&) {}); }),
-               ContainsSubstring(wanted));
-}
-
-TEST_CASE("a folder with a run is neither overwritten nor shared by accident") {
-    RunFixture f;
-    f.config.train.steps = 2;
-    f.run("a", StartMode::fresh);
-    CHECK_THROWS_AS(f.run("a", StartMode::fresh), UserError);
-    CHECK(f.run("a", StartMode::overwrite) == RunStatus::finished);
-    train::RunDirectory held(f.folder / "a");
-    held.create_and_lock();
-    CHECK_THROWS_AS(f.run("a", StartMode::overwrite), UserError);
-    CHECK(f.metrics("a").size() == 3);  // two steps and a validation: nothing was lost
-}
-
-TEST_CASE("a resumed run whose checkpoints are all damaged is the user's to decide") {
-    RunFixture f;
-    f.config.train.steps = 2;
-    f.run("a", StartMode::fresh);
-    const train::RunDirectory directory(f.folder / "a");
-    for (const int64_t step : directory.checkpoint_steps())
-        std::filesystem::resize_file(directory.checkpoint_path(step), 100);
-    CHECK_THROWS_AS(f.run("a", StartMode::resume), UserError);
-    CHECK(f.metrics("a").size() == 3);
 }
 
 TEST_CASE("a run that diverges stops before the update, names the tensor and keeps its last checkpoint") {
@@ -431,7 +261,7 @@ TEST_CASE("bf16 weights that are loaded are the ones computed with: resumed, fro
     }
     CHECK(f.run("resumed", StartMode::resume) == RunStatus::finished);
     CHECK(f.metrics("resumed") == f.metrics("whole"));
-    CHECK(checkpoint_bytes(f, "resumed") == checkpoint_bytes(f, "whole"));
+    CHECK(f.newest_checkpoint("resumed") == f.newest_checkpoint("whole"));
 
     Context context(Device::cpu, 1);
     const auto loss_of = [&](const std::string& name, Dtype dtype) {
