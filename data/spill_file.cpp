@@ -3,13 +3,18 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "base/error.h"
 
 namespace ballast::data {
+
+/// Written at once: a call for each short document took an eighth of the time of preparing them.
+constexpr size_t kCollectedBytes = size_t{256} << 10;
 
 SpillFile::SpillFile(const std::string& beside) {
     const auto parent = std::filesystem::path(beside).parent_path();
@@ -25,26 +30,38 @@ SpillFile::SpillFile(const std::string& beside) {
 SpillFile::~SpillFile() { ::close(descriptor_); }
 
 void SpillFile::append(const void* data, size_t bytes) {
-    for (auto* at = static_cast<const char*>(data); bytes > 0;) {
-        const ssize_t written = ::write(descriptor_, at, bytes);
+    const auto* from = static_cast<const char*>(data);
+    if (collected_.size() + bytes > kCollectedBytes) {
+        write(collected_.data(), collected_.size());
+        collected_.clear();
+        if (bytes > kCollectedBytes) return write(from, bytes);
+    }
+    collected_.insert(collected_.end(), from, from + bytes);
+}
+
+void SpillFile::write(const char* data, size_t bytes) {
+    while (bytes > 0) {
+        const ssize_t written = ::write(descriptor_, data, bytes);
         if (written < 0 && errno == EINTR) continue;
         if (written < 0) throw_errno("write a temporary file in", folder_);
-        at += written;
+        data += written;
         bytes -= static_cast<size_t>(written);
-        size_ += written;
+        written_ += written;
     }
 }
 
 void SpillFile::read(int64_t offset, void* out, size_t bytes) const {
-    require(offset >= 0 && offset + static_cast<int64_t>(bytes) <= size_, "read past the end of a spill file");
-    for (auto* at = static_cast<char*>(out); bytes > 0;) {
-        const ssize_t got = ::pread(descriptor_, at, bytes, offset);
+    require(offset >= 0 && offset + static_cast<int64_t>(bytes) <= size(), "read past the end of a spill file");
+    auto* to = static_cast<char*>(out);
+    const int64_t end = offset + static_cast<int64_t>(bytes);
+    while (offset < std::min(end, written_)) {
+        const ssize_t got = ::pread(descriptor_, to, static_cast<size_t>(std::min(end, written_) - offset), offset);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) throw_errno("read a temporary file in", folder_);
-        at += got;
+        to += got;
         offset += got;
-        bytes -= static_cast<size_t>(got);
     }
+    if (offset < end) std::memcpy(to, collected_.data() + (offset - written_), static_cast<size_t>(end - offset));
 }
 
 }  // namespace ballast::data

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace ballast::data {
 
@@ -16,14 +17,18 @@ class SpillFile {
     SpillFile(const SpillFile&) = delete;
     SpillFile& operator=(const SpillFile&) = delete;
 
+    /// Small pieces are collected in memory, so a full disk may be noticed by a later call.
     void append(const void* data, size_t bytes);
     void read(int64_t offset, void* out, size_t bytes) const;
-    int64_t size() const { return size_; }
+    int64_t size() const { return written_ + static_cast<int64_t>(collected_.size()); }
 
   private:
+    void write(const char* data, size_t bytes);
+
     std::string folder_;
     int descriptor_ = -1;
-    int64_t size_ = 0;
+    int64_t written_ = 0;
+    std::vector<char> collected_;  // what comes behind the file's end
 };
 
 }  // namespace ballast::data
