@@ -78,13 +78,13 @@ void generate_texts(const GenerateOptions& options, const std::vector<std::strin
     for (const std::string& prompt : prompts) {
         std::vector<int32_t> ids = session.begin_of_text();
         session.encode(prompt, ids);
-        longest = std::max(longest, std::ssize(ids));
+        longest = std::max(longest, session.source().config.num_sink_tokens + std::ssize(ids));
         Reply& reply = replies.emplace_back(session.tokenizer(), options.stop, prompts.size() == 1);
         requests.push_back(session.request(std::move(ids), requests.size()));
         requests.back().on_token = [&reply](const infer::SampledToken& token) { return reply.take(token); };
     }
-    longest += session.source().config.num_sink_tokens + std::min(options.max_tokens, infer::CacheSizes::kEndless);
-    infer::Engine& engine = session.start(requests, longest, std::ssize(requests));
+    infer::Engine& engine = session.start(requests, infer::positions_with_answer(longest, options.max_tokens),
+                                          std::ssize(requests));
     std::vector<int64_t> texts;
     for (const infer::Request& request : requests) texts.push_back(engine.submit(request));
 

@@ -157,7 +157,9 @@ void check_streaming(const model::ModelConfig& config, const StreamingOptions& o
             fmt::format("what the policy {} keeps is known only as the text goes on; evaluate it with the "
                         "method cache",
                         kind_name(options.policy)));
-    if (scored) {  // refuses a plan that does not suit the model
+    // Both refuse a plan that does not suit the model, or the text.
+    if (mixed) infer::cache_plan(options.plan->plan, config, positions);
+    if (scored) {
         const infer::CachePlan plan = infer::make_plan(*options.choice, config, positions);
         infer::CacheSizes(config, Dtype::f32, plan, {.prefill_chunk = chunk_of(plan), .max_positions = positions});
     }

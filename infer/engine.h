@@ -7,6 +7,7 @@
 // (infer/sampling.h).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -42,6 +43,12 @@ struct Answer {
     std::vector<SampledToken> tokens;
     Finish finish = Finish::not_yet;
 };
+
+/// The positions that the model reads for an answer of `tokens` tokens behind `read` others: nothing follows the
+/// answer's last token, so nobody reads it.
+constexpr int64_t positions_with_answer(int64_t read, int64_t tokens) {
+    return read + std::max<int64_t>(0, std::min(tokens, CacheSizes::kEndless) - 1);
+}
 
 /// The largest number of positions that a request can use. UserError for a request that cannot be answered: no token at
 /// all, ids that the model does not have, invalid sampling settings, or a prompt or answer that does not fit the

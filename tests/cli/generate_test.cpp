@@ -191,12 +191,12 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     };
     refused("", {"no prompt", "--prompts"});
     refused("a --prompts b", {"not both"});
-    refused("a --max-tokens 40", {"the answer up to 40", "at most 31"});
+    refused("a --max-tokens 40", {"the answer up to 40", "at most 32"});
     refused("\"$(head -c 400 " + run.file("text.txt") + ")\"", {"the prompt has", "for texts of 32"});
     refused("a --max-tokens 4 --cache-blocks 1", {"blocks of the cache, which has 1"});
     refused("a --policy sink --cache 33", {"a cache of 33 positions", "at most 32"});
     refused("a --policy sink --cache 4", {"keeps no recent key"});
-    refused("a --policy sink --cache 20 --max-positions 8 --max-tokens 8", {"for texts of 8", "allow more positions"});
+    refused("a --policy sink --cache 20 --max-positions 8 --max-tokens 9", {"for texts of 8", "allow more positions"});
     refused("a --policy dense --cache 8", {"the policy dense has no setting cache"});
     refused("a --policy moa", {"needs a plan"});
     refused("a --policy h2o --heavy 30 --recent 3", {"a cache of 33 positions", "at most 32"});
@@ -296,4 +296,36 @@ TEST_CASE("generate: logprobs that are not finite are kept in the file") {
     const nlohmann::json out = run.json("out.json");
     CHECK(out["logprobs"][0] == "NaN");
     CHECK(out["top_logprobs"][0][0]["logprob"] == "NaN");
+}
+
+TEST_CASE("generate: a prompt as long as the context gets one token, and what would be more is refused") {
+    const TrainedRun run;
+    const std::string text = read_file(run.file("text.txt"));
+    const auto tokens = [&](size_t bytes) {
+        write_file(run.file("prompt"), text.substr(0, bytes));
+        return run
+            .generate(
+                fmt::format("\"$(cat {})\" --policy sink --cache 32 --max-tokens 1", run.file("prompt")))["prompt_ids"]
+            .size();
+    };
+    size_t bytes = 20;
+    while (tokens(bytes) < 32) ++bytes;
+    REQUIRE(tokens(bytes) == 32);  // the context
+    const std::string prompt = "\"$(cat " + run.file("prompt") + ")\" --policy dense --temperature 0 --max-tokens ";
+    CHECK(run.generate(prompt + "1")["ids"].size() == 1);
+    const std::string why = "the answer up to 2, the cache is for texts of 32; ask for at most 1 (max_tokens)";
+    refuse(fmt::format("generate {} {}2", run.file("run"), prompt), {"32 tokens", why, "policy sink"});
+    const Outcome stream = ballast_with(
+        fmt::format("generate {} - --policy dense --max-tokens 2 < {}", run.file("run"), run.file("prompt")));
+    CHECK(stream.code == 2);  // found when it ends
+    CHECK_THAT(stream.err, Catch::Matchers::ContainsSubstring(why));
+    while (tokens(bytes) > 31) --bytes;
+    REQUIRE(tokens(bytes) == 31);
+    CHECK(run.generate(prompt + "2")["ids"].size() == 2);
+    refuse(fmt::format("generate {} {}3", run.file("run"), prompt), {"at most 2 (max_tokens)", "shorten it to 30"});
+    // What is measured is read to its last token.
+    const std::string measured = fmt::format("eval streaming {} --policy h2o --threads 1 --text {} --max-tokens ",
+                                             run.file("run"), run.file("text.txt"));
+    succeed(measured + "32");
+    refuse(measured + "33", {"texts of 33 positions", "at most 32", "--max-tokens takes only the text's beginning"});
 }
