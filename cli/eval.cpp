@@ -15,6 +15,7 @@
 #include "cli/text_options.h"
 #include "eval/cache_table.h"
 #include "eval/logits.h"
+#include "infer/sampling.h"
 #include "infer/span_plan.h"
 #include "kernels/backend.h"
 #include "train/load_model.h"
@@ -141,7 +142,7 @@ struct StreamingCommand {
                                      perplexity_cell(result.perplexity))
                       << std::flush;
             if (result.non_finite > 0)
-                log_warning(fmt::format("{}: {}; {}", name, eval::non_finite_text(result), eval::kNonFiniteAdvice));
+                log_warning(fmt::format("{}: {}; {}", name, eval::non_finite_text(result), infer::kNonFiniteAdvice));
             measured.metrics.emplace_back(std::move(result));
         }
         if (!json.empty()) eval::write_measurements(json, measured);

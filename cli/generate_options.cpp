@@ -90,6 +90,9 @@ void add_cache_options(Command command, GenerateOptions& o) {
 void add_output_options(Command command, GenerateOptions& o) {
     command.add_option("--json", o.json,
                        "file to write: prompt_ids, ids, text and logprobs, a list of them for --prompts");
+    command.add_flag("--resume", o.resume,
+                     "--prompts and --json: keep the answers that the file has from an earlier run of the same "
+                     "command, and write the others");
     command
         .add_option("--logprobs", o.alternatives,
                     "--json: also so many most likely tokens for every one (top_logprobs)")
@@ -117,6 +120,9 @@ void GenerateOptions::check() const {
         throw UserError("give a prompt, or a file of them with --prompts, not both");
     if (!chat && prompts.empty() && prompt.empty())
         throw UserError("there is no prompt; give one, a file of them with --prompts, or --chat");
+    if (resume && (prompts.empty() || json.empty()))
+        throw UserError(
+            "--resume goes on with the answers in a file of --json to those prompts; give --prompts and --json");
     run.require_output(json, std::array{model, prompts, policy.plan});
     sampling.validate();
 }

@@ -162,6 +162,7 @@ void Engine::write_tokens() {
 }
 
 void Engine::draw(Text& text, std::span<const float> logits) {
+    if (!all_finite(logits)) return finish(text, Finish::not_finite);
     text.answer.tokens.push_back(text.sampler.next(logits));
     const SampledToken& token = text.answer.tokens.back();
     text.unread = {token.id};

@@ -4,7 +4,7 @@
 // A text's tokens and every bit of its log-probabilities are the same alone and in a batch, whenever it joins, and for
 // any number of threads. Three rules make this so: chunks end at fixed positions; a row of a batch is computed as if it
 // were alone (infer/cached_model.h); and a draw depends only on the text's own seed, number and index
-// (infer/sampling.h).
+// (infer/sampling.h). So a text whose numbers overflow spoils no other.
 #pragma once
 
 #include <algorithm>
@@ -34,9 +34,10 @@ struct Request {
 
 enum class Finish {
     not_yet,
-    length,   // max_tokens, or the end of an endless text's positions
-    stop_id,  // the last token is one of stop_ids
-    stopped,  // on_token returned false, or stop() was called
+    length,      // max_tokens, or the end of an endless text's positions
+    stop_id,     // the last token is one of stop_ids
+    stopped,     // on_token returned false, or stop() was called
+    not_finite,  // the model's logits for the next token are NaN or infinite; the other texts go on
 };
 
 struct Answer {

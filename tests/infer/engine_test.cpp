@@ -46,6 +46,14 @@ struct Model {
     }
 };
 
+/// Makes a token's embedding NaN.
+void poison(Model& m, int32_t id) {
+    model::Weights& weights = m.model.weights();
+    const Tensor row = weights.compute(weights.table().row(model::Role::embed_in)).slice(0, id, id + 1);
+    const std::vector<float> values(static_cast<size_t>(row.numel()), NAN);
+    m.context.copy_from_host(row, values.data());
+}
+
 /// Prompts of many lengths, some longer than the bounded caches; some drawn, some not.
 std::vector<Request> requests() {
     std::vector<Request> out;
@@ -388,5 +396,41 @@ TEST_CASE("engine: a text may fill the cache to its last position, and the token
         }
         CHECK(engine.position(text) == 64);
         CHECK(engine.take(text).tokens.size() == 9);
+    }
+}
+
+TEST_CASE("engine: a text whose logits are not finite ends there, and the others go on to the bit") {
+    for (const std::string plan : {"dense", "sink", "h2o"}) {
+        for (const double temperature : {0.0, 1.0}) {
+            INFO(plan << " at temperature " << temperature);
+            Model m(Dtype::f32);
+            const SamplingParams sampling{.temperature = temperature, .top_p = 0.9, .min_p = 0.01};
+            const Request good{.prompt = {3, 4, 5}, .max_tokens = 6, .sampling = sampling};
+            const int32_t poisoned = 20;
+            const auto answers = [&](const std::vector<Request>& all) {
+                Engine engine(m.context, m.model, plan_named(plan, m.model.config()),
+                              {.max_batch = 2, .prefill_chunk = 8}, poisoned);  // ids below it are drawn
+                std::vector<int64_t> texts;
+                for (const Request& request : all) texts.push_back(engine.submit(request));
+                while (engine.step()) {
+                }
+                CHECK(engine.cache().free_blocks() == engine.cache().sizes().options.blocks);
+                std::vector<Answer> out;
+                for (const int64_t text : texts) out.push_back(engine.take(text));
+                return out;
+            };
+            Request other = good;
+            other.prompt = {6, 7};
+            const auto expected = answers({good, other});
+            // It makes NaN of all that read it. The third text gets the second one's blocks.
+            poison(m, poisoned);
+            Request bad = good;
+            bad.prompt = {3, poisoned};
+            const auto got = answers({good, bad, other});
+            CHECK(same(got[0], expected[0]));
+            CHECK(got[1].finish == Finish::not_finite);
+            CHECK(got[1].tokens.empty());
+            CHECK(same(got[2], expected[1]));
+        }
     }
 }
