@@ -105,6 +105,16 @@ TEST_CASE("sampling: penalties, filters and draw, in the order that is written d
     }
 }
 
+TEST_CASE("sampling: greedy, by probability, and a temperature flattens or sharpens") {
+    const std::vector<float> logits{0.0f, 3.0f, 1.0f};
+    CHECK(infer::sample(logits, 0.0, 0.99) == 1);
+    CHECK(infer::sample(logits, 1.0, 0.0) == 0);
+    CHECK(infer::sample(logits, 1.0, 0.999999) == 2);
+    CHECK(infer::sample(logits, 1.0, 0.5) == 1);
+    CHECK(infer::sample(logits, 2.0, 0.1) == 0);  // exp(0) is 14 % of the sum
+    CHECK(infer::sample(logits, 0.5, 0.1) == 1);  // and 0.2 %
+}
+
 TEST_CASE("sampling: log-probabilities are the model's, alternatives the most likely") {
     const auto logits = random_logits(4, 64);
     double total = 0;
