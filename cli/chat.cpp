@@ -97,6 +97,7 @@ class Chat {
         reply.finish();
         std::cout << std::endl;
         session_.count(text_);
+        if (const std::string fault = session_.fault(text_); !fault.empty()) throw RunError(fault);
     }
 
     /// Hands the message to the engine.

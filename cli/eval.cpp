@@ -15,6 +15,7 @@
 #include "cli/text_options.h"
 #include "eval/cache_table.h"
 #include "eval/logits.h"
+#include "infer/sampling.h"
 #include "infer/span_plan.h"
 #include "kernels/backend.h"
 #include "train/load_model.h"
@@ -79,6 +80,16 @@ struct StreamingCommand {
         return out;
     }
 
+    /// The cells suit the model; does the text suit them?
+    static void check_length(const model::ModelConfig& config, const std::vector<eval::StreamingOptions>& cells,
+                             int64_t positions) {
+        try {
+            for (const auto& cell : cells) eval::check_streaming(config, cell, positions);
+        } catch (const UserError& error) {
+            throw UserError(fmt::format("{}; --max-tokens takes only the text's beginning", error.what()));
+        }
+    }
+
     bool is_scored() const { return policy == "h2o" || policy == "infllm"; }
 
     /// A cell for every way to take a number from each list; make_plan() knows which lists the policy may have.
@@ -111,7 +122,7 @@ struct StreamingCommand {
         const std::vector<eval::StreamingOptions> all = cells(config);
         const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
         const auto length = static_cast<int64_t>(stream.tokens.size());
-        for (const auto& cell : all) eval::check_streaming(config, cell, length);
+        check_length(config, all, length);
         if (policy == "dense" && length > config.max_position_embeddings)
             log_warning(fmt::format(
                 "dense: the text has {} positions, the model was trained on {}; expect the perplexity to drift", length,
@@ -131,7 +142,7 @@ struct StreamingCommand {
                                      perplexity_cell(result.perplexity))
                       << std::flush;
             if (result.non_finite > 0)
-                log_warning(fmt::format("{}: {}; {}", name, eval::non_finite_text(result), eval::kNonFiniteAdvice));
+                log_warning(fmt::format("{}: {}; {}", name, eval::non_finite_text(result), infer::kNonFiniteAdvice));
             measured.metrics.emplace_back(std::move(result));
         }
         if (!json.empty()) eval::write_measurements(json, measured);

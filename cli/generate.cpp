@@ -1,48 +1,31 @@
 // ballast generate
 #include <algorithm>
+#include <chrono>
 #include <deque>
+#include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "base/atomic_file.h"
 #include "base/interrupt.h"
-#include "base/json_figure.h"
 #include "base/json_file.h"
+#include "base/log.h"
 #include "cli/chat.h"
 #include "cli/commands.h"
 #include "cli/writing_session.h"
 #include "data/corpus.h"
 #include "data/json_line.h"
 #include "data/utf8.h"
-#include "eval/stop.h"
+#include "infer/answer_file.h"
 
 namespace ballast {
 namespace {
 
-const char* name_of(infer::Finish finish) {
-    switch (finish) {
-        case infer::Finish::length: return "length";
-        case infer::Finish::stop_id: return "stop_id";
-        default: return "stop";
-    }
-}
-
-nlohmann::ordered_json to_json(const std::vector<int32_t>& prompt_ids, const std::string& text,
-                               const infer::Answer& answer, bool with_alternatives) {
-    nlohmann::ordered_json ids = nlohmann::ordered_json::array(), log_probs = ids, likely = ids;
-    for (const infer::SampledToken& token : answer.tokens) {
-        ids.push_back(token.id);
-        log_probs.push_back(json_figure(token.log_prob));
-        likely.push_back(nlohmann::ordered_json::array());
-        for (const auto& [id, log_prob] : token.alternatives)
-            likely.back().push_back({{"id", id}, {"logprob", json_figure(log_prob)}});
-    }
-    nlohmann::ordered_json out{{"prompt_ids", prompt_ids}, {"ids", ids}, {"text", text}, {"logprobs", log_probs}};
-    if (with_alternatives) out["top_logprobs"] = likely;
-    out["finish"] = name_of(answer.finish);
-    return out;
+void stop_if_interrupted() {
+    if (interrupted()) throw RunError("interrupted before the end of the answer; no file was written");
 }
 
 /// The prompts of a file of JSON lines. UserError with the line's number.
@@ -69,43 +52,175 @@ std::vector<std::string> read_prompts(const std::string& path) {
     return out;
 }
 
-/// A prompt, or all of a file in one engine.
-void generate_texts(const GenerateOptions& options, const std::vector<std::string>& prompts) {
-    WritingSession session(options);
-    std::deque<Reply> replies;
-    std::vector<infer::Request> requests;
-    int64_t longest = 0;
-    for (const std::string& prompt : prompts) {
-        std::vector<int32_t> ids = session.begin_of_text();
-        session.encode(prompt, ids);
-        longest = std::max(longest, std::ssize(ids));
-        Reply& reply = replies.emplace_back(session.tokenizer(), options.stop, prompts.size() == 1);
-        requests.push_back(session.request(std::move(ids), requests.size()));
-        requests.back().on_token = [&reply](const infer::SampledToken& token) { return reply.take(token); };
-    }
-    longest += session.source().config.num_sink_tokens + std::min(options.max_tokens, infer::CacheSizes::kEndless);
-    infer::Engine& engine = session.start(requests, longest, std::ssize(requests));
-    std::vector<int64_t> texts;
-    for (const infer::Request& request : requests) texts.push_back(engine.submit(request));
-
-    const InterruptGuard guard;
-    nlohmann::ordered_json results = nlohmann::ordered_json::array();
-    for (size_t i = 0; i < texts.size(); ++i) {
-        while (engine.answer(texts[i]).finish == infer::Finish::not_yet) {
-            eval::stop_if_interrupted();
-            engine.step();
+/// A prompt, or a file of them as one batch. A batch's answers are kept when it is stopped, and now and then before.
+class PromptWriter {
+  public:
+    PromptWriter(const GenerateOptions& options, const std::vector<std::string>& prompts)
+        : options_(options), session_(options) {
+        for (const std::string& prompt : prompts) {
+            std::vector<int32_t> ids = session_.begin_of_text();
+            session_.encode(prompt, ids);
+            Text& text = texts_.emplace_back(prompt, session_.tokenizer(), options.stop, !is_batch());
+            infer::Request& request = requests_.emplace_back(session_.request(std::move(ids), requests_.size()));
+            request.on_token = [&text](const infer::SampledToken& token) { return text.reply.take(token); };
+            text.answered.prompt_ids = request.prompt;
         }
-        replies[i].finish();
-        session.count(texts[i]);
-        if (!options.prompts.empty())
-            std::cout << nlohmann::ordered_json{{"prompt", prompts[i]}, {"text", replies[i].text()}}.dump();
-        std::cout << std::endl;
-        results.push_back(
-            to_json(requests[i].prompt, replies[i].text(), engine.take(texts[i]), options.alternatives > 0));
     }
-    session.show_summary();
-    if (!options.json.empty()) write_json_file(options.json, options.prompts.empty() ? results[0] : results);
-}
+
+    void run() {
+        if (options_.resume) take_earlier_answers();
+        engine_ = &session_.start(requests_, longest(), std::ssize(requests_));
+        for (size_t i = 0; i < texts_.size(); ++i)
+            if (!texts_[i].is_answered()) texts_[i].number = engine_->submit(requests_[i]);
+        const InterruptGuard guard;
+        for (Text& text : texts_) {
+            while (!has_ended(text)) step();
+            show(text);
+        }
+        session_.show_summary();
+        const std::string faults = faults_text();
+        if (!is_batch() && !faults.empty()) throw RunError(faults);
+        if (!options_.json.empty()) write_file();
+        if (!faults.empty()) throw RunError(faults);
+    }
+
+  private:
+    struct Text {
+        std::string prompt;
+        Reply reply;
+        infer::AnsweredPrompt answered;
+        int64_t number = -1;  // in the engine, which forgets it when the answer has ended
+        std::string fault;    // what ended it
+        bool shown = false;
+
+        Text(std::string said, const data::Tokenizer& tokenizer, const std::vector<std::string>& stop, bool streams)
+            : prompt(std::move(said)), reply(tokenizer, stop, streams) {}
+        bool is_answered() const {
+            return answered.answer.finish != infer::Finish::not_yet &&
+                   answered.answer.finish != infer::Finish::not_finite;
+        }
+    };
+
+    bool is_batch() const { return !options_.prompts.empty(); }
+    bool has_ended(const Text& text) const {
+        return text.number < 0 || engine_->answer(text.number).finish != infer::Finish::not_yet;
+    }
+    int64_t longest() const {
+        int64_t prompt = 0;
+        for (const infer::Request& request : requests_) prompt = std::max(prompt, std::ssize(request.prompt));
+        return infer::positions_with_answer(session_.source().config.num_sink_tokens + prompt, options_.max_tokens);
+    }
+
+    /// The answers that an earlier run of the same command has left in the file of --json.
+    void take_earlier_answers() {
+        if (!std::filesystem::exists(options_.json)) return;
+        std::vector<infer::AnsweredPrompt> earlier = infer::read_answers(options_.json);
+        for (size_t i = 0; i < texts_.size(); ++i) {
+            if (earlier.size() != texts_.size() || earlier[i].prompt_ids != requests_[i].prompt)
+                throw UserError(fmt::format(
+                    "{} has answers to other prompts than {}; --resume goes on with the same prompts, or choose "
+                    "another file",
+                    options_.json, options_.prompts));
+            texts_[i].answered = std::move(earlier[i]);
+        }
+    }
+
+    void step() {
+        if (!is_batch()) stop_if_interrupted();
+        if (interrupted()) stop_batch();
+        engine_->step();
+        if (is_batch() && !options_.json.empty()) save_now_and_then();
+    }
+
+    void save_now_and_then() {
+        const auto now = std::chrono::steady_clock::now();
+        if (now - saved_ < kBetweenSaves) return;
+        saved_ = now;
+        if (count_answers() == 0) return;
+        try {
+            write_file();
+        } catch (const UserError& error) {
+            log_warning(fmt::format("{}; the answers so far are written when that is over", error.what()));
+        }
+    }
+
+    /// Takes over what the engine has of a text.
+    void collect(Text& text) {
+        if (text.number < 0) return;
+        const bool ended = has_ended(text);
+        if (ended) {
+            text.reply.finish();
+            text.fault = session_.fault(text.number);
+            session_.count(text.number);
+        }
+        text.answered.text = text.reply.text();
+        text.answered.answer = ended ? engine_->take(text.number) : engine_->answer(text.number);
+        if (ended) text.number = -1;
+    }
+
+    void show(Text& text) {
+        collect(text);
+        if (std::exchange(text.shown, true)) return;
+        if (is_batch()) {
+            nlohmann::ordered_json line{{"prompt", text.prompt}, {"text", text.answered.text}};
+            if (!text.fault.empty()) line["error"] = text.fault;
+            std::cout << line.dump();
+        }
+        std::cout << std::endl;
+    }
+
+    int64_t count_answers() {
+        for (Text& text : texts_) collect(text);
+        return std::ranges::count_if(texts_, &Text::is_answered);
+    }
+
+    void write_file() {
+        nlohmann::ordered_json list = nlohmann::ordered_json::array();
+        for (Text& text : texts_) {
+            collect(text);
+            list.push_back(infer::to_json(text.answered, options_.alternatives > 0));
+        }
+        write_json_file(options_.json, is_batch() ? list : list[0]);
+    }
+
+    /// Ctrl-C. Answers that ended before those of earlier prompts are shown, too.
+    [[noreturn]] void stop_batch() {
+        for (Text& text : texts_)
+            if (has_ended(text)) show(text);
+        const int64_t answers = count_answers();
+        const std::string done = fmt::format("interrupted: {} of {} prompts are answered", answers, texts_.size());
+        if (options_.json.empty())
+            throw RunError(done +
+                           ", and their answers printed; with --json FILE the same command could go on with "
+                           "the others (--resume)");
+        if (answers == 0) throw RunError(done + "; no file was written");
+        write_file();
+        throw RunError(
+            fmt::format("{}, and {} has their answers; the same command with --resume goes on with the others", done,
+                        options_.json));
+    }
+
+    /// What is wrong with the answers; empty when nothing is.
+    std::string faults_text() const {
+        std::vector<size_t> bad;
+        for (size_t i = 0; i < texts_.size(); ++i)
+            if (!texts_[i].fault.empty()) bad.push_back(i + 1);
+        if (bad.empty()) return {};
+        const std::string& first = texts_[bad.front() - 1].fault;
+        if (!is_batch()) return first;
+        return fmt::format("{}: prompt {}: {}{}", options_.prompts, bad.front(), first,
+                           bad.size() > 1 ? fmt::format(" (so it is with prompts {})", fmt::join(bad, ", ")) : "");
+    }
+
+    static constexpr std::chrono::seconds kBetweenSaves{60};
+
+    const GenerateOptions& options_;
+    WritingSession session_;
+    std::deque<Text> texts_;
+    std::vector<infer::Request> requests_;
+    infer::Engine* engine_ = nullptr;
+    std::chrono::steady_clock::time_point saved_ = std::chrono::steady_clock::now();
+};
 
 /// Reads standard input for as long as it lasts, in memory that does not depend on its length, then goes on with it.
 class StreamReader {
@@ -136,9 +251,10 @@ class StreamReader {
         std::cout << std::endl;
         session_.count(text_);
         session_.show_summary();
+        if (const std::string fault = session_.fault(text_); !fault.empty()) throw RunError(fault);
         if (!options_.json.empty())
-            write_json_file(options_.json,
-                            to_json(prompt_ids_, reply_.text(), engine_->take(text_), options_.alternatives > 0));
+            write_json_file(options_.json, infer::to_json({prompt_ids_, reply_.text(), engine_->take(text_)},
+                                                          options_.alternatives > 0));
     }
 
   private:
@@ -168,7 +284,7 @@ class StreamReader {
         }
         pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(count));
         while (engine_->answer(text_).finish == infer::Finish::not_yet) {
-            eval::stop_if_interrupted();
+            stop_if_interrupted();
             engine_->step();
         }
     }
@@ -188,7 +304,8 @@ void run(const GenerateOptions& options) {
     else if (options.is_stream())
         StreamReader(options).run();
     else
-        generate_texts(options, options.prompts.empty() ? std::vector{options.prompt} : read_prompts(options.prompts));
+        PromptWriter(options, options.prompts.empty() ? std::vector{options.prompt} : read_prompts(options.prompts))
+            .run();
 }
 
 }  // namespace

@@ -25,20 +25,21 @@ void add_sampling_options(Command command, infer::SamplingParams& s) {
     number("--seed", s.seed, "the same seed, model and prompt give the same text");
 }
 
-}  // namespace
-
-void GenerateOptions::add_to(Command command) {
-    command.add_option("model", model, "run folder, checkpoint file or Hugging Face folder").required();
-    command.add_option("prompt", prompt, "text to go on with; -: standard input, as long as it lasts");
-    command.add_option("--prompts", prompts, "file with one JSON object {\"prompt\": text} a line: all as one batch");
-    command.add_flag("--chat", chat, "a conversation: a line is a message (models with a ChatML template)");
-    command.add_option("--system", system, "--chat: what the conversation begins with; default: the model's own");
-    command.add_option("--max-tokens", max_tokens, "the most that an answer has").positive().capture_default_str();
-    command.add_option("--stop", stop, "text that ends an answer, and is left out; may be given again")
+void add_text_arguments(Command command, GenerateOptions& o) {
+    command.add_option("model", o.model, "run folder, checkpoint file or Hugging Face folder").required();
+    command.add_option("prompt", o.prompt, "text to go on with; -: standard input, as long as it lasts");
+    command.add_option("--prompts", o.prompts, "file with one JSON object {\"prompt\": text} a line: all as one batch");
+    command.add_flag("--chat", o.chat, "a conversation: a line is a message (models with a ChatML template)");
+    command.add_option("--system", o.system, "--chat: what the conversation begins with; default: the model's own");
+    command.add_option("--max-tokens", o.max_tokens, "the most that an answer has").positive().capture_default_str();
+    command.add_option("--stop", o.stop, "text that ends an answer, and is left out; may be given again")
         .one_value_each();
-    add_sampling_options(command, sampling);
+}
 
-    const char* group = "Cache";
+constexpr const char* kCacheGroup = "Cache";
+
+/// --policy and the settings of every policy.
+void add_policy_options(Command command, infer::PolicyChoice& policy) {
     command
         .add_option("--policy", policy.policy,
                     "dense: keep all; window: the last C; sink: the first s and the last C - s, for ever; moa: what a "
@@ -46,62 +47,68 @@ void GenerateOptions::add_to(Command command) {
                     "the B blocks between them that a query is nearest to. Default: dense, and sink for standard "
                     "input")
         .one_of(infer::policy_names())
-        .group(group);
+        .group(kCacheGroup);
+    const auto number = [&](const char* name, int64_t& value, const char* help) {
+        return command.add_option(name, value, help).group(kCacheGroup);
+    };
+    number("--sinks", policy.sinks,
+           "sink, infllm: positions kept at the start; default: 4, or the model's sink tokens; of infllm 64")
+        .non_negative();
+    number("--cache", policy.cache, "window, sink: positions C in all; default: half the trained context").positive();
+    command.add_option("--plan", policy.plan, "moa: spans for every layer and head, a JSON file").group(kCacheGroup);
+    number("--heavy", policy.heavy, "h2o: positions H kept by score; default: a quarter of the trained context")
+        .non_negative();
+    number("--recent", policy.recent, "h2o, infllm: the last positions R; default: a quarter of the trained context")
+        .positive();
+    number("--blocks", policy.blocks,
+           "infllm: blocks B of 64 positions a query; default: a quarter of the trained context")
+        .non_negative();
+}
+
+/// How much the cache holds, in which type.
+void add_cache_options(Command command, GenerateOptions& o) {
+    const auto number = [&](const char* name, int64_t& value, const char* help) {
+        return command.add_option(name, value, help).group(kCacheGroup);
+    };
+    number("--max-positions", o.max_positions,
+           "of the longest text, its answer included: moa's spans follow from it. Default: what the prompts need")
+        .positive();
+    add_weights_option(command, o.weights);
     command
-        .add_option("--sinks", policy.sinks,
-                    "sink, infllm: positions kept at the start; default: 4, or the model's sink tokens; of infllm 64")
-        .non_negative()
-        .group(group);
-    command.add_option("--cache", policy.cache, "window, sink: positions C in all; default: half the trained context")
-        .positive()
-        .group(group);
-    command.add_option("--plan", policy.plan, "moa: spans for every layer and head, a JSON file").group(group);
-    command
-        .add_option("--heavy", policy.heavy,
-                    "h2o: positions H kept by score; default: a quarter of the trained context")
-        .non_negative()
-        .group(group);
-    command
-        .add_option("--recent", policy.recent,
-                    "h2o, infllm: the last positions R; default: a quarter of the trained context")
-        .positive()
-        .group(group);
-    command
-        .add_option("--blocks", policy.blocks,
-                    "infllm: blocks B of 64 positions a query; default: a quarter of the trained context")
-        .non_negative()
-        .group(group);
-    command
-        .add_option(
-            "--max-positions", max_positions,
-            "of the longest text, its answer included: moa's spans follow from it. Default: what the prompts need")
-        .positive()
-        .group(group);
-    add_weights_option(command, weights);
-    command
-        .add_option("--cache-dtype", cache_dtype,
+        .add_option("--cache-dtype", o.cache_dtype,
                     "type of cached keys and values: --dtype (the default), or a narrow one under f32")
         .one_of({"f32", "bf16", "fp16"})
-        .group(group);
-    command.add_option("--max-batch", max_batch, "texts that are written at once")
-        .in_range(1, 4096)
-        .capture_default_str()
-        .group(group);
-    command
-        .add_option("--cache-blocks", cache_blocks, "64 rows of one key-value head each, all texts together; 0: enough")
-        .non_negative()
-        .group(group);
-    command.add_option("--prefill-chunk", prefill_chunk, "tokens of a prompt that are read at once")
+        .group(kCacheGroup);
+    number("--max-batch", o.max_batch, "texts that are written at once").in_range(1, 4096).capture_default_str();
+    number("--cache-blocks", o.cache_blocks, "64 rows of one key-value head each, all texts together; 0: enough")
+        .non_negative();
+    number("--prefill-chunk", o.prefill_chunk, "tokens of a prompt that are read at once")
         .in_range(1, 1 << 20)
-        .capture_default_str()
-        .group(group);
-    Option file = command.add_option("--json", json,
+        .capture_default_str();
+}
+
+void add_output_options(Command command, GenerateOptions& o) {
+    Option file = command.add_option("--json", o.json,
                                      "file to write: prompt_ids, ids, text and logprobs, a list of them for --prompts");
+    command.add_flag("--resume", o.resume,
+                     "--prompts and --json: keep the answers that the file has from an earlier run of the same "
+                     "command, and write the others");
     command
-        .add_option("--logprobs", alternatives, "--json: also so many most likely tokens for every one (top_logprobs)")
+        .add_option("--logprobs", o.alternatives,
+                    "--json: also so many most likely tokens for every one (top_logprobs)")
         .in_range(0, 1000)
         .capture_default_str()
         .needs(file);
+}
+
+}  // namespace
+
+void GenerateOptions::add_to(Command command) {
+    add_text_arguments(command, *this);
+    add_sampling_options(command, sampling);
+    add_policy_options(command, policy);
+    add_cache_options(command, *this);
+    add_output_options(command, *this);
     run.add_model_options(command);
 }
 
@@ -114,6 +121,9 @@ void GenerateOptions::check() const {
         throw UserError("give a prompt, or a file of them with --prompts, not both");
     if (!chat && prompts.empty() && prompt.empty())
         throw UserError("there is no prompt; give one, a file of them with --prompts, or --chat");
+    if (resume && (prompts.empty() || json.empty()))
+        throw UserError(
+            "--resume goes on with the answers in a file of --json to those prompts; give --prompts and --json");
     run.require_output(json, std::array{model, prompts, policy.plan});
     sampling.validate();
 }

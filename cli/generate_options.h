@@ -13,7 +13,7 @@ namespace ballast {
 
 struct GenerateOptions {
     std::string model, prompt, prompts, json, system, cache_dtype, weights = "same";
-    bool chat = false;
+    bool chat = false, resume = false;
     int64_t max_tokens = 64, max_positions = 0, max_batch = 8, cache_blocks = 0, prefill_chunk = 256, alternatives = 0;
     std::vector<std::string> stop;
     infer::PolicyChoice policy{.policy = ""};  // empty: dense, or sink for a stream

@@ -107,6 +107,13 @@ infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests
     return *engine_;
 }
 
+std::string WritingSession::fault(int64_t text) const {
+    const infer::Answer& answer = engine_->answer(text);
+    if (answer.finish != infer::Finish::not_finite) return {};
+    return fmt::format("the logits for token {} of the answer, at position {} of the text, are not finite; {}",
+                       answer.tokens.size() + 1, engine_->position(text), infer::kNonFiniteAdvice);
+}
+
 void WritingSession::count(int64_t text) {
     const int64_t position = engine_->position(text), tokens = std::ssize(engine_->answer(text).tokens);
     const auto [place, is_new] = positions_.try_emplace(text, -1);  // the last token of an answer is read by the next

@@ -52,6 +52,8 @@ class WritingSession {
     /// Makes the engine, for texts of at most `longest` positions (0: nobody knows) and `batch` of them at once.
     /// Refuses what cannot be answered before the weights are read, and says what memory is taken.
     infer::Engine& start(const std::vector<infer::Request>& requests, int64_t longest, int64_t batch);
+    /// Why the engine could not go on with an answer, and what to do; empty for any other end.
+    std::string fault(int64_t text) const;
     /// Counts an answer that is done, for the summary; a text may have several.
     void count(int64_t text);
     /// Tokens, seconds, and the cache's share of a dense one's, on standard error.

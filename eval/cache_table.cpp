@@ -6,6 +6,7 @@
 
 #include "base/columns.h"
 #include "base/progress.h"
+#include "infer/sampling.h"
 
 namespace ballast::eval {
 namespace {
@@ -41,7 +42,7 @@ std::string notes(const std::vector<CacheTableRow>& rows) {
             out += fmt::format("! {}, {}: {}\n", row.model, name_of(cell.policy), non_finite_text(cell));
             non_finite = true;
         }
-    return non_finite ? out + fmt::format("! {}\n", kNonFiniteAdvice) : out;
+    return non_finite ? out + fmt::format("! {}\n", infer::kNonFiniteAdvice) : out;
 }
 
 }  // namespace

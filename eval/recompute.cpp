@@ -1,6 +1,8 @@
 #include "eval/recompute.h"
 
 #include <algorithm>
+#include <optional>
+#include <span>
 
 #include "eval/stop.h"
 #include "model/sink_tokens.h"
@@ -8,15 +10,16 @@
 namespace ballast::eval {
 namespace {
 
-/// While the text still fits in the window all windows start at its beginning, so one pass serves them together.
+/// While the text still fits in the window all windows start at its beginning, so one pass serves them together. Of a
+/// later window only the last position has a target, and the head reads no other.
 class Windows {
   public:
     Windows(Context& context, model::Transformer& model, const TextStream& text, int64_t length, int64_t every)
         : context_(context),
+          model_(model),
           text_(text),
           length_(std::min(length, static_cast<int64_t>(text.tokens.size()))),
-          every_(every),
-          pass_(context, model, model::PassKind::forward, kWindows, length_) {
+          every_(every) {
         const auto targets = static_cast<size_t>(text.num_targets());
         losses_.values.resize(targets);
         losses_.scored.resize(targets);
@@ -24,13 +27,13 @@ class Windows {
 
     TokenLosses run(const StreamingProgress& progress) {
         first_window();
-        std::vector<int64_t> ends;  // stream positions whose successor is scored
         const auto last = static_cast<int64_t>(text_.tokens.size()) - 1, n = text_.num_sink_tokens;
         const int64_t first =
             n + (length_ - n + every_ - 1) / every_ * every_;  // text positions that are multiples of every_
+        std::vector<int64_t> ends;                             // stream positions whose successor is scored
         for (int64_t end = first; end < last; end += every_) {
             ends.push_back(end);
-            if (static_cast<int64_t>(ends.size()) < kWindows && end + every_ < last) continue;
+            if (std::ssize(ends) < kWindows && end + every_ < last) continue;
             stop_if_interrupted();
             windows(ends);
             progress(end + 1);
@@ -42,35 +45,39 @@ class Windows {
   private:
     static constexpr int64_t kWindows = 16;
 
+    /// The pass over so many windows: the first one, a whole batch, or what is left at the end.
+    model::Pass& pass_of(int64_t windows) {
+        if (!pass_ || pass_->batch() != windows) {
+            pass_.reset();  // its memory first
+            pass_.emplace(context_, model_, model::PassKind::forward, windows, length_);
+        }
+        return *pass_;
+    }
+
     void first_window() {
-        std::vector<int32_t> ids(static_cast<size_t>(kWindows * length_), text_.tokens.front());
-        std::vector<int32_t> targets(ids.size(), model::kNoTarget);
-        std::copy_n(text_.tokens.begin(), length_, ids.begin());
+        const auto length = static_cast<size_t>(length_);
+        std::vector<int32_t> targets(length, model::kNoTarget);
         for (int64_t i = text_.num_sink_tokens; i < length_; i += every_)
             targets[static_cast<size_t>(i)] = text_.target(static_cast<size_t>(i));
-        const std::vector<float> out = losses_of(ids, targets);
-        for (int64_t i = 0; i < length_; ++i)
-            if (const auto at = static_cast<size_t>(i); targets[at] != model::kNoTarget) score(i, out[at]);
+        model::Pass& pass = pass_of(1);
+        pass.set_tokens(std::span(text_.tokens).first(length), targets);
+        pass.forward();
+        const std::vector<float> losses = context_.read_floats(pass.losses());
+        for (size_t i = 0; i < length; ++i)
+            if (targets[i] != model::kNoTarget) score(static_cast<int64_t>(i), losses[i]);
     }
 
     void windows(const std::vector<int64_t>& ends) {
         const int64_t n = text_.num_sink_tokens;
-        std::vector<int32_t> ids(static_cast<size_t>(kWindows * length_), text_.tokens.front());
-        std::vector<int32_t> targets(ids.size(), model::kNoTarget);
-        for (size_t w = 0; w < ends.size(); ++w) {
-            const auto row = ids.begin() + static_cast<int64_t>(w) * length_;
-            std::copy_n(text_.tokens.begin(), n, row);
-            std::copy_n(text_.tokens.begin() + ends[w] + 1 - (length_ - n), length_ - n, row + n);
-            targets[(w + 1) * static_cast<size_t>(length_) - 1] = text_.target(static_cast<size_t>(ends[w]));
+        std::vector<int32_t> ids, targets;
+        for (const int64_t end : ends) {
+            const auto begin = text_.tokens.begin(), next = begin + end + 1;
+            ids.insert(ids.end(), begin, begin + n);
+            ids.insert(ids.end(), next - (length_ - n), next);
+            targets.push_back(text_.target(static_cast<size_t>(end)));
         }
-        const std::vector<float> out = losses_of(ids, targets);
-        for (size_t w = 0; w < ends.size(); ++w) score(ends[w], out[(w + 1) * static_cast<size_t>(length_) - 1]);
-    }
-
-    std::vector<float> losses_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& targets) {
-        pass_.set_tokens(ids, targets);
-        pass_.forward();
-        return context_.read_floats(pass_.losses());
+        const std::vector<float> losses = context_.read_floats(pass_of(std::ssize(ends)).forward_last(ids, targets));
+        for (size_t w = 0; w < ends.size(); ++w) score(ends[w], losses[w]);
     }
 
     void score(int64_t stream_position, float loss) {
@@ -80,9 +87,10 @@ class Windows {
     }
 
     Context& context_;
+    model::Transformer& model_;
     const TextStream& text_;
     int64_t length_, every_;
-    model::Pass pass_;
+    std::optional<model::Pass> pass_;
     TokenLosses losses_;
 };
 

@@ -11,6 +11,7 @@
 #include "infer/cached_model.h"
 #include "infer/decoder.h"
 #include "infer/masked_stream.h"
+#include "infer/sampling.h"
 
 namespace ballast::eval {
 namespace {
@@ -55,37 +56,63 @@ int64_t chunk_of(const infer::CachePlan& plan) {
     return plan.cache(0, 0).chosen_blocks ? ops::kCacheBlockRows : int64_t{1};
 }
 
-/// A cache that drops after every forward step (H2O) is fed token by token from the first one on, one that keeps
-/// everything (InfLLM) in the engine's chunks.
-std::vector<float> scored_losses(Context& context, model::Transformer& model, const TextStream& text,
-                                 const infer::CachePlan& plan, const StreamingProgress& progress) {
-    const auto positions = static_cast<int64_t>(text.tokens.size());
-    const int64_t chunk = chunk_of(plan);
-    infer::CachedModel cached(context, model, plan,
-                              {.prefill_chunk = chunk, .max_positions = positions, .max_prompt = 1});
-    infer::CachedText one = cached.open(positions);
-    infer::CachedText* const texts = &one;
-    const DeviceBuffer memory = context.allocate(static_cast<size_t>(chunk) * (sizeof(double) + sizeof(int32_t)));
+/// With a cache that drops after every forward step (H2O), which is fed token by token from the first one on. One row
+/// of logits comes from the product by row, which reads the head's weight once and widens nothing in memory.
+std::vector<float> losses_by_token(Context& context, const TextStream& text, infer::CachedModel& cached,
+                                   infer::CachedText& read, const StreamingProgress& progress) {
+    infer::CachedText* const texts = &read;
+    std::vector<float> losses;
+    losses.reserve(text.tokens.size());
+    for (size_t i = 0; i < text.tokens.size(); ++i) {
+        stop_if_interrupted();
+        cached.decode({&texts, 1}, {&text.tokens[i], 1});
+        const int32_t target = text.target(i);
+        const auto log_prob = [&] {
+            return infer::log_probs(context.read_floats(cached.logits(1)), {&target, 1}).front();
+        };
+        losses.push_back(target < 0 ? 0.0f : static_cast<float>(-log_prob()));
+        progress(static_cast<int64_t>(i) + 1);
+    }
+    return losses;
+}
+
+/// With a cache that keeps everything (InfLLM), in the engine's chunks.
+std::vector<float> losses_by_chunk(Context& context, model::Transformer& model, const TextStream& text,
+                                   infer::CachedModel& cached, infer::CachedText& read,
+                                   const StreamingProgress& progress) {
+    constexpr int64_t kChunk = ops::kCacheBlockRows;
+    const DeviceBuffer memory = context.allocate(kChunk * (sizeof(double) + sizeof(int32_t)));
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
     const std::span tokens(text.tokens);
     for (size_t at = 0; at < tokens.size();) {
         stop_if_interrupted();
-        const int64_t count = chunk == 1 ? 1 : cached.next_chunk(one, std::ssize(tokens.subspan(at)));
+        const int64_t count = cached.next_chunk(read, std::ssize(tokens.subspan(at)));
         const auto step = tokens.subspan(at, static_cast<size_t>(count));
-        chunk == 1 ? cached.decode({&texts, 1}, step) : cached.prefill(one, step);
+        cached.prefill(read, step);
         std::vector<int32_t> targets;
         for (size_t i = at; i < at + step.size(); ++i) targets.push_back(text.target(i));
         const Tensor of_tokens(memory.data(), accumulation_dtype(model.dtype()), {count});
-        const Tensor wanted(static_cast<double*>(memory.data()) + chunk, Dtype::i32, {count});
+        const Tensor wanted(static_cast<double*>(memory.data()) + kChunk, Dtype::i32, {count});
         context.copy_from_host(wanted, targets.data());
         model.head_losses(context, of_tokens, cached.final_out(), wanted);
-        const std::vector<float> read = context.read_floats(of_tokens);
-        losses.insert(losses.end(), read.begin(), read.end());
+        const std::vector<float> of_step = context.read_floats(of_tokens);
+        losses.insert(losses.end(), of_step.begin(), of_step.end());
         at += step.size();
         progress(static_cast<int64_t>(at));
     }
     return losses;
+}
+
+/// With a cache that chooses by score.
+std::vector<float> scored_losses(Context& context, model::Transformer& model, const TextStream& text,
+                                 const infer::CachePlan& plan, const StreamingProgress& progress) {
+    const auto positions = static_cast<int64_t>(text.tokens.size());
+    infer::CachedModel cached(context, model, plan,
+                              {.prefill_chunk = chunk_of(plan), .max_positions = positions, .max_prompt = 1});
+    infer::CachedText read = cached.open(positions);
+    return plan.cache(0, 0).chosen_blocks ? losses_by_chunk(context, model, text, cached, read, progress)
+                                          : losses_by_token(context, text, cached, read, progress);
 }
 
 /// The part of a stream's losses that belongs to targets; the text positions that are multiples of `every` are scored.
@@ -165,7 +192,9 @@ void check_streaming(const model::ModelConfig& config, const StreamingOptions& o
             fmt::format("what the policy {} keeps is known only as the text goes on; evaluate it with the "
                         "method cache",
                         kind_name(options.policy)));
-    if (scored) {  // refuses a plan that does not suit the model
+    // Both refuse a plan that does not suit the model, or the text.
+    if (mixed) infer::cache_plan(options.plan->plan, config, positions);
+    if (scored) {
         const infer::CachePlan plan = infer::make_plan(*options.choice, config, positions);
         infer::CacheSizes(config, Dtype::f32, plan, {.prefill_chunk = chunk_of(plan), .max_positions = positions});
     }

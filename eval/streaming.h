@@ -29,8 +29,8 @@ struct NamedPlan {
 
 struct StreamingOptions {
     StreamingPolicy policy;
-    std::optional<NamedPlan> plan = {};              // for a Mixture; gives its numbers, with the text's length
-    std::optional<infer::PolicyChoice> choice = {};  // for a Scored; its numbers follow from the choice
+    std::optional<NamedPlan> plan = {};                // for a Mixture; gives its numbers, with the text's length
+    std::optional<infer::PolicyChoice> choice = {};    // for a Scored; its numbers follow from the choice
     StreamingMethod method = StreamingMethod::masked;  // for a cache
     int64_t chunk = 512;                               // positions a masked pass takes at once
     int64_t every = 1;                                 // score every k-th token; with recompute each costs a window
@@ -79,7 +79,6 @@ std::string label_of(const StreamingResult& result);
 std::string perplexity_text(double perplexity);
 /// "3 of 552 losses are not finite, …"; empty when all are finite.
 std::string non_finite_text(const StreamingResult& result);
-inline constexpr const char* kNonFiniteAdvice = "look for NaN in the weights, or measure with --dtype f32";
 
 /// Called with the number of tokens done so far.
 using StreamingProgress = std::function<void(int64_t done)>;

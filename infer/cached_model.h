@@ -59,6 +59,9 @@ class CachedModel {
     /// Known before it is made.
     static MemoryList memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
                              const CacheSizes& sizes);
+    /// The scratch alone, which other work of the context may use, too.
+    static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
+                                const CacheSizes& sizes);
 
     const CacheSizes& sizes() const { return sizes_; }
     int64_t free_blocks() const { return free_.free(); }
@@ -108,8 +111,6 @@ class CachedModel {
         Tensor positions, stands, slots, far_slots, table, lengths, items, firsts, rope, sink_rope;
     };
 
-    static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
-                                const CacheSizes& sizes);
     static int64_t most_items(const CacheSizes& sizes, int64_t rows);
     /// The largest number of rows that are written into the cache at once.
     static int64_t written_rows(const CacheSizes& sizes);

@@ -36,17 +36,6 @@ size_t Decoder::own_bytes(const model::ModelConfig& config, Dtype dtype, int64_t
     return plan.peak_bytes();
 }
 
-size_t Decoder::bytes(const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy, int64_t max_positions) {
-    const int64_t rows = rows_of(policy, max_positions);
-    return KeyValueCache::bytes(config, dtype, rows) + step_bytes(config, dtype, rows) + own_bytes(config, dtype, rows);
-}
-
-size_t Decoder::scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
-                              const CachePolicy& policy, int64_t max_positions) {
-    return model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1,
-                                      step_of(rows_of(policy, max_positions)));
-}
-
 Decoder::Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions)
     : context_(context),
       model_(model),
@@ -59,7 +48,8 @@ Decoder::Decoder(Context& context, model::Transformer& model, const CachePolicy&
           return Layout(arena, model.config(), model.dtype(), cache_.max_rows());
       }()) {
     model.positions().ensure(context, cache_.max_rows());
-    context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), policy, max_positions));
+    context.scratch().reserve(
+        model::Pass::scratch_bytes(context, model.config(), model.dtype(), PassKind::forward, 1, max_step_));
 }
 
 void Decoder::reset() {

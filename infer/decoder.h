@@ -14,12 +14,6 @@ class Decoder {
     /// `max_positions`: the largest number of tokens in a dense cache; a bounded policy needs only its capacity + 1.
     Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions);
 
-    /// The device memory of such a decoder and of the ops' scratch for its steps, known before it is made.
-    static size_t bytes(const model::ModelConfig& config, Dtype dtype, const CachePolicy& policy,
-                        int64_t max_positions);
-    static size_t scratch_bytes(const Context& context, const model::ModelConfig& config, Dtype dtype,
-                                const CachePolicy& policy, int64_t max_positions);
-
     /// Feeds tokens as one step (a prompt, later a single token). They attend to the cache and, causally, to each
     /// other, at cache positions size, size + 1, …; then the policy evicts. More than one token needs size + count <=
     /// capacity + 1.

@@ -15,6 +15,23 @@ void check_ids(std::span<const int32_t> ids, const model::ModelConfig& config) {
             throw UserError(fmt::format("the model has no token {}; its ids are 0 to {}", id, config.vocab_size - 1));
 }
 
+constexpr const char* kSinkAdvice = "choose the policy sink, which reads texts of any length";
+
+/// UserError when the `read` positions that `what` names, or these and an answer of `answer` tokens, are more than
+/// `most`; it says how long either may be.
+void check_room(const std::string& what, int64_t read, int64_t answer, int64_t most, const std::string& advice) {
+    if (read > most)
+        throw UserError(
+            fmt::format("{}, the cache is for texts of {}; shorten it to {}, or {}", what, most, most, advice));
+    if (positions_with_answer(read, answer) <= most) return;
+    const int64_t longest_answer = most - read + 1, longest_read = most - answer + 1;
+    const std::string shorter = longest_read > 0 ? fmt::format(", shorten it to {}", longest_read) : "";
+    throw UserError(
+        fmt::format("{} and the answer up to {}, the cache is for texts of {}; ask for at most {} "
+                    "(max_tokens){}, or {}",
+                    what, answer, most, longest_answer, shorter, advice));
+}
+
 }  // namespace
 
 int64_t required_positions(const Request& request, const model::ModelConfig& config, const CacheSizes& sizes) {
@@ -22,26 +39,22 @@ int64_t required_positions(const Request& request, const model::ModelConfig& con
     check_ids(request.stop_ids, config);
     request.sampling.validate();
     const int64_t prompt = config.num_sink_tokens + std::ssize(request.prompt), most = sizes.options.max_positions;
-    // An endless text has blocks for the positions that were planned, which a caller may have limited.
-    const bool limited = !sizes.endless || most < CacheSizes::kEndless;
     if (prompt == 0) throw UserError("the prompt has no token; give at least one");
     if (request.max_tokens < 0) throw UserError(fmt::format("{} tokens cannot be written", request.max_tokens));
-    const char* advice =
-        sizes.endless ? "allow more positions" : "choose the policy sink, which reads texts of any length";
-    if (limited && prompt > most)
-        throw UserError(fmt::format("the prompt has {} tokens, the cache is for texts of {}; shorten it, or {}", prompt,
-                                    most, advice));
+    // An endless text has blocks for the positions that were planned, which a caller may have limited.
+    if (!sizes.endless || most < CacheSizes::kEndless) {
+        const bool may_grow = sizes.endless || sizes.memory || most < config.max_position_embeddings;
+        const std::string sinks =
+            config.num_sink_tokens > 0 ? fmt::format(", with the model's sinks ({})", config.num_sink_tokens) : "";
+        check_room(fmt::format("the prompt has {} tokens{}", prompt, sinks), prompt, request.max_tokens, most,
+                   may_grow ? "allow more positions (max_positions)" : kSinkAdvice);
+    }
     if (sizes.whole_prompt && prompt > sizes.options.max_prompt)
         throw UserError(
             fmt::format("the prompt has {} tokens, and the cache reads prompts of {}; give it room for longer ones",
                         prompt, sizes.options.max_prompt));
-    if (limited && request.max_tokens > most - prompt)
-        throw UserError(
-            fmt::format("the prompt has {} tokens and the answer up to {}, the cache is for texts of {}; ask "
-                        "for at most {} tokens, or {}",
-                        prompt, request.max_tokens, most, most - prompt, advice));
     const int64_t longest =
-        std::min(most, std::max(prompt + std::min(request.max_tokens, CacheSizes::kEndless), request.keep_positions));
+        std::min(most, std::max(positions_with_answer(prompt, request.max_tokens), request.keep_positions));
     if (const int64_t blocks = sizes.shape.blocks(longest); blocks > sizes.options.blocks)
         throw UserError(
             fmt::format("a text of {} positions needs {} blocks of the cache, which has {}; give it at least "
@@ -85,11 +98,8 @@ void Engine::extend(int64_t number, std::span<const int32_t> tokens, int64_t max
     check_ids(tokens, config_);
     const int64_t read = text.cached.position + std::ssize(text.unread) + std::ssize(tokens);
     if (read == text.cached.position) throw UserError("there is no token to go on with; give at least one");
-    if (read > text.positions || max_tokens > text.positions - read)
-        throw UserError(fmt::format(
-            "the text has {} positions with {} tokens more, the answer up to {}, and the cache keeps {} for "
-            "it; begin a new one, or choose the policy sink",
-            read, tokens.size(), max_tokens, text.positions));
+    check_room(fmt::format("the text has {} positions with {} tokens more", read, tokens.size()), read, max_tokens,
+               text.positions, fmt::format("begin a new one, or {}", kSinkAdvice));
     text.sampler.add_prompt(tokens);
     text.sampler.begin_answer();
     text.unread.insert(text.unread.end(), tokens.begin(), tokens.end());
@@ -152,6 +162,7 @@ void Engine::write_tokens() {
 }
 
 void Engine::draw(Text& text, std::span<const float> logits) {
+    if (!all_finite(logits)) return finish(text, Finish::not_finite);
     text.answer.tokens.push_back(text.sampler.next(logits));
     const SampledToken& token = text.answer.tokens.back();
     text.unread = {token.id};

@@ -4,9 +4,10 @@
 // A text's tokens and every bit of its log-probabilities are the same alone and in a batch, whenever it joins, and for
 // any number of threads. Three rules make this so: chunks end at fixed positions; a row of a batch is computed as if it
 // were alone (infer/cached_model.h); and a draw depends only on the text's own seed, number and index
-// (infer/sampling.h).
+// (infer/sampling.h). So a text whose numbers overflow spoils no other.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -33,15 +34,22 @@ struct Request {
 
 enum class Finish {
     not_yet,
-    length,   // max_tokens, or the end of an endless text's positions
-    stop_id,  // the last token is one of stop_ids
-    stopped,  // on_token returned false, or stop() was called
+    length,      // max_tokens, or the end of an endless text's positions
+    stop_id,     // the last token is one of stop_ids
+    stopped,     // on_token returned false, or stop() was called
+    not_finite,  // the model's logits for the next token are NaN or infinite; the other texts go on
 };
 
 struct Answer {
     std::vector<SampledToken> tokens;
     Finish finish = Finish::not_yet;
 };
+
+/// The positions that the model reads for an answer of `tokens` tokens behind `read` others: nothing follows the
+/// answer's last token, so nobody reads it.
+constexpr int64_t positions_with_answer(int64_t read, int64_t tokens) {
+    return read + std::max<int64_t>(0, std::min(tokens, CacheSizes::kEndless) - 1);
+}
 
 /// The largest number of positions that a request can use. UserError for a request that cannot be answered: no token at
 /// all, ids that the model does not have, invalid sampling settings, or a prompt or answer that does not fit the

@@ -14,6 +14,12 @@ constexpr float kOut = -std::numeric_limits<float>::infinity();
 
 float largest(std::span<const float> logits) { return *std::max_element(logits.begin(), logits.end()); }
 
+/// As a float, of which filters can take differences.
+float limited(double logit) {
+    constexpr double kMost = std::numeric_limits<float>::max();
+    return static_cast<float>(std::clamp(logit, -kMost, kMost));
+}
+
 void require_setting(bool holds, const char* name, double value, const char* range) {
     if (!holds) throw UserError(fmt::format("{} is {}; it must be {}", name, value, range));
 }
@@ -113,6 +119,10 @@ void keep_min_p(std::span<float> logits, double min_p) {
         if (std::exp(static_cast<double>(logit) - top) < min_p) logit = kOut;
 }
 
+bool all_finite(std::span<const float> logits) {
+    return std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
+}
+
 Sampler::Sampler(const SamplingParams& params, int64_t num_ids)
     : params_(params), num_ids_(num_ids), random_(params.seed, fmt::format("text {}", params.stream)) {
     params.validate();
@@ -124,8 +134,7 @@ void Sampler::add_prompt(std::span<const int32_t> ids) { seen_.insert(ids.begin(
 void Sampler::penalise(std::span<float> logits) const {
     const auto change = [&](int32_t id, auto&& new_value) {
         if (id < num_ids_)
-            logits[static_cast<size_t>(id)] =
-                static_cast<float>(new_value(static_cast<double>(logits[static_cast<size_t>(id)])));
+            logits[static_cast<size_t>(id)] = limited(new_value(static_cast<double>(logits[static_cast<size_t>(id)])));
     };
     if (params_.repetition_penalty != 1)
         for (const int32_t id : seen_)
@@ -146,9 +155,9 @@ SampledToken Sampler::next(std::span<const float> logits) {
     if (params_.temperature == 0) {
         out.id = sample(logits_, 0, 0);
     } else {
-        // By less, logits would become infinities, which filters cannot compare.
+        // Divided by less, logits would all be the largest number there is.
         const double temperature = std::max(params_.temperature, 1e-30);
-        for (float& logit : logits_) logit = static_cast<float>(static_cast<double>(logit) / temperature);
+        for (float& logit : logits_) logit = limited(static_cast<double>(logit) / temperature);
         keep_top_k(logits_, params_.top_k);
         keep_top_p(logits_, params_.top_p);
         keep_min_p(logits_, params_.min_p);

@@ -14,6 +14,8 @@
 //   min_p       of the remaining ids: keeps those with at least min_p times the probability of the most likely
 //               (Nguyen et al. 2024)
 //
+// Logits must be finite; what penalties and temperature make of them is limited to the range of a float.
+//
 // One uniform number in [0, 1) draws from the remaining ids, renormalised and in order. It depends on (seed, stream,
 // index) alone, never on the other texts that are written at the same time.
 #pragma once
@@ -55,6 +57,10 @@ struct SampledToken {
     std::vector<IdLogProb> alternatives;  // the most likely ids; they include the drawn one if it is among them
 };
 
+/// False when a logit is NaN or infinite, of which no token can be chosen: damaged weights, or an overflow.
+bool all_finite(std::span<const float> logits);
+inline constexpr const char* kNonFiniteAdvice = "look for NaN in the weights, or compute with --dtype f32";
+
 /// Draws the tokens of one text.
 class Sampler {
   public:
@@ -65,7 +71,8 @@ class Sampler {
     void add_prompt(std::span<const int32_t> ids);
     /// Another answer of the same text begins: the ids of earlier ones count like its prompt.
     void begin_answer() { counts_.clear(); }
-    /// The next token. Log-probabilities are the model's own: those of softmax over all [V] unchanged logits.
+    /// The next token, from finite logits. Log-probabilities are the model's own: those of softmax over all [V]
+    /// unchanged logits.
     SampledToken next(std::span<const float> logits_V);
 
   private:

@@ -82,8 +82,8 @@ void SpanPlan::validate(const std::string& source) const {
     for (const PlanFigure& figure : figures) require_length(figure.length, 1, "a figure's length");
     if (shape && (shape->layers != layers || shape->kv_heads < 1 || shape->heads < shape->kv_heads ||
                   (entries != shape->heads && entries != shape->kv_heads)))
-        throw UserError(fmt::format("{}: {} layers of {} rules cannot be of a model of {} layers of {} heads on {}", source,
-                                    layers, entries, shape->layers, shape->heads, shape->kv_heads));
+        throw UserError(fmt::format("{}: {} layers of {} rules cannot be of a model of {} layers of {} heads on {}",
+                                    source, layers, entries, shape->layers, shape->heads, shape->kv_heads));
     if (range && (range->shortest < 1 || range->longest < range->shortest))
         throw UserError(fmt::format("{}: there are no lengths from {} to {}", source, range->shortest, range->longest));
     if (range) require_length(range->longest, 1, "a longest text");
@@ -121,10 +121,10 @@ CachePlan cache_plan(const SpanPlan& plan, const model::ModelConfig& config, int
     require(N > 0, "a text of no positions");
     require_fits(plan, config);
     if (plan.range && N > plan.range->longest)
-        throw UserError(
-            fmt::format("{} positions are more than the {} that the plan was made for; shorten prompt and answer, or "
-                        "make a plan for this length",
-                        N, plan.range->longest));
+        throw UserError(fmt::format(
+            "{} positions are more than the {} that the plan was made for; shorten the text, its answer included, or "
+            "make a plan for this length",
+            N, plan.range->longest));
     if (N > config.max_position_embeddings)
         throw UserError(fmt::format(
             "{} positions are more than the {} that the model was trained on, and a plan does not make a model "

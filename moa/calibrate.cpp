@@ -107,9 +107,14 @@ class Calibration {
             done_(answered_ + engine.decoded_tokens());
         }
         for (size_t i = 0; i < texts.size(); ++i) {
+            const infer::Answer answer = engine.take(texts[i]);
+            if (answer.finish == infer::Finish::not_finite)
+                throw RunError(
+                    fmt::format("the logits for token {} of the answer to item {} are not finite; {}; no items "
+                                "were written",
+                                answer.tokens.size() + 1, first + i + 1, infer::kNonFiniteAdvice));
             std::vector<uint32_t> ids;
-            for (const infer::SampledToken& token : engine.take(texts[i]).tokens)
-                ids.push_back(static_cast<uint32_t>(token.id));
+            for (const infer::SampledToken& token : answer.tokens) ids.push_back(static_cast<uint32_t>(token.id));
             items_[first + i].answer = tokenizer_.decode(ids, /*skip_special=*/true);
         }
         std::erase_if(items_, [](const Item& item) { return item.answer.empty(); });

@@ -106,8 +106,8 @@ Pass::Pass(Context& context, Transformer& model, PassKind kind, int64_t batch, i
     Arena arena(buffer_.data(), buffer_.bytes());
     a_ = Activations(arena, model.config(), model.dtype(), kind, batch, length, recompute);
     model.positions().ensure(context, length);
-    context.scratch().reserve(scratch_bytes(context, model.config(), model.dtype(), kind, batch, length,
-                                            model.weights().matrix_dtype()));
+    context.scratch().reserve(
+        scratch_bytes(context, model.config(), model.dtype(), kind, batch, length, model.weights().matrix_dtype()));
 }
 
 size_t Pass::activation_bytes(const ModelConfig& config, Dtype dtype, PassKind kind, int64_t batch, int64_t length,
@@ -198,6 +198,20 @@ void Pass::forward() {
     model_.head_losses(context_, a_.losses, a_.temporaries.before(LinearInput::head, a_.final_out), a_.targets);
 }
 
+Tensor Pass::forward_last(std::span<const int32_t> ids, std::span<const int32_t> targets) {
+    require(std::ssize(ids) == a_.ids.numel() && std::ssize(targets) == batch_, "a batch of another shape");
+    const Tensor last_targets = a_.targets.slice(0, 0, batch_), losses = a_.losses.slice(0, 0, batch_);
+    context_.copy_from_host(a_.ids, ids.data());
+    context_.copy_from_host(last_targets, targets.data());
+    forward_layers();
+    const auto row = [&](int64_t n) { return a_.final_out.slice(0, n, n + 1); };
+    for (int64_t b = 0; b < batch_ && length_ > 1; ++b)  // a row is read before a later sequence's takes its place
+        ops::copy(context_, row(b), row((b + 1) * length_ - 1));
+    const Tensor last = a_.temporaries.before(LinearInput::head, a_.final_out.slice(0, 0, batch_));
+    model_.head_losses(context_, losses, last, last_targets);
+    return losses;
+}
+
 void Pass::forward_logits(const Tensor& logits) {
     forward_layers();
     model_.head_logits(context_, logits, a_.temporaries.before(LinearInput::head, a_.final_out));
@@ -214,7 +228,8 @@ void Pass::backward_activations(double loss_factor, const GradientObserver& obse
 void Pass::run_backward(const FlatArray* gradients, double loss_factor, const ops::StepScalarsTensor& scalars,
                         const GradientObserver& observer) {
     require(kind_ == PassKind::forward_backward, "this pass keeps no activations for a backward pass");
-    require(model_.weights().matrix_dtype() == model_.dtype(), "gradients through matrices that are narrower than they");
+    require(model_.weights().matrix_dtype() == model_.dtype(),
+            "gradients through matrices that are narrower than they");
     forward_layers();
     head_and_loss(gradients, loss_factor, scalars);
     finished(model_.config().num_layers, gradients);

@@ -123,6 +123,9 @@ class Pass {
     /// forward_backward() without parameter gradients, to look at the gradients of activations. The model may hold
     /// weights for inference only.
     void backward_activations(double loss_factor, const GradientObserver& observer);
+    /// Runs the layers on ids [B*T], and the head on the last position of each sequence alone, whose targets are
+    /// `targets` [B]. The losses acc [B].
+    Tensor forward_last(std::span<const int32_t> ids, std::span<const int32_t> targets);
     /// Runs the layers and writes logits acc [N,V].
     void forward_logits(const Tensor& logits);
 

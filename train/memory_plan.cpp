@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-#include "infer/generate.h"
 #include "kernels/backend.h"
 #include "train/background_save.h"
 #include "train/optimizer.h"
 #include "train/planned_ranks.h"
+#include "train/sample_writer.h"
 #include "train/train_step.h"
 
 namespace ballast::train {
@@ -57,8 +57,8 @@ MemoryPlan plan_memory(const Context& context, const RunConfig& config, const Di
         if (config.data.document_mask) plan.validation += static_cast<size_t>(batch * length) * sizeof(int32_t);
     }
     if (config.sample.every > 0) {
-        plan.sampling = infer::Generator::bytes(config.model, dtype);
-        plan.scratch = std::max(plan.scratch, infer::Generator::scratch_bytes(context, config.model, dtype));
+        plan.sampling = SampleWriter::bytes(context, config.model, dtype);
+        plan.scratch = std::max(plan.scratch, SampleWriter::scratch_bytes(context, config.model, dtype));
     }
     return plan;
 }

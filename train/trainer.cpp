@@ -72,7 +72,7 @@ Trainer::Trainer(Context& context, const RunConfig& config, RunData& data, RunDi
         background_.emplace(context, model_.weights(), optimizer_);
     if (!ranks().is_first()) return;
     if (data.validation) validation_.emplace(context, model_, *data.validation, config);
-    if (config.sample.every > 0) generator_.emplace(context, model_);
+    if (config.sample.every > 0) sample_writer_.emplace(context, model_, data.tokenizer.vocab_size());
 }
 
 void Trainer::keep_timeline(size_t updates) {
@@ -323,19 +323,18 @@ void Trainer::sample(int64_t step) {
     std::vector<int32_t> ids;
     for (uint32_t id : data_.tokenizer.encode(prompt)) ids.push_back(static_cast<int32_t>(id));
     if (ids.empty()) ids.push_back(static_cast<int32_t>(data_.tokenizer.end_of_text_id().value_or(0)));
-    const auto out =
-        generator_->generate(ids, data_.tokenizer.vocab_size(),
-                             {config_.sample.tokens, config_.sample.temperature,
-                              static_cast<uint64_t>(config_.train.seed), [this] { timeline_.places().move(); }});
+    const infer::Answer answer = sample_writer_->write(ids, config_.sample, static_cast<uint64_t>(config_.train.seed),
+                                                       [this] { timeline_.places().move(); });
+    if (answer.finish == infer::Finish::not_finite)
+        warn(fmt::format("the sample of step {} ends where the model's logits are not finite", step));
     std::vector<uint32_t> tokens;
-    const auto append = [&](const std::vector<int32_t>& list) {
-        for (int32_t id : list)
-            if (data_.tokenizer.token_bytes(static_cast<uint32_t>(id))) tokens.push_back(static_cast<uint32_t>(id));
+    const auto append = [&](int32_t id) {
+        if (data_.tokenizer.token_bytes(static_cast<uint32_t>(id))) tokens.push_back(static_cast<uint32_t>(id));
     };
     // Decoded behind the prompt, as a tokenizer may drop the space at the beginning of a text.
-    append(ids);
+    for (const int32_t id : ids) append(id);
     const size_t prompt_bytes = data_.tokenizer.decode(tokens).size();
-    append(out);
+    for (const infer::SampledToken& token : answer.tokens) append(token.id);
     std::string text = data_.tokenizer.decode(tokens);
     text.erase(0, prompt_bytes);
     note_down([&] { samples_->append_sample(step, prompt, text); });

@@ -15,7 +15,6 @@
 #include "data/sampler.h"
 #include "data/token_store.h"
 #include "data/tokenizer.h"
-#include "infer/generate.h"
 #include "model/transformer.h"
 #include "train/background_save.h"
 #include "train/checkpoint.h"
@@ -23,6 +22,7 @@
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/run_directory.h"
+#include "train/sample_writer.h"
 #include "train/train_step.h"
 #include "train/validation.h"
 
@@ -159,7 +159,7 @@ class Trainer {
     Optimizer optimizer_;
     TrainStep step_;
     std::optional<Validation> validation_;
-    std::optional<infer::Generator> generator_;
+    std::optional<SampleWriter> sample_writer_;
     bool lines_lost_ = false;
     std::unique_ptr<JsonLines> metrics_, samples_;
     std::optional<BackgroundSave> background_;  // declared after the objects its thread uses

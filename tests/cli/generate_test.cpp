@@ -191,12 +191,12 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     };
     refused("", {"no prompt", "--prompts"});
     refused("a --prompts b", {"not both"});
-    refused("a --max-tokens 40", {"the answer up to 40", "at most 31"});
+    refused("a --max-tokens 40", {"the answer up to 40", "at most 32"});
     refused("\"$(head -c 400 " + run.file("text.txt") + ")\"", {"the prompt has", "for texts of 32"});
     refused("a --max-tokens 4 --cache-blocks 1", {"blocks of the cache, which has 1"});
     refused("a --policy sink --cache 33", {"a cache of 33 positions", "at most 32"});
     refused("a --policy sink --cache 4", {"keeps no recent key"});
-    refused("a --policy sink --cache 20 --max-positions 8 --max-tokens 8", {"for texts of 8", "allow more positions"});
+    refused("a --policy sink --cache 20 --max-positions 8 --max-tokens 9", {"for texts of 8", "allow more positions"});
     refused("a --policy dense --cache 8", {"the policy dense has no setting cache"});
     refused("a --policy moa", {"needs a plan"});
     refused("a --policy h2o --heavy 30 --recent 3", {"a cache of 33 positions", "at most 32"});
@@ -286,14 +286,133 @@ TEST_CASE("generate --chat: Ctrl-C ends the answer, not the chat") {
     CHECK(terminal.wait() == 0);
 }
 
-TEST_CASE("generate: logprobs that are not finite are kept in the file") {
+TEST_CASE("generate: of logits that are not finite nothing is drawn, and the message says where and what to do") {
     const TinyRun run;
     succeed(run.train("run", "--set train.steps=1"));
     succeed("export " + run.file("run") + " " + run.file("hf"));
     spoil_embedding(run.file("hf"));
-    succeed(fmt::format("generate {} abc --max-tokens 2 --temperature 0 --logprobs 2 --json {} --threads 1",
-                        run.file("hf"), run.file("out.json")));
-    const nlohmann::json out = run.json("out.json");
-    CHECK(out["logprobs"][0] == "NaN");
-    CHECK(out["top_logprobs"][0][0]["logprob"] == "NaN");
+    for (const char* sampling : {"--temperature 0", "--top-p 0.5", "--top-k 3 --min-p 0.1"}) {
+        const Outcome one = ballast_with(fmt::format("generate {} abc --max-tokens 2 {} --json {} --threads 1",
+                                                     run.file("hf"), sampling, run.file("out.json")));
+        CAPTURE(sampling, one.err);
+        CHECK(one.code == 1);
+        CHECK(one.out == "\n");
+        CHECK_THAT(one.err, Catch::Matchers::ContainsSubstring("logits for token 1 of the answer, at position ") &&
+                                Catch::Matchers::ContainsSubstring("look for NaN in the weights"));
+        CHECK_FALSE(std::filesystem::exists(run.file("out.json")));
+    }
+}
+
+TEST_CASE("generate: one prompt of a file whose logits are not finite spoils no other, and --resume tries it again") {
+    const TrainedRun run;
+    for (const char* folder : {"whole", "spoiled"})
+        succeed(fmt::format("export {} {}", run.file("run"), run.file(folder)));
+    spoil_embedding(run.file("spoiled"), run.json("tokenizer.json")["model"]["vocab"]["~"].get<int64_t>());
+    write_file(run.file("prompts"), "{\"prompt\": \"Permission\"}\n{\"prompt\": \"a~\"}\n{\"prompt\": \"THE\"}\n");
+    const auto generate = [&](const char* folder, const char* file, const char* more) {
+        return ballast_with(
+            fmt::format("generate {} --prompts {} --max-tokens 5 --temperature 0 --logprobs 2 --json {} --threads 1 {}",
+                        run.file(folder), run.file("prompts"), run.file(file), more));
+    };
+    const Outcome expected = generate("whole", "expected.json", "");
+    CHECK(expected.code == 0);
+    const Outcome spoiled = generate("spoiled", "out.json", "");
+    CAPTURE(spoiled.err);
+    CHECK(spoiled.code == 1);
+    CHECK_THAT(spoiled.err, Catch::Matchers::ContainsSubstring("prompts: prompt 2: the logits for token 1"));
+    const nlohmann::json good = run.json("expected.json"), bad = run.json("out.json");
+    CHECK(bad[0] == good[0]);
+    CHECK(bad[1]["finish"] == "not_finite");
+    CHECK(bad[1]["ids"].empty());
+    CHECK(bad[2] == good[2]);
+    CHECK(lines_of(spoiled.out) == 3);
+    CHECK_THAT(spoiled.out, Catch::Matchers::ContainsSubstring("\"error\":\"the logits"));
+    const Outcome again = generate("whole", "out.json", "--resume");
+    CHECK(again.code == 0);
+    CHECK(again.out == expected.out);
+    CHECK(read_file(run.file("out.json")) == read_file(run.file("expected.json")));
+}
+
+TEST_CASE("generate: answers of an interrupted batch are kept, and --resume writes the file that was to be") {
+    const TrainedRun run;
+    std::string lines;
+    for (int i = 0; i < 6; ++i) lines += fmt::format("{{\"prompt\": \"Permission {}\"}}\n", i);
+    write_file(run.file("prompts"), lines);
+    const auto command = [&](const std::string& file, int tokens) {
+        return fmt::format(
+            "generate {} --prompts {} --max-tokens {} --max-batch 2 --policy sink --cache 20 --seed 4 --threads 1 "
+            "--json {}",
+            run.file("run"), run.file("prompts"), tokens, run.file(file));
+    };
+    succeed(command("whole.json", 3000));
+    Process process(command("out.json", 3000) + " >" + run.file("printed") + " 2>" + run.file("err"));
+    const auto printed = [&] {
+        return std::filesystem::exists(run.file("printed")) ? lines_of(read_file(run.file("printed"))) : 0;
+    };
+    REQUIRE(process.run_until([&] { return printed() >= 2; }));
+    process.signal(SIGINT);
+    CHECK(process.wait() == 1);
+    const nlohmann::json whole = run.json("whole.json"), part = run.json("out.json");
+    const std::string err = read_file(run.file("err"));
+    CAPTURE(err);
+    CHECK_THAT(err, Catch::Matchers::ContainsSubstring("of 6 prompts are answered, and " + run.file("out.json")) &&
+                        Catch::Matchers::ContainsSubstring("--resume"));
+    REQUIRE(part.size() == 6);
+    CHECK(part[0] == whole[0]);
+    CHECK(part[1] == whole[1]);
+    CHECK(part[5]["finish"] == "unfinished");
+    succeed(command("out.json", 3000) + " --resume");
+    CHECK(read_file(run.file("out.json")) == read_file(run.file("whole.json")));
+    const Outcome nothing_left = ballast_with(command("out.json", 3000) + " --resume");
+    CHECK_THAT(nothing_left.err, Catch::Matchers::ContainsSubstring(" 0 tokens read and 0 written"));
+
+    // What is not what the command left there is refused, and stays.
+    const std::string kept = read_file(run.file("out.json"));
+    write_file(run.file("prompts"), lines + "{\"prompt\": \"one more\"}\n");
+    refuse(command("out.json", 3) + " --resume", {"out.json has answers to other prompts", "--resume"});
+    CHECK(read_file(run.file("out.json")) == kept);
+    write_file(run.file("list.json"), "[{\"ids\": 3}]");
+    refuse(command("list.json", 3) + " --resume", {"list.json: number 1 of the list is not an answer"});
+    refuse(fmt::format("generate {} a --resume", run.file("run")), {"--resume", "give --prompts and --json"});
+}
+
+TEST_CASE("generate: a file of one prompt prints what a file of many does") {
+    const TrainedRun run;
+    write_file(run.file("prompts"), "{\"prompt\": \"Permission\"}\n");
+    const std::string out = succeed(
+        fmt::format("generate {} --prompts {} --max-tokens 5 --temperature 0", run.file("run"), run.file("prompts")));
+    CHECK(lines_of(out) == 1);
+    CHECK(nlohmann::json::parse(out)["prompt"] == "Permission");
+}
+
+TEST_CASE("generate: a prompt as long as the context gets one token, and what would be more is refused") {
+    const TrainedRun run;
+    const std::string text = read_file(run.file("text.txt"));
+    const auto tokens = [&](size_t bytes) {
+        write_file(run.file("prompt"), text.substr(0, bytes));
+        return run
+            .generate(
+                fmt::format("\"$(cat {})\" --policy sink --cache 32 --max-tokens 1", run.file("prompt")))["prompt_ids"]
+            .size();
+    };
+    size_t bytes = 20;
+    while (tokens(bytes) < 32) ++bytes;
+    REQUIRE(tokens(bytes) == 32);  // the context
+    const std::string prompt = "\"$(cat " + run.file("prompt") + ")\" --policy dense --temperature 0 --max-tokens ";
+    CHECK(run.generate(prompt + "1")["ids"].size() == 1);
+    const std::string why = "the answer up to 2, the cache is for texts of 32; ask for at most 1 (max_tokens)";
+    refuse(fmt::format("generate {} {}2", run.file("run"), prompt), {"32 tokens", why, "policy sink"});
+    const Outcome stream = ballast_with(
+        fmt::format("generate {} - --policy dense --max-tokens 2 < {}", run.file("run"), run.file("prompt")));
+    CHECK(stream.code == 2);  // found when it ends
+    CHECK_THAT(stream.err, Catch::Matchers::ContainsSubstring(why));
+    while (tokens(bytes) > 31) --bytes;
+    REQUIRE(tokens(bytes) == 31);
+    CHECK(run.generate(prompt + "2")["ids"].size() == 2);
+    refuse(fmt::format("generate {} {}3", run.file("run"), prompt), {"at most 2 (max_tokens)", "shorten it to 30"});
+    // What is measured is read to its last token.
+    const std::string measured = fmt::format("eval streaming {} --policy h2o --threads 1 --text {} --max-tokens ",
+                                             run.file("run"), run.file("text.txt"));
+    succeed(measured + "32");
+    refuse(measured + "33", {"texts of 33 positions", "at most 32", "--max-tokens takes only the text's beginning"});
 }

@@ -124,10 +124,10 @@ TEST_CASE("moa search: all stages, and again from where it was stopped") {
     CHECK(leftovers(t.file("search")).empty());
 }
 
-TEST_CASE("moa calibrate: a model that says nothing, and a length that no document has, are refused") {
+TEST_CASE("moa calibrate: a model that says nothing or no numbers, and a length that no document has, are refused") {
     const MoaRun t;
     succeed("export " + t.run() + " " + t.file("hf"));
-    spoil_embedding(t.file("hf"));  // of logits that are no numbers the first is the most likely, the end of text's
+    silence(t.file("hf"));
     write_file(t.file("ask.txt"), "{passage} So");
     const auto calibrate = [&](const std::string& more) {
         return ballast_with(
@@ -141,6 +141,10 @@ TEST_CASE("moa calibrate: a model that says nothing, and a length that no docume
     const Outcome too_long = calibrate("--lengths 32,64 --max-tokens 40");
     CHECK(too_long.code == 2);
     CHECK_THAT(too_long.err, ContainsSubstring("of an item of 64 positions"));  // before the first is answered
+    spoil_embedding(t.file("hf"));
+    const Outcome spoiled = calibrate("--lengths 32");
+    CHECK(spoiled.code == 1);
+    CHECK_THAT(spoiled.err, ContainsSubstring("token 1 of the answer to item 1 are not finite; look for NaN"));
     CHECK_FALSE(std::filesystem::exists(t.file("items.jsonl")));
 }
 

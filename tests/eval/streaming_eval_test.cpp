@@ -137,6 +137,26 @@ TEST_CASE("recompute: each token from the sinks and the last L - n tokens, run a
     }
 }
 
+TEST_CASE("h2o: without heavy rows the losses are a window's, and with room for all of them a dense cache's") {
+    for (const int64_t n : {0, 2}) {
+        Setup s(n, 58);  // within the model's positions
+        const auto scored = [&](int64_t heavy, int64_t recent) {
+            eval::StreamingOptions options;
+            options.policy = eval::Scored{"h2o"};
+            options.choice = infer::PolicyChoice{.policy = "h2o", .heavy = heavy, .recent = recent};
+            options.method = StreamingMethod::cache;
+            return s.run(options);
+        };
+        const auto all = scored(30, 30), dense = s.run({});
+        CHECK(all.tokens == 57);
+        for (size_t i = 0; i < 57; ++i) CHECK(all.losses.values[i] == Approx(dense.losses.values[i]).margin(1e-4));
+        if (n > 0) continue;  // a window drops the model's sink tokens
+        // Both drop the same rows, and rotary angles are relative.
+        const auto last = scored(0, 9), window = s.run(bounded(0, 9));
+        for (size_t i = 0; i < 57; ++i) CHECK(last.losses.values[i] == Approx(window.losses.values[i]).margin(1e-4));
+    }
+}
+
 TEST_CASE("losses that are not finite are counted, never taken for targets that were not scored") {
     for (const int64_t n : {0, 2}) {
         Setup s(n, 60);

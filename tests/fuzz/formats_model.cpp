@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "base/safetensors.h"
 #include "eval/input_ids.h"
+#include "infer/answer_file.h"
 #include "model/bert.h"
 #include "model/hugging_face.h"
 #include "model/hugging_face_config.h"
@@ -155,6 +156,19 @@ Strings items_seeds(const std::string& folder) {
 
 void read_items(const std::string& path) { moa::write_items(path, moa::read_items(path)); }
 
+Strings answers_seeds(const std::string&) {
+    infer::AnsweredPrompt answered{{3, 1}, "So.", {{{5, -0.5, {{5, -0.5}, {7, -1.25}}}, {2, -3, {{5, -1}}}}, {}}};
+    answered.answer.finish = infer::Finish::stop_id;
+    Strings out;
+    for (const bool with_alternatives : {false, true})
+        out.push_back(nlohmann::ordered_json::array({infer::to_json(answered, with_alternatives)}).dump());
+    return out;
+}
+
+void read_answers(const std::string& path) {
+    for (const infer::AnsweredPrompt& answered : infer::read_answers(path)) infer::to_json(answered, true).dump();
+}
+
 }  // namespace
 
 std::vector<Format> model_formats() {
@@ -166,7 +180,8 @@ std::vector<Format> model_formats() {
             {"plan", "plan.json", plan_seeds, read_plan},
             {"plan_scores", "plan.tsv", scores_seeds, read_plan},
             {"moa_profile", "profile.h5", profile_seeds, read_profile},
-            {"moa_items", "items.jsonl", items_seeds, read_items}};
+            {"moa_items", "items.jsonl", items_seeds, read_items},
+            {"answers", "answers.json", answers_seeds, read_answers}};
 }
 
 }  // namespace ballast::fuzz

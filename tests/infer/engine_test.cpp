@@ -46,6 +46,14 @@ struct Model {
     }
 };
 
+/// Makes a token's embedding NaN.
+void poison(Model& m, int32_t id) {
+    model::Weights& weights = m.model.weights();
+    const Tensor row = weights.compute(weights.table().row(model::Role::embed_in)).slice(0, id, id + 1);
+    const std::vector<float> values(static_cast<size_t>(row.numel()), NAN);
+    m.context.copy_from_host(row, values.data());
+}
+
 /// Prompts of many lengths, some longer than the bounded caches; some drawn, some not.
 std::vector<Request> requests() {
     std::vector<Request> out;
@@ -328,28 +336,101 @@ TEST_CASE("engine: what cannot be answered is refused before any work") {
         return message_of([&] { engine.submit(std::move(request)); });
     };
     Engine dense = m.engine("dense");
-    CHECK_THAT(refusal(dense, {.prompt = random_ids(1, 63, 21)}), ContainsSubstring("the prompt has 65 tokens"));
-    CHECK_THAT(refusal(dense, {.prompt = random_ids(1, 50, 21), .max_tokens = 13}),
-               ContainsSubstring("ask for at most 12 tokens"));
+    CHECK_THAT(refusal(dense, {.prompt = random_ids(1, 63, 21)}),
+               ContainsSubstring("the prompt has 65 tokens, with the model's sinks (2), the cache is for texts of 64; "
+                                 "shorten it to 64, or choose the policy sink"));
+    CHECK_THAT(refusal(dense, {.prompt = random_ids(1, 50, 21), .max_tokens = 14}),
+               ContainsSubstring("ask for at most 13 (max_tokens), shorten it to 51, or choose the policy sink"));
+    CHECK_THAT(refusal(dense, {.prompt = {1}, .max_tokens = 65}),
+               ContainsSubstring("ask for at most 62 (max_tokens), or choose"));
     CHECK_THAT(refusal(dense, {.prompt = {23}}), ContainsSubstring("no token 23"));
     CHECK_THAT(refusal(dense, {.prompt = {-1}}), ContainsSubstring("no token -1"));
     CHECK_THAT(refusal(dense, {.prompt = {1}, .max_tokens = 1, .sampling = {.top_p = 2}}), ContainsSubstring("top_p"));
     Engine moa = m.engine("moa");
-    CHECK_THAT(refusal(moa, {.prompt = {1}, .max_tokens = 62}), ContainsSubstring("at most 61"));
+    CHECK_THAT(refusal(moa, {.prompt = {1}, .max_tokens = 63}), ContainsSubstring("at most 62"));
     Engine small = m.engine("dense", {.blocks = 3});
     CHECK_THAT(refusal(small, {.prompt = {1}, .max_tokens = 5}),
                ContainsSubstring("needs 4 blocks of the cache, which has 3"));
     // A policy without end, too, has blocks for the positions it was given alone.
     Engine brief = m.engine("sink", {.prefill_chunk = 8, .max_positions = 40});
     CHECK_THAT(refusal(brief, {.prompt = random_ids(1, 39, 21), .max_tokens = 0}),
-               ContainsSubstring("the prompt has 41 tokens, the cache is for texts of 40"));
-    CHECK_THAT(refusal(brief, {.prompt = random_ids(1, 30, 21), .max_tokens = 9}),
-               ContainsSubstring("ask for at most 8 tokens, or allow more positions"));
-    CHECK_NOTHROW(brief.submit({.prompt = random_ids(1, 30, 21), .max_tokens = 8}));
+               ContainsSubstring("the cache is for texts of 40; shorten it to 40, or allow more positions"));
+    CHECK_THAT(refusal(brief, {.prompt = random_ids(1, 30, 21), .max_tokens = 10}),
+               ContainsSubstring("ask for at most 9 (max_tokens), shorten it to 31, or allow more positions"));
+    CHECK_NOTHROW(brief.submit({.prompt = random_ids(1, 30, 21), .max_tokens = 9}));
     Engine sink = m.engine("sink", {.prefill_chunk = 8});
     CHECK_NOTHROW(sink.submit({.prompt = random_ids(1, 500, 21), .max_tokens = 1'000'000'000'000}));
     for (int i = 0; i < 200; ++i) CHECK(sink.step());
     CHECK(sink.position(0) > 300);  // far past the 64 that the model was trained on, in 12 rows a head
     CHECK_THAT(message_of([&] { Engine(m.context, m.model, CachePlan::uniform(CachePolicy::dense(), 2, 3), {}); }),
                ContainsSubstring("2 layers of 3 heads"));
+}
+
+TEST_CASE("engine: a text may fill the cache to its last position, and the token behind that one is drawn too") {
+    Model m(Dtype::f32);
+    for (const std::string plan : {"dense", "moa", "h2o", "sink"}) {
+        // 64 positions, which the model was trained on, of which 2 are the model's sink tokens.
+        for (const auto& [prompt, answer] : {std::pair{62, 1}, {61, 2}, {40, 23}, {1, 62}}) {
+            INFO(plan << ": " << prompt << " and " << answer);
+            Engine engine = m.engine(plan, {.prefill_chunk = 8, .max_positions = 64});
+            Request request{.prompt = random_ids(1, static_cast<size_t>(prompt), 21), .max_tokens = answer + 1};
+            CHECK_THAT(message_of([&] { engine.submit(request); }),
+                       ContainsSubstring("at most " + std::to_string(answer)));
+            request.max_tokens = answer;
+            const int64_t text = engine.submit(request);
+            while (engine.step()) {
+            }
+            CHECK(engine.position(text) == 64);
+            CHECK(std::ssize(engine.take(text).tokens) == answer);
+        }
+        Engine engine = m.engine(plan, {.prefill_chunk = 8, .max_positions = 64});
+        const int64_t text =
+            engine.submit({.prompt = random_ids(1, 30, 21), .max_tokens = 4, .keep_positions = 64});  // 36 of 64
+        while (engine.step()) {
+        }
+        const auto more = random_ids(2, 20, 21);
+        CHECK_THAT(message_of([&] { engine.extend(text, more, 10); }),
+                   ContainsSubstring("ask for at most 9 (max_tokens)"));
+        engine.extend(text, more, 9);
+        while (engine.step()) {
+        }
+        CHECK(engine.position(text) == 64);
+        CHECK(engine.take(text).tokens.size() == 9);
+    }
+}
+
+TEST_CASE("engine: a text whose logits are not finite ends there, and the others go on to the bit") {
+    for (const std::string plan : {"dense", "sink", "h2o"}) {
+        for (const double temperature : {0.0, 1.0}) {
+            INFO(plan << " at temperature " << temperature);
+            Model m(Dtype::f32);
+            const SamplingParams sampling{.temperature = temperature, .top_p = 0.9, .min_p = 0.01};
+            const Request good{.prompt = {3, 4, 5}, .max_tokens = 6, .sampling = sampling};
+            const int32_t poisoned = 20;
+            const auto answers = [&](const std::vector<Request>& all) {
+                Engine engine(m.context, m.model, plan_named(plan, m.model.config()),
+                              {.max_batch = 2, .prefill_chunk = 8}, poisoned);  // ids below it are drawn
+                std::vector<int64_t> texts;
+                for (const Request& request : all) texts.push_back(engine.submit(request));
+                while (engine.step()) {
+                }
+                CHECK(engine.cache().free_blocks() == engine.cache().sizes().options.blocks);
+                std::vector<Answer> out;
+                for (const int64_t text : texts) out.push_back(engine.take(text));
+                return out;
+            };
+            Request other = good;
+            other.prompt = {6, 7};
+            const auto expected = answers({good, other});
+            // It makes NaN of all that read it. The third text gets the second one's blocks.
+            poison(m, poisoned);
+            Request bad = good;
+            bad.prompt = {3, poisoned};
+            const auto got = answers({good, bad, other});
+            CHECK(same(got[0], expected[0]));
+            CHECK(got[1].finish == Finish::not_finite);
+            CHECK(got[1].tokens.empty());
+            CHECK(same(got[2], expected[1]));
+        }
+    }
 }

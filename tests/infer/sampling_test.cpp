@@ -105,6 +105,16 @@ TEST_CASE("sampling: penalties, filters and draw, in the order that is written d
     }
 }
 
+TEST_CASE("sampling: greedy, by probability, and a temperature flattens or sharpens") {
+    const std::vector<float> logits{0.0f, 3.0f, 1.0f};
+    CHECK(infer::sample(logits, 0.0, 0.99) == 1);
+    CHECK(infer::sample(logits, 1.0, 0.0) == 0);
+    CHECK(infer::sample(logits, 1.0, 0.999999) == 2);
+    CHECK(infer::sample(logits, 1.0, 0.5) == 1);
+    CHECK(infer::sample(logits, 2.0, 0.1) == 0);  // exp(0) is 14 % of the sum
+    CHECK(infer::sample(logits, 0.5, 0.1) == 1);  // and 0.2 %
+}
+
 TEST_CASE("sampling: log-probabilities are the model's, alternatives the most likely") {
     const auto logits = random_logits(4, 64);
     double total = 0;
@@ -145,6 +155,26 @@ TEST_CASE("sampling: a temperature next to 0 takes the most likely, through ever
     logits[17] = 40;
     for (const double temperature : {1e-300, 1e-40, 1e-20})
         CHECK(Sampler({.temperature = temperature, .top_k = 9, .top_p = 0.9, .min_p = 0.1}, 50).next(logits).id == 17);
+}
+
+TEST_CASE("sampling: logits that are not finite are told, wherever they stand, and settings make none") {
+    for (const float bad : {NAN, -NAN, INFINITY, -INFINITY})
+        for (const size_t at : {0, 17, 63}) {
+            std::vector<float> logits = random_logits(6, 64);
+            CHECK(all_finite(logits));
+            logits[at] = bad;
+            CHECK_FALSE(all_finite(logits));
+        }
+    // Penalties past every number: 17 is the last to be raised, and the least to be lowered.
+    std::vector<float> logits = random_logits(6, 64);
+    logits[17] = 3e38f;
+    for (const double temperature : {0.0, 1e-30, 1.0})
+        for (const double penalty : {-1e308, 1e308}) {
+            Sampler sampler({.temperature = temperature, .top_p = 0.9, .min_p = 0.1, .frequency_penalty = penalty}, 50);
+            CHECK(sampler.next(logits).id == 17);
+            CHECK((sampler.next(logits).id == 17) == (penalty < 0));
+            for (int i = 0; i < 3; ++i) CHECK(sampler.next(logits).id < 50);
+        }
 }
 
 TEST_CASE("sampling: penalties of an answer are not for the answers before it, that of repetition is") {

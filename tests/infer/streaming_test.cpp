@@ -1,9 +1,7 @@
 // The three ways to run a stream agree: the literal cache, the masked pass in chunks, and one plain pass while nothing
 // is evicted.
 #include "base/larger_or_nan.h"
-#include "base/philox.h"
 #include "infer/decoder.h"
-#include "infer/generate.h"
 #include "infer/masked_stream.h"
 #include "tests/catch.h"
 #include "tests/model/model_fixture.h"
@@ -171,91 +169,4 @@ TEST_CASE(
         return std::vector<double>(losses.begin() + 40, losses.end() - 1);
     };
     CHECK(largest_difference(tail_losses(4096), tail_losses(20 * 4096)) <= 1e-5);
-}
-
-TEST_CASE("sampling: greedy, seeded, and by probability") {
-    const std::vector<float> logits{0.0f, 3.0f, 1.0f};
-    CHECK(infer::sample(logits, 0.0, 0.99) == 1);
-    CHECK(infer::sample(logits, 1.0, 0.0) == 0);
-    CHECK(infer::sample(logits, 1.0, 0.999999) == 2);
-    CHECK(infer::sample(logits, 1.0, 0.5) == 1);
-
-    auto config = streaming_config(model::Position::rope);
-    config.num_sink_tokens = 1;
-    config.sink_token_id = 22;
-    Context context(test_device(), 1);
-    model::Transformer model(context, config, Dtype::f32);
-    randomise(context, model.weights(), 9, 0.4);
-    const std::vector<int32_t> prompt{3, 4};
-    infer::Generator generator(context, model);
-    const auto a = generator.generate(prompt, 22, {.num_tokens = 80, .temperature = 1.0, .seed = 1});
-    const auto b = generator.generate(prompt, 22, {.num_tokens = 80, .temperature = 1.0, .seed = 1});
-    const auto c = generator.generate(prompt, 22, {.num_tokens = 80, .temperature = 1.0, .seed = 2});
-    CHECK(a.size() == 80);  // far past the context of 32
-    CHECK(a == b);
-    CHECK(a != c);
-    for (const int32_t id : a) CHECK((id >= 0 && id < 22));
-}
-
-TEST_CASE("sampling: every token is drawn by a random number of its own") {
-    // Weights of zero make all ids equally likely, so each number shows in the id that it drew.
-    constexpr int64_t kIds = 20;
-    Context context(test_device(), 1);
-    model::Transformer model(context, streaming_config(model::Position::rope), Dtype::f32);
-    infer::Generator generator(context, model);
-    const std::vector<int32_t> prompt{3};
-    const auto out = generator.generate(prompt, kIds, {.num_tokens = 40, .temperature = 1.0, .seed = 7});
-    const Philox random(7, "generate");
-    REQUIRE(out.size() == 40);
-    for (size_t i = 0; i < out.size(); ++i) CHECK(out[i] == static_cast<int32_t>(random.uniform(i) * kIds));
-}
-
-TEST_CASE("sampling: a text does not depend on those before it, and takes no memory but what was planned") {
-    auto config = streaming_config(model::Position::rope);
-    config.num_sink_tokens = 2;
-    config.sink_token_id = 21;
-    Context context(test_device(), 1);
-    model::Transformer model(context, config, Dtype::f32);
-    randomise(context, model.weights(), 9, 0.4);
-    infer::Generator used(context, model), fresh(context, model);
-    const size_t scratch = context.scratch().capacity();
-    CHECK(scratch <= infer::Generator::scratch_bytes(context, config, Dtype::f32));
-    const std::vector<int32_t> first = random_ids(3, 70, 21), second{3, 4};  // one longer than the context of 32
-    const infer::SamplingOptions options{.num_tokens = 50, .temperature = 1.0, .seed = 1};
-    used.generate(first, 21, options);
-    CHECK(used.generate(second, 21, options) == fresh.generate(second, 21, options));
-    CHECK(context.scratch().capacity() == scratch);
-}
-
-TEST_CASE("sampling: the plan is what the decoder's tensors take") {
-    const auto config = streaming_config(model::Position::rope);  // 2 layers, C = 32, context 32, V = 23
-    // Keys and values of both layers, the rows that move and the rotated keys, 32 rows of 32 f32 each; next, loss and
-    // logits in blocks of 64 bytes; one step of 32 positions.
-    const size_t rows = 32 * 32 * 4, head = 64 + 64 + 128;
-    CHECK(infer::Generator::bytes(config, Dtype::f32) ==
-          (2 * 2 + 1 + 1) * rows + head +
-              model::Pass::activation_bytes(config, Dtype::f32, model::PassKind::forward, 1, 32));
-}
-
-TEST_CASE("sampling: the temperature flattens or sharpens, and sink tokens stand before the prompt") {
-    const std::vector<float> logits{0.0f, 3.0f, 1.0f};
-    CHECK(infer::sample(logits, 2.0, 0.1) == 0);  // exp(0) is 14 % of the sum
-    CHECK(infer::sample(logits, 0.5, 0.1) == 1);  // and 0.2 %
-
-    auto config = streaming_config(model::Position::rope);
-    config.num_sink_tokens = 2;
-    config.sink_token_id = 21;
-    Context context(test_device(), 1);
-    model::Transformer model(context, config, Dtype::f32);
-    randomise(context, model.weights(), 9, 0.4);
-    infer::Generator generator(context, model);
-    infer::Decoder decoder(context, model, CachePolicy::dense(), 8);
-    for (int32_t last = 0; last < 8; ++last) {
-        const std::vector<int32_t> prompt{3, last}, fed{21, 22, 3, last};
-        decoder.reset();
-        decoder.feed(fed);
-        const std::vector<float> after = decoder.logits();
-        const int32_t likeliest = infer::sample(std::span(after).first(21), 0, 0);
-        CHECK(generator.generate(prompt, 21, {.num_tokens = 1, .temperature = 0}) == std::vector{likeliest});
-    }
 }
