@@ -1,7 +1,7 @@
 #include "eval/recompute.h"
 
 #include <algorithm>
-#include <optional>
+#include <memory>
 #include <span>
 
 #include "eval/stop.h"
@@ -49,7 +49,7 @@ class Windows {
     model::Pass& pass_of(int64_t windows) {
         if (!pass_ || pass_->batch() != windows) {
             pass_.reset();  // its memory first
-            pass_.emplace(context_, model_, model::PassKind::forward, windows, length_);
+            pass_ = std::make_unique<model::Pass>(context_, model_, model::PassKind::forward, windows, length_);
         }
         return *pass_;
     }
@@ -90,7 +90,7 @@ class Windows {
     model::Transformer& model_;
     const TextStream& text_;
     int64_t length_, every_;
-    std::optional<model::Pass> pass_;
+    std::unique_ptr<model::Pass> pass_;
     TokenLosses losses_;
 };
 

@@ -4,13 +4,15 @@
 #include <filesystem>
 #include <random>
 
+#include "base/error.h"
+
 #include "tests/base/temporary_folder.h"
 
 using namespace ballast;
 
 TEST_CASE("spill file: reads give what was appended, on disk, in memory and across both") {
     const test::TemporaryFolder folder;
-    data::SpillFile file(folder.path("spill"));
+    data::SpillFile file(folder.file("spill"));
     std::mt19937 random(20261130);
     std::string all;
     for (const size_t bytes : {0u, 1u, 100u, 300u << 10, 7u, 256u << 10, 200u << 10, 100u << 10, 1u << 20, 3u}) {
