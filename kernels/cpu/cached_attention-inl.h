@@ -104,6 +104,47 @@ HWY_INLINE const C* whole_chunk(const C* row, int64_t c, int64_t dims, C* copy) 
     return copy;
 }
 
+/// to [whole chunks] = x [dims] times `scale`, in the order of packed_index<C>(), filled up with zeros.
+template <class C, class A, class T>
+HWY_INLINE void pack(A* to, const T* x, int64_t dims, A scale) {
+    using Sum = LaneSum<A>;
+    const typename Sum::D d;
+    if constexpr (std::is_same_v<T, C>) {  // as a row of the cache is read
+        const auto factor = hn::Set(d, scale);
+        alignas(64) C copy[kCacheChunk<A>];
+        for (int64_t c = 0; c < dims; c += kCacheChunk<A>) {
+            const C* chunk = whole_chunk<A>(x, c, dims, copy);
+            for (int64_t part = 0; part < Sum::kParts; ++part) {
+                A* at = to + c + part * Sum::kNative;
+                hn::StoreU(hn::Mul(load_run<0, A>(d, chunk, part), factor), d, at);
+                hn::StoreU(hn::Mul(load_run<1, A>(d, chunk, part), factor), d, at + Sum::kLanes);
+            }
+        }
+    } else {
+        std::fill_n(to, round_up(dims, kCacheChunk<A>), A(0));
+        for (int64_t i = 0; i < dims; ++i) to[packed_index<C, A>(i)] = static_cast<A>(x[i]) * scale;
+    }
+}
+
+/// to [dims] = x, which is in the order of packed_index<C>().
+template <class C, class A>
+HWY_INLINE void unpack(A* to, const A* x, int64_t dims) {
+    using Sum = LaneSum<A>;
+    if constexpr (std::is_same_v<C, A>) {
+        std::copy_n(x, dims, to);
+    } else {
+        const typename Sum::D d;
+        const int64_t whole = dims / kCacheChunk<A> * kCacheChunk<A>;
+        for (int64_t c = 0; c < whole; c += kCacheChunk<A>)
+            for (int64_t part = 0; part < Sum::kParts; ++part) {
+                const A* from = x + c + part * Sum::kNative;
+                hn::StoreInterleaved2(hn::LoadU(d, from), hn::LoadU(d, from + Sum::kLanes), d,
+                                      to + c + 2 * part * Sum::kNative);
+            }
+        for (int64_t i = whole; i < dims; ++i) to[i] = x[packed_index<C, A>(i)];
+    }
+}
+
 /// Rows of keys or values of a block, given by a list of the visible ones.
 template <class C>
 struct SeenRows {

@@ -92,7 +92,7 @@ class CachedSplit {
             std::fill_n(call_.partials.logits + call_.place(bg_, split_, 0) * kCacheSplitSlots,
                         heads_ * kCacheSplitSlots, -std::numeric_limits<A>::infinity());
         CacheBlock block(call_.cache, call_.rows, bg_, split_ * kSplitBlocks);
-        ask_for_later(call_.cache.keys_PRD, block, {0, 1});
+        ask_for_later(call_.cache.keys_PRD, block, {0, kCacheBlockRows});
         for (int64_t w = 0; block.rows > 0; ++w) {
             const CacheBlock next = w + 1 < kSplitBlocks
                                         ? CacheBlock(call_.cache, call_.rows, bg_, split_ * kSplitBlocks + w + 1)
@@ -102,15 +102,14 @@ class CachedSplit {
             if (keys_ > 0)
                 add_block(block, next, w);
             else
-                ask_for_later(call_.cache.keys_PRD, next, {0, 1});
+                ask_for_later(call_.cache.keys_PRD, next, {0, kCacheBlockRows});
             block = next;
         }
         for (int64_t r = 0; r < heads_; ++r) {
             const int64_t place = call_.place(bg_, split_, r);
             call_.partials.maximum[place] = maximum_[r];
             call_.partials.sum[place] = sum_[r];
-            A* values = call_.partials.values + place * dims_;
-            for (int64_t i = 0; i < dims_; ++i) values[i] = o_[r * stride_ + packed_index<C, A>(i)];
+            unpack<C>(call_.partials.values + place * dims_, o_ + r * stride_, dims_);
         }
     }
 
@@ -123,12 +122,9 @@ class CachedSplit {
 
     /// The group's queries times the scale, in the order of packed_index().
     void take_query(A* to, const Tensor& q) {
-        std::fill_n(to, heads_ * stride_, A(0));
-        for (int64_t r = 0; r < heads_; ++r) {
-            const T* from = matrix_row<const T>(q, b_, first_head_ + r);
-            for (int64_t i = 0; i < dims_; ++i)
-                to[r * stride_ + packed_index<C, A>(i)] = static_cast<A>(from[i]) * static_cast<A>(call_.params.scale);
-        }
+        for (int64_t r = 0; r < heads_; ++r)
+            pack<C>(to + r * stride_, matrix_row<const T>(q, b_, first_head_ + r), dims_,
+                    static_cast<A>(call_.params.scale));
     }
 
     /// Lists the rows of a block that some head of the group sees; others may hold anything and are not read.
@@ -157,45 +153,40 @@ class CachedSplit {
         for (int64_t row = 0; row < block.rows; row += kLine / static_cast<int64_t>(sizeof(int32_t)))
             hwy::Prefetch(block.positions + row);
     }
-    /// Strip `index` of `count`.
-    struct Strip {
-        int64_t index, count;
-    };
-    /// Asks memory for a strip of a block's rows while others are multiplied: the processor looks ahead by itself only
-    /// inside of a row of blocks, and blocks lie anywhere. A core waits when it asks for more lines than it can track,
-    /// so a block is asked for in strips.
-    void ask_for_later(const Tensor& x_PRD, const CacheBlock& block, Strip strip) const {
-        if (block.rows == 0) return;
+    /// Asks memory for rows of a block while others are multiplied: the processor looks ahead by itself only inside of
+    /// a row of blocks, and blocks lie anywhere. A core waits when it asks for more lines than it can track, so a block
+    /// is asked for in strips.
+    void ask_for_later(const Tensor& x_PRD, const CacheBlock& block, Range rows) const {
+        rows.end = std::min(rows.end, block.rows);
+        if (rows.begin >= rows.end) return;
+        const auto row_bytes = dims_ * static_cast<int64_t>(sizeof(C));
         const char* const first = reinterpret_cast<const char*>(block.in<C>(x_PRD));
-        const int64_t bytes = block.rows * dims_ * static_cast<int64_t>(sizeof(C));
-        const int64_t end = bytes * (strip.index + 1) / strip.count;
-        for (int64_t at = round_up(bytes * strip.index / strip.count, kLine); at < end; at += kLine)
-            hwy::Prefetch(first + at);
+        for (int64_t at = rows.begin * row_bytes; at < rows.end * row_bytes; at += kLine) hwy::Prefetch(first + at);
     }
     /// Whether a head with this span sees a listed row that stands at j.
     bool sees(int32_t j, int32_t span) const { return j < sinks_ || position_ - j <= span; }
 
-    /// f(rows, n, strip) for the rows of a block that find_seen() listed, row_[n] the strip's first.
+    /// f(rows, n, strip) for the rows of a block that find_seen() listed: row_[n] is the first of these, and strips of
+    /// another block cover it.
     template <class F>
     HWY_INLINE void for_strips(const Tensor& x_PRD, const CacheBlock& block, const F& f) {
-        const int64_t strips = ceil_div(keys_, kStripRows);
-        for (int64_t s = 0; s < strips; ++s) {
-            const int64_t n = s * kStripRows;
-            const SeenRows<C> rows{block.in<C>(x_PRD), row_ + n, std::min(kStripRows, keys_ - n), dims_};
-            f(rows, n, Strip{s, strips});
+        for (int64_t n = 0; n < keys_; n += kStripRows) {
+            const int64_t end = n + kStripRows;
+            const SeenRows<C> rows{block.in<C>(x_PRD), row_ + n, std::min(end, keys_) - n, dims_};
+            f(rows, n, Range{n, end < keys_ ? end : kCacheBlockRows});
         }
     }
 
     /// Takes in the rows that find_seen() listed; `w` is the block's place in the split, `next` the one behind it.
     void add_block(const CacheBlock& block, const CacheBlock& next, int64_t w) {
         const Tensor &keys = call_.cache.keys_PRD, &values = call_.cache.values_PRD;
-        for_strips(keys, block, [&](const SeenRows<C>& k, int64_t n, Strip strip) HWY_ATTR {
+        for_strips(keys, block, [&](const SeenRows<C>& k, int64_t n, Range strip) HWY_ATTR {
             ask_for_later(values, block, strip);
             block_logits(p_ + n, q_, stride_, heads_, k);
         });
         if (!call_.sink_query.empty()) read_sinks_apart(block, {block.in<C>(keys), row_, keys_, dims_});
         for (int64_t r = 0; r < heads_; ++r) softmax_row(block, r, p_ + r * kCacheBlockRows, w);
-        for_strips(values, block, [&](const SeenRows<C>& v, int64_t n, Strip strip) HWY_ATTR {
+        for_strips(values, block, [&](const SeenRows<C>& v, int64_t n, Range strip) HWY_ATTR {
             ask_for_later(keys, next, strip);
             block_values(o_, stride_, p_ + n, heads_, v);
         });
