@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -144,12 +145,15 @@ TEST_CASE("interrupt: the first signal is a wish, for the guard's life") {
     CHECK_FALSE(interrupted());
 }
 
-TEST_CASE("interrupt: the second signal ends the process at once") {
+TEST_CASE("interrupt: the second signal ends the process at once, when it comes a second after the first") {
     const pid_t child = ::fork();
     if (child == 0) {
         const InterruptGuard guard;
         std::raise(SIGINT);
         if (!interrupted()) ::_exit(1);
+        std::raise(SIGINT);  // still the first wish, as launchers send it
+        std::raise(SIGTERM);
+        std::this_thread::sleep_for(std::chrono::milliseconds(1050));
         std::raise(SIGINT);
         ::_exit(2);
     }
@@ -157,4 +161,14 @@ TEST_CASE("interrupt: the second signal ends the process at once") {
     REQUIRE(::waitpid(child, &status, 0) == child);
     REQUIRE(WIFEXITED(status));
     CHECK(WEXITSTATUS(status) == 128 + SIGINT);
+
+    const pid_t hasty = ::fork();
+    if (hasty == 0) {
+        const InterruptGuard guard;
+        for (const int signal : {SIGTERM, SIGTERM, SIGINT, SIGINT, SIGTERM}) std::raise(signal);
+        ::_exit(interrupted() ? 0 : 1);
+    }
+    REQUIRE(::waitpid(hasty, &status, 0) == hasty);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
 }
