@@ -99,7 +99,7 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("hang_timeout_seconds", train.hang_timeout_seconds,
             "a run that makes no progress for so long is ended, naming the rank that hangs and where; 3 times as long "
             "where "
-            "it saves, loads or waits for a GPU's update; 0: never",
+            "it saves, loads or waits for a GPU's update, twice where its start may be waiting for a rank; 0: never",
             {.min = 0, .max = 1e6});
 
     v.field("spike_action", train.spike_action, kSpikeActionNames,

@@ -200,6 +200,7 @@ RunStatus Trainer::run(StartMode mode, DataChange change) {
     }
     ranks().barrier();
     watch_for_hangs();
+    observer_.watched();
     const RunStatus status = run_watched(mode, change);
     hang_watch_.reset();
     return status;

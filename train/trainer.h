@@ -38,6 +38,7 @@ enum class DataChange { refused, allowed };
 
 /// Callbacks for everything worth showing; the run itself prints nothing.
 struct TrainObserver {
+    std::function<void()> watched = [] {};  // on every rank: from now on hangs are found (train/hang_watch.h)
     std::function<void(int64_t first_step)> started = [](int64_t) {};
     std::function<void(const StepMetrics&)> step = [](const StepMetrics&) {};
     std::function<void(int64_t step, double loss)> validation = [](int64_t, double) {};
