@@ -138,7 +138,8 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("log_spaced", checkpoint.log_spaced, "also steps 0, 1, 2, 4 … 512");
     v.field("keep_last", checkpoint.keep_last, "unprotected checkpoints to keep; 0: all", {.min = 0});
     v.field("protect_every", checkpoint.protect_every,
-            "multiples of this are never removed, nor log-spaced ones; 0: none", {.min = 0});
+            "multiples of this are never removed, nor log-spaced ones, also after a resume that changes it; 0: none",
+            {.min = 0});
     v.field("background", checkpoint.background,
             "training goes on while a copy of the state is written, which takes 12 bytes a parameter of the host's "
             "memory; false: it waits");

@@ -154,6 +154,7 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
         directory_.cut_back("metrics.jsonl", step);
         directory_.cut_back("samples.jsonl", step);
         write_run_files();
+        keep_what_was_protected();
         // A kill may have come between the save and this.
         if (const std::string warning = remove_old_checkpoints(step); !warning.empty()) warn(warning);
     }
