@@ -27,13 +27,17 @@ using train::StartMode;
 
 namespace {
 
+std::string newest_checkpoint(const RunFixture& fixture, const std::string& name) {
+    const train::RunDirectory directory(fixture.folder / name);
+    return directory.checkpoint_path(directory.checkpoint_steps().back());
+}
+
 /// Every tensor of the newest checkpoint, as bytes.
 std::string checkpoint_bytes(const RunFixture& fixture, const std::string& name) {
-    const train::RunDirectory directory(fixture.folder / name);
-    const Hdf5Reader file(directory.checkpoint_path(directory.checkpoint_steps().back()));
+    const Hdf5Reader file(newest_checkpoint(fixture, name));
     std::string all;
     for (const auto& dataset : file.names()) {
-        if (dataset == "config") continue;  // names the run's number of threads
+        if (dataset == "config") continue;  // names what may be chosen anew
         const auto info = file.dataset(dataset);
         std::string bytes(static_cast<size_t>(info.numel()) * size_of(info.dtype), '\0');
         file.read(dataset, bytes.data(), 0, info.numel());
@@ -85,8 +89,15 @@ TEST_CASE("a run repeats to the bit, for any number of threads") {
     f.run("three", StartMode::fresh);
     CHECK(f.metrics("one") == f.metrics("again"));
     CHECK(f.metrics("one") == f.metrics("three"));
-    CHECK(checkpoint_bytes(f, "one") == checkpoint_bytes(f, "again"));
-    CHECK(checkpoint_bytes(f, "one") == checkpoint_bytes(f, "three"));
+    for (const char* name : {"again", "three"})
+        CHECK(bytes_of(newest_checkpoint(f, "one")) == bytes_of(newest_checkpoint(f, name)));
+
+    std::vector<std::string> warnings;
+    train::TrainObserver observer;
+    observer.warning = [&](const std::string& text) { warnings.push_back(text); };
+    f.config.train.threads = 2;
+    f.run("one", StartMode::resume, observer);
+    CHECK(warnings.empty());
 }
 
 TEST_CASE("recomputed activations change no bit of a run, and may be chosen anew at a resume") {
