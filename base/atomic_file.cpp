@@ -88,15 +88,19 @@ struct HeldFile {
 };
 
 /// Processes of two machines or containers often have the same id, and write the same file on a disk that both see. So
-/// a file is emptied only once it is held, and where another writer holds it, a longer name is taken.
+/// a file is emptied only once it is held, and where another writer holds it, a longer name is taken. Where there are
+/// no locks nobody knows who holds a file that is there, and it is left alone too.
 HeldFile create_and_hold(const std::string& target) {
     constexpr int kTries = 100;
     std::string path = fmt::format("{}{}{}", target, kMark, ::getpid());
     for (int i = 0;; ++i) {
-        // Not O_EXCL: a crashed run's temporary may carry this very process id.
-        const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        constexpr int kHow = O_RDWR | O_CREAT | O_CLOEXEC;
+        int descriptor = ::open(path.c_str(), kHow | O_EXCL, 0666);
+        const bool made = descriptor >= 0;
+        // It may be the temporary of a crashed run that had this very process id.
+        if (!made && errno == EEXIST) descriptor = ::open(path.c_str(), kHow, 0666);
         if (descriptor < 0) return {descriptor, path};
-        const bool refused = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+        const bool refused = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && (errno == EWOULDBLOCK || !made);
         struct stat held {
         }, named{};
         ::fstat(descriptor, &held);

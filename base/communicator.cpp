@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/communicator_mpi.h"
+#include "base/control_group.h"
 #include "base/ending.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -61,8 +62,9 @@ std::unique_ptr<Communicator> make_communicator() {
 }
 
 int threads_per_process(int local_processes) {
+    const auto machine = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
     return threads_per_process(local_processes, ThreadPool::available_cores(),
-                               static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+                               std::min(machine, ControlGroups().cores().value_or(machine)));
 }
 
 int threads_per_process(int local_processes, int bound_to, int cores) {

@@ -55,9 +55,9 @@ class Communicator {
 std::unique_ptr<Communicator> make_communicator();
 
 /// The number of threads that each of `local_processes` processes of one launch on this machine should use: its share
-/// of the machine's cores, or the cores that it is bound to where these are fewer.
+/// of the cores that the machine, container or job has, or the cores that it is bound to where these are fewer.
 int threads_per_process(int local_processes);
-/// The same for a process that may run on `bound_to` of the machine's `cores`.
+/// The same for a process that may use `bound_to` of the `cores` that all of them have.
 int threads_per_process(int local_processes, int bound_to, int cores);
 
 /// The number of processes that mpirun (of Open MPI, of MPICH and its kin) says it started on this machine, this one

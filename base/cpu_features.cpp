@@ -43,38 +43,8 @@ std::string_view value_of(std::string_view text, std::string_view key) {
 std::optional<int64_t> number(std::string_view text) {
     int64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end == text.data()) return {};  // "max" for one: no limit
+    if (error != std::errc() || end == text.data()) return {};
     return value;
-}
-
-void add_limit(std::vector<MemoryLimit>& limits, const std::filesystem::path& limit,
-               const std::filesystem::path& used) {
-    if (const auto bytes = number(text_of(limit))) limits.push_back({*bytes, number(text_of(used)).value_or(0)});
-}
-
-/// The limits of this process's control group and of those around it; version 2's files, then version 1's.
-std::vector<MemoryLimit> control_group_limits() {
-    const std::filesystem::path root = "/sys/fs/cgroup";
-    std::vector<MemoryLimit> limits;
-    std::istringstream lines(text_of("/proc/self/cgroup"));
-    for (std::string line; std::getline(lines, line);) {
-        const size_t first = line.find(':'), second = line.find(':', first + 1);
-        if (second == std::string::npos) continue;
-        const std::string controllers = line.substr(first + 1, second - first - 1);
-        const bool version_2 = controllers.empty();
-        if (!version_2 && controllers.find("memory") == std::string::npos) continue;
-        // A container sees its own group as "/", or a path that does not exist inside it; then the root is the group.
-        std::filesystem::path group = std::filesystem::path(line.substr(second + 1)).relative_path();
-        for (;; group = group.parent_path()) {
-            const auto folder = version_2 ? root / group : root / "memory" / group;
-            if (version_2)
-                add_limit(limits, folder / "memory.max", folder / "memory.current");
-            else
-                add_limit(limits, folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes");
-            if (group.empty()) break;
-        }
-    }
-    return limits;
 }
 
 }  // namespace
@@ -128,6 +98,6 @@ MemorySize parse_memory(std::string_view meminfo, const std::vector<MemoryLimit>
     return size;
 }
 
-MemorySize memory_size() { return parse_memory(text_of("/proc/meminfo"), control_group_limits()); }
+MemorySize memory_size() { return parse_memory(text_of("/proc/meminfo"), ControlGroups().memory()); }
 
 }  // namespace ballast

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/control_group.h"
+
 namespace ballast {
 
 struct CpuFeatures {
@@ -37,10 +39,6 @@ struct MemorySize {
 };
 
 /// Parses the text of /proc/meminfo and the limits of the control groups. The lowest limit applies.
-struct MemoryLimit {
-    int64_t limit;  // bytes
-    int64_t used;
-};
 MemorySize parse_memory(std::string_view meminfo, const std::vector<MemoryLimit>& limits);
 MemorySize memory_size();
 

@@ -9,9 +9,10 @@ bool interrupted();
 
 /// Catches these signals during its life, then restores the previous handlers. Must be made by the main thread, which
 /// is the only thread that receives the signals. A signal that the program was started to ignore (nohup, `trap '' INT`)
-/// stays ignored. The first signal sets interrupted() and prints a message on standard error. A second SIGINT or
-/// SIGTERM ends the process at once with exit code 128 + the signal's number. A second SIGHUP or SIGUSR1 does not:
-/// shells and schedulers repeat these signals, or send them after another one.
+/// stays ignored. The first signal sets interrupted() and prints a message on standard error. A second SIGINT, or a
+/// second SIGTERM, ends the process at once with exit code 128 + the signal's number, but only a second after the
+/// first: launchers send one wish twice within milliseconds. A second SIGHUP or SIGUSR1 does not: shells and schedulers
+/// repeat these signals, or send them after another one.
 class InterruptGuard {
   public:
     InterruptGuard();

@@ -1,9 +1,11 @@
 #include "base/process_state.h"
 
+#include <array>
 #include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
-#include <string>
+
+#include <unistd.h>
 
 namespace ballast {
 
@@ -28,6 +30,11 @@ ProcessState process_state(int64_t pid) {
         case '?': return ProcessState::unknown;
         default: return ProcessState::running;
     }
+}
+
+std::string host_name() {
+    std::array<char, 256> name{};
+    return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
 }
 
 }  // namespace ballast

@@ -1,7 +1,8 @@
-// Other processes of this machine, as Linux shows them in /proc.
+// Processes of this machine, as Linux shows them in /proc, and the machine's name.
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace ballast {
 
@@ -11,5 +12,8 @@ enum class ProcessState { unknown, gone, running, stopped, traced, waiting_for_d
 /// stopped: by SIGSTOP or Ctrl-Z. traced: a debugger is attached, whether or not it has stopped the process now.
 /// waiting_for_disk: in a system call that no signal interrupts, for example on a disk or a network file system.
 ProcessState process_state(int64_t pid);
+
+/// This machine's name, for messages that tell processes of several machines apart.
+std::string host_name();
 
 }  // namespace ballast

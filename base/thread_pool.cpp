@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/control_group.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 
@@ -39,8 +40,10 @@ void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) {
 
 int ThreadPool::available_cores() {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    const int bound_to = sched_getaffinity(0, sizeof set, &set) == 0
+                             ? CPU_COUNT(&set)
+                             : static_cast<int>(std::thread::hardware_concurrency());
+    return std::max(1, std::min(bound_to, ControlGroups().cores().value_or(bound_to)));
 }
 
 ThreadPool::ThreadPool(int num_threads) {

@@ -36,7 +36,7 @@ class ThreadPool {
             const_cast<void*>(static_cast<const void*>(&task)));
     }
 
-    /// The number of cores that this process may run on (respects taskset and cgroup cpusets).
+    /// The number of cores that this process may use at a time (respects taskset, and cpusets and quotas of cgroups).
     static int available_cores();
 
   private:

@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "base/communicator.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "cli/data_commands.h"
@@ -51,6 +52,7 @@ void prepare(const PrepareArguments& arguments) {
     };
     const InterruptGuard guard;
     options.interrupted = &interrupted;
+    options.note = [](const std::string& text) { log_info(text); };
     const bool shared = data::JoinedParts::is_name(options.output);
     const data::PrepareResult result =
         shared ? data::prepare_shared(tokenizer, options, pool) : data::prepare(tokenizer, options, pool);

@@ -1,5 +1,6 @@
 // ballast train CONFIG.toml
 #include <cmath>
+#include <exception>
 #include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
@@ -19,6 +20,7 @@
 #include "kernels/backend.h"
 #include "train/cost_model.h"
 #include "train/memory_plan.h"
+#include "train/start_watch.h"
 #include "train/trainer.h"
 
 namespace ballast {
@@ -183,9 +185,9 @@ size_t sample_order_bytes(const Options& options, const RunConfig& config, const
     return data::Sampler::bytes(store, DataOrder(config, store).last_stretch().order);
 }
 
-int train_as_rank(const Options& options, Communicator& ranks) {
-    RunConfig config = RunConfig::load(options.config, options.settings);
+int train_as_rank(const Options& options, RunConfig config, Communicator& ranks, StartWatch& watch) {
     config.validate();
+    watch.enter("opening the data and the device", WaitsFor::nobody);
     RunData data = RunData::open(config.data);
     resolve_vocabulary(config.model, data.tokenizer.vocab_size());
     config.validate();
@@ -195,12 +197,16 @@ int train_as_rank(const Options& options, Communicator& ranks) {
     const Distribution distribution(config, ranks);
     MemoryPlan plan = plan_memory(context, config, distribution);
     plan.sample_order = sample_order_bytes(options, config, data.train);
+    watch.enter("printing its plan", WaitsFor::reader);
     if (ranks.is_first()) print_startup(config, context, data, plan, distribution);
     require_fit(plan, context.device(), context.available_memory(),
                 memory_of_neighbours(context, config, distribution, plan));
+    watch.enter("waiting for all ranks", WaitsFor::ranks);
     ranks.barrier();  // what a neighbour had taken by then would count twice
+    watch.enter("connecting to all ranks", WaitsFor::ranks);
     context.connect(ranks);
 
+    watch.enter("allocating the run's memory", WaitsFor::nobody);
     RunDirectory directory(options.run_folder());
     const InterruptGuard guard;
     std::unique_ptr<Progress> bar;
@@ -212,11 +218,13 @@ int train_as_rank(const Options& options, Communicator& ranks) {
             show(first);
         };
     }
+    observer.watched = [&watch] { watch.stop(); };
     Trainer trainer(context, config, data, directory, observer, distribution);
     const StartMode mode = options.resume      ? StartMode::resume
                            : options.overwrite ? StartMode::overwrite
                                                : StartMode::fresh;
     if (!options.timeline.empty() && ranks.is_first()) trainer.keep_timeline(kTimelineUpdates);
+    watch.enter("taking the run's folder and meeting all ranks", ranks.is_first() ? WaitsFor::nobody : WaitsFor::ranks);
     const RunStatus status = trainer.run(mode, options.allow_data_change ? DataChange::allowed : DataChange::refused);
     if (!ranks.is_first()) return exit_code::kDone;
     if (bar) bar->finish();
@@ -242,8 +250,22 @@ void train_command(const Options& options) {
         return print_dry_run(options.dry_run, config);
     }
     let_output_be_lost();
-    const std::unique_ptr<Communicator> ranks = make_communicator();
-    run_ranks(*ranks, "ballast", [&] { return train_as_rank(options, *ranks); });
+    RunConfig config;
+    std::exception_ptr mistake;  // told when ranks know their numbers, so that one of them tells it
+    try {
+        config = RunConfig::load(options.config, options.settings);
+    } catch (...) {
+        mistake = std::current_exception();
+    }
+    std::unique_ptr<Communicator> ranks;  // outlives the watch
+    StartWatch watch(static_cast<double>(config.train.hang_timeout_seconds));
+    watch.enter("starting MPI", WaitsFor::ranks);
+    ranks = make_communicator();
+    watch.set_ranks(*ranks);
+    run_ranks(*ranks, "ballast", [&] {
+        if (mistake) std::rethrow_exception(mistake);
+        return train_as_rank(options, config, *ranks, watch);
+    });
 }
 
 }  // namespace

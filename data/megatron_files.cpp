@@ -76,17 +76,24 @@ std::string slice_path(const std::string& name, int64_t slice, int64_t last) {
     return fmt::format("{}-{:05}-of-{:05}.bin", name, slice, last);
 }
 
-/// The number of the last slice beside `name`; -1: there is none. The first slice's name has it.
+/// The number of the last slice beside `name`; -1: there is none. The first slice's name has it. UserError for two sets
+/// of slices, of which either may be meant.
 int64_t last_slice(const std::string& name) {
     const fs::path folder = fs::path(name).parent_path();
     const std::string first = fs::path(name).filename().string() + "-00000-of-";
+    int64_t last = -1;
     for (const fs::path entry : entries_of(folder.empty() ? "." : folder.string())) {
         const std::string file = entry.filename().string();
-        if (file.size() == first.size() + 9 && file.starts_with(first) && file.ends_with(".bin") &&
-            std::all_of(file.end() - 9, file.end() - 4, [](char c) { return c >= '0' && c <= '9'; }))
-            return std::stoll(file.substr(first.size(), 5));
+        if (file.size() != first.size() + 9 || !file.starts_with(first) || !file.ends_with(".bin") ||
+            !std::all_of(file.end() - 9, file.end() - 4, [](char c) { return c >= '0' && c <= '9'; }))
+            continue;
+        const int64_t other = std::exchange(last, std::stoll(file.substr(first.size(), 5)));
+        if (other >= 0)
+            throw UserError(fmt::format("{} and {} begin two sets of slices of one name; move one set elsewhere",
+                                        slice_path(name, 0, std::min(other, last)),
+                                        slice_path(name, 0, std::max(other, last))));
     }
-    return -1;
+    return last;
 }
 
 }  // namespace

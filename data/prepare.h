@@ -42,6 +42,7 @@ struct PrepareOptions {
 
     std::function<void(int64_t done, int64_t total)> progress;  ///< bytes of the input files; may be empty
     std::function<bool()> interrupted;                          ///< called between batches; may be empty
+    std::function<void(const std::string&)> note;               ///< what is waited for; may be empty
 };
 
 struct PrepareResult {

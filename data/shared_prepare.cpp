@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <thread>
@@ -24,6 +25,7 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 constexpr auto kLook = std::chrono::milliseconds(200);  // between looks at what other processes do
+constexpr int kSilentLooks = 10;                        // then it is said what is waited for
 
 /// An input file, and where its tokens go.
 struct Part {
@@ -35,7 +37,20 @@ struct Part {
     bool input_is_as_it_was() const {
         return static_cast<int64_t>(fs::file_size(input)) == bytes && fs::last_write_time(input) == written;
     }
+    /// As the plan keeps it.
+    ordered_json described() const {
+        const auto since_1970 = fs::file_time_type::clock::to_sys(written).time_since_epoch();
+        return {{"path", input},
+                {"bytes", bytes},
+                {"changed_ns", std::chrono::duration_cast<std::chrono::nanoseconds>(since_1970).count()}};
+    }
 };
+
+/// "process 4711" where the system knows who holds the lock.
+std::string holder_of(const std::string& lock) {
+    const auto process = FileLock::holder(lock);
+    return process ? fmt::format("process {}", *process) : "a process elsewhere";
+}
 
 class SharedWork {
   public:
@@ -119,7 +134,7 @@ class SharedWork {
     /// Everything that decides what the stores hold.
     ordered_json plan() const {
         auto inputs = ordered_json::array();
-        for (const Part& part : parts_) inputs.push_back({{"path", part.input}, {"bytes", part.bytes}});
+        for (const Part& part : parts_) inputs.push_back(part.described());
         return {{"tokenizer_hash", tokenizer_.hash()},
                 {"append_end_of_text", options_.append_end_of_text},
                 {"text_key", options_.text_key},
@@ -139,18 +154,46 @@ class SharedWork {
         const ordered_json mine = plan();
         const FileLock lock = wait_for_lock(folder_ + "/plan.lock");
         if (!fs::exists(path)) return write_json_file(path, mine);
-        nlohmann::json theirs = read_json_file(path);
+        const nlohmann::json theirs = read_json_file(path);
+        require_same_plan(theirs, mine);
+        if (theirs != nlohmann::json(mine)) write_json_file(path, mine);
+    }
+
+    void require_same_plan(nlohmann::json theirs, const ordered_json& mine) const {
+        if (!theirs.is_object()) theirs = nlohmann::json::object();
         theirs.emplace("drop_duplicates", false);  // which older plans do not say
-        for (const auto& [key, value] : mine.items())
-            if (!theirs.contains(key) || theirs[key] != nlohmann::json(value))
+        for (const auto& [key, value] : mine.items()) {
+            const bool same = theirs.contains(key) &&
+                              (key == "inputs" ? has_inputs(theirs[key]) : theirs[key] == nlohmann::json(value));
+            if (!same)
                 throw UserError(fmt::format(
                     "{} was begun with another {}; finish it as it was begun, remove the folder {}, or choose "
                     "another --output",
                     options_.output, key, folder_));
+        }
+    }
+
+    /// True when `planned` are the same files. They may have changed where there is no part of them; UserError when
+    /// there is, because it was made of something else.
+    bool has_inputs(const nlohmann::json& planned) const {
+        if (!planned.is_array() || planned.size() != parts_.size()) return false;
+        for (size_t i = 0; i < parts_.size(); ++i) {
+            const Part& part = parts_[i];
+            const nlohmann::json is = part.described();
+            nlohmann::json was = planned[i];
+            if (!was.is_object() || was.value("path", nlohmann::json()) != is["path"]) return false;
+            was.emplace("changed_ns", is["changed_ns"]);  // which older plans do not say
+            if (was != is && part.is_there())
+                throw UserError(
+                    fmt::format("{} was replaced after {} was made of it; remove that part to have it made again, or "
+                                "put the old input back with the time of its last change",
+                                part.input, part.store));
+        }
+        return true;
     }
 
     void tokenise_all() {
-        for (;;) {
+        for (int looks = 0;;) {
             bool all_there = true, did_one = false;
             for (const size_t i : order_) {
                 if (parts_[i].is_there()) continue;
@@ -161,8 +204,21 @@ class SharedWork {
             }
             show_progress(0);
             if (all_there) return;
-            if (!did_one) wait();
+            if (!did_one) wait(looks, [this] { return describe_missing(); });
         }
+    }
+
+    /// What other processes are at, a few of them.
+    std::string describe_missing() const {
+        constexpr size_t kShown = 4;
+        std::vector<std::string> missing;
+        for (const size_t i : order_)
+            if (!parts_[i].is_there())
+                missing.push_back(fmt::format("{} ({})", parts_[i].input, holder_of(parts_[i].lock)));
+        const size_t more = missing.size() - std::min(missing.size(), kShown);
+        missing.resize(missing.size() - more);
+        return fmt::format("what other processes tokenise: {}{}", fmt::join(missing, ", "),
+                           more > 0 ? fmt::format(" and {} more", more) : "");
     }
 
     void tokenise(const Part& part) {
@@ -186,9 +242,7 @@ class SharedWork {
         if (part.input_is_as_it_was()) return;
         fs::remove(part.store);
         throw UserError(fmt::format(
-            "{} was changed while it was being prepared; wait until nobody writes to it, remove the folder {} "
-            "if its size differs now, and start again",
-            part.input, folder_));
+            "{} was changed while it was being prepared; wait until nobody writes to it, and start again", part.input));
     }
 
     void show_progress(int64_t part_bytes) const {
@@ -203,14 +257,17 @@ class SharedWork {
             throw RunError("interrupted; what is done is kept, and the same command goes on with it");
     }
 
-    void wait() const {
+    /// Until the next look. Says once, when there have been a few, what is waited for.
+    void wait(int& looks, const std::function<std::string()>& what) const {
         stop_if_interrupted();
+        if (++looks == kSilentLooks && options_.note) options_.note("waiting for " + what());
         std::this_thread::sleep_for(kLook);
     }
 
     FileLock wait_for_lock(const std::string& path) const {
         std::optional<FileLock> lock;
-        while (!(lock = FileLock::take(path))) wait();
+        for (int looks = 0; !(lock = FileLock::take(path));)
+            wait(looks, [&path] { return fmt::format("{}, which {} holds", path, holder_of(path)); });
         return std::move(*lock);
     }
 

@@ -14,7 +14,8 @@ namespace ballast::data {
 /// locks a file that has no store yet and that no other process works on, the largest first, until there is none. Then
 /// it waits for the others. A store appears under its name only when complete. The work of a killed process is taken
 /// over by another one, or by the next start of the same command. All processes return when the index exists.
-/// NAME.parts/plan.json holds the inputs and options; UserError for a process with different ones. The documents and
+/// NAME.parts/plan.json holds the inputs and options; UserError for a process with different ones, and when an input is
+/// not what its part was made of. The documents and
 /// their order are those of prepare() in one process. A validation output is a NAME.json too, with its own parts. With
 /// drop_duplicates the stores keep all documents and their hashes; when all are there, one process finds the duplicates
 /// among them and writes NAME.parts/left_out.h5, which the index names (data/left_out.h). Not supported: pipes;

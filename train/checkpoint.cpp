@@ -214,6 +214,7 @@ class FirstRank {
 
 RunConfig as_saved(RunConfig config) {
     const TrainConfig usual;
+    config.train.threads = usual.threads;
     config.train.zero = usual.zero;
     config.train.overlap = usual.overlap;
     config.train.reduce_bucket_size = usual.reduce_bucket_size;

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -21,11 +20,6 @@ using Clock = TickingTime::Clock;
 
 /// Seconds that others leave the rank that is to speak, and the end that it brings about.
 constexpr double kGrace = 10;
-
-std::string host_name() {
-    std::array<char, 256> name{};
-    return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
-}
 
 std::string_view describe(ProcessState state) {
     switch (state) {

@@ -99,7 +99,7 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("hang_timeout_seconds", train.hang_timeout_seconds,
             "a run that makes no progress for so long is ended, naming the rank that hangs and where; 3 times as long "
             "where "
-            "it saves, loads or waits for a GPU's update; 0: never",
+            "it saves, loads or waits for a GPU's update, twice where its start may be waiting for a rank; 0: never",
             {.min = 0, .max = 1e6});
 
     v.field("spike_action", train.spike_action, kSpikeActionNames,
@@ -138,7 +138,8 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("log_spaced", checkpoint.log_spaced, "also steps 0, 1, 2, 4 … 512");
     v.field("keep_last", checkpoint.keep_last, "unprotected checkpoints to keep; 0: all", {.min = 0});
     v.field("protect_every", checkpoint.protect_every,
-            "multiples of this are never removed, nor log-spaced ones; 0: none", {.min = 0});
+            "multiples of this are never removed, nor log-spaced ones, also after a resume that changes it; 0: none",
+            {.min = 0});
     v.field("background", checkpoint.background,
             "training goes on while a copy of the state is written, which takes 12 bytes a parameter of the host's "
             "memory; false: it waits");

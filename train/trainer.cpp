@@ -154,6 +154,7 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
         directory_.cut_back("metrics.jsonl", step);
         directory_.cut_back("samples.jsonl", step);
         write_run_files();
+        keep_what_was_protected();
         // A kill may have come between the save and this.
         if (const std::string warning = remove_old_checkpoints(step); !warning.empty()) warn(warning);
     }
@@ -200,6 +201,7 @@ RunStatus Trainer::run(StartMode mode, DataChange change) {
     }
     ranks().barrier();
     watch_for_hangs();
+    observer_.watched();
     const RunStatus status = run_watched(mode, change);
     hang_watch_.reset();
     return status;

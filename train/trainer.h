@@ -38,6 +38,7 @@ enum class DataChange { refused, allowed };
 
 /// Callbacks for everything worth showing; the run itself prints nothing.
 struct TrainObserver {
+    std::function<void()> watched = [] {};  // on every rank: from now on hangs are found (train/hang_watch.h)
     std::function<void(int64_t first_step)> started = [](int64_t) {};
     std::function<void(const StepMetrics&)> step = [](const StepMetrics&) {};
     std::function<void(int64_t step, double loss)> validation = [](int64_t, double) {};
@@ -138,6 +139,8 @@ class Trainer {
     /// `newest` is known to be valid. Later checkpoints, which a resume skipped as damaged, do not count. Never ends a
     /// run whose save is good: returns a warning of what could not be removed, or nothing.
     std::string remove_old_checkpoints(int64_t newest) const;
+    /// Checkpoints that the settings of their time protect stay so, whatever this run's settings say.
+    void keep_what_was_protected();
     void note_down(const std::function<void()>& append);
     /// Calls `tell`, which may block until the output is read.
     void show(const std::function<void()>& tell);
@@ -165,7 +168,8 @@ class Trainer {
     std::optional<BackgroundSave> background_;  // declared after the objects its thread uses
     std::optional<LossScaler> scaler_;          // fp16 only
     SpikeGuard spikes_;
-    StepMetrics rolled_back_;  // the spike from which the run went back, until it is in the metrics
+    std::vector<int64_t> protected_before_;  // steps, ascending; only by earlier settings
+    StepMetrics rolled_back_;                // the spike from which the run went back, until it is in the metrics
     int64_t steps_done_ = 0, steps_skipped_ = 0, last_saved_ = -1, loaded_step_ = 0;
 };
 

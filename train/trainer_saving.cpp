@@ -1,4 +1,5 @@
 // Saving, at once or in the background (train/background_save.h), and the handling of a failed save.
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fmt/format.h>
@@ -85,6 +86,24 @@ void Trainer::sync_logs() const {
         if (*log) (*log)->sync();
 }
 
+void Trainer::keep_what_was_protected() {
+    for (const int64_t step : directory_.checkpoint_steps()) {
+        if (checkpoint_protected(config_.checkpoint, step)) continue;
+        try {
+            const CheckpointInfo saved = read_checkpoint_info(directory_.checkpoint_path(step));
+            if (checkpoint_protected(saved.config.checkpoint, step)) protected_before_.push_back(step);
+        } catch (const UserError&) {  // damaged: what this run's settings say
+        }
+    }
+    if (protected_before_.empty()) return;
+    show([&] {
+        observer_.note(
+            fmt::format("keeping checkpoints that earlier settings protected, of {} steps up to {}; remove "
+                        "by hand what is no longer wanted",
+                        protected_before_.size(), protected_before_.back()));
+    });
+}
+
 std::string Trainer::remove_old_checkpoints(int64_t newest) const {
     std::vector<int64_t> steps;
     try {
@@ -92,7 +111,9 @@ std::string Trainer::remove_old_checkpoints(int64_t newest) const {
     } catch (const UserError& error) {
         return fmt::format("older checkpoints are not removed: {}", error.what());
     }
-    std::erase_if(steps, [&](int64_t step) { return step > newest; });
+    std::erase_if(steps, [&](int64_t step) {
+        return step > newest || std::binary_search(protected_before_.begin(), protected_before_.end(), step);
+    });
     std::vector<std::string> kept;
     for (int64_t old : checkpoints_to_remove(config_.checkpoint, steps)) {
         const std::string path = directory_.checkpoint_path(old);

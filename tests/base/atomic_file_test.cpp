@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -17,6 +18,7 @@
 #include "base/mapped_file.h"
 #include "base/safetensors.h"
 #include "tests/base/message_of.h"
+#include "tests/base/refused_calls.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 
@@ -25,6 +27,7 @@ using ballast::test::bytes_of;
 using ballast::test::message_of;
 using ballast::test::put_bytes;
 using ballast::test::TemporaryFolder;
+using ballast::test::with_refused_calls;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
@@ -96,6 +99,22 @@ TEST_CASE("atomic file: a writer of another machine that has this process's id k
     write_file(path, "again");
     CHECK(bytes_of(path) == "again");
     CHECK(files_in(folder.path()) == 1);
+}
+
+TEST_CASE("atomic file: where there are no locks another's file with this process's id stays as it is") {
+    const TemporaryFolder folder;
+    const std::string path = folder.file("a.txt");
+    const auto code = with_refused_calls({SYS_flock}, ENOLCK, [&] {
+        const std::string theirs = path + ".tmp-" + std::to_string(::getpid());
+        put_bytes(theirs, "theirs");
+        write_file(path, "ours");
+        return (bytes_of(path) == "ours" ? 1 : 0) + (bytes_of(theirs) == "theirs" ? 2 : 0) +
+               (files_in(folder.path()) == 2 ? 4 : 0);
+    });
+    if (code)
+        CHECK(*code == 7);
+    else
+        WARN("skipped: no system call filters here");
 }
 
 TEST_CASE("atomic file: the old file can go before the new one comes, where a link leads too") {

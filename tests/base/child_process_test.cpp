@@ -3,12 +3,16 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fmt/format.h>
+
+#include <unistd.h>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/file_lock.h"
 #include "tests/base/refused_calls.h"
+#include "tests/base/standard_error.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 
@@ -79,13 +83,34 @@ TEST_CASE("file lock: one holder, seen by others, gone with it") {
     CHECK(FileLock::take(folder / "lock"));
 }
 
+TEST_CASE("file lock: its holder is known on this machine, by the file and not by its name") {
+    const test::TemporaryFolder folder;
+    CHECK_FALSE(FileLock::holder(folder / "lock"));
+    const auto lock = FileLock::take(folder / "lock");
+    const auto holder = FileLock::holder(folder / "lock");
+    if (!holder) {
+        WARN("skipped: the system does not list locks, or by other devices than files say");
+        return;
+    }
+    CHECK(*holder == ::getpid());
+    std::filesystem::create_hard_link(folder / "lock", folder / "link");
+    CHECK(FileLock::holder(folder / "link") == ::getpid());
+    write_file(folder / "other", "");
+    CHECK_FALSE(FileLock::holder(folder / "other"));
+}
+
 TEST_CASE("file lock: a file system without locks does not read as a holder") {
     const test::TemporaryFolder folder;
     for (const int error : {ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL}) {
         CAPTURE(error);
         const auto code = test::with_refused_calls({SYS_flock}, error, [&] {
-            const auto lock = FileLock::take(folder / "lock");
-            return (lock ? 1 : 0) + (FileLock::held(folder / "lock") ? 2 : 0);
+            bool taken = true;
+            const std::string said = test::standard_error_of([&] {  // once for all files of a folder
+                for (const char* name : {"lock", "second", "third"}) taken = taken && FileLock::take(folder / name);
+            });
+            const bool once = said.find("has no locks") != std::string::npos &&
+                              said.find("has no locks") == said.rfind("has no locks");
+            return (taken ? 1 : 0) + (FileLock::held(folder / "lock") ? 2 : 0) + (once ? 0 : 4);
         });
         if (!code) {
             WARN("skipped: no seccomp filters here");

@@ -2,14 +2,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <sstream>
+#include <thread>
 
+#include "base/atomic_file.h"
 #include "base/build_info.h"
 #include "base/communicator.h"
+#include "base/control_group.h"
 #include "base/cpu_features.h"
 #include "base/interrupt.h"
 #include "base/thread_pool.h"
+#include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 
 using namespace ballast;
@@ -46,6 +53,54 @@ TEST_CASE("memory: the lowest limit around the process counts") {
     CHECK(here.available <= here.total);
 }
 
+TEST_CASE("cores and memory: the lowest limit of the groups around the process counts") {
+    const test::TemporaryFolder root;
+    const auto put = [&](const std::string& file, const std::string& text) {
+        make_folders(std::filesystem::path(root / file).parent_path().string());
+        write_file(root / file, text);
+    };
+    const auto groups = [&](const std::string& membership) {
+        return ControlGroups(std::istringstream(membership), root.path());
+    };
+    const std::string version_2 = "0::/job/step\n", version_1 = "7:cpuset:/job\n3:cpu,cpuacct:/job\n2:memory:/job\n";
+    CHECK_FALSE(groups(version_2).cores());
+    CHECK_FALSE(groups("").cores());
+    CHECK(groups(version_2).memory().empty());
+
+    put("job/cpuset.cpus.effective", "0-3,8,10-11\n");
+    CHECK(groups(version_2).cores() == 7);
+    CHECK_FALSE(groups(version_1).cores());
+    put("job/cpu.max", "max 100000\n");
+    CHECK(groups(version_2).cores() == 7);
+    put("job/step/cpu.max", "250000 100000\n");
+    CHECK(groups(version_2).cores() == 3);
+    put("cpu.max", "1000 100000\n");  // of a container, which sees its own group at the top
+    CHECK(groups("0::/elsewhere\n").cores() == 1);
+    put("cpu.max", "0 0\n");
+    CHECK_FALSE(groups("0::/elsewhere\n").cores());
+    put("job/memory.max", "4096\n");
+    put("job/memory.current", "1024\n");
+    put("job/step/memory.max", "max\n");
+    REQUIRE(groups(version_2).memory().size() == 1);
+    CHECK(groups(version_2).memory()[0].limit == 4096);
+    CHECK(groups(version_2).memory()[0].used == 1024);
+
+    put("cpuset/job/cpuset.cpus", "4-67\n");
+    CHECK(groups(version_1).cores() == 64);
+    put("cpu/cpu.cfs_quota_us", "-1\n");
+    put("cpu/cpu.cfs_period_us", "100000\n");
+    CHECK(groups(version_1).cores() == 64);
+    put("cpu/job/cpu.cfs_quota_us", "800000\n");
+    put("cpu/job/cpu.cfs_period_us", "100000\n");
+    CHECK(groups(version_1).cores() == 8);
+    CHECK(groups("7:cpuset:/job\n").cores() == 64);  // not "cpu"
+    put("memory/memory.limit_in_bytes", "8192\n");
+    REQUIRE(groups(version_1).memory().size() == 1);
+    CHECK(groups(version_1).memory()[0].limit == 8192);
+    put("cpuset/job/cpuset.cpus", "nonsense,,-,9-2\n");
+    CHECK(groups(version_1).cores() == 8);
+}
+
 TEST_CASE("processes of one launch divide a machine's cores") {
     const auto said = [](const char* open_mpi, const char* mpich) {
         setenv("OMPI_COMM_WORLD_LOCAL_SIZE", open_mpi, 1);
@@ -67,6 +122,7 @@ TEST_CASE("processes of one launch divide a machine's cores") {
     CHECK(threads_per_process(2, 1, 64) == 1);    // mpirun -np 2: each bound to a core
     CHECK(threads_per_process(4, 32, 64) == 16);  // mpirun -np 4: two of them bound to each of two sockets
     CHECK(threads_per_process(4, 8, 64) == 8);    // srun --cpus-per-task=8
+    CHECK(threads_per_process(4, 8, 8) == 2);     // mpirun -np 4 --bind-to none in a container or job of 8 cores
 }
 
 TEST_CASE("build information is filled in") {
@@ -89,12 +145,15 @@ TEST_CASE("interrupt: the first signal is a wish, for the guard's life") {
     CHECK_FALSE(interrupted());
 }
 
-TEST_CASE("interrupt: the second signal ends the process at once") {
+TEST_CASE("interrupt: the second signal ends the process at once, when it comes a second after the first") {
     const pid_t child = ::fork();
     if (child == 0) {
         const InterruptGuard guard;
         std::raise(SIGINT);
         if (!interrupted()) ::_exit(1);
+        std::raise(SIGINT);  // still the first wish, as launchers send it
+        std::raise(SIGTERM);
+        std::this_thread::sleep_for(std::chrono::milliseconds(1050));
         std::raise(SIGINT);
         ::_exit(2);
     }
@@ -102,4 +161,14 @@ TEST_CASE("interrupt: the second signal ends the process at once") {
     REQUIRE(::waitpid(child, &status, 0) == child);
     REQUIRE(WIFEXITED(status));
     CHECK(WEXITSTATUS(status) == 128 + SIGINT);
+
+    const pid_t hasty = ::fork();
+    if (hasty == 0) {
+        const InterruptGuard guard;
+        for (const int signal : {SIGTERM, SIGTERM, SIGINT, SIGINT, SIGTERM}) std::raise(signal);
+        ::_exit(interrupted() ? 0 : 1);
+    }
+    REQUIRE(::waitpid(hasty, &status, 0) == hasty);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
 }

@@ -34,6 +34,18 @@ TEST_CASE("hang: a run of one process that hangs ends with code 1 and says where
     CHECK_THAT(outcome.err, ContainsSubstring("has been in making the run's files of step 0"));
 }
 
+TEST_CASE("hang: a start that hangs ends with code 1 and says where") {
+    const TinyRun run;
+    REQUIRE(::mkfifo(run.file("unread.json").c_str(), 0600) == 0);
+    const Outcome outcome = ballast_with(
+        run.train("run", "--set train.hang_timeout_seconds=1 --set data.tokenizer=" + run.file("unread.json")));
+    CAPTURE(outcome.err);
+    CHECK(outcome.code == 1);
+    CHECK_THAT(outcome.err, ContainsSubstring("ballast: error: the start hangs: rank 0 ("));
+    CHECK_THAT(outcome.err, ContainsSubstring("has been opening the data"));
+    CHECK_FALSE(fs::exists(run.file("run")));
+}
+
 TEST_CASE("hang: a run that was stopped for longer than the deadline goes on, and one in a debugger is left alone") {
     const TinyRun run;
     const std::string more = "--set train.hang_timeout_seconds=1 ";

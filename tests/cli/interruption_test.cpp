@@ -4,6 +4,8 @@
 
 #include <cerrno>
 
+#include <sys/stat.h>
+
 #include "base/build_info.h"
 #include "base/child_process.h"
 #include "data/megatron_files.h"
@@ -200,12 +202,10 @@ TEST_CASE("cli: a folder in use is left alone") {
     CHECK(training.wait() == 0);
 }
 
-TEST_CASE("cli: only a second Ctrl-C or SIGTERM ends a run at once") {
+TEST_CASE("cli: a signal that comes twice within milliseconds is one wish, and the run is saved") {
     const TinyRun run;
-    for (const auto& [first, second, code] : {std::array{SIGINT, SIGINT, 128 + SIGINT},
-                                              {SIGTERM, SIGTERM, 128 + SIGTERM},
-                                              {SIGHUP, SIGHUP, 0},
-                                              {SIGTERM, SIGHUP, 0}}) {
+    for (const auto& [first, second] :
+         {std::array{SIGINT, SIGINT}, {SIGTERM, SIGTERM}, {SIGHUP, SIGHUP}, {SIGTERM, SIGHUP}}) {
         CAPTURE(first, second);
         const std::string name = fmt::format("run-{}-{}", first, second);
         // A step of a second and more, so that the second signal comes before its end.
@@ -214,8 +214,39 @@ TEST_CASE("cli: only a second Ctrl-C or SIGTERM ends a run at once") {
         training.signal(first);
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
         training.signal(second);
+        CHECK(training.wait() == 0);
+        CHECK(run.json(name + "/status.json")["status"] == "interrupted");
+    }
+    // timeout hands a signal to the program, and then to the program's group.
+    Process launched(
+        Process::ShellCommand{"exec timeout 1000 '" BALLAST_BINARY "' " +
+                              run.train("launched", "--set train.steps=100000 --set train.global_batch=1000")});
+    REQUIRE(launched.run_until([&] { return run.metrics_lines("launched") >= 1; }));
+    launched.signal(SIGTERM);
+    CHECK(launched.wait() == 0);
+    CHECK(run.json("launched/status.json")["status"] == "interrupted");
+}
+
+TEST_CASE("cli: only a second Ctrl-C or SIGTERM, a second after the first, ends a run at once") {
+    const TinyRun run;
+    for (const auto& [first, second, code] : {std::array{SIGINT, SIGINT, 128 + SIGINT},
+                                              {SIGTERM, SIGTERM, 128 + SIGTERM},
+                                              {SIGHUP, SIGHUP, -SIGKILL},
+                                              {SIGTERM, SIGHUP, -SIGKILL}}) {
+        CAPTURE(first, second);
+        const std::string name = fmt::format("run-{}-{}", first, second);
+        std::filesystem::create_directories(run.file(name));
+        REQUIRE(::mkfifo(run.file(name + "/metrics.jsonl").c_str(), 0600) == 0);  // nobody reads it: no step ends
+        Process training(run.train(name));
+        REQUIRE(training.run_until([&] { return catches_interrupt(training); }));
+        training.signal(first);
+        std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+        training.signal(second);
+        if (code == -SIGKILL) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(200));
+            training.signal(SIGKILL);
+        }
         CHECK(training.wait() == code);
-        CHECK(run.json(name + "/status.json")["status"] == (code == 0 ? "interrupted" : "running"));
     }
 }
 

@@ -1,4 +1,6 @@
 // `mpirun ballast train`: real processes, where the build has an MPI.
+#include <sys/stat.h>
+
 #include "tests/cli/program.h"
 
 using namespace ballast;
@@ -107,6 +109,26 @@ TEST_CASE("mpi: a rank that was stopped is named, with its process, and all end"
         }
         while (::kill(pid, 0) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));  // mpirun ends it too
     }
+}
+
+TEST_CASE("mpi: a rank that hangs at the start, or was never started, ends all") {
+    const TinyRun run;
+    REQUIRE(::mkfifo(run.file("unread.json").c_str(), 0600) == 0);
+    const auto ended_by = [&](const std::string& of_rank_1) {
+        // The shell of rank 1 does `of_rank_1` and then trains; MORE is what it adds to the command.
+        const std::string each =
+            fmt::format(R"([ "$OMPI_COMM_WORLD_RANK" = 0 ] || {{ {}; }}; exec "{}" {} $MORE)", of_rank_1,
+                        BALLAST_BINARY, run.train("run", kLanes + "--set train.hang_timeout_seconds=3"));
+        Process process(Process::ShellCommand{"exec env " + mpirun(2) + " sh -c '" + each + "' >'" + run.file("out") +
+                                              "' 2>'" + run.file("err") + "'"});
+        CHECK(process.wait() == 1);
+        CHECK_FALSE(fs::exists(run.file("run")));
+        return read_file(run.file("err"));
+    };
+    CHECK_THAT(ended_by("MORE=\"--set data.tokenizer=" + run.file("unread.json") + "\""),
+               ContainsSubstring("the start hangs: rank 1 (") && ContainsSubstring("has been opening the data"));
+    CHECK_THAT(ended_by("exec sleep 1000"),
+               ContainsSubstring("the start hangs: a rank (") && ContainsSubstring("has been starting MPI for"));
 }
 
 TEST_CASE("mpi: a mistake is told once, and ends all processes with its exit code") {

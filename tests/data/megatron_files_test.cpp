@@ -1,6 +1,7 @@
 // Megatron's and GPT-NeoX's token files: written, read whole and in slices, damaged.
 #include <cstring>
 #include <filesystem>
+#include <fmt/format.h>
 #include <random>
 
 #include "base/atomic_file.h"
@@ -211,6 +212,16 @@ TEST_CASE("megatron files: damaged, foreign and missing ones are named") {
     slice(name, 3, 50);
     fs::remove(folder.file("a-00001-of-00002.bin"));
     CHECK_THAT(message(), ContainsSubstring("a-00001-of-00002.bin"));
+    for (const size_t other : {2, 4}) {  // two sets, in either order of their names
+        fresh();
+        slice(name, 3, 50);
+        const std::string second = fmt::format("a-00000-of-{:05}.bin", other + 1);
+        write_file(folder.file(second), "");
+        CHECK_THAT(message(), ContainsSubstring(second) && ContainsSubstring("a-00000-of-00002.bin") &&
+                                  ContainsSubstring("two sets of slices"));
+        fs::remove(folder.file(second));
+        CHECK(message().empty());
+    }
     // A vocabulary that the tokens do not fit.
     fresh();
     TokenStore store(name + ".idx");

@@ -1,4 +1,12 @@
 // Token stores that several processes make, one an input file.
+#include <sys/syscall.h>
+
+#include <cerrno>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "tests/base/refused_calls.h"
+#include "tests/base/standard_error.h"
 #include "tests/data/shared_prepare_fixture.h"
 
 namespace ballast::data {
@@ -140,17 +148,117 @@ TEST_CASE("shared prepare: an input that is changed meanwhile is named, and give
     }
 }
 
+TEST_CASE("shared prepare: a part is not used for an input that replaced its own, of the same size or not") {
+    Workplace place;
+    const std::string input = place.input.file("3.jsonl");
+    place.shared();
+    const std::string plan = bytes_of(place.output.file("pile.parts/plan.json"));
+    place.shared();
+    CHECK(bytes_of(place.output.file("pile.parts/plan.json")) == plan);
+
+    const auto replace_by = [&](const std::string& text) {
+        put_bytes(place.input.file("new"), text);
+        fs::last_write_time(place.input.file("new"), fs::last_write_time(input) - std::chrono::hours(1));
+        fs::rename(place.input.file("new"), input);  // older than the part, as a copy that keeps times
+    };
+    const std::string old = bytes_of(input);
+    std::string same_size = old;
+    same_size.replace(same_size.find("whale"), 5, "shark");
+    for (const std::string& text : {same_size, old + "{\"text\": \"more\"}\n"}) {
+        replace_by(text);
+        const auto written = fs::last_write_time(place.part(5));
+        CHECK_THAT(test::message_of([&] { place.shared(); }),
+                   ContainsSubstring(input + " was replaced after " + place.part(3) + " was made of it") &&
+                       ContainsSubstring("remove that part"));
+        fs::remove(place.part(3));
+        place.shared();
+        CHECK(all_tokens(TokenStore(place.options.output)) == all_tokens(place.alone()));
+        CHECK(fs::last_write_time(place.part(5)) == written);
+        CHECK(place.shared().text_bytes == 0);  // from now on that is its input
+    }
+
+    auto older = nlohmann::json::parse(plan);  // of a version that did not note times
+    for (auto& one : older["inputs"]) one.erase("changed_ns");
+    older["inputs"][3]["bytes"] = fs::file_size(input);
+    put_bytes(place.output.file("pile.parts/plan.json"), older.dump());
+    CHECK(place.shared().text_bytes == 0);
+}
+
+TEST_CASE("shared prepare: who waits for others says once for what, and whose it is where that is known") {
+    Workplace place;
+    place.shared();
+    std::vector<std::string> notes;
+    std::optional<FileLock> held;
+    int looks_after = 0;
+    place.options.note = [&](const std::string& text) { notes.push_back(text); };
+    place.options.interrupted = [&] {
+        if (!notes.empty() && ++looks_after == 12) held.reset();  // by then it would have been said again
+        return false;
+    };
+    for (const std::string name : {"plan.lock", "00001.lock"}) {
+        const std::string lock = place.output.file("pile.parts/" + name);
+        held = FileLock::take(lock);
+        const auto process = FileLock::holder(lock);
+        const std::string who = process ? "process " + std::to_string(*process) : "a process elsewhere";
+        notes.clear();
+        looks_after = 0;
+        fs::remove(place.part(1));
+        place.shared();
+        CHECK(looks_after >= 12);
+        REQUIRE(notes.size() == 1);
+        CHECK(notes[0] == (name == "plan.lock" ? "waiting for " + lock + ", which " + who + " holds"
+                                               : "waiting for what other processes tokenise: " +
+                                                     place.input.file("1.jsonl") + " (" + who + ")"));
+    }
+}
+
+TEST_CASE("shared prepare: without locks every process does all the work, with the same bytes and one warning") {
+    const Repeats place;
+    place.shared(place.options);
+    const auto expected = place.bytes();
+    for (const char* name : {"pile.parts", "val.parts", "pile.json", "val.json"})
+        fs::remove_all(place.output.file(name));
+    std::vector<pid_t> children;
+    for (int i = 0; i < 3; ++i)
+        children.push_back(start([&] {
+            const auto code = test::with_refused_calls({SYS_flock}, ENOLCK, [&] {
+                int warnings = 0;
+                const std::string said = test::standard_error_of([&] { place.shared(place.options); });
+                for (size_t at = 0; (at = said.find("has no locks", at)) != std::string::npos; ++at) ++warnings;
+                return warnings;
+            });
+            ::_exit(code.value_or(100));
+        }));
+    for (const pid_t child : children) {
+        const int status = wait_for(child);
+        if (WEXITSTATUS(status) == 100) {
+            WARN("skipped: no system call filters here");
+            continue;
+        }
+        CHECK(WIFEXITED(status));
+        CHECK(WEXITSTATUS(status) == 2);  // for each of the two folders
+    }
+    CHECK(place.bytes() == expected);
+}
+
 TEST_CASE("shared prepare: other settings, pipes and held-out ends are refused, and mistakes leave what is done") {
     Workplace place;
     put_bytes(place.input.file("6.jsonl"), "{\"text\": 7}\n");
     CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring("6.jsonl:1: field \"text\""));
     CHECK(!fs::exists(place.options.output));
     CHECK(fs::exists(place.part(5)));  // larger, so before it
-    put_bytes(place.input.file("6.jsonl"), "{\"text\": 7, \"other\": \"words\"}\n");
-    CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring("was begun with another inputs"));
-    fs::remove_all(place.output.file("pile.parts"));
-    put_bytes(place.input.file("6.jsonl"), "{\"text\": \"7\"}\n");
+    const auto written = fs::last_write_time(place.part(5));
+    put_bytes(place.input.file("6.jsonl"), "{\"text\": \"7\"}\n");  // corrected: what is done stays
     place.shared();
+    CHECK(fs::last_write_time(place.part(5)) == written);
+    CHECK(all_tokens(TokenStore(place.options.output)) == all_tokens(place.alone()));
+    put_bytes(place.input.file("7.jsonl"), "{\"text\": \"more\"}\n");
+    CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring("was begun with another inputs"));
+    fs::remove(place.input.file("7.jsonl"));
+    const std::string plan = bytes_of(place.output.file("pile.parts/plan.json"));
+    put_bytes(place.output.file("pile.parts/plan.json"), "[]");
+    CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring("was begun with another tokenizer_hash"));
+    put_bytes(place.output.file("pile.parts/plan.json"), plan);
     place.options.append_end_of_text = false;
     CHECK_THAT(test::message_of([&] { place.shared(); }), ContainsSubstring("another append_end_of_text"));
     place.options.append_end_of_text = true;

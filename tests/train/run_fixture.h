@@ -100,7 +100,7 @@ struct RunFixture {
         const Hdf5Reader file(directory.checkpoint_path(directory.checkpoint_steps().back()));
         std::string all;
         for (const auto& dataset : file.names()) {
-            if (dataset == "config") continue;  // names the run's number of threads
+            if (dataset == "config") continue;  // names what may be chosen anew
             const auto info = file.dataset(dataset);
             std::string bytes(static_cast<size_t>(info.numel()) * size_of(info.dtype), '\0');
             file.read(dataset, bytes.data(), 0, info.numel());

@@ -87,6 +87,32 @@ TEST_CASE("checkpoints that a kill kept from being removed go at the resume, and
     CHECK(damaged.checkpoint_steps() == std::vector<int64_t>{17, 20});
 }
 
+TEST_CASE("a checkpoint that was protected when it was saved stays, whatever later resumes say of the interval") {
+    RunFixture f;
+    f.config.checkpoint.every = 1;
+    f.config.checkpoint.keep_last = 1;
+    f.config.checkpoint.protect_every = 4;
+    f.config.train.steps = 10;
+    f.run("a", StartMode::fresh);
+    const train::RunDirectory directory(f.folder / "a");
+    REQUIRE(directory.checkpoint_steps() == std::vector<int64_t>{4, 8, 10});
+
+    std::vector<std::string> notes;
+    train::TrainObserver observer;
+    observer.note = [&](const std::string& text) { notes.push_back(text); };
+    f.config.train.steps = 13;
+    f.config.checkpoint.protect_every = 6;
+    f.run("a", StartMode::resume, observer);
+    CHECK(directory.checkpoint_steps() == std::vector<int64_t>{4, 8, 12, 13});
+    REQUIRE(notes.size() == 1);
+    CHECK_THAT(notes[0], ContainsSubstring("earlier settings protected, of 2 steps up to 8"));
+
+    f.config.train.steps = 15;
+    f.config.checkpoint.protect_every = 0;
+    f.run("a", StartMode::resume);
+    CHECK(directory.checkpoint_steps() == std::vector<int64_t>{4, 8, 12, 15});
+}
+
 TEST_CASE("an old checkpoint that cannot be removed costs a warning, and neither the save nor the run") {
     RunFixture f;
     for (const bool background : {true, false}) {

@@ -93,11 +93,12 @@ TEST_CASE("a resumed run says what has changed, and keeps as many checkpoints as
     CHECK(f.run("a", StartMode::resume, observer) == RunStatus::finished);
     CHECK(warnings.empty());
     f.config.optimizer.learning_rate = 1e-3;
-    f.config.train.threads = 2;
+    f.config.train.threads = 2;  // which changes nothing
+    f.config.validation.batches = 1;
     CHECK(f.run("a", StartMode::resume, observer) == RunStatus::finished);
     REQUIRE(warnings.size() == 2);
-    CHECK(warnings[0] == "the checkpoint was made with [train] threads = 1; this run continues with threads = 2");
-    CHECK(warnings[1] ==
+    CHECK(warnings[0] ==
           "the checkpoint was made with [optimizer] learning_rate = 0.003; this run continues with "
           "learning_rate = 0.001");
+    CHECK(warnings[1] == "the checkpoint was made with [validation] batches = 2; this run continues with batches = 1");
 }
