@@ -280,7 +280,7 @@ TEST_CASE("generate --chat: Ctrl-C ends the answer, not the chat") {
     REQUIRE(terminal.shows("hi"));
     REQUIRE(terminal.shows(std::string(1, *letter)));  // the answer is under way
     terminal.type('\x03');
-    REQUIRE(terminal.shows("again to stop at once"));
+    REQUIRE(terminal.shows("again, after a second, to stop at once"));
     REQUIRE(terminal.shows("> "));
     terminal.type('\x04');
     CHECK(terminal.wait() == 0);
