@@ -1,6 +1,8 @@
 // Products that read each row of the weight once, as it is stored, for all rows of x.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cpu/common.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/gemm.h"
@@ -19,10 +21,12 @@ bool takes_bf16_by_row(const Context&);
 /// depends on k alone. `packed`, of packed_rows_bytes(), is overwritten.
 void product_by_row_bf16(Context&, const GemmArguments& g, void* packed);
 
-/// The memory that a product in `product` has x [rows, inputs] in, with rows that are filled up to whole steps of a
-/// sum.
+/// Inputs that a sum takes in a step. Rows of packed x are filled up to whole steps.
+template <class T>
+inline constexpr int64_t kPackedStep = std::is_same_v<T, double> ? 16 : 32;
+/// The memory that a product in `product` has x [rows, inputs] in.
 inline size_t packed_rows_bytes(Dtype product, int64_t rows, int64_t inputs) {
-    const int64_t step = product == Dtype::f64 ? 16 : 32;
+    const int64_t step = product == Dtype::f64 ? kPackedStep<double> : kPackedStep<float>;
     return static_cast<size_t>(rows * round_up(inputs, step)) * size_of(product);
 }
 

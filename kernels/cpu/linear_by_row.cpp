@@ -43,7 +43,8 @@ struct ByRow {
 /// Numbers of a row of x in packed memory: whole steps of virtual lanes.
 template <class A>
 constexpr int64_t packed_inputs(int64_t inputs) {
-    return round_up(inputs, kVectors * LaneSum<A>::kLanes);
+    static_assert(kPackedStep<A> == kVectors * LaneSum<A>::kLanes);
+    return round_up(inputs, kPackedStep<A>);
 }
 
 /// Row n of x, among the rows of its tile: a tile is [inputs / native lanes, rows, native lanes], so that a product

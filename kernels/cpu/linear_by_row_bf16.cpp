@@ -33,7 +33,7 @@ HWY_DIAGNOSTICS(pop)
 namespace ballast::cpu {
 namespace {
 
-constexpr int64_t kStep = 32;     // bf16 numbers in a vector
+constexpr int64_t kStep = kPackedStep<bf16>;  // numbers in a vector
 constexpr int64_t kTileRows = 8;  // most rows of x in a tile, which stays in the first-level cache up to 1,536 inputs
 constexpr int64_t kTileOutputs = 4;
 constexpr int64_t kFewRows = 4;  // with so many, outputs one after the other are at the speed of memory
