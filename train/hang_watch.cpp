@@ -61,25 +61,16 @@ HangWatch::~HangWatch() {
 }
 
 void HangWatch::stop_threads() {
-    {
-        const std::lock_guard lock(mutex_);
-        stop_ = true;
-    }
-    stopped_.notify_all();
+    sleep_.stop();
     for (std::thread* thread : {&watcher_, &beater_})
         if (thread->joinable()) thread->join();
-}
-
-bool HangWatch::sleep(double seconds) {
-    std::unique_lock lock(mutex_);
-    return !stopped_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return stop_; });
 }
 
 void HangWatch::watch() {
     leave_interrupts_to_main_thread();
     const double period = std::min(1.0, beat_interval(timeout_));
     TickingTime time(period, Clock::now());
-    while (sleep(period)) {
+    while (sleep_.sleep(period)) {
         const double seconds = time.tick(Clock::now());
         look(seconds);
         const auto report = judge(seconds);
@@ -109,7 +100,7 @@ void HangWatch::beat() {
     TickingTime time(interval, Clock::now());
     // A run of one process that ends at once leaves its folder alone.
     if (ranks_.size() > 1) write_beat();
-    while (sleep(interval)) {
+    while (sleep_.sleep(interval)) {
         const double still = write_beat(), seconds = time.tick(Clock::now());
         if (ranks_.size() > 1 && still >= timeout_ / 2)
             look_at_others(seconds);

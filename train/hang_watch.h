@@ -10,7 +10,6 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -23,6 +22,7 @@
 #include "train/hang_report.h"
 #include "train/heartbeat.h"
 #include "train/place.h"
+#include "train/stoppable_sleep.h"
 
 namespace ballast::train {
 
@@ -75,8 +75,6 @@ class HangWatch {
     void stop_threads();
     void watch();
     void beat();
-    /// False when the watch ends during the sleep.
-    bool sleep(double seconds);
     /// Updates the time for which the rank has not moved.
     void look(double seconds);
     /// Writes a heartbeat and returns the seconds for which the rank had not moved.
@@ -95,9 +93,8 @@ class HangWatch {
     double timeout_;
     End end_;
 
+    StoppableSleep sleep_;
     mutable std::mutex mutex_;  // protects the members below
-    std::condition_variable stopped_;
-    bool stop_ = false;
     Heartbeat own_;
     Stillness stillness_;
     std::vector<RankView> others_;

@@ -58,24 +58,15 @@ void StartWatch::set_ranks(Communicator& ranks) {
 }
 
 void StartWatch::stop() {
-    {
-        const std::lock_guard lock(mutex_);
-        stop_ = true;
-    }
-    stopped_.notify_all();
+    sleep_.stop();
     if (watcher_.joinable()) watcher_.join();
-}
-
-bool StartWatch::sleep(double seconds) {
-    std::unique_lock lock(mutex_);
-    return !stopped_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return stop_; });
 }
 
 void StartWatch::watch() {
     leave_interrupts_to_main_thread();
     const double period = std::min(1.0, beat_interval(timeout_));
     TickingTime time(period, TickingTime::Clock::now());
-    while (sleep(period)) {
+    while (sleep_.sleep(period)) {
         const double seconds = time.tick(TickingTime::Clock::now());
         if (process_state(::getpid()) == ProcessState::traced) continue;
         if (const auto report = judge(seconds)) return end_(*ranks_, *report);

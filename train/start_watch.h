@@ -2,7 +2,6 @@
 // folder yet in which train/hang_watch.h could see the other ranks, so each rank watches itself.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -11,6 +10,7 @@
 #include <thread>
 
 #include "base/communicator.h"
+#include "train/stoppable_sleep.h"
 
 namespace ballast::train {
 
@@ -40,8 +40,6 @@ class StartWatch {
   private:
     static void end_all(Communicator& ranks, const std::string& report);
     void watch();
-    /// False when the watch ends during the sleep.
-    bool sleep(double seconds);
     /// The report to end the run with, if it hangs.
     std::optional<std::string> judge(double seconds);
 
@@ -49,9 +47,8 @@ class StartWatch {
     End end_;
     Communicator alone_;  // until MPI has started
 
+    StoppableSleep sleep_;
     std::mutex mutex_;  // protects the members below
-    std::condition_variable stopped_;
-    bool stop_ = false;
     Communicator* ranks_ = &alone_;
     std::string rank_ = "a rank";
     std::string_view activity_;
