@@ -1,4 +1,4 @@
-// Shared by the HDF5 reader and writer. No other file includes this header.
+// Shared by the HDF5 reader and writer, and by what makes damaged files (tests/fuzz). No other file includes this header.
 #pragma once
 
 #include <hdf5.h>

@@ -92,8 +92,13 @@ GroupCounts read_groups(const Hdf5Reader& file, const std::string& path) {
     file.read(kGroupsDataset, text.data(), 0, dataset.numel());
     try {
         const nlohmann::json json = nlohmann::json::parse(text);
-        for (const auto& [name, counts] : json.items())
-            groups[name] = {counts.at(0).get<int64_t>(), counts.at(1).get<int64_t>()};
+        for (const auto& [name, counts] : json.items()) {
+            const GroupCount count{counts.at(0).get<int64_t>(), counts.at(1).get<int64_t>()};
+            if (count.documents < 0 || count.tokens < 0)
+                throw UserError(fmt::format("{}: dataset {} is damaged (a count below 0); prepare the file again", path,
+                                            kGroupsDataset));
+            groups[name] = count;
+        }
     } catch (const nlohmann::json::exception& error) {
         throw UserError(
             fmt::format("{}: dataset {} is damaged ({}); prepare the file again", path, kGroupsDataset, error.what()));

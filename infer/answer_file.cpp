@@ -45,6 +45,7 @@ std::vector<int32_t> to_ids(const nlohmann::json& list) {
 AnsweredPrompt from_json(const nlohmann::json& object) {
     AnsweredPrompt out{to_ids(object.at("prompt_ids")), object.at("text").get<std::string>(), {}};
     out.answer.finish = finish_named(object.at("finish").get<std::string>());
+    out.settings = object.value("settings", "");
     const std::vector<int32_t> ids = to_ids(object.at("ids"));
     const auto log_probs = object.at("logprobs").get<std::vector<double>>();
     if (ids.size() != log_probs.size()) throw UserError("its ids and logprobs are not equally many");
@@ -75,6 +76,7 @@ nlohmann::ordered_json to_json(const AnsweredPrompt& answered, bool with_alterna
         {"prompt_ids", answered.prompt_ids}, {"ids", ids}, {"text", answered.text}, {"logprobs", log_probs}};
     if (with_alternatives) out["top_logprobs"] = likely;
     out["finish"] = name_of(answered.answer.finish);
+    if (!answered.settings.empty()) out["settings"] = answered.settings;
     return out;
 }
 

@@ -14,9 +14,11 @@ struct AnsweredPrompt {
     std::vector<int32_t> prompt_ids;  // without the model's sink tokens
     std::string text;                 // of the answer
     Answer answer;
+    std::string settings = {};  // that it was made with; empty: unknown
 };
 
-/// {"prompt_ids", "ids", "text", "logprobs", "finish"}, and "top_logprobs" where `with_alternatives`.
+/// {"prompt_ids", "ids", "text", "logprobs", "finish"}; "top_logprobs" where `with_alternatives`, "settings" where
+/// known.
 nlohmann::ordered_json to_json(const AnsweredPrompt& answered, bool with_alternatives);
 
 /// A list of such objects. UserError that names the file and the object when it is anything else.

@@ -114,6 +114,14 @@ TEST_CASE("hdf5 from elsewhere: shapes without data behind them are refused") {
         ForeignFile file(folder.file("a.h5"));
         file.add("never_written", H5T_STD_U16LE, {1000}, nullptr);  // late allocation: nothing is stored
         file.add("too_large", H5T_STD_U16LE, {hsize_t{1} << 40}, nullptr);
+        const hid_t chunked = H5Pcreate(H5P_DATASET_CREATE);
+        const hsize_t chunk[] = {1 << 20};
+        H5Pset_chunk(chunked, 1, chunk);
+        file.add("too_large_chunks", H5T_STD_U8LE, {hsize_t{1} << 40}, nullptr, chunked);
+        H5Pset_deflate(chunked, 9);
+        const std::vector<uint8_t> zeros(5 << 20);  // what deflate makes smallest is read
+        file.add("zeros", H5T_STD_U8LE, {zeros.size()}, zeros.data(), chunked);
+        H5Pclose(chunked);
         const hid_t outside = H5Pcreate(H5P_DATASET_CREATE);
         H5Pset_external(outside, "/etc/passwd", 0, 20);  // must not be readable through a token store
         file.add("outside", H5T_STD_U8LE, {20}, nullptr, outside);
@@ -125,8 +133,11 @@ TEST_CASE("hdf5 from elsewhere: shapes without data behind them are refused") {
         H5Lcreate_soft("/nothing", file.id(), "dangling", H5P_DEFAULT, H5P_DEFAULT);
     }
     const Hdf5Reader reader(folder.file("a.h5"));
-    CHECK(reader.names() == std::vector<std::string>{"never_written", "null", "outside", "too_large"});
+    CHECK(reader.names() == std::vector<std::string>{"never_written", "null", "outside", "too_large",
+                                                     "too_large_chunks", "zeros"});
+    CHECK(reader.dataset("zeros").numel() == 5 << 20);
     for (const std::string& name : reader.names()) {
+        if (name == "zeros") continue;
         CAPTURE(name);
         char out[64];
         CHECK_THAT(message_of([&] { reader.read(name, out, 0, 20); }), ContainsSubstring("dataset " + name + " of"));

@@ -17,6 +17,7 @@
 #include "tests/data/sentencepiece_model.h"
 #include "tests/data/stores.h"
 #include "tests/fuzz/formats.h"
+#include "tests/fuzz/hdf5_edits.h"
 
 namespace ballast::fuzz {
 namespace {
@@ -49,7 +50,8 @@ template <class Spelling>
 void add_bytes(TokenizerSpec& spec, Spelling&& spelling) {
     uint32_t id = 10;
     for (int byte = 0; byte < 256; ++byte)
-        if (const std::string token = spelling(static_cast<uint8_t>(byte)); token != "a" && token != "b" && token != "A")
+        if (const std::string token = spelling(static_cast<uint8_t>(byte));
+            token != "a" && token != "b" && token != "A")
             spec.vocabulary.emplace_back(token, id++);
 }
 
@@ -125,7 +127,11 @@ Strings compressed_line_seeds(const std::string&) {
     return out;
 }
 
-Strings text_seeds(const std::string&) { return {"\xEF\xBB\xBF" "A text. Of two lines\nand \u00E9."}; }
+Strings text_seeds(const std::string&) {
+    return {
+        "\xEF\xBB\xBF"
+        "A text. Of two lines\nand \u00E9."};
+}
 
 /// By one thread, and as several would parse.
 void read_corpus(const std::string& path) {
@@ -165,6 +171,35 @@ void read_store(const std::string& path) {
 Strings store_seeds(const std::string& folder) {
     return {read_file(write_tokens(folder + "/tokens.h5")),
             read_file(write_tokens(folder + "/tokens.h5", {{"one", {5, 41}}}))};
+}
+
+/// A part of a larger store: with the hashes and groups of its documents.
+Strings part_edits_seeds(const std::string& folder) {
+    const GroupCounts groups{{"one", {3, 17}}, {"two", {2, 24}}};
+    write_tokens(folder + "/part.h5", groups);
+    const std::string path = folder + "/valid.h5";
+    Hdf5Writer file(path);
+    const TokenStore plain(folder + "/part.h5");
+    write_info(file, plain.info());
+    std::vector<uint16_t> tokens(41, 7);
+    std::vector<int64_t> offsets, hashes(10, -5);
+    for (int64_t d = 0; d <= plain.num_documents(); ++d) offsets.push_back(plain.document_offset(d));
+    const std::vector<int32_t> places{0, 1, -1, 1, 0};
+    const int64_t num_tokens[] = {41}, num_offsets[] = {6}, documents[] = {5}, pairs[] = {5, 2};
+    file.write(kTokensDataset, Dtype::u16, num_tokens, tokens.data());
+    file.write(kOffsetsDataset, Dtype::i64, num_offsets, offsets.data());
+    file.write(kHashesDataset, Dtype::i64, pairs, hashes.data());
+    file.write(kDocumentGroupsDataset, Dtype::i32, documents, places.data());
+    file.commit();
+    return seeds_of_edits();
+}
+
+void read_edited_part(const std::string& path) {
+    const std::string edited = write_edited(path);
+    const Hdf5Tokens part(edited);
+    for (const DocumentHash& hash : part.hashes()) part.document_offset(hash == DocumentHash{});
+    part.groups_of_documents();
+    read_store(edited);
 }
 
 Strings parts_seeds(const std::string& folder) {
@@ -221,6 +256,7 @@ std::vector<Format> data_formats() {
             {"jsonl", "a.jsonl", line_seeds, read_corpus},
             {"jsonl_zst", "a.jsonl.zst", compressed_line_seeds, read_corpus},
             {"token_store", "tokens.h5", store_seeds, read_store},
+            {"token_store_edits", "a.edits", part_edits_seeds, read_edited_part},
             {"token_parts", "tokens.json", parts_seeds, read_store},
             {"megatron_idx", "tokens.idx", megatron_seeds, read_store},
             {"npy", "a.npy", npy_seeds, read_npy},

@@ -18,6 +18,7 @@
 #include "report/attention_maps.h"
 #include "report/plans.h"
 #include "tests/fuzz/formats.h"
+#include "tests/fuzz/hdf5_edits.h"
 #include "tests/moa/made_profile.h"
 #include "tests/model/bert_fixture.h"
 #include "tests/model/family_configs.h"
@@ -148,6 +149,13 @@ Strings profile_seeds(const std::string& folder) {
 
 void read_profile(const std::string& path) { moa::read_profile(path); }
 
+Strings profile_edits_seeds(const std::string& folder) {
+    write_file(folder + "/valid.h5", profile_seeds(folder).back());
+    return seeds_of_edits();
+}
+
+void read_edited_profile(const std::string& path) { read_profile(write_edited(path)); }
+
 Strings items_seeds(const std::string& folder) {
     moa::write_items(folder + "/items.jsonl",
                      {{"Why?", "So.", moa::ItemKind::human}, {"", "\u00E9", moa::ItemKind::plain}});
@@ -157,7 +165,7 @@ Strings items_seeds(const std::string& folder) {
 void read_items(const std::string& path) { moa::write_items(path, moa::read_items(path)); }
 
 Strings answers_seeds(const std::string&) {
-    infer::AnsweredPrompt answered{{3, 1}, "So.", {{{5, -0.5, {{5, -0.5}, {7, -1.25}}}, {2, -3, {{5, -1}}}}, {}}};
+    infer::AnsweredPrompt answered{{3, 1}, "So.", {{{5, -0.5, {{5, -0.5}, {7, -1.25}}}, {2, -3, {{5, -1}}}}, {}}, "model a --seed 3"};
     answered.answer.finish = infer::Finish::stop_id;
     Strings out;
     for (const bool with_alternatives : {false, true})
@@ -180,6 +188,7 @@ std::vector<Format> model_formats() {
             {"plan", "plan.json", plan_seeds, read_plan},
             {"plan_scores", "plan.tsv", scores_seeds, read_plan},
             {"moa_profile", "profile.h5", profile_seeds, read_profile},
+            {"moa_profile_edits", "a.edits", profile_edits_seeds, read_edited_profile},
             {"moa_items", "items.jsonl", items_seeds, read_items},
             {"answers", "answers.json", answers_seeds, read_answers}};
 }

@@ -12,6 +12,7 @@
 #include "sweep/cells.h"
 #include "tests/eval/made_measurements.h"
 #include "tests/fuzz/formats.h"
+#include "tests/fuzz/hdf5_edits.h"
 #include "train/checkpoint.h"
 #include "train/heartbeat.h"
 #include "train/metrics.h"
@@ -40,7 +41,8 @@ Strings config_seeds(const std::string& folder) {
     write_file(folder + "/common.toml", to_toml(small_config()));
     return {to_toml(small_config()),
             "extends = \"common.toml\"\n[model]\nattention_span = [4, 0]\nnormaliser = 'sink_logit'\n",
-            "extends = \"common.toml\"\n[train]\ndtype = \"fp16\"\nspike_action = \"skip\"\n[optimizer]\nlearning_rate = 1.5e-3\n"};
+            "extends = \"common.toml\"\n[train]\ndtype = \"fp16\"\nspike_action = \"skip\"\n[optimizer]\nlearning_rate "
+            "= 1.5e-3\n"};
 }
 
 void read_config(const std::string& path) {
@@ -92,6 +94,13 @@ void read_checkpoint(const std::string& path) {
     to_toml(info.config);
     if (!info.data_order.empty()) info.data_order.samples_after(info.step);
 }
+
+Strings checkpoint_edits_seeds(const std::string& folder) {
+    write_file(folder + "/valid.h5", checkpoint_seeds(folder).front());
+    return seeds_of_edits();
+}
+
+void read_edited_checkpoint(const std::string& path) { read_checkpoint(write_edited(path)); }
 
 Strings data_order_seeds(const std::string&) { return {kDataOrder}; }
 
@@ -148,13 +157,13 @@ void read_run_folder(const std::string& path) {
 Strings measurement_seeds(const std::string& folder) {
     const std::string path = folder + "/table.json";
     using infer::CachePolicy;
-    const eval::MeasuredModel model{"run",
-                                    14,
-                                    {test::cell(CachePolicy::dense()), test::cell(CachePolicy::sink(4, 60)),
-                                     test::cell(eval::Mixture{4, 32}), test::sinks(), test::last_query(),
-                                     test::encoder_sinks(), test::outliers()},
-                                    "bf16",
-                                    "int8"};
+    const eval::MeasuredModel model{
+        "run",
+        14,
+        {test::cell(CachePolicy::dense()), test::cell(CachePolicy::sink(4, 60)), test::cell(eval::Mixture{4, 32}),
+         test::sinks(), test::last_query(), test::encoder_sinks(), test::outliers()},
+        "bf16",
+        "int8"};
     Strings out;
     eval::write_measurements(path, model);
     out.push_back(read_file(path));
@@ -176,6 +185,7 @@ std::vector<Format> run_formats() {
     return {{"config_toml", "config.toml", config_seeds, read_config},
             {"sweep", "sweep.toml", sweep_seeds, read_sweep},
             {"checkpoint", "step_00000003.h5", checkpoint_seeds, read_checkpoint},
+            {"checkpoint_edits", "a.edits", checkpoint_edits_seeds, read_edited_checkpoint},
             {"data_order", "data_order.json", data_order_seeds, read_data_order},
             {"heartbeat", "heartbeats/rank_0000.json", heartbeat_seeds, read_heartbeat},
             {"metrics", "metrics.jsonl", metrics_seeds, read_run_folder},
