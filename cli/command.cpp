@@ -1,6 +1,7 @@
 #include "cli/command.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -97,6 +98,18 @@ void Command::footer(const std::string& text) const { app_->footer(text); }
 void Command::callback(std::function<void()> run) const { app_->callback(std::move(run)); }
 
 size_t Command::count(const std::string& name) const { return app_->count(name); }
+
+std::string Command::settings(const std::vector<std::string>& except) const {
+    std::string out;
+    for (const CLI::Option* option : app_->get_options()) {
+        const std::string name = option->get_name();
+        if (option->count() == 0 || std::ranges::find(except, name) != except.end()) continue;
+        const std::string value = CLI::detail::join(option->results(), " ");
+        if (value == option->get_default_str()) continue;
+        out += (out.empty() ? "" : " ") + name + " " + value;
+    }
+    return out;
+}
 
 template <class T>
 Option Command::add_option(const std::string& names, T& value, const std::string& help) const {

@@ -62,6 +62,9 @@ class Command {
     void callback(std::function<void()> run) const;
     /// How often the command line has the option `name`.
     size_t count(const std::string& name) const;
+    /// What the command line says that differs from the defaults, in the order of the help and spelled as there; without
+    /// the options in `except`.
+    std::string settings(const std::vector<std::string>& except) const;
 
     /// An option that sets `value`, whose type is one of those at the end of command.cpp. "-o,--out" has two names;
     /// without dashes it is a positional argument.

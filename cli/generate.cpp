@@ -64,6 +64,7 @@ class PromptWriter {
             infer::Request& request = requests_.emplace_back(session_.request(std::move(ids), requests_.size()));
             request.on_token = [&text](const infer::SampledToken& token) { return text.reply.take(token); };
             text.answered.prompt_ids = request.prompt;
+            if (is_batch()) text.answered.settings = settings();
         }
     }
 
@@ -102,6 +103,12 @@ class PromptWriter {
     };
 
     bool is_batch() const { return !options_.prompts.empty(); }
+    std::string settings() const {
+        const int64_t step = session_.source().step;
+        std::string repaired;  // a path may hold any bytes, JSON only text
+        return fmt::format("{}{}", step < 0 ? "" : fmt::format("step {}: ", step),
+                           data::checked_utf8(options_.settings, data::InvalidUtf8::replace, repaired));
+    }
     bool has_ended(const Text& text) const {
         return text.number < 0 || engine_->answer(text.number).finish != infer::Finish::not_yet;
     }
@@ -121,7 +128,13 @@ class PromptWriter {
                     "{} has answers to other prompts than {}; --resume goes on with the same prompts, or choose "
                     "another file",
                     options_.json, options_.prompts));
+            if (!earlier[i].settings.empty() && earlier[i].settings != settings())
+                throw UserError(
+                    fmt::format("{} has answers made with \"{}\", and now it is \"{}\"; --resume goes on with "
+                                "the same settings, or choose another file",
+                                options_.json, earlier[i].settings, settings()));
             texts_[i].answered = std::move(earlier[i]);
+            if (!texts_[i].is_answered()) texts_[i].answered.settings = settings();
         }
     }
 
@@ -318,7 +331,10 @@ void add_generate_command(Command app) {
         "Example:\n  ballast generate SmolLM2-135M \"The capital of France is\" --max-tokens 20 --temperature 0\n"
         "  cat book.txt | ballast generate SmolLM2-135M - --policy sink --cache 1024\n"
         "Past the context that a model was trained on only the policies window, sink and infllm go.");
-    command.callback([options] { run(*options); });
+    command.callback([options, command] {
+        options->note_settings(command);
+        run(*options);
+    });
 }
 
 }  // namespace ballast

@@ -112,6 +112,10 @@ void GenerateOptions::add_to(Command command) {
     run.add_model_options(command);
 }
 
+void GenerateOptions::note_settings(const Command& command) {
+    settings = command.settings({"--prompts", "--json", "--resume", "--max-batch", "--cache-blocks", "--threads"});
+}
+
 void GenerateOptions::check() const {
     if (chat && (!prompts.empty() || !json.empty() || is_stream()))
         throw UserError(

@@ -19,8 +19,11 @@ struct GenerateOptions {
     infer::PolicyChoice policy{.policy = ""};  // empty: dense, or sink for a stream
     infer::SamplingParams sampling;
     TextOptions run;
+    std::string settings;  // of those above, what decides the answers to given prompts and is not the default
 
     void add_to(Command command);
+    /// Sets `settings`, once the command line is read.
+    void note_settings(const Command& command);
     /// The prompt is a stream on standard input, whose end nobody knows.
     bool is_stream() const { return prompt == "-"; }
     /// UserError for options that contradict each other, and for a file that cannot be written.

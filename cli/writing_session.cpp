@@ -13,13 +13,15 @@
 namespace ballast {
 namespace {
 
-/// What ends an answer: the tokenizer's end of text, and what the model's generation_config.json names.
+/// What ends an answer: the tokenizer's end of text, and what the model's generation_config.json names; as in
+/// transformers, config.json where there is none.
 std::vector<int32_t> stop_ids_of(const data::Tokenizer& tokenizer, const train::ModelSource& source) {
     std::vector<int32_t> ids;
     if (const auto end = tokenizer.end_of_text_id()) ids.push_back(static_cast<int32_t>(*end));
-    const auto path = std::filesystem::path(source.tokenizer_path).parent_path() / "generation_config.json";
-    if (source.step >= 0 || source.tokenizer_path.empty() || !std::filesystem::exists(path)) return ids;
-    const nlohmann::json file = read_json_file(path.string());
+    if (source.step >= 0) return ids;
+    const std::filesystem::path folder = source.source;
+    const bool has_own = std::filesystem::exists(folder / "generation_config.json");
+    const nlohmann::json file = read_json_file((folder / (has_own ? "generation_config.json" : "config.json")).string());
     const nlohmann::json ends = file.is_object() ? file.value("eos_token_id", nlohmann::json{}) : nlohmann::json{};
     for (const nlohmann::json& end : ends.is_array() ? ends : nlohmann::json::array({ends}))
         if (end.is_number_integer() && end >= 0 && end < source.config.vocab_size) ids.push_back(end.get<int32_t>());

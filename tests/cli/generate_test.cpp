@@ -129,10 +129,11 @@ TEST_CASE("generate: a file of prompts is one batch, in order, and each what it 
         INFO(policy);
         const std::string more =
             fmt::format("--max-tokens 10 --temperature 0 --prefill-chunk 4 --gemm reference {}", policy);
-        const auto batch = run.generate(fmt::format("--prompts {} --max-batch 3 {}", run.file("prompts"), more));
+        auto batch = run.generate(fmt::format("--prompts {} --max-batch 3 {}", run.file("prompts"), more));
         REQUIRE(batch.size() == prompts.size());
         for (size_t i = 0; i < prompts.size(); ++i) {
             const auto alone = run.generate(fmt::format("\"{}\" {}", prompts[i], more));
+            batch[i].erase("settings");
             CHECK(batch[i] == alone);
         }
     }
@@ -305,18 +306,18 @@ TEST_CASE("generate: of logits that are not finite nothing is drawn, and the mes
 
 TEST_CASE("generate: one prompt of a file whose logits are not finite spoils no other, and --resume tries it again") {
     const TrainedRun run;
-    for (const char* folder : {"whole", "spoiled"})
+    for (const char* folder : {"model", "whole"})
         succeed(fmt::format("export {} {}", run.file("run"), run.file(folder)));
-    spoil_embedding(run.file("spoiled"), run.json("tokenizer.json")["model"]["vocab"]["~"].get<int64_t>());
     write_file(run.file("prompts"), "{\"prompt\": \"Permission\"}\n{\"prompt\": \"a~\"}\n{\"prompt\": \"THE\"}\n");
-    const auto generate = [&](const char* folder, const char* file, const char* more) {
+    const auto generate = [&](const char* file, const char* more) {
         return ballast_with(
             fmt::format("generate {} --prompts {} --max-tokens 5 --temperature 0 --logprobs 2 --json {} --threads 1 {}",
-                        run.file(folder), run.file("prompts"), run.file(file), more));
+                        run.file("model"), run.file("prompts"), run.file(file), more));
     };
-    const Outcome expected = generate("whole", "expected.json", "");
+    const Outcome expected = generate("expected.json", "");
     CHECK(expected.code == 0);
-    const Outcome spoiled = generate("spoiled", "out.json", "");
+    spoil_embedding(run.file("model"), run.json("tokenizer.json")["model"]["vocab"]["~"].get<int64_t>());
+    const Outcome spoiled = generate("out.json", "");
     CAPTURE(spoiled.err);
     CHECK(spoiled.code == 1);
     CHECK_THAT(spoiled.err, Catch::Matchers::ContainsSubstring("prompts: prompt 2: the logits for token 1"));
@@ -327,7 +328,9 @@ TEST_CASE("generate: one prompt of a file whose logits are not finite spoils no 
     CHECK(bad[2] == good[2]);
     CHECK(lines_of(spoiled.out) == 3);
     CHECK_THAT(spoiled.out, Catch::Matchers::ContainsSubstring("\"error\":\"the logits"));
-    const Outcome again = generate("whole", "out.json", "--resume");
+    std::filesystem::remove_all(run.file("model"));
+    std::filesystem::rename(run.file("whole"), run.file("model"));
+    const Outcome again = generate("out.json", "--resume");
     CHECK(again.code == 0);
     CHECK(again.out == expected.out);
     CHECK(read_file(run.file("out.json")) == read_file(run.file("expected.json")));
@@ -368,12 +371,37 @@ TEST_CASE("generate: answers of an interrupted batch are kept, and --resume writ
 
     // What is not what the command left there is refused, and stays.
     const std::string kept = read_file(run.file("out.json"));
+    refuse(command("out.json", 3) + " --resume",
+           {"out.json has answers made with \"step ", "--max-tokens 3000 --seed 4", "now", "--max-tokens 3 --seed 4"});
     write_file(run.file("prompts"), lines + "{\"prompt\": \"one more\"}\n");
     refuse(command("out.json", 3) + " --resume", {"out.json has answers to other prompts", "--resume"});
     CHECK(read_file(run.file("out.json")) == kept);
     write_file(run.file("list.json"), "[{\"ids\": 3}]");
     refuse(command("list.json", 3) + " --resume", {"list.json: number 1 of the list is not an answer"});
     refuse(fmt::format("generate {} a --resume", run.file("run")), {"--resume", "give --prompts and --json"});
+}
+
+TEST_CASE("generate: an answer ends with what generation_config.json names, or config.json where there is none") {
+    const TrainedRun run;
+    succeed(fmt::format("export {} {}", run.file("run"), run.file("hf")));
+    const auto answer = [&] {
+        succeed(fmt::format("generate {} Permission --max-tokens 6 --temperature 0 --threads 1 --json {}",
+                            run.file("hf"), run.file("out.json")));
+        return run.json("out.json");
+    };
+    const auto name_end = [&](const char* file, const nlohmann::json& id) {
+        nlohmann::json settings = run.json(std::string("hf/") + file);
+        settings["eos_token_id"] = id;
+        write_file(run.file(std::string("hf/") + file), settings.dump());
+    };
+    const nlohmann::json all = answer();
+    REQUIRE(all["finish"] == "length");
+    name_end("config.json", all["ids"][0]);
+    CHECK(answer() == all);  // generation_config.json says otherwise
+    name_end("generation_config.json", {all["ids"][0]});
+    CHECK(answer()["finish"] == "stop_id");
+    std::filesystem::remove(run.file("hf/generation_config.json"));
+    CHECK(answer()["finish"] == "stop_id");
 }
 
 TEST_CASE("generate: a file of one prompt prints what a file of many does") {
