@@ -34,6 +34,7 @@ struct StreamingCommand {
     std::string model, policy = "sink", method, plan, weights = "same";
     std::vector<int64_t> sinks, caches, heavy, recent, blocks;
     int64_t chunk = 512, every = 1;
+    bool chunk_is_given = false;
     std::string json;
     TextOptions text;
 
@@ -42,14 +43,17 @@ struct StreamingCommand {
         const auto warn = [&](const char* setting) {
             log_warning(fmt::format("the policy {} has no setting {}; it is passed over", policy, setting));
         };
-        if (!sinks.empty() && policy != "sink") warn("sinks");
+        if (!is_scored() && !sinks.empty() && policy != "sink") warn("sinks");
         if (!caches.empty() && (policy == "dense" || policy == "moa")) warn("cache");
+        if (!method.empty() && policy == "recompute") warn("method");
+        if (chunk_is_given && policy == "recompute") warn("chunk");
+        if (chunk_is_given && policy != "recompute" && is_cached())
+            log_warning("only the method masked has a setting chunk; it is passed over");
     }
 
     std::vector<eval::StreamingOptions> cells(const model::ModelConfig& config) const {
         eval::StreamingOptions base;
-        base.method = method == "cache" || (method.empty() && is_scored()) ? eval::StreamingMethod::cache
-                                                                           : eval::StreamingMethod::masked;
+        base.method = is_cached() ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
         base.chunk = chunk;
         base.every = every;
         std::vector<eval::StreamingOptions> out;
@@ -60,8 +64,8 @@ struct StreamingCommand {
         }
         if (!is_scored() && !(heavy.empty() && recent.empty() && blocks.empty()))
             throw UserError("--heavy, --recent and --blocks are for the policies h2o and infllm");
-        if (is_scored()) return scored_cells(config, base);
         warn_of_other_settings();
+        if (is_scored()) return scored_cells(config, base);
         if (policy == "dense" || policy == "moa") {
             eval::check_streaming(config, base);
             return {base};
@@ -91,6 +95,7 @@ struct StreamingCommand {
     }
 
     bool is_scored() const { return policy == "h2o" || policy == "infllm"; }
+    bool is_cached() const { return method == "cache" || (method.empty() && is_scored()); }
 
     /// A cell for every way to take a number from each list; make_plan() knows which lists the policy may have.
     std::vector<eval::StreamingOptions> scored_cells(const model::ModelConfig& config,
@@ -208,7 +213,10 @@ void add_streaming(Command parent) {
     command.footer(
         "Example:\n  ballast eval streaming runs/160m --text book.txt --sinks 0,1,2,4 --cache 512,1024 --json "
         "streaming.json");
-    command.callback([o] { o->run(); });
+    command.callback([o, command] {
+        o->chunk_is_given = command.count("--chunk") > 0;
+        o->run();
+    });
 }
 
 // ---- table ----------------------------------------------------------------------------------------------------------

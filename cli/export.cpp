@@ -34,7 +34,9 @@ std::optional<model::SpecialTokenIds> token_ids_in(const fs::path& path) {
         return out;
     };
     const auto begin = ids("bos_token_id"), pad = ids("pad_token_id");
-    const bool says_none = file.is_object() && file.contains("eos_token_id") && file["eos_token_id"].is_null();
+    // What is null stays so, and what is not there is not added.
+    const bool says_none = file.is_object() && ((file.contains("eos_token_id") && file["eos_token_id"].is_null()) ||
+                                                (file.contains("bos_token_id") && file["bos_token_id"].is_null()));
     model::SpecialTokenIds out{.end = ids("eos_token_id"), .says_none = says_none};
     if (begin.empty() && pad.empty() && out.end.empty() && !says_none) return std::nullopt;
     if (!begin.empty()) out.begin = begin.front();
@@ -72,7 +74,8 @@ void add_tokenizer(const std::string& from, const fs::path& folder, const model:
         spec.added_tokens.push_back({id, fmt::format("<|sink_{}|>", i), true, false});
     }
     data::fill_holes(spec);
-    const auto end_id = tokenizer.end_of_text_id(), begin_id = tokenizer.begin_of_text_id();
+    const auto end_id = tokenizer.end_of_text_id();
+    const auto begin_id = tokenizer.begin_of_text_id() ? tokenizer.begin_of_text_id() : end_id;
     nlohmann::ordered_json settings{{"tokenizer_class", "PreTrainedTokenizerFast"},
                                     {"add_prefix_space", data::adds_prefix_space(spec)},
                                     {"model_max_length", config.max_position_embeddings}};
@@ -80,7 +83,7 @@ void add_tokenizer(const std::string& from, const fs::path& folder, const model:
     const auto name = [&](const char* role, std::optional<uint32_t> id) {
         if (id) settings[role] = special[role] = std::string(*tokenizer.token_spelling(*id));
     };
-    name("bos_token", begin_id ? begin_id : end_id);
+    name("bos_token", begin_id);
     name("eos_token", end_id);
     name("unk_token", spec.unk_token.empty() ? end_id : tokenizer.token_id(spec.unk_token));
     export_settings.token_ids = {.begin = begin_id ? static_cast<int64_t>(*begin_id) : -1};

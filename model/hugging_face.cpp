@@ -72,8 +72,8 @@ void require_range_of_fp16(const std::string& name, const std::vector<float>& va
 }
 
 void write_token_ids(const SpecialTokenIds& ids, nlohmann::ordered_json& out) {
-    if (ids.begin >= 0 || !ids.end.empty())
-        out["bos_token_id"] = ids.begin >= 0 ? ids.begin : ids.end.front();
+    if (ids.begin >= 0)
+        out["bos_token_id"] = ids.begin;
     else if (ids.says_none)
         out["bos_token_id"] = nullptr;
     if (ids.end.size() == 1)

@@ -28,7 +28,7 @@ ModelConfig read_hugging_face_config(const std::string& folder);
 /// UserError names every tensor that is missing, unknown or of the wrong shape.
 void read_hugging_face_weights(const std::string& folder, Context& context, Weights& weights);
 
-/// Of config.json and generation_config.json. Negative: there is none; without a `begin`, the first `end` begins too.
+/// Of config.json and generation_config.json. Negative: there is none.
 struct SpecialTokenIds {
     int64_t begin = -1, pad = -1;
     std::vector<int64_t> end = {};

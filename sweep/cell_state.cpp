@@ -3,22 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 
 #include "base/atomic_file.h"
 #include "base/child_process.h"
 #include "base/error.h"
+#include "train/checkpoint.h"
 #include "train/run_directory.h"
 
 namespace ballast::sweep {
 namespace {
 
-/// No result depends on them.
-constexpr std::array<std::string_view, 3> kHarmless{"train.threads", "train.log_every", "train.cuda_graph"};
-
-/// What differs between the run in the folder and the cell. Read through RunConfig, so that fields the run's version
-/// did not have count with their defaults.
+/// What differs between the run in the folder and the cell, of settings that a result depends on. Read through
+/// RunConfig, so that fields the run's version did not have count with their defaults.
 std::vector<report::ConfigRow> differences(const train::RunDirectory& directory, const Cell& cell) {
     const std::string path = directory.file("config.toml");
     if (!std::filesystem::exists(path))
@@ -26,11 +23,11 @@ std::vector<report::ConfigRow> differences(const train::RunDirectory& directory,
                                     directory.path()));
     train::RunConfig saved;
     load_toml_text(saved, read_file(path), path);
-    std::vector<report::ConfigRow> rows =
-        report::compare_configs({report::config_fields(to_toml(saved)), report::config_fields(to_toml(cell.config))});
-    std::erase_if(rows, [](const report::ConfigRow& row) {
-        return !row.differs || std::find(kHarmless.begin(), kHarmless.end(), row.field) != kHarmless.end();
-    });
+    const auto fields = [](const train::RunConfig& config) {
+        return report::config_fields(to_toml(train::as_saved(config)));
+    };
+    std::vector<report::ConfigRow> rows = report::compare_configs({fields(saved), fields(cell.config)});
+    std::erase_if(rows, [](const report::ConfigRow& row) { return !row.differs; });
     return rows;
 }
 

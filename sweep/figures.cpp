@@ -54,12 +54,19 @@ void add(const eval::Figure& figure, CellFigures& out) {
 }
 
 void add_measurements(const std::string& folder, int64_t cache, CellFigures& out) {
+    int64_t left_out = 0;
     for (const eval::Measurement& measurement : report::read_evaluations(folder, {}).measurements) {
-        if (has_other_cache(measurement, cache)) continue;
+        if (has_other_cache(measurement, cache)) {
+            ++left_out;
+            continue;
+        }
         const eval::Figures measured = eval::figures(measurement);
         for (const eval::Figure& figure : measured.values) add(figure, out);
         out.notes.insert(out.notes.end(), measured.notes.begin(), measured.notes.end());
     }
+    if (left_out > 0)
+        out.notes.push_back(fmt::format("{}: {} perplexit{} under other caches than the sweep's {} positions left out.",
+                                        out.cell, left_out, left_out == 1 ? "y" : "ies", cache));
 }
 
 }  // namespace

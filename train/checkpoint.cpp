@@ -217,6 +217,8 @@ RunConfig as_saved(RunConfig config) {
     config.train.threads = usual.threads;
     config.train.zero = usual.zero;
     config.train.overlap = usual.overlap;
+    config.train.cuda_graph = usual.cuda_graph;
+    config.train.log_every = usual.log_every;
     config.train.reduce_bucket_size = usual.reduce_bucket_size;
     config.train.hang_timeout_seconds = usual.hang_timeout_seconds;
     config.checkpoint.background = true;

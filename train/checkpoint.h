@@ -33,7 +33,7 @@ struct CheckpointInfo {
 };
 
 /// The form in which checkpoints keep a configuration: without settings that change no bit of the result, such as how
-/// ranks and threads divide the work, who writes, and who watches.
+/// ranks and threads divide the work, who writes how often, and who watches.
 RunConfig as_saved(RunConfig config);
 
 /// Writes `path` atomically; all ranks call it and rank 0 writes. The bytes do not depend on the number of ranks.

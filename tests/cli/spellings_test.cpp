@@ -175,6 +175,17 @@ TEST_CASE("cli: eval streaming says the same by every name of a model and by bot
         CHECK(warned.code == 0);
         CHECK_THAT(warned.err,
                    ContainsSubstring("dense has no setting sinks") && ContainsSubstring("dense has no setting cache"));
+        const auto warnings = [&](const std::string& options) {
+            return ballast_with("eval streaming " + run.file("run") + " --text " + run.file("text.txt") +
+                                " --max-tokens 12 " + options)
+                .err;
+        };
+        CHECK_THAT(warnings("--policy recompute --cache 8 --method masked --chunk 4"),
+                   ContainsSubstring("recompute has no setting method") &&
+                       ContainsSubstring("recompute has no setting chunk"));
+        CHECK_THAT(warnings("--cache 8 --sinks 4 --method cache --chunk 4"),
+                   ContainsSubstring("only the method masked has a setting chunk"));
+        CHECK_THAT(warnings("--cache 8 --sinks 4 --chunk 4"), !ContainsSubstring("chunk"));
         for (const char* policy : {"dense", "window", "recompute"}) {
             const json result = evaluate("run", fmt::format("--policy {} --cache 16", policy));
             REQUIRE(result["results"].size() == 1);
@@ -235,6 +246,12 @@ TEST_CASE("cli: a folder that is exported again keeps its token ids, roles and c
     CHECK(run.json("second/tokenizer_config.json") == settings);
     CHECK(run.json("second/special_tokens_map.json")["pad_token"]["content"] == "&");
     CHECK(read_file(run.file("second/chat_template.jinja")) == "{{ 2 }}");
+    // Phi and Qwen name an end alone.
+    json without_begin = run.json("first/config.json");
+    without_begin.erase("bos_token_id");
+    write_file(run.file("first/config.json"), without_begin.dump());
+    succeed("export " + run.file("first") + " " + run.file("third"));
+    CHECK(run.json("third/config.json") == without_begin);
 }
 
 TEST_CASE("cli: an option that says more of another needs it") {

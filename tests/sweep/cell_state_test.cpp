@@ -53,7 +53,11 @@ TEST_CASE("cell state: what is in the folder decides") {
 TEST_CASE("cell state: a run made under another configuration is refused by its fields") {
     Run run;
     train::RunConfig other = run.cells[0].config;
-    other.train.threads = 7;  // no result depends on it
+    other.train.threads = 7;  // no result depends on these
+    other.train.zero = 1 - other.train.zero;
+    other.train.log_every += 3;
+    other.train.hang_timeout_seconds = 7;
+    other.checkpoint.background = !other.checkpoint.background;
     run.file("status.json", R"({"status": "finished", "step": 12})");
     run.file("config.toml", to_toml(other));
     CHECK(run.inspect().differences.empty());

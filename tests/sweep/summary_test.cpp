@@ -103,7 +103,7 @@ TEST_CASE("summary: figures come from a run's files") {
     CHECK(values["position 1"] == Approx(0.3));
     CHECK(values["positions 1-2"] == Approx(0.4));
     CHECK(values["Sink_1 %"] == 25);
-    CHECK(have.notes.size() == 2);
+    CHECK(have.notes.size() == 3);
 }
 
 TEST_CASE("summary: several measurements of one cell are no seeds") {
@@ -137,6 +137,10 @@ TEST_CASE("summary: several measurements of one cell are no seeds") {
     }
     REQUIRE(summary.notes.size() == 1);
     CHECK_THAT(summary.notes[0], ContainsSubstring("perplexity, b: measured more than once"));
+
+    const CellFigures of_8 = read_figures(cell, folder.path(), 8);  // a sweep's own cache
+    CHECK(of_8.values.size() == 5);
+    CHECK(of_8.notes.back() == "x: 1 perplexity under other caches than the sweep's 8 positions left out.");
 }
 
 TEST_CASE("summary: a page shows all runs, or one seed of each variant, and never more than it holds") {
