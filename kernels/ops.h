@@ -343,9 +343,10 @@ size_t cached_attention_scratch_bytes(Dtype x, const CachedAttentionShape& shape
 /// last `local` positions: position p is in slot p % ring_slots(), and its key is rotated at p. The ring has one block
 /// more than they need, so the 64 queries of a block can be computed together: the rows that the first of them sees and
 /// the last one does not are still there. Then come the blocks of all positions, 64 positions each, in order; their
-/// keys are not rotated. Position f is far from the query at p when f <= p - local. Among the blocks that are far as a
-/// whole, every query reads those of the first `initial` positions, and each query reads the `chosen` most relevant of
-/// the others. Of the block after these, a query reads the positions that are far.
+/// keys are not rotated. Position f is far from the query at p when f <= p - local, and its block is past once that of
+/// p - local has begun after it. Of the past blocks, every query reads those of the first `initial` positions, and each
+/// query reads the `chosen` most relevant of the others. Of the block after these, a query reads the positions that are
+/// far.
 struct BlockMemory {
     int64_t local = 0;    // positions, a multiple of 64, > 0
     int64_t initial = 0;  // positions, a multiple of 64
@@ -373,7 +374,7 @@ void memory_store(Context&, const Tensor& representatives_PD, const Tensor& mass
                   const Tensor& table_BGW, const Tensor& position_B, const BlockMemory&);
 /// Lists the blocks that the query at p = position[b] reads; to be called after memory_store of p. relevance[b,n] = sum
 /// over heads h of q[b,h] · the representative of block n, for the blocks that may be chosen. read [B,G,V] lists the
-/// ring's blocks, the initial blocks that are far as a whole, the `chosen` most relevant blocks (among equals the
+/// ring's blocks, the past initial blocks, the `chosen` most relevant blocks (among equals the
 /// earlier) in the order of their positions, and the block after these. Entries after these are not written. All
 /// key-value heads of a sequence read the same blocks. q x [B,H,D], any strides with a contiguous last dim; relevance
 /// acc [B,N], N >= W - ring_blocks(); read i32 [B,G,V], V >= read_blocks(). Tables, NaN and errors as for memory_store.
@@ -454,7 +455,7 @@ using StepScalarsTensor = Tensor;
 /// For rows with target >= 0: losses[n] = -log softmax(x[n] weight^T)[targets[n]]. Rows with target < 0 have loss 0 and
 /// no gradient. With gradients: d_x = f dloss/dx, d_weight += f dloss/dweight (loss = sum of the losses). f is
 /// loss_factor times the scalars' loss_scale, which is read on the device when the op runs (absent scalars: 1). x, d_x
-/// x [N,C]; weight [V,C] without a bias; d_weight acc [V,C]; targets i32 [N]; losses acc [N]. Without d_x (evaluation)
+/// x [N,C]; weight [V,C] without a bias; d_weight acc [V,C]; targets i32 [N], < V (else an InternalError on the CPU, a NaN loss on a GPU); losses acc [N]. Without d_x (evaluation)
 /// d_weight must be absent too; with d_x, d_weight may be absent. Runs in chunks of rows: the full logits are never
 /// stored.
 void linear_cross_entropy(Context&, const Tensor& losses_N, const Tensor& d_x_NC, const Tensor& d_weight_VC,

@@ -90,8 +90,9 @@ void attention_span_effect(Context& context, const Tensor& effect, int64_t block
             DistanceBins<A> bins(tile.rules(), begin, spans, block, sinks);
             tile.run(begin, end, d_out, out, tile_lse, kKeys, bins);
             double logit_mass[kQueries];
-            for (int64_t r = 0; r < end - begin; ++r)
-                logit_mass[r] = std::exp(static_cast<double>(sink_logit_of<A>(params, bh % heads) - tile_lse[r]));
+            const A z = sink_logit_of<A>(params, bh % heads);
+            for (int64_t r = 0; r < end - begin; ++r)  // a row that sees no key has the LSE' of z, -inf under softmax
+                logit_mass[r] = z == -std::numeric_limits<A>::infinity() ? 0 : std::exp(static_cast<double>(z - tile_lse[r]));
             bins.add_to(tile_sums.data() + task * spans, end - begin, logit_mass);
         });
         A* to = effect.ptr<A>();

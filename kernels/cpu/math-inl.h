@@ -60,9 +60,10 @@ template <class A> HWY_INLINE A sigmoid_of(A x) {
     const hn::CappedTag<A, 1> d;
     return hn::GetLane(sigmoid(d, hn::Set(d, x)));
 }
+/// ln x. NaN stays NaN and infinity infinite (Highway's Log makes 89 of both).
 template <class A> HWY_INLINE A log_of(A x) {
     const hn::CappedTag<A, 1> d;
-    return hn::GetLane(hn::Log(d, hn::Set(d, x)));
+    return std::isfinite(x) ? hn::GetLane(hn::Log(d, hn::Set(d, x))) : x;
 }
 
 /// p[0] x^(n-1) + … + p[n-1], Horner's way.

@@ -66,11 +66,15 @@ void attention_scores(Context& context, const Tensor& scores, const Tensor& lse,
 
 }  // namespace
 
+/// What wgmma takes. Asked before wants_wgmma(), whose first call takes memory to try it.
+bool is_16_bit(const AttentionInputs& in) { return size_of(in.q.dtype) == 2; }
+
 void attention_forward(Context& context, const Tensor& out, const Tensor& lse, const AttentionInputs& in,
                        const AttentionParams& params) {
     if (!has_queries(in)) return;
     with_mask(params.mask, [&]<bool kByRow>() {
-        if (wants_wgmma(context) && wgmma_attention_forward<kByRow>(context, out, lse, in, params)) return;
+        if (is_16_bit(in) && wants_wgmma(context) && wgmma_attention_forward<kByRow>(context, out, lse, in, params))
+            return;
         launch_attention_forward<kByRow>(context, out, lse, in, params);
     });
 }
@@ -85,7 +89,7 @@ void attention_backward(Context& context, const AttentionGradients& gradients, c
             start_backward<T>(context, plan, memory, gradients, d_out, out, lse, in, params);
         });
     with_mask(params.mask, [&]<bool kByRow>() {
-        if (wants_wgmma(context) &&
+        if (is_16_bit(in) && wants_wgmma(context) &&
             wgmma_attention_backward<kByRow>(context, gradients, d_out, lse, memory, in, params))
             return;
         launch_attention_backward<kByRow>(context, gradients, d_out, lse, memory, in, params);

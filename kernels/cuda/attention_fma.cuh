@@ -17,7 +17,6 @@
 // Work follows the mask: tiles that no row sees are never loaded, and warps skip tiles that their rows do not see.
 // Shared memory, in elements of A: forward (own + 2 other) rows, backward 2 (own + other) rows, and the weights
 // [own][other]: 47 KB forward and 73 KB backward in f32 at D = 64, 85 KB backward at D = 256 (twice that in f64).
-// [own][other]: 47 KB forward and 73 KB backward in f32 at D = 64, 85 KB backward at D = 256 (twice that in f64).
 // Deterministic: every sum has one owner and one order; no atomics.
 #pragma once
 

@@ -100,7 +100,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
     }
     SIMT_UNROLL
     for (int i = 0; i < kRows; ++i) {
-        A kept = row_sum(always[i]) + exp_of(rules.sink_logit - lse[i]), hidden = 0;
+        A kept = row_sum(always[i]), hidden = 0;
+        if (rules.sink_logit != kMinusInfinity<A>) kept += exp_of(rules.sink_logit - lse[i]);
         if (Tile::row_lane() != 0 || Tile::row(i) >= count) continue;
         A *row_mass = mass + Tile::row(i) * bins, *row_change = change + Tile::row(i) * bins;
         for (int64_t m = 0; m < args.spans; ++m) row_mass[m] = kept += row_mass[m];  // the weights kept by span m + 1

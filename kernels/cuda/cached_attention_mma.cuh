@@ -81,7 +81,7 @@ struct CachedMarks {
     template <class T>
     __device__ static int span_of(const CachedOperands<T, T>& in, int64_t head) {
         const int span = in.span_H != nullptr ? in.span_H[head] : -1;
-        return span < 0 ? CachedMark::kUnlimitedSpan : span;
+        return span < 0 ? CachedMark::kUnlimitedSpan : min(span, CachedMark::kUnlimitedSpan);
     }
     __device__ int widest() const {
         int widest = 0;

@@ -26,7 +26,7 @@ namespace ballast::simt {
 struct SharedBytes {
     size_t bytes = 0;
 };
-[[noreturn]] void throw_cuda_error(cudaError_t, const char* what);  // kernels/cuda/errors.cpp
+[[noreturn]] void throw_cuda_error(cudaError_t, const char* what);  // kernels/cuda/runtime_cuda.cpp
 }  // namespace ballast::simt
 
 #else

@@ -87,6 +87,8 @@ TEST_CASE("attention span effect: over many tiles, in chunks and under masks by 
         AttentionCase documents{.T = 6, .S = 6, .H = 1, .G = 1, .D = 8};
         documents.first_key = {0, 0, 0, 3, 3, 5};
         check_span_effect(documents, dtype, {1, 1, 4});
+        documents.first_key = {0, 0, 0, 3, 3, 9};  // the last row sees nothing, as padding does
+        check_span_effect(documents, dtype, {1, 1, 4});
     }
 }
 

@@ -324,6 +324,7 @@ TEST_CASE("attention: a NaN in q, k or v reaches the output") {
             AttentionRun run(x, dtype);
             run.forward(context);
             CHECK(std::isnan(run.out.at(3)));
+            CHECK(std::isnan(run.lse.at(0)) == (which < 2));
         }
 }
 

@@ -50,7 +50,8 @@ TEST_CASE("linear_cross_entropy: against the oracle, odd shapes, several chunks"
                 CrossEntropyRun run(dtype, N, C, V);
                 INFO(run.x.tensor().describe() << ", vocabulary " << V);
                 const double scale = 0.125;
-                const auto expected = reference_cross_entropy(run.x.get(), run.weight.get(), run.target_values, C, scale);
+                const auto expected =
+                    reference_cross_entropy(run.x.get(), run.weight.get(), run.target_values, C, scale);
                 Values d_weight = run.d_weight.get();
                 for (size_t i = 0; i < d_weight.size(); ++i) d_weight[i] += expected.d_weight[i];
                 Context context(test_device(), 2, gemm);
@@ -89,8 +90,8 @@ TEST_CASE("linear_cross_entropy: the loss scale is the device's when the op runs
         for (double scale : {1.0, 64.0, 4096.0}) {
             CrossEntropyRun scaled(dtype, 65, 33, 63), plain(dtype, 65, 33, 63);
             scalars.set({.loss_scale = scale});
-            ops::linear_cross_entropy(context, scaled.losses, scaled.d_x, scaled.d_weight, scaled.x, {scaled.weight, {}},
-                                      scaled.targets, 0.125, scalars.tensor(Dtype::u8));
+            ops::linear_cross_entropy(context, scaled.losses, scaled.d_x, scaled.d_weight, scaled.x,
+                                      {scaled.weight, {}}, scaled.targets, 0.125, scalars.tensor(Dtype::u8));
             plain.run(context, 0.125 * scale);
             CHECK(scaled.losses.bytes() == plain.losses.bytes());
             CHECK(scaled.d_x.bytes() == plain.d_x.bytes());
@@ -103,7 +104,8 @@ TEST_CASE("linear_cross_entropy: evaluation gives the same losses without gradie
     CrossEntropyRun train(Dtype::f32, 33, 16, 100), evaluation(Dtype::f32, 33, 16, 100);
     Context context(test_device(), 2);
     train.run(context, 1.0);
-    ops::linear_cross_entropy(context, evaluation.losses, {}, {}, evaluation.x, {evaluation.weight, {}}, evaluation.targets, 1.0);
+    ops::linear_cross_entropy(context, evaluation.losses, {}, {}, evaluation.x, {evaluation.weight, {}},
+                              evaluation.targets, 1.0);
     CHECK(train.losses.bytes() == evaluation.losses.bytes());
     CHECK(std::isnan(evaluation.d_x.at(0)));
 }
@@ -125,6 +127,25 @@ TEST_CASE("linear_cross_entropy: a NaN reaches the loss") {
     run.run(context, 1.0);
     CHECK(std::isnan(run.losses.at(0)));
     CHECK(std::isfinite(run.losses.at(2)));
+}
+
+TEST_CASE("linear_cross_entropy: a NaN in one row of the weight, no row's target, makes NaN of every loss") {
+    for (const int64_t damaged : {0, 37, 1500, 2047})
+        for (const bool cancels : {false, true}) {  // NaN itself, or infinities that become one with its sign set
+            INFO("row " << damaged << (cancels ? ", infinities" : ""));
+            CrossEntropyRun run(Dtype::f32, 4, 8, 2048);
+            const double infinity = std::numeric_limits<double>::infinity();
+            run.weight.put(damaged * 8, cancels ? infinity : std::numeric_limits<double>::quiet_NaN());
+            for (int64_t n = 0; n < 4; ++n) {
+                run.targets.put(n, 3);
+                run.x.put(n * 8, 1);
+                run.x.put(n * 8 + 1, 1);
+            }
+            if (cancels) run.weight.put(damaged * 8 + 1, -infinity);
+            Context context(test_device(), 1);
+            ops::linear_cross_entropy(context, run.losses, {}, {}, run.x, {run.weight, {}}, run.targets, 1.0);
+            for (const double loss : run.losses.get()) CHECK(std::isnan(loss));
+        }
 }
 
 TEST_CASE("linear_cross_entropy: finite differences of x and weight", "[not_cuda]") {
