@@ -10,7 +10,7 @@
 namespace ballast {
 namespace {
 
-std::string quoted(std::string_view text) {
+std::string toml_quoted(std::string_view text) {
     std::string out = "\"";
     for (char c : text) {
         if (c == '"' || c == '\\') out += '\\';
@@ -33,17 +33,17 @@ struct ValueText {
     std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
     std::string operator()(const int64_t* value) const { return fmt::format("{}", *value); }
     std::string operator()(const double* value) const { return real(*value); }
-    std::string operator()(const std::string* value) const { return quoted(*value); }
+    std::string operator()(const std::string* value) const { return toml_quoted(*value); }
     std::string operator()(const std::vector<int64_t>* values) const {
         return fmt::format("[{}]", fmt::join(*values, ", "));
     }
     std::string operator()(const std::vector<std::string>* values) const {
         std::vector<std::string> texts;
-        std::transform(values->begin(), values->end(), std::back_inserter(texts), quoted);
+        std::transform(values->begin(), values->end(), std::back_inserter(texts), toml_quoted);
         return fmt::format("[{}]", fmt::join(texts, ", "));
     }
     std::string operator()(const EnumField& value) const {
-        return quoted(value.choices[static_cast<size_t>(value.index())]);
+        return toml_quoted(value.choices[static_cast<size_t>(value.index())]);
     }
 };
 

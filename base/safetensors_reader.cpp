@@ -23,7 +23,7 @@ constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the reference implementati
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 
-struct Tensor {
+struct StoredTensor {
     SafetensorsInfo info;
     uint64_t begin = 0;
     uint64_t end = 0;
@@ -145,7 +145,7 @@ struct SafetensorsReader::Impl {
     MappedFile file;
     const std::byte* data = nullptr;
     uint64_t data_bytes = 0;
-    std::map<std::string, Tensor> tensors;
+    std::map<std::string, StoredTensor> tensors;
 
     explicit Impl(std::string path) : file(std::move(path)) {
         read_header();
@@ -157,9 +157,9 @@ struct SafetensorsReader::Impl {
             fmt::format("{}: not a complete safetensors file: {}; download or export it again", file.path(), why));
     }
     void read_header();
-    Tensor read_tensor(const std::string& name, const nlohmann::json& entry) const;
+    StoredTensor read_tensor(const std::string& name, const nlohmann::json& entry) const;
     void check_cover() const;
-    const Tensor& find(const std::string& name) const;
+    const StoredTensor& find(const std::string& name) const;
 };
 
 void SafetensorsReader::Impl::read_header() {
@@ -179,7 +179,7 @@ void SafetensorsReader::Impl::read_header() {
     }
 }
 
-Tensor SafetensorsReader::Impl::read_tensor(const std::string& name, const nlohmann::json& entry) const {
+StoredTensor SafetensorsReader::Impl::read_tensor(const std::string& name, const nlohmann::json& entry) const {
     const auto refuse = [&](std::string_view why) { fail(fmt::format("tensor {} {}", name, why)); };
     if (!entry.is_object()) refuse("has no description");
     const auto dtype = entry.find("dtype"), shape = entry.find("shape"), offsets = entry.find("data_offsets");
@@ -191,7 +191,7 @@ Tensor SafetensorsReader::Impl::read_tensor(const std::string& name, const nlohm
     if (!is_list(shape)) refuse("has no shape");
     if (!is_list(offsets) || offsets->size() != 2) refuse("has no data_offsets");
 
-    Tensor tensor;
+    StoredTensor tensor;
     tensor.info.dtype = dtype->get<std::string>();
     const auto element = element_size(tensor.info.dtype);
     if (!element) refuse(fmt::format("has the unknown dtype {}", tensor.info.dtype));
@@ -212,20 +212,20 @@ Tensor SafetensorsReader::Impl::read_tensor(const std::string& name, const nlohm
 }
 
 void SafetensorsReader::Impl::check_cover() const {
-    std::vector<const Tensor*> order;
+    std::vector<const StoredTensor*> order;
     for (const auto& [name, tensor] : tensors) order.push_back(&tensor);
-    std::sort(order.begin(), order.end(), [](const Tensor* a, const Tensor* b) {
+    std::sort(order.begin(), order.end(), [](const StoredTensor* a, const StoredTensor* b) {
         return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
     });
     uint64_t covered = 0;
-    for (const Tensor* tensor : order) {
+    for (const StoredTensor* tensor : order) {
         if (tensor->begin != covered) fail("its tensors overlap or leave gaps");
         covered = tensor->end;
     }
     if (covered != data_bytes) fail("it has more data than tensors");
 }
 
-const Tensor& SafetensorsReader::Impl::find(const std::string& name) const {
+const StoredTensor& SafetensorsReader::Impl::find(const std::string& name) const {
     const auto found = tensors.find(name);
     if (found == tensors.end())
         throw UserError(fmt::format("tensor {} is not in {}; is this the right model?", name, file.path()));
@@ -249,7 +249,7 @@ std::vector<std::string> SafetensorsReader::names() const {
 const SafetensorsInfo& SafetensorsReader::info(const std::string& name) const { return impl_->find(name).info; }
 
 void SafetensorsReader::read_as(const std::string& name, Dtype dtype, void* out) const {
-    const Tensor& tensor = impl_->find(name);
+    const StoredTensor& tensor = impl_->find(name);
     const std::byte* from = impl_->data + tensor.begin;
     const std::string_view stored = tensor.info.dtype;
     const int64_t count = tensor.info.numel();

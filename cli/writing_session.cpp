@@ -8,6 +8,7 @@
 #include "base/json_file.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "kernels/backend.h"
 #include "train/memory_plan.h"
 
 namespace ballast {
@@ -92,6 +93,7 @@ infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests
     for (const infer::Request& request : requests)
         cache.max_prompt = std::max(cache.max_prompt, config.num_sink_tokens + std::ssize(request.prompt));
     const infer::CacheSizes sizes(config, dtype, plan, cache);
+    computable_on(context_.device(), sizes.dtype);  // refused before anything is read
     for (size_t i = 0; i < requests.size(); ++i) {
         try {
             infer::required_positions(requests[i], config, sizes);

@@ -35,6 +35,15 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 string(REPLACE "-DNDEBUG" "" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 
+# With BALLAST_UNITY eight files of a room are one translation unit: the sanitizers' builds take half the time to compile what
+# all files include. So names in anonymous namespaces are unique in a room; other builds compile each file on its own, which
+# shows what one forgot to include.
+function(ballast_unity target)
+  if(BALLAST_UNITY)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  endif()
+endfunction()
+
 function(ballast_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${name}/*.cpp)
@@ -50,6 +59,9 @@ function(ballast_library name)
   endif()
   add_library(ballast_${name} STATIC ${sources})
   target_link_libraries(ballast_${name} PUBLIC ballast_flags)
+  if(NOT name STREQUAL "kernels")   # its files are compiled for several targets each
+    ballast_unity(ballast_${name})
+  endif()
   foreach(dependency IN LISTS ARG_DEPENDS)
     target_link_libraries(ballast_${name} PUBLIC ballast_${dependency})
   endforeach()
@@ -103,8 +115,9 @@ endfunction()
 # ON_DEVICES: in a build with a GPU backend the same tests run there too. What is tagged [cpu] stays on the CPU; [not_cuda]
 # needs f64 kernels or our fixed-order GEMM, which CUDA does not have, and runs "on simt". What will run on a GPU runs "on
 # strict simt", as near to one as the executor comes; sanitizers do not go with that, so under them all is "on simt".
+# SEPARATE: several files have something else under one name, so that they are never one translation unit.
 function(ballast_tests name)
-  cmake_parse_arguments(ARG "ON_DEVICES" "" "LINK" ${ARGN})
+  cmake_parse_arguments(ARG "ON_DEVICES;SEPARATE" "" "LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*.cpp)
   if(NOT sources)
     return()
@@ -115,6 +128,12 @@ function(ballast_tests name)
     set(level 1)
   endif()
   set_property(TARGET test_${name} PROPERTY BALLAST_DRIVER_OPTIMISATION ${level})
+  if(NOT BALLAST_SANITIZE)   # half of what a test takes to compile at -O2
+    target_compile_options(test_${name} PRIVATE -O${level})
+  endif()
+  if(NOT ARG_SEPARATE)
+    ballast_unity(test_${name})
+  endif()
   target_link_libraries(test_${name} PRIVATE ${ARG_LINK} ballast_test_support Catch2::Catch2WithMain)
   if(Catch2_VERSION VERSION_LESS 3)   # a name that matches nothing must fail, as it does in version 3
     set(no_tests EXTRA_ARGS -w NoTests)

@@ -11,16 +11,16 @@
 namespace ballast::data {
 namespace {
 
-constexpr const char* kFormat = "ballast-tokens";
-constexpr int64_t kFormatVersion = 1;
+constexpr const char* kStoreFormat = "ballast-tokens";
+constexpr int64_t kStoreVersion = 1;
 constexpr const char* kGroupsDataset = "groups";
 
 TokenStoreInfo read_info(const Hdf5Reader& file, const std::string& path) {
-    if (!file.has_attribute("format") || file.string_attribute("format") != kFormat)
+    if (!file.has_attribute("format") || file.string_attribute("format") != kStoreFormat)
         throw UserError(fmt::format("{}: not a token store; make one with \"ballast data prepare\"", path));
-    if (const int64_t version = file.integer_attribute("format_version"); version != kFormatVersion)
+    if (const int64_t version = file.integer_attribute("format_version"); version != kStoreVersion)
         throw UserError(fmt::format("{}: token store of format version {}, this program reads {}; prepare it again",
-                                    path, version, kFormatVersion));
+                                    path, version, kStoreVersion));
     TokenStoreInfo info;
     info.tokenizer_hash = file.string_attribute("tokenizer_hash");
     info.vocab_size = file.integer_attribute("vocab_size");
@@ -64,8 +64,8 @@ void check_offsets(std::span<const int64_t> offsets, int64_t num_tokens, const s
 Dtype token_dtype(int64_t vocab_size) { return vocab_size <= 65536 ? Dtype::u16 : Dtype::u32; }
 
 void write_info(Hdf5Writer& file, const TokenStoreInfo& info) {
-    file.set_attribute("format", kFormat);
-    file.set_attribute("format_version", kFormatVersion);
+    file.set_attribute("format", kStoreFormat);
+    file.set_attribute("format_version", kStoreVersion);
     file.set_attribute("tokenizer_hash", info.tokenizer_hash);
     file.set_attribute("vocab_size", info.vocab_size);
     file.set_attribute("end_of_text_id", info.end_of_text_id);

@@ -15,8 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFormat = "ballast-token-parts";
-constexpr int64_t kFormatVersion = 1;
+constexpr const char* kIndexFormat = "ballast-token-parts";
+constexpr int64_t kIndexVersion = 1;
 constexpr int64_t kWithLeftOut = 2;  // so that a program that does not know of it refuses the index
 
 /// What has to be the same in every part.
@@ -42,8 +42,9 @@ Index read_index(const std::string& path) {
     Index index;
     try {
         const bool leaves_out = json.contains("left_out");
-        if (json.at("format") != kFormat || json.at("format_version") != (leaves_out ? kWithLeftOut : kFormatVersion))
-            throw UserError(fmt::format("another format than {} {}", kFormat, kFormatVersion));
+        if (json.at("format") != kIndexFormat ||
+            json.at("format_version") != (leaves_out ? kWithLeftOut : kIndexVersion))
+            throw UserError(fmt::format("another format than {} {}", kIndexFormat, kIndexVersion));
         index.sources = json.at("sources").get<std::string>();
         for (const auto& part : json.at("parts"))
             index.parts.push_back({part.at("file").get<std::string>(), part.at("checksums").get<std::string>(),
@@ -179,8 +180,8 @@ void JoinedParts::verify() const {
 
 void join_parts(const std::string& path, const std::vector<std::string>& parts, const std::string& sources,
                 const std::string& left_out) {
-    nlohmann::ordered_json index{{"format", kFormat},
-                                 {"format_version", left_out.empty() ? kFormatVersion : kWithLeftOut},
+    nlohmann::ordered_json index{{"format", kIndexFormat},
+                                 {"format_version", left_out.empty() ? kIndexVersion : kWithLeftOut},
                                  {"sources", sources},
                                  {"parts", nlohmann::ordered_json::array()}};
     int64_t tokens = 0;  // of documents that are left out the first is kept, so it is none for none alone

@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* kKeptDataset = "kept";
 constexpr const char* kPartsAttribute = "parts";
-constexpr const char* kFormat = "ballast-left-out";
+constexpr const char* kLeftOutFormat = "ballast-left-out";
 constexpr int64_t kColumns = 4;
 static_assert(sizeof(KeptRun) == kColumns * sizeof(int64_t));
 
@@ -181,7 +181,7 @@ void find_left_out(const std::string& path, const std::vector<std::string>& path
     for (const std::string& part : paths) verify_hashes(part);
     const std::vector<bool> left_out = find_duplicates_of(parts, look);
     Hdf5Writer file(path);
-    file.set_attribute("format", kFormat);
+    file.set_attribute("format", kLeftOutFormat);
     file.set_attribute(kPartsAttribute, made_of);
     write_groups(file, count_groups(parts, left_out));
     write_runs(file, parts, left_out);

@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kMagic("MMIDIDX\0\0", 9), kOldMagic("TNTIDX\0\0", 8);
+constexpr std::string_view kIndexMagic("MMIDIDX\0\0", 9), kOldIndexMagic("TNTIDX\0\0", 8);
 
 constexpr int kI32 = 4, kU16 = 8;  // what NAME.idx calls them
 
@@ -28,9 +28,9 @@ T value_at(const char* place) {
 }
 
 /// The header's numbers, each after the one before.
-class Header {
+class IndexHeader {
   public:
-    Header(const MappedFile& file) : file_(file), left_(file.bytes()) {}
+    IndexHeader(const MappedFile& file) : file_(file), left_(file.bytes()) {}
 
     const char* take(uint64_t bytes) {
         if (bytes > left_.size())
@@ -111,15 +111,16 @@ MegatronFiles::MegatronFiles(const std::string& path) : index_(name_of_set(path)
 }
 
 void MegatronFiles::read_index(const std::string& path) {
-    Header header(index_);
+    IndexHeader header(index_);
     const auto bytes = index_.bytes();
-    const std::string_view begin(reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), kMagic.size()));
-    if (begin.starts_with(kOldMagic))
+    const std::string_view begin(reinterpret_cast<const char*>(bytes.data()),
+                                 std::min(bytes.size(), kIndexMagic.size()));
+    if (begin.starts_with(kOldIndexMagic))
         throw UserError(fmt::format(
             "{}: an index of the older kind (TNTIDX), which is not read; write it again with --dataset-impl mmap",
             path));
-    if (begin != kMagic) throw UserError(fmt::format("{}: not an index of Megatron-LM or GPT-NeoX", path));
-    header.take(kMagic.size());
+    if (begin != kIndexMagic) throw UserError(fmt::format("{}: not an index of Megatron-LM or GPT-NeoX", path));
+    header.take(kIndexMagic.size());
     if (const auto version = header.number<uint64_t>(); version != 1)
         throw UserError(fmt::format("{}: an index of version {}; version 1 can be read", path, version));
     dtype_ = dtype_of_code(header.number<uint8_t>(), path);
@@ -206,7 +207,7 @@ void MegatronWriter::append_tokens(const void* tokens, int64_t count) {
 
 void MegatronWriter::commit(int64_t num_documents, const std::function<void(const VisitEnds&)>& for_each) {
     const auto number = [this](auto value) { index_.write(&value, sizeof value); };
-    index_.write(kMagic);
+    index_.write(kIndexMagic);
     number(uint64_t{1});
     number(static_cast<uint8_t>(dtype_ == Dtype::u16 ? kU16 : kI32));
     number(static_cast<uint64_t>(num_documents));

@@ -14,13 +14,13 @@
 namespace ballast::data {
 namespace {
 
-constexpr std::string_view kMagic = "\x93NUMPY";
+constexpr std::string_view kNpyMagic = "\x93NUMPY";
 constexpr size_t kAlignment = 64;  // of the first element
 
 /// The dictionary before the elements: {'descr': '<i4', 'fortran_order': False, 'shape': (5, 2), }
-class Header {
+class NpyHeader {
   public:
-    Header(std::string_view text, const std::string& path) : rest_(text), path_(path) {
+    NpyHeader(std::string_view text, const std::string& path) : rest_(text), path_(path) {
         take("{");
         while (!at('}')) {
             const std::string_view key = quoted();
@@ -109,7 +109,7 @@ int64_t element(const std::byte* elements, int64_t i) {
 NpyFile::NpyFile(const std::string& path) : file_(path) {
     const auto bytes = file_.bytes();
     const std::string_view all(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    if (!all.starts_with(kMagic) || all.size() < 12)
+    if (!all.starts_with(kNpyMagic) || all.size() < 12)
         throw UserError(fmt::format("{}: not a .npy file; it does not begin as one", path));
     const auto version = static_cast<unsigned char>(all[6]);
     if (version < 1 || version > 3)
@@ -119,7 +119,7 @@ NpyFile::NpyFile(const std::string& path) : file_(path) {
     std::memcpy(&length, all.data() + 8, length_bytes);
     if (length > all.size() - begin)
         throw UserError(fmt::format("{}: ends after {} bytes, in its header; it is cut short", path, all.size()));
-    const Header header(all.substr(begin, length), path);
+    const NpyHeader header(all.substr(begin, length), path);
     if (*header.fortran_order)
         throw UserError(fmt::format("{}: its elements stand in Fortran's order; save numpy.ascontiguousarray()", path));
     dtype_ = dtype_of(header.descr, path);
@@ -151,13 +151,13 @@ void write_npy(const std::string& path, Dtype dtype, const std::vector<int64_t>&
     const std::string extents = fmt::format("{}{}", fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
     std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}",
                                      dtype == Dtype::u16 ? "<u2" : "<i4", extents);
-    const size_t before = kMagic.size() + 4;
+    const size_t before = kNpyMagic.size() + 4;
     header.append(kAlignment - 1 - (before + header.size()) % kAlignment, ' ').push_back('\n');
     const auto length = static_cast<uint16_t>(header.size());
     size_t bytes = size_of(dtype);
     for (const int64_t extent : shape) bytes *= static_cast<size_t>(extent);
     AtomicFile file(path);
-    file.write(kMagic);
+    file.write(kNpyMagic);
     file.write(std::string_view("\x01\x00", 2));
     file.write(&length, sizeof length);
     file.write(header);

@@ -202,6 +202,7 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("a --policy moa", {"needs a plan"});
     refused("a --policy h2o --heavy 30 --recent 3", {"a cache of 33 positions", "at most 32"});
     refused("a --policy h2o --heavy 4611686018427387904 --recent 4611686018427387904", {"more than any text has"});
+    refused("a --backend cpu --cache-dtype fp16", {"fp16 is computed on a GPU only"});
     refused("a --dtype bf16 --cache-dtype f32", {"a model in bf16 cannot read a cache in f32"});
     refused("a --cache-blocks 9223372036854775807", {"can be numbered"});
     refused("a --policy h2o --max-tokens 40", {"the answer up to 40"});

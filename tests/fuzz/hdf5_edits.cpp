@@ -68,7 +68,7 @@ const std::vector<std::vector<hsize_t>> kShapes{{},        {0},          {1},   
                                                 {7},       {8},          {41},   {1, 1},  {8, 8},
                                                 {24, 8},   {1, 0},       {2, 2}, {kHuge}, {kHuge, kHuge},
                                                 {1, 2, 3}, {2, 2, 4, 4}, {4096}};
-constexpr int64_t kNumbers[] = {0,
+constexpr int64_t kEditNumbers[] = {0,
                                 1,
                                 -1,
                                 2,
@@ -91,7 +91,7 @@ constexpr int64_t kNumbers[] = {0,
 
 /// Values of `bytes` bytes, from one number: whole, real or digits.
 std::vector<char> values_of(hid_t type, size_t bytes, uint8_t choice) {
-    const int64_t number = chosen(kNumbers, choice);
+    const int64_t number = chosen(kEditNumbers, choice);
     std::vector<char> out(bytes);
     const auto fill = [&](const auto& value) {
         for (size_t at = 0; at + sizeof value <= bytes; at += sizeof value)

@@ -6,7 +6,8 @@ using namespace ballast::test;
 
 namespace {
 
-constexpr int64_t kB = 3, kG = 2, kW = 3, kBlocks = kB * kG * kW + 2, kRows = kBlocks * ops::kCacheBlockRows;
+constexpr int64_t kSequences = 3, kHeads = 2, kW = 3, kBlocks = kSequences * kHeads * kW + 2,
+                  kRows = kBlocks * ops::kCacheBlockRows;
 
 /// Rows of every head in shuffled blocks; of each, the slots in use hold shuffled positions.
 struct Replacement {
@@ -21,10 +22,10 @@ struct Replacement {
           positions(static_cast<size_t>(kRows), 5),  // what no slot names may look old and light
           mass(static_cast<size_t>(kRows), -9) {
         const auto blocks = permutation(kBlocks, "blocks");
-        table.assign(blocks.begin(), blocks.begin() + kB * kG * kW);
-        for (int64_t bg = 0; bg < kB * kG; ++bg) {
+        table.assign(blocks.begin(), blocks.begin() + kSequences * kHeads * kW);
+        for (int64_t bg = 0; bg < kSequences * kHeads; ++bg) {
             const std::string name = std::to_string(bg);
-            const int64_t p = position[static_cast<size_t>(bg / kG)], used = std::min(p, slots);
+            const int64_t p = position[static_cast<size_t>(bg / kHeads)], used = std::min(p, slots);
             const auto place = permutation(used, "places" + name);
             const Values weights = rounded(acc, normal(used, "mass" + name));
             for (int64_t i = 0; i < used; ++i) {
@@ -42,7 +43,7 @@ struct Replacement {
     }
     /// By the op's own words.
     int64_t expected(int64_t bg) const {
-        const int64_t p = position[static_cast<size_t>(bg / kG)];
+        const int64_t p = position[static_cast<size_t>(bg / kHeads)];
         if (p < capacity) return row(bg, p);
         std::vector<std::tuple<double, int32_t, int64_t>> rows;
         for (int64_t slot = 0; slot < capacity; ++slot) {
@@ -55,7 +56,8 @@ struct Replacement {
     /// Slots, then the masses afterwards.
     std::pair<Values, Values> run(Context& context, Dtype acc) const {
         const TestTensor masses(acc, {kBlocks, 64}, mass), of_rows({kBlocks, 64}, positions);
-        const TestTensor blocks({kB, kG, kW}, table), next({kB}, position), slots(Dtype::i32, {kB, kG});
+        const TestTensor blocks({kSequences, kHeads, kW}, table), next({kSequences}, position),
+            slots(Dtype::i32, {kSequences, kHeads});
         ops::lightest_slots(context, slots, masses, of_rows, blocks, next, capacity, recent);
         return {slots.get(), masses.get()};
     }
@@ -65,9 +67,9 @@ void check(const Replacement& x, Dtype acc) {
     Context context(test_device(), 2);
     const auto [slots, after] = x.run(context, acc);
     Values expected = x.mass;
-    for (int64_t bg = 0; bg < kB * kG; ++bg) {
+    for (int64_t bg = 0; bg < kSequences * kHeads; ++bg) {
         INFO("head " << bg << " capacity " << x.capacity << " recent " << x.recent << " in " << name_of(acc));
-        if (x.position[static_cast<size_t>(bg / kG)] < 0) {
+        if (x.position[static_cast<size_t>(bg / kHeads)] < 0) {
             CHECK(slots[static_cast<size_t>(bg)] == -1);
             continue;
         }

@@ -8,7 +8,7 @@ using namespace ballast::test;
 
 namespace {
 
-constexpr auto kByRow = ops::Products::by_row;
+constexpr auto kProducts = ops::Products::by_row;
 constexpr double kInfinity = std::numeric_limits<double>::infinity(), kNaN = std::numeric_limits<double>::quiet_NaN();
 
 bool has_dot_products() {
@@ -45,7 +45,7 @@ struct Bf16Run {
         return {weight.tensor().slice(0, first, first + count), bias.tensor().slice(0, first, first + count)};
     }
     void forward(Context& context, const TestTensor& out) const {
-        ops::linear_forward(context, out, rows_of_x(0, rows), linear(0, outputs), kByRow);
+        ops::linear_forward(context, out, rows_of_x(0, rows), linear(0, outputs), kProducts);
     }
     static Values first(const TestTensor& tensor, int64_t count) {
         Values values = tensor.get();
@@ -76,7 +76,7 @@ struct Bf16Run {
 void poison_scratch(Context& context) {
     const Bf16Run run(33, 1024, 1);
     const TestTensor x(Dtype::bf16, {33, 1024}), out(Dtype::f32, {33, 1});  // NaN from the start
-    ops::linear_forward(context, out, x, run.linear(0, 1), kByRow);
+    ops::linear_forward(context, out, x, run.linear(0, 1), kProducts);
 }
 
 const std::vector<int64_t>& odd_inputs() {
@@ -121,7 +121,7 @@ TEST_CASE("linear by row in bf16: the same bits in every tile and for any number
                     const int64_t n = (7 * N + O) % (most_rows - N + 1), o = (5 * O + N) % (most_outputs - O + 1);
                     INFO(I << " inputs, rows " << n << " to " << n + N << ", outputs " << o << " to " << o + O);
                     TestTensor some(Dtype::f32, {N, O});
-                    ops::linear_forward(threads, some, run.rows_of_x(n, N), run.linear(o, O), kByRow);
+                    ops::linear_forward(threads, some, run.rows_of_x(n, N), run.linear(o, O), kProducts);
                     Values part;
                     for (int64_t r = n; r < n + N; ++r)
                         part.insert(part.end(), expected.begin() + r * most_outputs + o,
@@ -167,9 +167,9 @@ TEST_CASE("linear by row in bf16: dot products take denormals for zero, products
     Context dots(Device::cpu, 1), plain(Device::cpu, 1, Gemm::reference);
     for (const auto& [x, weight] : {std::pair{0x1p-127, 0x1p100}, {0x1p100, -0x1p-127}, {0x1p-70, 0x1p-60}}) {
         TestTensor a(Dtype::bf16, {1, 1}, {x}), b(Dtype::bf16, {1, 1}, {weight}), out(Dtype::f32, {1, 1});
-        ops::linear_forward(plain, out, a, {b, {}}, kByRow);
+        ops::linear_forward(plain, out, a, {b, {}}, kProducts);
         CHECK(out.at(0) == x * weight);
-        ops::linear_forward(dots, out, a, {b, {}}, kByRow);
+        ops::linear_forward(dots, out, a, {b, {}}, kProducts);
         CHECK(out.at(0) == 0);
     }
 }
