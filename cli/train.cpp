@@ -320,9 +320,9 @@ void add_train_command(Command app) {
         .type_name("RATE")
         .needs(dry);
     command.footer(
-        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set "
-        "data.tokenizer=tokenizer.json \\\n"
-        "    --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
+        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set data.validation=val.h5 \\\n"
+        "    --set data.tokenizer=tokenizer.json --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
+        "An empty data.validation (--set data.validation=) trains without held-out text.\n"
         "Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop; the same command with --resume continues to the bit. "
         "Resumed "
         "with more steps or another batch, a run goes on at the first sample it has not read.");
