@@ -29,11 +29,13 @@ double tokens_a_step(const RunConfig& config) {
 const std::vector<std::string> kHead{"ranks",  "memory", "passes",   "adding", "optimiser", "received", "communication",
                                      "hidden", "update", "tokens/s", "MFU",    "scaling",   "run"};
 
-/// Bytes on the device of rank 0, which has more to keep than the others.
+/// Bytes on the device of rank 0, which has more to keep than the others; of a GPU without its kernels' scratch.
 size_t memory_of_rank(const Context& context, RunConfig config, const Distribution& distribution, bool on_gpu) {
     // As large, and the context that plans is a CPU's, which has no fp16.
     if (on_gpu && config.train.dtype == Dtype::f16) config.train.dtype = Dtype::bf16;
-    return plan_memory(context, config, distribution).total(on_gpu ? Device::cuda : Device::cpu);
+    MemoryPlan plan = plan_memory(context, config, distribution);
+    if (on_gpu) plan.scratch = 0;  // this processor's, which another would not take, nor a GPU
+    return plan.total(on_gpu ? Device::cuda : Device::cpu);
 }
 
 /// What a number of ranks costs, beside what one rank's update takes.

@@ -167,8 +167,9 @@ void add_streaming(Command parent) {
         .one_of({"dense", "window", "recompute", "sink", "moa", "h2o", "infllm"})
         .capture_default_str();
     command
-        .add_option("--sinks", o->sinks,
-                    "positions kept at the start, e.g. 0,1,2,4 (the model's sink tokens come first)")
+        .add_option(
+            "--sinks", o->sinks,
+            "positions kept at the start (the model's sink tokens come first); default: sink 0,1,2,4; infllm 64")
         .delimiter(',')
         .one_value_each()
         .non_negative();
@@ -176,7 +177,9 @@ void add_streaming(Command parent) {
         .delimiter(',')
         .one_value_each()
         .positive();
-    command.add_option("--plan", o->plan, "moa: the plan, for a text of at most its longest length (--max-tokens)");
+    command.add_option(
+        "--plan", o->plan,
+        "moa, the policy where a plan is given: the plan, for a text of at most its longest length (--max-tokens)");
     command
         .add_option("--heavy", o->heavy,
                     "h2o: positions H kept by score, e.g. 32,64; default: a quarter of the trained context")
@@ -215,6 +218,7 @@ void add_streaming(Command parent) {
         "streaming.json");
     command.callback([o, command] {
         o->chunk_is_given = command.count("--chunk") > 0;
+        if (command.count("--policy") == 0 && !o->plan.empty()) o->policy = "moa";
         o->run();
     });
 }
@@ -308,7 +312,7 @@ void add_logits(Command parent) {
     Command command =
         parent.add_subcommand("logits", "Logits, loss and gradients on given ids, to compare with anything");
     command.add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder").required();
-    command.add_option("--ids", o->ids, "safetensors file with int32 input_ids [B,T]").required();
+    command.add_option("--ids", o->ids, "safetensors file with input_ids [B,T], integers").required();
     command.add_option("--out", o->out, "safetensors file to write: logits [B,T,V], loss, grad.<tensor>").required();
     add_backend_option(command, o->backend);
     command.add_flag("--grads", o->gradients, "also every gradient of the loss");

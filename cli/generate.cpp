@@ -328,8 +328,9 @@ void add_generate_command(Command app) {
     Command command = app.add_subcommand("generate", "Go on with a text, many texts, a stream, or a conversation");
     options->add_to(command);
     command.footer(
-        "Example:\n  ballast generate SmolLM2-135M \"The capital of France is\" --max-tokens 20 --temperature 0\n"
-        "  cat book.txt | ballast generate SmolLM2-135M - --policy sink --cache 1024\n"
+        "Example:\n  ballast generate smollm2 \"The capital of France is\" --max-tokens 20 --temperature 0\n"
+        "  cat book.txt | ballast generate smollm2 - --policy sink --cache 1024\n"
+        "scripts/smollm2.sh makes the folder smollm2. "
         "Past the context that a model was trained on only the policies window, sink and infllm go.");
     command.callback([options, command] {
         options->note_settings(command);

@@ -45,8 +45,8 @@ void add_commands(CLI::App& app) {
     app.set_version_flag("--version", fmt::format("ballast {} ({})", build_info().version, build_info().commit));
     app.require_subcommand(1);
     app.footer(
-        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set "
-        "data.tokenizer=tokenizer.json\n"
+        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set data.validation=val.h5 \\\n"
+        "    --set data.tokenizer=tokenizer.json\n"
         "Exit codes: 0 done, or a training or sweep that was stopped and can continue; 2 something the user can mend; "
         "1 any\n"
         "other failure; 128 + N ended by signal N (docs/exit-codes.md).");

@@ -301,7 +301,7 @@ void add_sweep_command(Command app) {
         "data.validation=heldout.h5 \\\n"
         "    --set data.tokenizer=tokenizer.json --text heldout.txt --out runs/sink_count\n"
         "Cells that are finished are kept, others resumed, so the same command continues after Ctrl-C or a failure.\n"
-        "On a cluster: ballast sweep FILE --out DIR --print > cells.txt, then in a job array\n"
+        "On a cluster (scripts/slurm/sweep.sbatch): the same command with --print > cells.txt, then in a job array\n"
         "  eval \"$(sed -n \"${SLURM_ARRAY_TASK_ID}p\" cells.txt)\"\n"
         "and at the end the sweep itself, which finds the cells done and makes table and report.");
     command.callback([o] { sweep_command(*o); });

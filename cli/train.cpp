@@ -112,6 +112,15 @@ void print_startup(const RunConfig& config, Context& context, const RunData& dat
     print_line(fmt::format("backend      {}, {} threads", name_of(context.device()), context.pool().num_threads()));
 }
 
+/// Right for a run that goes on with longer samples later, a mistake where the field was forgotten.
+void warn_of_untrained_positions(const RunConfig& config) {
+    if (config.train.sequence_length < config.model.max_position_embeddings)
+        log_warning(
+            fmt::format("train.sequence_length = {} trains fewer positions than model.max_position_embeddings = {}; "
+                        "default caches and exports go by max_position_embeddings",
+                        config.train.sequence_length, config.model.max_position_embeddings));
+}
+
 /// Control characters would break the line and the terminal.
 std::string printable(std::string text) {
     for (char& c : text)
@@ -215,6 +224,7 @@ int train_as_rank(const Options& options, RunConfig config, Communicator& ranks,
         observer = make_observer(config, bar);
         observer.started = [&, show = observer.started](int64_t first) {
             write_run_environment(directory.file("environment.json"), context, plan);
+            warn_of_untrained_positions(config);
             show(first);
         };
     }
@@ -310,9 +320,9 @@ void add_train_command(Command app) {
         .type_name("RATE")
         .needs(dry);
     command.footer(
-        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set "
-        "data.tokenizer=tokenizer.json \\\n"
-        "    --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
+        "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set data.validation=val.h5 \\\n"
+        "    --set data.tokenizer=tokenizer.json --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
+        "An empty data.validation (--set data.validation=) trains without held-out text.\n"
         "Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop; the same command with --resume continues to the bit. "
         "Resumed "
         "with more steps or another batch, a run goes on at the first sample it has not read.");

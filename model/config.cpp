@@ -53,7 +53,7 @@ void ModelConfig::visit(FieldVisitor& v) {
             "earlier positions a query sees besides its own, a number for each layer, repeated from the first when "
             "there are fewer; 0: all",
             {.min = 0, .max = 1 << 30});
-    v.field("normaliser", normaliser, kNormaliserNames, "what divides the attention weights; see docs/architecture.md");
+    v.field("normaliser", normaliser, kNormaliserNames, "what divides the attention weights; see docs/attention.md");
     v.field("gate", gate, kGateNames, "headwise: each head's output is multiplied by sigmoid(x w_h), w_h learned");
     v.field("num_sink_tokens", num_sink_tokens, "learnable tokens prepended to every sample",
             {.min = 0, .max = 1 << 20});

@@ -69,6 +69,8 @@ stage() {
         settings+=(--set "$setting")
     done
     "$ballast" train "$here/../configs/retrieval.toml" "${settings[@]}" --out "$out" --resume --allow-data-change
+    # Ctrl-C is no failure to `ballast train`; the next stage would begin from an unfinished one.
+    grep -qs '"finished"' "$out/status.json" || { echo "stopped; the same command goes on"; exit 0; }
 }
 
 # Looking back by one place and by two, and at what followed there, is learned in 200 steps when the first two layers see only what is near,

@@ -170,6 +170,21 @@ TEST_CASE("cli: configs that make no sense or do not fit") {
     CHECK_FALSE(std::filesystem::exists(run.file("new")));
 }
 
+TEST_CASE("cli: a run warns of positions that its samples never reach") {
+    const TinyRun run;
+    const auto warned = [&](const std::string& settings) {
+        const Outcome outcome = ballast_with(run.train("run", "--overwrite --set train.steps=1 " + settings));
+        CHECK(outcome.code == 0);
+        return outcome.err;
+    };
+    CHECK_THAT(warned("--set train.sequence_length=16"),
+               Catch::Matchers::ContainsSubstring("sequence_length = 16") &&
+                   Catch::Matchers::ContainsSubstring("max_position_embeddings = 32"));
+    for (const char* settings :
+         {"", "--set model.num_sink_tokens=4", "--set train.sequence_length=16 --set model.max_position_embeddings=16"})
+        CHECK_THAT(warned(settings), !Catch::Matchers::ContainsSubstring("max_position_embeddings"));
+}
+
 TEST_CASE("cli: output folders that cannot be") {
     const TinyRun run;
     succeed(run.train("run"));

@@ -49,6 +49,7 @@ TEST_CASE("dry run: memory is the device's: a GPU does not hold the checkpoint s
     CHECK(memory(wide + bf16 + saves) == memory(wide + bf16 + waits));
     CHECK(memory(wide + saves) != memory(wide + waits));
     CHECK(memory(wide + "--gpu h200 --set train.dtype=fp16") == memory(wide + bf16));
+    CHECK(memory(wide + bf16 + "--set train.threads=1") == memory(wide + bf16 + "--set train.threads=8"));
 }
 
 TEST_CASE("timeline: on a GPU it is refused before the run begins") {

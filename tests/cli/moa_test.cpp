@@ -93,7 +93,7 @@ TEST_CASE("moa: calibrate, profile, optimise, validate and a plan's perplexity")
     CHECK(cell["kv_bytes"].get<double>() == cell["density"].get<double>() * 2 * 64 * 2 * 32 * 4);
     // All of the text in every head is the dense model.
     write_file(t.file("all.json"), R"({"alphas": [[0,0],[0,0]], "betas": [[1,1],[1,1]], "block": 4})");
-    succeed(streaming("--policy moa --max-tokens 64 --plan " + t.file("all.json"), "all_out.json"));
+    succeed(streaming("--max-tokens 64 --plan " + t.file("all.json"), "all_out.json"));  // a plan means moa
     succeed(streaming("--policy dense --max-tokens 64", "dense.json"));
     CHECK(t.json("all_out.json")["results"][0]["loss"].get<double>() ==
           Approx(t.json("dense.json")["results"][0]["loss"].get<double>()).epsilon(1e-6));
@@ -101,6 +101,7 @@ TEST_CASE("moa: calibrate, profile, optimise, validate and a plan's perplexity")
     refuse(streaming("--policy moa --plan " + t.file("best.json"), "x.json"),
            {"more than the 64 that the plan was made for"});
     refuse(streaming("--policy moa", "x.json"), {"--policy moa and --plan go together"});
+    refuse(streaming("--policy sink --plan " + t.file("best.json"), "x.json"), {"--policy moa and --plan go together"});
     refuse(streaming("--policy moa --method cache --max-tokens 64 --plan " + t.file("best.json"), "x.json"),
            {"the method masked"});
 }

@@ -12,6 +12,7 @@ mkdir "$work/path" "$work/run"
 cat > "$work/path/srun" <<'SRUN'
 #!/usr/bin/env bash
 echo "$*" > "$WORK/srun"
+echo "${SRUN_CPUS_PER_TASK:-none}" > "$WORK/cpus"
 eval "$DOES"
 SRUN
 printf '#!/bin/sh\necho "$*" >> "$WORK/scontrol"\n' > "$work/path/scontrol"
@@ -35,9 +36,17 @@ interrupted="echo '{\"status\": \"interrupted\"}' > '$work/run/status.json'"
 finished="echo '{\"status\": \"finished\"}' > '$work/run/status.json'"
 for out in "--out $work/run" "--out=$work/run" "-o $work/run" "-o$work/run"; do
   DOES=$interrupted says 0 yes config.toml $out --set train.steps=9
-  [ "$(cat "$work/srun")" = "--mpi=pmix ./ballast train config.toml $out --set train.steps=9 --resume" ] || fail "$(cat "$work/srun")"
+  [ "$(cat "$work/srun")" = "--mpi=pmix --kill-on-bad-exit=1 ./ballast train config.toml $out --set train.steps=9 --resume" ] || fail "$(cat "$work/srun")"
   DOES=$finished says 0 no config.toml $out
 done
+unset SLURM_CPUS_PER_TASK SRUN_CPUS_PER_TASK
+DOES=$finished says 0 no config.toml --out "$work/run"
+[ "$(cat "$work/cpus")" = none ] || fail "cores for each task without --cpus-per-task"
+SLURM_CPUS_PER_TASK=8 DOES=$finished says 0 no config.toml --out "$work/run"
+[ "$(cat "$work/cpus")" = 8 ] || fail "srun is not told of --cpus-per-task"
+BALLAST=/other/ballast BALLAST_SRUN="srun --mpi=pmi2" DOES=$finished says 0 no config.toml --out "$work/run"
+[ "$(cat "$work/srun")" = "--mpi=pmi2 --kill-on-bad-exit=1 /other/ballast train config.toml --out $work/run --resume" ] ||
+  fail "$(cat "$work/srun")"
 DOES=$interrupted says 2 no config.toml --set out=x
 grep -q -- --out "$work/err" || fail "no word of --out"
 DOES="$interrupted; exit 1" says 1 no config.toml --out "$work/run"
