@@ -17,6 +17,17 @@ std::optional<int64_t> number_in(const fs::path& path) {
     return {};
 }
 
+/// Bytes of files that the group's processes read and wrote: memory that the system takes back as soon as anyone wants
+/// it, as MemAvailable has it for the whole machine. `statistics` is the group's memory.stat, of lines "name value".
+int64_t page_cache_in(const fs::path& statistics, bool version_2) {
+    const std::string below = version_2 ? "" : "total_";  // with the groups inside this one, as its usage has them
+    int64_t bytes = 0, value = 0;
+    std::ifstream in(statistics);
+    for (std::string name; in >> name >> value;)
+        if (name == below + "active_file" || name == below + "inactive_file") bytes += value;
+    return bytes;
+}
+
 bool lists(std::string_view names, std::string_view name) {
     for (size_t begin = 0; begin <= names.size();) {
         const size_t end = std::min(names.find(',', begin), names.size());
@@ -88,7 +99,8 @@ std::vector<MemoryLimit> ControlGroups::memory() const {
     for (const auto& [folder, version_2] : folders_of("memory")) {
         const auto limit = number_in(folder / (version_2 ? "memory.max" : "memory.limit_in_bytes"));
         const auto used = number_in(folder / (version_2 ? "memory.current" : "memory.usage_in_bytes"));
-        if (limit) limits.push_back({*limit, used.value_or(0)});
+        const int64_t files = page_cache_in(folder / "memory.stat", version_2);
+        if (limit) limits.push_back({*limit, std::max<int64_t>(used.value_or(0) - files, 0)});
     }
     return limits;
 }

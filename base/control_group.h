@@ -13,7 +13,7 @@ namespace ballast {
 
 struct MemoryLimit {
     int64_t limit;  // bytes
-    int64_t used;
+    int64_t used;   // without files that are in memory because they were read or written
 };
 
 /// This process's groups and those around them. What the system does not show is no limit.

@@ -15,8 +15,8 @@ std::mutex& the_mutex() {
     return mutex;
 }
 
-/// A library built with thread safety, as Debian's, prints for each thread, and keeps the words of a thread's last error
-/// until its next call; nobody would free those of a thread that ends.
+/// A library built with thread safety, as Debian's, prints for each thread, and keeps the words of a thread's last
+/// error until its next call; nobody would free those of a thread that ends.
 struct ErrorsOfThread {
     ErrorsOfThread() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
     ~ErrorsOfThread() {

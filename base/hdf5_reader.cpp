@@ -129,8 +129,8 @@ void Hdf5Reader::Impl::check_extent(const std::string& name, OpenDataset& datase
     if (H5Pget_external_count(layout.get()) != 0)
         fail(name, "keeps its data in another file; rewrite it with h5repack");
     const hsize_t stored = H5Dget_storage_size(dataset.id.get()), bytes = dataset.numel * size_of(dataset.dtype);
-    // Callers take memory for a dataset's shape. Of chunks, which may be compressed or were never written, deflate's best
-    // is 1032 to 1.
+    // Callers take memory for a dataset's shape. Of chunks, which may be compressed or were never written, deflate's
+    // best is 1032 to 1.
     constexpr hsize_t kBestCompression = 1032;
     const bool contiguous = H5Pget_layout(layout.get()) == H5D_CONTIGUOUS;
     if (contiguous ? bytes != stored : bytes / kBestCompression > stored)

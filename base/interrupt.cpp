@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -40,7 +41,7 @@ int64_t now() {
     return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
-void on_signal(int signal) {
+void take_signal(int signal) {
     const auto at = static_cast<size_t>(std::find(kSignals.begin(), kSignals.end(), signal) - kSignals.begin());
     int64_t first = 0;
     const bool again = !first_seen[at].compare_exchange_strong(first, now()) && now() - first >= kRepeatedFor;
@@ -48,6 +49,12 @@ void on_signal(int signal) {
     if (flag.exchange(true)) return;
     constexpr std::string_view kMessage = "\nstopping at the next step; again, after a second, to stop at once\n";
     [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
+}
+
+void on_signal(int signal) {
+    const int before = errno;  // of the call that was interrupted, which reads it after this
+    take_signal(signal);
+    errno = before;
 }
 
 }  // namespace

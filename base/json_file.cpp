@@ -21,7 +21,8 @@ void write(const std::string& path, const Json& value) {
 }  // namespace
 
 nlohmann::json parse_json(std::string_view text, const std::string& source) {
-    if (is_deep_json(text)) throw UserError(fmt::format("{}: its JSON is nested too deeply; make the file again", source));
+    if (is_deep_json(text))
+        throw UserError(fmt::format("{}: its JSON is nested too deeply; make the file again", source));
     try {
         return nlohmann::json::parse(text);
     } catch (const nlohmann::json::parse_error& error) {

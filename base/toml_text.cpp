@@ -11,8 +11,8 @@
 namespace ballast {
 namespace {
 
-/// Each full stop of a dotted key is a table in a table. toml++ limits the depth of brackets but not of these, and recurses
-/// to destroy them.
+/// Each full stop of a dotted key is a table in a table. toml++ limits the depth of brackets but not of these, and
+/// recurses to destroy them.
 bool may_be_endless(std::string_view text) {
     constexpr int64_t kMostStops = 5000;
     return std::count(text.begin(), text.end(), '.') > kMostStops;

@@ -29,8 +29,8 @@ std::string find_template(const std::filesystem::path& folder) {
     const nlohmann::json found =
         settings.is_object() ? settings.value("chat_template", nlohmann::json{}) : nlohmann::json{};
     if (found.is_string()) return found.get<std::string>();
-    for (const nlohmann::json& named : found.is_array() ? found : nlohmann::json::array())
-        if (named.is_object() && named.value("name", "") == "default") return named.value("template", "");
+    for (nlohmann::json named : found.is_array() ? found : nlohmann::json::array())
+        if (named.is_object() && named["name"] == "default" && named["template"].is_string()) return named["template"];
     return {};
 }
 
@@ -59,13 +59,15 @@ std::string message(std::string_view role, std::string_view content) {
 class Chat {
   public:
     explicit Chat(const GenerateOptions& options) : options_(options), session_(options) {
-        const auto folder = std::filesystem::path(session_.source().tokenizer_path).parent_path();
-        system_ = default_system_of_chatml(find_template(folder), session_.source().source);
+        const std::string tokenizer = options.run.tokenizer_of(session_.source());
+        std::string chat_template = find_template(session_.source().source);
+        if (chat_template.empty()) chat_template = find_template(std::filesystem::path(tokenizer).parent_path());
+        system_ = default_system_of_chatml(chat_template, session_.source().source);
         if (!options.system.empty()) system_ = options.system;
         const auto end = session_.tokenizer().token_id(kEnd);
         if (!end || !session_.tokenizer().token_id(kStart))
-            throw UserError(fmt::format("{} has no tokens {} and {}, which its ChatML template needs",
-                                        session_.source().tokenizer_path, kStart, kEnd));
+            throw UserError(
+                fmt::format("{} has no tokens {} and {}, which its ChatML template needs", tokenizer, kStart, kEnd));
         end_ = static_cast<int32_t>(*end);
         session_.add_stop_id(*end);
     }

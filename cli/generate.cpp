@@ -243,7 +243,6 @@ class StreamReader {
 
     void run() {
         engine_ = &session_.start({}, 0, 1);
-        const InterruptGuard guard;
         pending_ = session_.begin_of_text();
         if (!options_.json.empty()) prompt_ids_ = pending_;
         const data::Tokenizer& tokenizer = session_.tokenizer();
@@ -296,9 +295,10 @@ class StreamReader {
             engine_->extend(text_, tokens, max_tokens);
         }
         pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(count));
+        const InterruptGuard guard;  // a wait for input has none: Ctrl-C ends it at once
         while (engine_->answer(text_).finish == infer::Finish::not_yet) {
-            stop_if_interrupted();
             engine_->step();
+            stop_if_interrupted();
         }
     }
 

@@ -58,10 +58,15 @@ void TextOptions::require_output(const std::string& output, std::span<const std:
     let_output_be_lost();
 }
 
-data::Tokenizer TextOptions::load_tokenizer(const train::ModelSource& model) const {
-    const std::string path = !tokenizer.empty() ? tokenizer : model.tokenizer_path;
+std::string TextOptions::tokenizer_of(const train::ModelSource& model) const {
+    const std::string& path = !tokenizer.empty() ? tokenizer : model.tokenizer_path;
     if (path.empty())
         throw UserError(fmt::format("{} has no tokenizer.json beside it; name one with --tokenizer", model.source));
+    return path;
+}
+
+data::Tokenizer TextOptions::load_tokenizer(const train::ModelSource& model) const {
+    const std::string path = tokenizer_of(model);
     data::Tokenizer encoding = data::Tokenizer::load(path);
     if (!model.tokenizer_hash.empty() && model.tokenizer_hash != encoding.hash())
         throw UserError(fmt::format("{} was trained with another tokenizer than {}; name its own with --tokenizer",

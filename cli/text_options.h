@@ -45,6 +45,8 @@ struct TextOptions {
     std::vector<std::vector<int32_t>> encoder_sequences(const train::ModelSource& model, int64_t length,
                                                         int64_t count) const;
 
+    /// The path of --tokenizer, or of the one beside the model. UserError when there is none.
+    std::string tokenizer_of(const train::ModelSource& model) const;
     /// The model's tokenizer. UserError when it is not the model's, or there is none.
     data::Tokenizer load_tokenizer(const train::ModelSource& model) const;
 

@@ -20,7 +20,7 @@
 #include "kernels/backend.h"
 #include "train/cost_model.h"
 #include "train/memory_plan.h"
-#include "train/start_watch.h"
+#include "train/outer_watch.h"
 #include "train/trainer.h"
 
 namespace ballast {
@@ -194,7 +194,19 @@ size_t sample_order_bytes(const Options& options, const RunConfig& config, const
     return data::Sampler::bytes(store, DataOrder(config, store).last_stretch().order);
 }
 
-int train_as_rank(const Options& options, RunConfig config, Communicator& ranks, StartWatch& watch) {
+/// From its destruction on the watch knows that the device and the other ranks are left, however the run ended.
+class WatchedEnd {
+  public:
+    explicit WatchedEnd(OuterWatch& watch) : watch_(watch) {}
+    ~WatchedEnd() { watch_.enter("leaving the device and the other ranks", WaitsFor::ranks); }
+    WatchedEnd(const WatchedEnd&) = delete;
+    WatchedEnd& operator=(const WatchedEnd&) = delete;
+
+  private:
+    OuterWatch& watch_;
+};
+
+int train_as_rank(const Options& options, RunConfig config, Communicator& ranks, OuterWatch& watch) {
     config.validate();
     watch.enter("opening the data and the device", WaitsFor::nobody);
     RunData data = RunData::open(config.data);
@@ -228,8 +240,9 @@ int train_as_rank(const Options& options, RunConfig config, Communicator& ranks,
             show(first);
         };
     }
-    observer.watched = [&watch] { watch.stop(); };
+    observer.watched = [&watch] { watch.pause(); };
     Trainer trainer(context, config, data, directory, observer, distribution);
+    const WatchedEnd end(watch);
     const StartMode mode = options.resume      ? StartMode::resume
                            : options.overwrite ? StartMode::overwrite
                                                : StartMode::fresh;
@@ -237,6 +250,7 @@ int train_as_rank(const Options& options, RunConfig config, Communicator& ranks,
     watch.enter("taking the run's folder and meeting all ranks", ranks.is_first() ? WaitsFor::nobody : WaitsFor::ranks);
     const RunStatus status = trainer.run(mode, options.allow_data_change ? DataChange::allowed : DataChange::refused);
     if (!ranks.is_first()) return exit_code::kDone;
+    watch.enter("printing what was done", WaitsFor::reader);
     if (bar) bar->finish();
     if (!options.timeline.empty()) {
         trainer.timeline().write(options.timeline, ranks.rank());
@@ -267,8 +281,8 @@ void train_command(const Options& options) {
     } catch (...) {
         mistake = std::current_exception();
     }
-    std::unique_ptr<Communicator> ranks;  // outlives the watch
-    StartWatch watch(static_cast<double>(config.train.hang_timeout_seconds));
+    std::unique_ptr<Communicator> ranks;  // outlives the watch where the run ends with an error
+    OuterWatch watch(static_cast<double>(config.train.hang_timeout_seconds));
     watch.enter("starting MPI", WaitsFor::ranks);
     ranks = make_communicator();
     watch.set_ranks(*ranks);
@@ -276,6 +290,8 @@ void train_command(const Options& options) {
         if (mistake) std::rethrow_exception(mistake);
         return train_as_rank(options, config, *ranks, watch);
     });
+    watch.leave_ranks();
+    ranks.reset();  // waits for all ranks
 }
 
 }  // namespace

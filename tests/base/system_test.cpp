@@ -84,6 +84,10 @@ TEST_CASE("cores and memory: the lowest limit of the groups around the process c
     REQUIRE(groups(version_2).memory().size() == 1);
     CHECK(groups(version_2).memory()[0].limit == 4096);
     CHECK(groups(version_2).memory()[0].used == 1024);
+    put("job/memory.stat", "anon 200\nfile 900\nshmem 76\ninactive_file 500\nactive_file 248\nunevictable 0\n");
+    CHECK(groups(version_2).memory()[0].used == 276);  // a training set that was read is no memory in use
+    put("job/memory.stat", "active_file 5000\n");      // counted a moment after the sum
+    CHECK(groups(version_2).memory()[0].used == 0);
 
     put("cpuset/job/cpuset.cpus", "4-67\n");
     CHECK(groups(version_1).cores() == 64);
@@ -97,6 +101,9 @@ TEST_CASE("cores and memory: the lowest limit of the groups around the process c
     put("memory/memory.limit_in_bytes", "8192\n");
     REQUIRE(groups(version_1).memory().size() == 1);
     CHECK(groups(version_1).memory()[0].limit == 8192);
+    put("memory/memory.usage_in_bytes", "8000\n");
+    put("memory/memory.stat", "inactive_file 1\ntotal_cache 6000\ntotal_inactive_file 3000\ntotal_active_file 2000\n");
+    CHECK(groups(version_1).memory()[0].used == 3000);
     put("cpuset/job/cpuset.cpus", "nonsense,,-,9-2\n");
     CHECK(groups(version_1).cores() == 8);
 }

@@ -32,6 +32,18 @@ void train(const TinyRun& run, int ranks, const std::string& name, const std::st
     CHECK(outcome.out.find("done: ", done + 1) == std::string::npos);  // one rank speaks
 }
 
+/// What is said when two ranks end with code 1 because one hangs: the shell of rank 1 does `of_rank_1` and then trains;
+/// MORE is what it adds to the command.
+std::string error_of_hang(const TinyRun& run, const std::string& of_rank_1) {
+    const std::string each =
+        fmt::format(R"([ "$OMPI_COMM_WORLD_RANK" = 0 ] || {{ {}; }}; exec "{}" {} $MORE)", of_rank_1, BALLAST_BINARY,
+                    run.train("run", kLanes + "--set train.hang_timeout_seconds=3"));
+    Process process(Process::ShellCommand{"exec env " + mpirun(2) + " sh -c '" + each + "' >'" + run.file("out") +
+                                          "' 2>'" + run.file("err") + "'"});
+    CHECK(process.wait() == 1);
+    return read_file(run.file("err"));
+}
+
 }  // namespace
 
 TEST_CASE("mpi: checkpoints have the same bytes from 1, 2, 3 and 4 processes, ZeRO 0 and 1") {
@@ -114,21 +126,19 @@ TEST_CASE("mpi: a rank that was stopped is named, with its process, and all end"
 TEST_CASE("mpi: a rank that hangs at the start, or was never started, ends all") {
     const TinyRun run;
     REQUIRE(::mkfifo(run.file("unread.json").c_str(), 0600) == 0);
-    const auto ended_by = [&](const std::string& of_rank_1) {
-        // The shell of rank 1 does `of_rank_1` and then trains; MORE is what it adds to the command.
-        const std::string each =
-            fmt::format(R"([ "$OMPI_COMM_WORLD_RANK" = 0 ] || {{ {}; }}; exec "{}" {} $MORE)", of_rank_1,
-                        BALLAST_BINARY, run.train("run", kLanes + "--set train.hang_timeout_seconds=3"));
-        Process process(Process::ShellCommand{"exec env " + mpirun(2) + " sh -c '" + each + "' >'" + run.file("out") +
-                                              "' 2>'" + run.file("err") + "'"});
-        CHECK(process.wait() == 1);
-        CHECK_FALSE(fs::exists(run.file("run")));
-        return read_file(run.file("err"));
-    };
-    CHECK_THAT(ended_by("MORE=\"--set data.tokenizer=" + run.file("unread.json") + "\""),
+    CHECK_THAT(error_of_hang(run, "MORE=\"--set data.tokenizer=" + run.file("unread.json") + "\""),
                ContainsSubstring("the start hangs: rank 1 (") && ContainsSubstring("has been opening the data"));
-    CHECK_THAT(ended_by("exec sleep 1000"),
+    CHECK_THAT(error_of_hang(run, "exec sleep 1000"),
                ContainsSubstring("the start hangs: a rank (") && ContainsSubstring("has been starting MPI for"));
+    CHECK_FALSE(fs::exists(run.file("run")));
+}
+
+TEST_CASE("mpi: a rank that hangs when the run is over ends all, and the run is whole") {
+    const TinyRun run;
+    const std::string said = error_of_hang(run, "export LD_PRELOAD=\"" BALLAST_ENDLESS_FINALIZE "\"");
+    CHECK_THAT(said, ContainsSubstring("the end hangs: rank ") && ContainsSubstring("has been leaving the device"));
+    CHECK(run.json("run/status.json")["status"] == "finished");
+    CHECK(fs::exists(run.file("run/checkpoints/step_00000012.h5")));
 }
 
 TEST_CASE("mpi: a mistake is told once, and ends all processes with its exit code") {

@@ -1,4 +1,4 @@
-#include "train/start_watch.h"
+#include "train/outer_watch.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -34,7 +34,7 @@ double patience(WaitsFor waits_for) {
 
 }  // namespace
 
-StartWatch::StartWatch(double timeout, End end) : timeout_(timeout), end_(std::move(end)) {
+OuterWatch::OuterWatch(double timeout, End end) : timeout_(timeout), end_(std::move(end)) {
     if (timeout <= 0) return;
     try {
         watcher_ = std::thread([this] { watch(); });
@@ -42,44 +42,57 @@ StartWatch::StartWatch(double timeout, End end) : timeout_(timeout), end_(std::m
     }
 }
 
-void StartWatch::end_all(Communicator& ranks, const std::string& report) { end_all_ranks(ranks)(report); }
+void OuterWatch::end_all(Communicator& ranks, const std::string& report) { end_all_ranks(ranks)(report); }
 
-void StartWatch::enter(std::string_view activity, WaitsFor waits_for) {
+void OuterWatch::enter(std::string_view activity, WaitsFor waits_for) {
     const std::lock_guard lock(mutex_);
     activity_ = activity;
     waits_for_ = waits_for;
     still_ = 0;
+    if (paused_) part_ = "end";
+    paused_ = false;
 }
 
-void StartWatch::set_ranks(Communicator& ranks) {
+void OuterWatch::pause() {
+    const std::lock_guard lock(mutex_);
+    paused_ = true;
+}
+
+void OuterWatch::set_ranks(Communicator& ranks) {
     const std::lock_guard lock(mutex_);
     ranks_ = &ranks;
     rank_ = fmt::format("rank {}", ranks.rank());
 }
 
-void StartWatch::stop() {
+void OuterWatch::leave_ranks() {
+    const std::lock_guard lock(mutex_);
+    ranks_ = &alone_;
+}
+
+void OuterWatch::stop() {
     sleep_.stop();
     if (watcher_.joinable()) watcher_.join();
 }
 
-void StartWatch::watch() {
+void OuterWatch::watch() {
     leave_interrupts_to_main_thread();
     const double period = std::min(1.0, beat_interval(timeout_));
     TickingTime time(period, TickingTime::Clock::now());
     while (sleep_.sleep(period)) {
         const double seconds = time.tick(TickingTime::Clock::now());
         if (process_state(::getpid()) == ProcessState::traced) continue;
-        if (const auto report = judge(seconds)) return end_(*ranks_, *report);
+        if (const auto hang = judge(seconds)) return end_(*hang->ranks, hang->report);
     }
 }
 
-std::optional<std::string> StartWatch::judge(double seconds) {
+std::optional<OuterWatch::Hang> OuterWatch::judge(double seconds) {
     const std::lock_guard lock(mutex_);
-    still_ += seconds;
-    if (still_ <= patience(waits_for_) * timeout_) return std::nullopt;
-    return fmt::format(
-        "the start hangs: {} ({}, process {}) has been {} for {:.0f} s; {}. Ended by train.hang_timeout_seconds = {:g}",
-        rank_, host_name(), ::getpid(), activity_, still_, suspicion(waits_for_), timeout_);
+    if (!paused_) still_ += seconds;
+    if (paused_ || still_ <= patience(waits_for_) * timeout_) return std::nullopt;
+    return Hang{ranks_,
+                fmt::format("the {} hangs: {} ({}, process {}) has been {} for {:.0f} s; {}. Ended by "
+                            "train.hang_timeout_seconds = {:g}",
+                            part_, rank_, host_name(), ::getpid(), activity_, still_, suspicion(waits_for_), timeout_)};
 }
 
 }  // namespace ballast::train
