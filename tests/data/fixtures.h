@@ -1,5 +1,5 @@
-// What the `tokenizers` package does, recorded by scripts/make_tokenizer_fixtures.py, and files that the repository does
-// not contain.
+// What the `tokenizers` package does, recorded by scripts/make_tokenizer_fixtures.py, and files that the repository
+// does not contain.
 #pragma once
 
 #include <cstdint>
