@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test.
+# Installs what is missing, builds, and tests.
 #
 # The build is the one with the SIMT executor, so the CUDA kernels are tested too. Under the sanitizers they are tested one by
 # one, not as whole models.

@@ -6,7 +6,7 @@
 
 Trains a small tokenizer and changes its file in the ways that went wrong elsewhere (holes, sink tokens far from the
 vocabulary, a prefix space, merges of tokens with a space), trains a model of one step on each, exports it, and reads the
-export back. Everything happens in a temporary folder. Exit code 1: something differs.
+export back. Everything happens in a temporary folder. Exit codes: 1 something differs, 2 usage, 4 a package is missing.
 """
 
 import json
@@ -15,8 +15,15 @@ import subprocess
 import sys
 import tempfile
 
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer
+if len(sys.argv) != 2:
+    print("usage: check_tokenizer_exports.py BALLAST", file=sys.stderr)
+    sys.exit(2)
+try:
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+except ImportError as error:
+    print(f"check_tokenizer_exports: python3 has no {error.name}; its head says what to install", file=sys.stderr)
+    sys.exit(4)
 
 PROGRAM = os.path.abspath(sys.argv[1])
 LICENSE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "LICENSE")

@@ -7,7 +7,7 @@
 Each file is one text. On top of the files come generated Unicode torture texts (fixed seed): every assigned plane, all
 code points in order, combining marks in random order, Hangul, white space of all kinds, near misses of special tokens.
 Ids are compared with and without special tokens, and their text is decoded with and without them.
-Exits with 1 at the first difference. The results that count are kept in docs/results/tokenizer-parity.md.
+Exits with 1 at the first difference, with 4 where the package is missing. The results that count are kept in docs/results/tokenizer-parity.md.
 """
 
 import json
@@ -18,7 +18,14 @@ import sys
 import tempfile
 import time
 
-import tokenizers
+if len(sys.argv) < 3:
+    print("usage: check_tokenizer_parity.py BALLAST TOKENIZER.json FILE_OR_FOLDER...", file=sys.stderr)
+    sys.exit(2)
+try:
+    import tokenizers
+except ImportError as error:
+    print(f"check_tokenizer_parity: python3 has no {error.name}; its head says what to install", file=sys.stderr)
+    sys.exit(4)
 
 SPECIAL = ["<|endoftext|>", "<|endoftext|", "|endoftext|>", "<|padding|>", "<|", "|>", "'s", "'ll", "'LL", "'re", "' s"]
 SPACES = [" ", "  ", "\t", "\n", "\r\n", "\v", "\f", "\x1c", "\x85", "\xa0", "\u1680", "\u180e", "\u2003", "\u2028",
@@ -82,8 +89,6 @@ def compare(name, what, ours, theirs, context=8):
 
 
 def main():
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
     binary, tokenizer, paths = sys.argv[1], sys.argv[2], sys.argv[3:]
     package = tokenizers.Tokenizer.from_file(tokenizer)
     total_bytes = total_ids = 0

@@ -8,7 +8,7 @@ Ours to theirs: trains tiny models with the binary, exports them, loads them wit
 AutoTokenizer. Theirs to ours: models made by transformers, saved in every way it has, read by `ballast eval logits`.
 With --model, a real Hugging Face folder too (SmolLM2 of scripts/smollm2.sh, say): read as it is, and exported again.
 Everything happens in a temporary folder. The figures are relative errors ||ours - theirs|| / ||theirs|| in f32; a row
-above 1e-4 fails the check (exit code 1). Results that count: docs/results/transformers-parity.md.
+above 1e-4 fails the check (exit code 1; 4: a package is missing). Results that count: docs/results/transformers-parity.md.
 """
 
 import argparse
@@ -18,12 +18,16 @@ import subprocess
 import sys
 import tempfile
 
-import numpy as np
-import torch
-import transformers
-from safetensors.numpy import load_file, save_file
-from transformers import (AutoModelForCausalLM, AutoTokenizer, FalconConfig, GPTNeoXConfig, LlamaConfig,
-                          MistralConfig, MptConfig, Qwen2Config)
+try:
+    import numpy as np
+    import torch
+    import transformers
+    from safetensors.numpy import load_file, save_file
+    from transformers import (AutoModelForCausalLM, AutoTokenizer, FalconConfig, GPTNeoXConfig, LlamaConfig,
+                              MistralConfig, MptConfig, Qwen2Config)
+except ImportError as error:
+    print(f"check_transformers_parity: python3 has no {error.name}; its head says what to install", file=sys.stderr)
+    sys.exit(4)
 
 TOLERANCE = 1e-4
 LICENSE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "LICENSE")

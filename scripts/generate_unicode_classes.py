@@ -10,8 +10,9 @@ libraries of four Unicode versions within the package.
 
 import sys
 
+from generate_unicode_tables import CODE_POINTS, print_table  # ends where the package is missing
+
 import tokenizers
-from generate_unicode_tables import CODE_POINTS, print_table
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 

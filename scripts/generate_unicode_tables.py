@@ -11,8 +11,12 @@ engine (\\p{L}, \\p{N}, \\s) and its NFC follow different Unicode versions, and 
 import sys
 import unicodedata
 
-import tokenizers
-from tokenizers import normalizers, pre_tokenizers
+try:
+    import tokenizers
+    from tokenizers import normalizers, pre_tokenizers
+except ImportError as error:
+    print(f"generate_unicode_tables: python3 has no {error.name}; its head says what to install", file=sys.stderr)
+    sys.exit(4)
 
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 SPLIT = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)

@@ -30,6 +30,7 @@ while [ $# -gt 0 ]; do
 done
 case "$preset" in cuda|simt) ;; *) fail "--preset is cuda or simt, not $preset" ;; esac
 [ "$preset" = simt ] || command -v nvcc >/dev/null || fail "nvcc (CUDA toolkit 13) is not on the PATH"
+[ "$small" = 1 ] || command -v xz >/dev/null || fail "xz is not on the PATH; install it (apt-get install xz-utils)"
 
 # cuDNN's front end is headers only and optional: without it bench_cudnn_attention is left out.
 options=(-DBALLAST_BUILD_BENCHMARKS=ON)

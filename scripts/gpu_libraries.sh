@@ -1,5 +1,6 @@
 # Sourced by gpu_check.sh, with $bundle and $preset: finds CUDA's libraries on the loader's path, in the toolkit or in Python's
 # wheels, and sets LD_LIBRARY_PATH, has_cublas, has_cudnn and has_nccl.
+[ -n "${bundle:-}" ] && [ -n "${preset:-}" ] || { echo "gpu_libraries.sh: scripts/gpu_check.sh reads this file" >&2; exit 2; }
 
 cuda_folders() {
   tr ':' '\n' <<< "${LD_LIBRARY_PATH:-}"

@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
 # Installs what building needs and is missing, and the packages named as arguments, with apt alone (Debian 12, Ubuntu 24.04).
 # Says nothing when all is there.
+#
+#   scripts/install_packages.sh [PACKAGE…]
 set -euo pipefail
+case "${1:-}" in
+  -h|--help) sed -n '2,/^set /p' "$0" | grep '^#' | cut -c3-; exit 0 ;;
+  -*) echo "install_packages: unknown option $1; see scripts/install_packages.sh --help" >&2; exit 2 ;;
+esac
 cd "$(dirname "$0")/.."
 
 # The libraries are those that CMake looks for.

@@ -14,8 +14,15 @@ import os
 import random
 import sys
 
-import tokenizers
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+if len(sys.argv) != 3:
+    print("usage: make_tokenizer_fixtures.py BASE_TOKENIZER_JSON FOLDER", file=sys.stderr)
+    sys.exit(2)
+try:
+    import tokenizers
+    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+except ImportError as error:
+    print(f"make_tokenizer_fixtures: python3 has no {error.name}; its head says what to install", file=sys.stderr)
+    sys.exit(4)
 
 SPACES = ["\t", "\n", "\r\n", "\v", "\f", "\x1c", "\x85", "\xa0", "\u1680", "\u180e", "\u2000", "\u2003", "\u2028",
           "\u202f", "\u205f", "\u3000", "\u200b", "\ufeff", " "]

@@ -7,6 +7,7 @@
 # and sm_100 and sm_120 want a few more. Attention over the paged cache may keep 32, as it waits for memory anyway. Other sources are
 # passed on as they are.
 set -euo pipefail
+[ $# -gt 0 ] || { echo "usage: nvcc_without_spills.sh NVCC ARGUMENTS…" >&2; exit 2; }
 
 case " $* " in
   *attention*.cu\ *) ;;

@@ -3,6 +3,7 @@
 # Fills OUT/text/train and OUT/text/heldout (the last twentieth of every file's lines) and writes OUT/text.sum.new, which
 # changes when the text does. Without TEXT_OR_DIR the text comes from packages of the distribution, unpacked, not installed.
 set -euo pipefail
+[ $# -ge 1 ] && [ $# -le 2 ] || { echo "usage: quickstart_text.sh OUT [TEXT_OR_DIR]" >&2; exit 2; }
 out=$1 given=${2:-}
 minimum=$((1000 * 1000))
 
@@ -31,6 +32,9 @@ from_packages() {   # perl-doc 8.8 MB of manuals, bible-kjv 4.4 MB, fortunes 2.7
 
 if [ -n "$given" ]; then
   source=$given
+elif ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+  echo "quickstart: this system has no apt to get text with; name a text: ./quickstart.sh FILE_OR_DIR" >&2
+  exit 2
 else
   source=$out/packages
   if [ ! -e "$source/complete" ]; then

@@ -11,6 +11,8 @@ if [ $# -lt 2 ]; then
 fi
 books=$1 out=$2 ballast=${3:-./ballast}
 [ -x "$ballast" ] || { echo "retrieval_model: no program $ballast; build it (./quickstart.sh) or name it as the third argument" >&2; exit 2; }
+compgen -G "$books/*.txt" >/dev/null || { echo "retrieval_model: no .txt files in $books" >&2; exit 2; }
+command -v python3 >/dev/null || { echo "retrieval_model: python3 is not on the PATH; install it (apt-get install python3)" >&2; exit 2; }
 ballast=$(realpath "$ballast")
 here=$(dirname "$0")
 work=$out.texts

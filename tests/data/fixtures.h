@@ -1,4 +1,5 @@
-// What the `tokenizers` package does, recorded by scripts/make_tokenizer_fixtures.py, and the shared data.
+// What the `tokenizers` package does, recorded by scripts/make_tokenizer_fixtures.py, and files that the repository
+// does not contain.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,8 @@ struct TrainingCase {
 };
 TrainingCase training_case();
 
-/// The path of a file of the shared data; nothing, with a warning in the test's output, when it is not there.
+/// The path of a file of BALLAST_SHARED_DATA (tests/CMakeLists.txt); nothing, with a warning in the test's output, when
+/// it is not there.
 std::optional<std::string> shared_data(const std::string& name);
 
 }  // namespace ballast::test

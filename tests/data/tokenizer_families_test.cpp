@@ -1,4 +1,5 @@
-// Tokenizers of other families, against what the `tokenizers` package made of hard strings (shared data, tokenizers/).
+// Tokenizers of other families, against what the `tokenizers` package made of hard strings (tokenizers/ in
+// BALLAST_SHARED_DATA, tests/CMakeLists.txt).
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>

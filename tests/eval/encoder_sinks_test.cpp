@@ -1,4 +1,5 @@
-// Where an encoder's attention goes, against transformers' own maps where ../shared/data is.
+// Where an encoder's attention goes, against transformers' own maps where BALLAST_SHARED_DATA is there
+// (tests/CMakeLists.txt).
 #include "eval/encoder_sinks.h"
 
 #include <filesystem>

@@ -1,4 +1,5 @@
-// BERT against transformers, where ../shared/data is; its folders' names, refusals and what is passed over, everywhere.
+// BERT against what transformers computed, where BALLAST_SHARED_DATA is there (tests/CMakeLists.txt); its folders' names,
+// refusals and what is passed over, everywhere.
 #include "model/bert.h"
 
 #include <filesystem>

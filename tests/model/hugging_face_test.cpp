@@ -1,5 +1,5 @@
-// Against transformers: logits, losses and gradients of small GPT-NeoX models it wrote (used when ../shared/data is
-// there), and our own writer read back.
+// Against transformers: logits, losses and gradients of small GPT-NeoX models it wrote (left out where
+// BALLAST_SHARED_DATA is not there, tests/CMakeLists.txt), and our own writer read back.
 #include <filesystem>
 #include <fmt/format.h>
 #include <fstream>

@@ -1,4 +1,5 @@
-// Against transformers: logits, losses and gradients of the small models it wrote (used when ../shared/data is there).
+// Against transformers: logits, losses and gradients of the small models it wrote, in BALLAST_SHARED_DATA
+// (tests/CMakeLists.txt).
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# scripts/slurm/train.sbatch without a Slurm: where it finds the run, what it queues again, and the code it ends with.
+# scripts/slurm without a Slurm. train.sbatch: where it finds the run, what it queues again, and the code it ends with. All of
+# them, and the other scripts: what they say of missing arguments and programs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -50,6 +51,33 @@ BALLAST=/other/ballast BALLAST_SRUN="srun --mpi=pmi2" DOES=$finished says 0 no c
 DOES=$interrupted says 2 no config.toml --set out=x
 grep -q -- --out "$work/err" || fail "no word of --out"
 DOES="$interrupted; exit 1" says 1 no config.toml --out "$work/run"
+
+# refuses WORDS COMMAND…: ends with 2 and one line with these words.
+refuses() {
+  local code=0 words=$1
+  shift
+  PATH=$work/path:$PATH "$@" > "$work/out" 2> "$work/err" || code=$?
+  [ "$code" = 2 ] && [ "$(wc -l < "$work/err")" = 1 ] && grep -q -- "$words" "$work/err" ||
+    fail "$* ended with $code, not with 2 and \"$words\": $(cat "$work/err")"
+}
+for script in train sweep prepare; do refuses "usage: sbatch" bash "scripts/slurm/$script.sbatch"; done
+refuses "submit it with sbatch" env -u SLURM_JOB_ID bash scripts/slurm/train.sbatch config.toml --out "$work/run"
+refuses "no command nosrun" env SLURM_JOB_ID=7 BALLAST_SRUN="nosrun -n 2" bash scripts/slurm/train.sbatch config.toml --out "$work/run"
+refuses "--array" env -u SLURM_ARRAY_TASK_ID bash scripts/slurm/sweep.sbatch sweep.toml
+refuses "no program /other/ballast" env SLURM_ARRAY_TASK_ID=1 BALLAST=/other/ballast bash scripts/slurm/sweep.sbatch sweep.toml
+refuses "no program /other/ballast" env BALLAST=/other/ballast bash scripts/slurm/prepare.sbatch -t tokenizer.json -o x.json x.txt
+for script in quickstart_text nvcc_without_spills; do refuses "usage: $script.sh" "scripts/$script.sh"; done
+refuses "unknown option --all" scripts/install_packages.sh --all
+refuses "reads this file" bash scripts/gpu_libraries.sh
+refuses "usage: gpu_tests.sh" scripts/gpu_tests.sh
+refuses "where to?" scripts/gpu_check.sh
+refuses "no .txt files" scripts/retrieval_model.sh "$work" "$work/out" /bin/true
+
+# The program gets what is behind the script's name.
+printf '#!/bin/sh\necho "$*" > "%s/prepared"\n' "$work" > "$work/path/program"
+chmod +x "$work/path/program"
+PATH=$work/path:$PATH BALLAST=program SLURM_CPUS_PER_TASK=3 bash scripts/slurm/prepare.sbatch -t t.json -o x.json x.txt
+[ "$(cat "$work/prepared")" = "data prepare --threads 3 -t t.json -o x.json x.txt" ] || fail "$(cat "$work/prepared")"
 
 # Slurm's warning may come at any moment: what counts is how the run ends.
 for pause in 0.3 0 0 0 0 0; do

@@ -1,4 +1,5 @@
-// Twenty AdamW steps of a small GPT-NeoX against PyTorch's (used when ../shared/data is there).
+// Twenty AdamW steps of a small GPT-NeoX against PyTorch's (left out where BALLAST_SHARED_DATA is not there,
+// tests/CMakeLists.txt).
 #include <filesystem>
 
 #include "base/safetensors.h"
