@@ -132,6 +132,7 @@ struct OptimiseCommand {
 
     void run() {
         require_not_an_input(out, std::array{profile});
+        infer::require_plan_name(out);
         require_writable(out);
         const moa::Profile read = moa::read_profile(profile);
         prepare_all();
@@ -168,12 +169,16 @@ struct OptimiseCommand {
 };
 
 struct ShowCommand {
+    static constexpr std::array kTableOptions{"--threshold", "--sinks", "--recent", "--block"};
+
     std::string plan, model, out, svg;
     int64_t length = 0;
     std::vector<int64_t> lengths;
     infer::DuoOptions duo;
 
-    void run() const {
+    void run(const Command& command) const {
+        require_used_options(command);
+        infer::require_plan_name(out);
         for (const std::string& output : {out, svg})
             if (!output.empty()) {
                 require_not_an_input(output, std::array{plan});
@@ -181,7 +186,7 @@ struct ShowCommand {
             }
         require_different_outputs({{"--out", out}, {"--svg", svg}});
         const infer::SpanPlan read =
-            plan.ends_with(".tsv") ? infer::read_duo_plan(plan, duo) : infer::read_span_plan(plan);
+            infer::is_score_table(plan) ? infer::read_duo_plan(plan, duo) : infer::read_span_plan(plan);
         const std::vector<int64_t> all = lengths.empty() ? moa::lengths_to_show(read) : lengths;
         const int64_t at = length > 0 ? length : all.back();
         int64_t kv_heads = read.shape ? read.shape->kv_heads : read.entries;
@@ -201,6 +206,15 @@ struct ShowCommand {
     }
 
   private:
+    /// UserError for an option of tables beside a plan, in which it would change nothing.
+    void require_used_options(const Command& command) const {
+        if (infer::is_score_table(plan)) return;
+        for (const char* option : kTableOptions)
+            if (command.count(option) > 0)
+                throw UserError(fmt::format(
+                    "{} is for DuoAttention's tables (.tsv), and {} is read as a plan; leave it out", option, plan));
+    }
+
     static std::string memory_text(const infer::SpanPlan& read, const model::ModelConfig& config, int64_t N) {
         int64_t rows = 0;
         for (int64_t l = 0; l < config.num_layers; ++l)
@@ -248,7 +262,7 @@ void add_moa_show(Command parent) {
     command.add_option("--svg", o->svg, "write a drawing of it");
     command.add_option("-o,--out", o->out, "write it as a plan");
     command.footer("Example:\n  ballast moa show plan.json --lengths 512,1024,2048 --model runs/160m --svg plan.svg");
-    command.callback([o] { o->run(); });
+    command.callback([o, command] { o->run(command); });
 }
 
 void add_moa_command(Command app) {

@@ -329,6 +329,7 @@ struct ValidateCommand {
         inputs.insert(inputs.end(), {model, items});
         for (const std::string& path : {out, json}) run_options.require_output(path, inputs);
         require_different_outputs({{"--out", out}, {"--json", json}});
+        infer::require_plan_name(out);
         const InterruptGuard guard;
         MoaModel loaded(model, run_options);
         const size_t best = validate_plans(loaded, items, plans, length, json);
