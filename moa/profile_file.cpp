@@ -54,7 +54,7 @@ void read_head(const Hdf5Reader& file, const std::string& path, Profile& p) {
 }
 
 /// Lengths are what the datasets' names say.
-std::vector<int64_t> lengths_in(const Hdf5Reader& file, const std::string& path) {
+std::vector<int64_t> lengths_in(const Hdf5Reader& file, const std::string& path, int64_t block) {
     std::vector<int64_t> out;
     for (const std::string& name : file.names()) {
         int64_t length = 0;
@@ -62,7 +62,7 @@ std::vector<int64_t> lengths_in(const Hdf5Reader& file, const std::string& path)
         if (std::sscanf(name.c_str(), "influence/%ld/absolute%n", &length, &end) != 1 ||
             end != static_cast<int>(name.size()))
             continue;
-        require_between(path, "a length", length, 1, kMostPositions);
+        require_between(path, "a length", length, 2 * block, kMostPositions);  // with fewer blocks there is no span
         out.push_back(length);
     }
     std::sort(out.begin(), out.end());
@@ -104,7 +104,7 @@ Profile read_profile(const std::string& path) {
     const Hdf5Reader file(path);
     Profile profile;
     read_head(file, path, profile);
-    for (const int64_t length : lengths_in(file, path)) {
+    for (const int64_t length : lengths_in(file, path, profile.block)) {
         LengthProfile& at = profile.lengths.emplace_back();
         at.length = length;
         at.sequences = file.integer_attribute(attribute(length, "sequences"));
