@@ -28,7 +28,8 @@ MoaModel::MoaModel(const std::string& path, const TextOptions& options)
     : context(options.make_context()),
       loaded(train::load_model(path, context, dtype_of_option(options.dtype))),
       tokenizer(options.load_tokenizer(loaded)),
-      begin_of_text(begin_of_text_of(tokenizer, loaded)) {}
+      begin_of_text(begin_of_text_of(tokenizer, loaded)),
+      settings{.dtype = options.dtype, .gemm = options.gemm, .tokenizer = tokenizer.hash()} {}
 
 std::vector<moa::ItemTokens> MoaModel::tokens_of(const std::vector<moa::Item>& items, const std::string& source) const {
     const moa::ItemEncoder encode(tokenizer, config(), begin_of_text);
@@ -116,7 +117,7 @@ void ProfileStage::add_to(Command command) {
         .add_option("--draws", draws,
                     "labellings by the model of each item, a pass each, for second-order losses; 0: the influence of "
                     "single values alone, as in MoA")
-        .non_negative()
+        .in_range(0, moa::kMostDraws)
         .capture_default_str();
     command.add_option("--count", count, "most items of each length; default: all there are").positive();
 }
@@ -139,6 +140,16 @@ moa::Profile profile_to_continue(moa::Profile fresh, const std::string& path) {
         throw UserError(fmt::format(
             "{} is a profile of another model, other items, lengths, blocks or draws; remove it or name another file",
             path));
+    const auto require_equal = [&](const char* what, const std::string& then, const std::string& now) {
+        if (!then.empty() && then != now)
+            throw UserError(
+                fmt::format("{} was made with {} {}, and now it is {}; go on with the same, remove it or name another "
+                            "file",
+                            path, what, then, now));
+    };
+    require_equal("--dtype", found.settings.dtype, fresh.settings.dtype);
+    require_equal("--gemm", found.settings.gemm, fresh.settings.gemm);
+    require_equal("a tokenizer of checksum", found.settings.tokenizer, fresh.settings.tokenizer);
     return found;
 }
 
@@ -191,6 +202,7 @@ void ProfileStage::run(MoaModel& model, const std::string& model_path, const std
     moa::Profile fresh = empty(model.config());
     const int64_t chosen = fresh.block;
     fresh.model = model_path;
+    fresh.settings = model.settings;
     fresh.step = model.loaded.step;
     fresh.calibration = moa::checksum_of(read_file(items));
     const auto tokens = model.tokens_of(moa::read_items(items), items);

@@ -18,6 +18,7 @@ struct MoaModel {
     train::LoadedModel loaded;
     data::Tokenizer tokenizer;
     std::optional<uint32_t> begin_of_text;
+    moa::ProfileSettings settings;
 
     MoaModel(const std::string& path, const TextOptions& options);
     const model::ModelConfig& config() const { return loaded.model->config(); }

@@ -2,7 +2,10 @@
 #include "moa/profile_file.h"
 
 #include <array>
+#include <csignal>
 #include <filesystem>
+#include <map>
+#include <thread>
 
 #include "infer/span_plan.h"
 #include "tests/cli/program.h"
@@ -104,6 +107,36 @@ TEST_CASE("moa: calibrate, profile, optimise, validate and a plan's perplexity")
     refuse(streaming("--policy sink --plan " + t.file("best.json"), "x.json"), {"--policy moa and --plan go together"});
     refuse(streaming("--policy moa --method cache --max-tokens 64 --plan " + t.file("best.json"), "x.json"),
            {"the method masked"});
+}
+
+TEST_CASE("moa profile: goes on under the settings that it was made with alone, and as before where it has none") {
+    const MoaRun t;
+    succeed("export " + t.run() + " " + t.file("hf"));
+    succeed(t.calibrate("--lengths 32,48 --count 2 --answer-tokens 4 --kind human -o " + t.file("items.jsonl")));
+    const std::string profile = fmt::format("moa profile {} {} --lengths 32,48 --block 4 --threads 1 -o {} ",
+                                            t.file("hf"), t.file("items.jsonl"), t.file("profile.h5"));
+    succeed(profile + "--count 1");
+    const std::string before = bytes_of(t.file("profile.h5"));
+    nlohmann::json other = t.json("tokenizer.json");
+    other["added_tokens"].push_back({{"id", 300},
+                                     {"content", "<|other|>"},
+                                     {"special", true},
+                                     {"single_word", false},
+                                     {"lstrip", false},
+                                     {"rstrip", false},
+                                     {"normalized", false}});
+    write_file(t.file("other.json"), other.dump());
+    refuse(profile + "--dtype bf16", {"profile.h5 was made with --dtype f32, and now it is bf16", "remove it"});
+    refuse(profile + "--gemm reference", {"profile.h5 was made with --gemm auto, and now it is reference"});
+    refuse(profile + "--tokenizer " + t.file("other.json"), {"was made with a tokenizer of checksum", "and now it is"});
+    CHECK(bytes_of(t.file("profile.h5")) == before);
+    succeed(profile);
+    moa::Profile old = moa::read_profile(t.file("profile.h5"));
+    CHECK(old.lengths[0].sequences == 2);
+    old.settings = {};
+    write_profile(t.file("profile.h5"), old);
+    succeed(profile + "--gemm reference");
+    CHECK(moa::read_profile(t.file("profile.h5")) == old);
 }
 
 TEST_CASE("moa search: all stages, and again from where it was stopped") {

@@ -204,6 +204,13 @@ TEST_CASE("moa profile: files come back as they were, damaged and foreign ones a
         other.commit();
     }
     CHECK_THAT(message_of([&] { read_profile(folder / "other.h5"); }), ContainsSubstring("not a profile"));
+    {
+        Profile old = profile;
+        old.settings = {};
+        write_profile(folder / "old.h5", old);  // without the attributes, as before there were any
+        CHECK_FALSE(Hdf5Reader(folder / "old.h5").has_attribute("dtype"));
+        CHECK(read_profile(folder / "old.h5") == old);
+    }
     Profile lies = with_second_order(profile);
     lies.lengths.resize(1);
     LengthProfile& one_block = lies.lengths[0];  // in which no span is shorter than the text
