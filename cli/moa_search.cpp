@@ -33,6 +33,7 @@ struct SearchCommand {
 
     void run() {
         profile.lengths = calibrate.options.lengths;
+        profile.require_memory(model, text);
         check_later_stages(train::find_model(model).config);
         make_folders(folder);
         const InterruptGuard guard;

@@ -18,7 +18,9 @@
 #include "base/json_file.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/memory.h"
 #include "data/corpus.h"
+#include "kernels/backend.h"
 #include "moa/profiler.h"
 #include "moa/validate.h"
 
@@ -192,15 +194,35 @@ class ProfileRun {
 
 }  // namespace
 
-moa::Profile ProfileStage::empty(const model::ModelConfig& config) const {
+int64_t ProfileStage::block_size() const {
     const int64_t shortest = *std::min_element(lengths.begin(), lengths.end());
-    return moa::empty_profile(config, lengths, block > 0 ? block : std::clamp<int64_t>(shortest / 32, 8, 64), draws);
+    return block > 0 ? block : std::clamp<int64_t>(shortest / 32, 8, 64);
+}
+
+infer::MemoryList ProfileStage::memory(const Context& context, const model::ModelConfig& config, Dtype dtype) const {
+    return moa::Profiler::memory(context, config, dtype, lengths, block_size(), draws);
+}
+
+void ProfileStage::require_memory(const std::string& model, const TextOptions& options) const {
+    const model::ModelConfig config = train::find_model(model).config;
+    const Context context = options.make_context();
+    const Dtype dtype = computable_on(context.device(), dtype_of_option(options.dtype));
+    infer::MemoryList all = memory(context, config, dtype);
+    all.emplace_back("weights",
+                     model::Weights::bytes(model::ParameterTable(config), dtype, model::WeightUse::inference, dtype));
+    const bool many_draws = draws > ProfileStage().draws;
+    ballast::require_memory(
+        all, context, "for the profile",
+        fmt::format("choose shorter --lengths or a larger --block{}", many_draws ? ", or fewer --draws" : ""));
+}
+
+moa::Profile ProfileStage::empty(const model::ModelConfig& config) const {
+    return moa::empty_profile(config, lengths, block_size(), draws);
 }
 
 void ProfileStage::run(MoaModel& model, const std::string& model_path, const std::string& items,
                        const std::string& out) const {
     moa::Profile fresh = empty(model.config());
-    const int64_t chosen = fresh.block;
     fresh.model = model_path;
     fresh.settings = model.settings;
     fresh.step = model.loaded.step;
@@ -220,11 +242,7 @@ void ProfileStage::run(MoaModel& model, const std::string& model_path, const std
         total += std::ssize(here);
         done += std::min(at.sequences, std::ssize(here));
     }
-    const int64_t longest = profile.lengths.back().length;
-    std::cerr << fmt::format(
-        "memory at {} positions: {:.2f} GB\n", longest,
-        static_cast<double>(moa::Profiler::bytes(model.config(), model.loaded.model->dtype(), longest, chosen, draws)) /
-            1e9);
+    say_memory(memory(model.context, model.config(), model.loaded.model->dtype()), "beside the model's weights");
     Progress progress("profile", total, "items", done);
     ProfileRun run(model, profile, out);
     for (size_t i = 0; i < by_length.size(); ++i) run.length(profile.lengths[i], by_length[i], progress);
@@ -324,6 +342,7 @@ struct ProfileCommand {
 
     void run() const {
         run_options.require_output(out, std::array{model, items});
+        stage.require_memory(model, run_options);
         const InterruptGuard guard;
         MoaModel loaded(model, run_options);
         stage.run(loaded, model, items, out);

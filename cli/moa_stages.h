@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/text_options.h"
+#include "infer/cache_sizes.h"
 #include "moa/calibrate.h"
 #include "moa/profile_file.h"
 
@@ -41,11 +42,19 @@ struct ProfileStage {
     int64_t draws = 4;
 
     void add_to(Command command);
+    /// UserError, before any of it is taken, when the model's weights and its profile take more memory than there is,
+    /// and as empty().
+    void require_memory(const std::string& model, const TextOptions& options) const;
     /// A profile of `lengths` in which nothing was run. UserError for lengths that the model or the blocks do not
     /// allow.
     moa::Profile empty(const model::ModelConfig& config) const;
     /// Goes on with `out` where it is there. RunError on Ctrl-C, with everything so far saved.
     void run(MoaModel& model, const std::string& model_path, const std::string& items, const std::string& out) const;
+
+  private:
+    int64_t block_size() const;
+    /// Beside the weights.
+    infer::MemoryList memory(const Context& context, const model::ModelConfig& config, Dtype dtype) const;
 };
 
 /// The loss of every plan and of the dense model on the items near `length`, printed; the index of the plan that loses

@@ -139,6 +139,23 @@ TEST_CASE("moa profile: goes on under the settings that it was made with alone, 
     CHECK(moa::read_profile(t.file("profile.h5")) == old);
 }
 
+TEST_CASE("moa profile and search: more memory than there is is refused before anything is read or taken") {
+    const TinyRun t;
+    succeed(t.train("run", "--set train.steps=1 --set model.max_position_embeddings=1048576"));
+    const std::vector<std::string> what{"are needed for the profile", "weights", "are there", "larger --block"};
+    const std::string shape = " --lengths 1048576 --threads 1 ";
+    refuse(fmt::format("moa profile {} {} {} --block 1 -o {}", t.file("run"), t.file("nothing.jsonl"), shape,
+                       t.file("profile.h5")),
+           what);
+    refuse(fmt::format("moa search {} --text {} {} --block 1 -o {}", t.file("run"), t.file("text.txt"), shape,
+                       t.file("search")),
+           what);
+    CHECK_FALSE(std::filesystem::exists(t.file("search")));
+    refuse(fmt::format("moa profile {} {} --lengths 32 --draws 1048577 -o {}", t.file("run"), t.file("nothing.jsonl"),
+                       t.file("profile.h5")),
+           {"--draws"});
+}
+
 TEST_CASE("moa search: all stages, and again from where it was stopped") {
     const MoaRun t;
     const std::string search = fmt::format(
