@@ -46,20 +46,11 @@ std::vector<moa::ItemTokens> MoaModel::tokens_of(const std::vector<moa::Item>& i
     return out;
 }
 
-// ---- calibrate ------------------------------------------------------------------------------------------------------
-
-namespace {
-
-void add_lengths(Command command, std::vector<int64_t>& lengths, const char* help) {
-    command.add_option("--lengths", lengths, help).delimiter(',').one_value_each().positive().required();
-}
-
-/// A vector of tokens a document.
-std::vector<std::vector<uint32_t>> read_documents(const TextOptions& text, const data::Tokenizer& tokenizer) {
+moa::Documents MoaModel::documents(const TextOptions& text) const {
     data::Corpus corpus(text.text,
                         {.last_cut = [&](std::string_view piece) { return tokenizer.last_safe_cut(piece); }});
     data::Encoder encoder(tokenizer);
-    std::vector<std::vector<uint32_t>> out;
+    moa::Documents out;
     int64_t count = 0;
     for (data::TextPiece piece; (text.max_tokens == 0 || count < text.max_tokens) && corpus.next(piece);) {
         if (piece.begins_document || out.empty()) out.emplace_back();
@@ -76,12 +67,22 @@ std::vector<std::vector<uint32_t>> read_documents(const TextOptions& text, const
     return out;
 }
 
+// ---- calibrate ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+void add_lengths(Command command, std::vector<int64_t>& lengths, const char* help) {
+    command.add_option("--lengths", lengths, help).delimiter(',').one_value_each().positive().required();
+}
+
 }  // namespace
 
 void CalibrateStage::add_to(Command command) {
     add_lengths(command, options.lengths, "positions of an item, its answer included, e.g. 512,1024,2048");
     command.add_option("--count", options.count, "items of each length").positive().capture_default_str();
-    command.add_option("--answer-tokens", options.answer_tokens, "most tokens of an answer")
+    command
+        .add_option("--answer-tokens", options.answer_tokens,
+                    "most tokens of an answer; not of --kind plain, whose answer is the passage")
         .positive()
         .capture_default_str();
     command
@@ -91,16 +92,21 @@ void CalibrateStage::add_to(Command command) {
         .one_of(std::vector<std::string>(moa::kItemKindNames.begin(), moa::kItemKindNames.end()))
         .capture_default_str();
     command.add_option("--instruction", instruction_file,
-                       "file with the prompt, {passage} where the passage goes; default: asks for a summary");
+                       "--kind model: file with the prompt, {passage} where the passage goes; default: asks for a "
+                       "summary");
     command.add_option("--seed", options.seed, "decides which passages").capture_default_str();
 }
 
-void CalibrateStage::run(MoaModel& model, const TextOptions& text, const std::string& out) const {
+void CalibrateStage::check() const {
+    if (!instruction_file.empty() && kind != moa::kItemKindNames[static_cast<size_t>(moa::ItemKind::model)])
+        throw UserError(fmt::format("--instruction is for --kind model, and items of the kind {} have none", kind));
+}
+
+void CalibrateStage::run(MoaModel& model, const moa::Documents& documents, const std::string& out) const {
     moa::CalibrateOptions chosen = options;
     chosen.kind = static_cast<moa::ItemKind>(std::find(moa::kItemKindNames.begin(), moa::kItemKindNames.end(), kind) -
                                              moa::kItemKindNames.begin());
     if (!instruction_file.empty()) chosen.instruction = read_file(instruction_file);
-    const auto documents = read_documents(text, model.tokenizer);
     Progress progress("calibrate", std::ssize(chosen.lengths) * chosen.count * chosen.answer_tokens, "tokens");
     const auto items = moa::calibrate(model.context, *model.loaded.model, model.tokenizer, model.begin_of_text,
                                       documents, chosen, [&](int64_t done) { progress.update(done); });
@@ -328,10 +334,11 @@ struct CalibrateCommand {
     CalibrateStage stage;
 
     void run() const {
+        stage.check();
         text.require_output(out, std::array{model, stage.instruction_file});
         const InterruptGuard guard;
         MoaModel loaded(model, text);
-        stage.run(loaded, text, out);
+        stage.run(loaded, loaded.documents(text), out);
     }
 };
 

@@ -23,6 +23,8 @@ struct MoaModel {
 
     MoaModel(const std::string& path, const TextOptions& options);
     const model::ModelConfig& config() const { return loaded.model->config(); }
+    /// The text in tokens.
+    moa::Documents documents(const TextOptions& text) const;
     std::vector<moa::ItemTokens> tokens_of(const std::vector<moa::Item>& items, const std::string& source) const;
 };
 
@@ -31,8 +33,10 @@ struct CalibrateStage {
     std::string kind = "model", instruction_file;
 
     void add_to(Command command);
+    /// UserError for options that contradict each other.
+    void check() const;
     /// Writes items of `options.lengths`.
-    void run(MoaModel& model, const TextOptions& text, const std::string& out) const;
+    void run(MoaModel& model, const moa::Documents& documents, const std::string& out) const;
 };
 
 struct ProfileStage {

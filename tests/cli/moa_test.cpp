@@ -156,6 +156,36 @@ TEST_CASE("moa profile and search: more memory than there is is refused before a
            {"--draws"});
 }
 
+TEST_CASE("moa search: validates on text that was not profiled, and refuses one that is too short for that") {
+    const MoaRun t;
+    const auto search = [&](const std::string& more) {
+        return fmt::format(
+            "moa search {} --text {} --lengths 32,48 --count 4 --answer-tokens 4 --kind human --block 4 --alphas 1 "
+            "--betas 3 --measure absolute --solver lagrangian --threads 1 -o {} {}",
+            t.run(), t.file("text.txt"), t.file("search"), more);
+    };
+    refuse(search("--validation-length 64 --validation-count 1000"),
+           {"1000 items", "take 64048 tokens, in one document or in several of at least 64", "--validation-count"});
+    succeed(search("--validation-length 64 --validation-count 4"));
+    const std::string text = read_file(t.file("text.txt"));
+    const auto places = [&](const std::string& name) {  // where each item begins and ends in the text
+        std::vector<std::pair<size_t, size_t>> out;
+        std::istringstream lines(read_file(t.file("search/" + name)));
+        for (std::string line; std::getline(lines, line);) {
+            const nlohmann::json item = nlohmann::json::parse(line);
+            const std::string all = item["prompt"].get<std::string>() + item["answer"].get<std::string>();
+            REQUIRE(text.find(all) != std::string::npos);
+            out.emplace_back(text.find(all), text.find(all) + all.size());
+        }
+        return out;
+    };
+    const auto profiled = places("items.jsonl"), validated = places("validation.jsonl");
+    CHECK(profiled.size() == 8);
+    CHECK(validated.size() == 4);
+    for (const auto& item : profiled)
+        for (const auto& other : validated) CHECK(item.second <= other.first);
+}
+
 TEST_CASE("moa search: all stages, and again from where it was stopped") {
     const MoaRun t;
     const std::string search = fmt::format(
