@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/moa_commands.h"
 #include "cli/moa_stages.h"
+#include "cli/plan_folder.h"
 #include "moa/cbc.h"
 #include "moa/picture.h"
 #include "train/load_model.h"
@@ -135,36 +136,25 @@ struct OptimiseCommand {
         infer::require_plan_name(out);
         require_writable(out);
         const moa::Profile read = moa::read_profile(profile);
-        prepare_all();
+        if (!all.empty()) prepare_all();
         const InterruptGuard guard;
         const auto candidates = search.run(read);
         const infer::SpanPlan& plan = candidates[moa::most_even(candidates)].plan;
         infer::write_span_plan(out, plan);
-        if (!all.empty()) write_all(candidates);
+        if (!all.empty()) PlanFolder(all).write(candidates);
         std::vector<int64_t> lengths;
         for (const auto& figure : plan.figures) lengths.push_back(figure.length);
         std::cout << moa::density_table(plan, read.shape.kv_heads, lengths) << fmt::format("-> {}\n", out);
     }
 
   private:
-    std::string file_of_all(size_t i) const { return fmt::format("{}/plan_{:02}.json", all, i); }
-
-    /// Makes the folder of --all before the search, not after it.
+    /// Before the search, not after it.
     void prepare_all() const {
-        if (all.empty()) return;
         const std::filesystem::path plan(out);
-        const std::string folder = plan.has_parent_path() ? plan.parent_path().string() : ".";
-        if (plan.filename().string().starts_with("plan_") && same_place(folder, all))
-            throw UserError(fmt::format("{} has the name of a file of --all; choose another for --out", out));
-        make_folders(all);
-        require_writable(file_of_all(0));
-    }
-
-    /// The folder is the set: plans of an earlier one would be validated as if they were of this profile and density.
-    void write_all(const std::vector<moa::PlanCandidate>& candidates) const {
-        for (size_t i = 0; i < candidates.size(); ++i) infer::write_span_plan(file_of_all(i), candidates[i].plan);
-        for (size_t i = candidates.size(); std::filesystem::remove(file_of_all(i)); ++i) {
-        }
+        if (same_place(plan.has_parent_path() ? plan.parent_path().string() : ".", all))
+            throw UserError(fmt::format(
+                "{} lies in the folder of --all, which is replaced as a whole; choose another for --out", out));
+        PlanFolder(all).prepare();
     }
 };
 

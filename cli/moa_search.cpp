@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cli/moa_commands.h"
 #include "cli/moa_stages.h"
+#include "cli/plan_folder.h"
 #include "train/load_model.h"
 
 namespace ballast {
@@ -133,15 +134,7 @@ struct SearchCommand {
 
     std::vector<std::string> plans_of(const moa::Profile& read) {
         std::vector<std::string> plans;
-        if (!there("plans")) {
-            const auto candidates = candidates_of(read);
-            const std::string aside = file("plans.part");  // renamed when all of them are there
-            std::filesystem::remove_all(aside);
-            std::filesystem::create_directory(aside);
-            for (size_t i = 0; i < candidates.size(); ++i)
-                infer::write_span_plan(fmt::format("{}/plan_{:02}.json", aside, i), candidates[i].plan);
-            std::filesystem::rename(aside, file("plans"));
-        }
+        if (!there("plans")) PlanFolder(file("plans")).write(candidates_of(read));
         for (const auto& entry : std::filesystem::directory_iterator(file("plans")))
             plans.push_back(entry.path().string());
         std::sort(plans.begin(), plans.end());

@@ -186,6 +186,47 @@ TEST_CASE("moa search: validates on text that was not profiled, and refuses one 
         for (const auto& other : validated) CHECK(item.second <= other.first);
 }
 
+TEST_CASE("moa optimise --all: whatever kills it, the folder is the old set, the new one, or not there") {
+    const MoaRun t;
+    succeed(t.calibrate("--lengths 32,48 --count 2 --answer-tokens 4 --kind human -o " + t.file("items.jsonl")));
+    succeed(t.profile("items.jsonl", "profile.h5"));
+    const auto optimise = [&](const char* density) {
+        return fmt::format("moa optimise {} --solver lagrangian --alphas 3 --density {} -o {} --all {}",
+                           t.file("profile.h5"), density, t.file("plan.json"), t.file("plans/"));
+    };
+    const auto plans = [&] {
+        std::map<std::string, std::string> files;
+        std::error_code missing;
+        for (const auto& entry : std::filesystem::directory_iterator(t.file("plans"), missing))
+            files[entry.path().filename()] = read_file(entry.path());
+        return files;
+    };
+    std::vector<std::map<std::string, std::string>> sets;
+    for (const char* density : {"0.5", "0.7"}) {
+        succeed(optimise(density));
+        sets.push_back(plans());
+    }
+    REQUIRE(sets[0] != sets[1]);
+    int killed = 0;
+    for (int i = 0; i < 24; ++i) {
+        const std::filesystem::path written = t.file("plan.json");  // before the others
+        std::filesystem::remove(written);
+        Process process(optimise(i % 2 == 0 ? "0.5" : "0.7") + " >/dev/null 2>&1");
+        if (process.run_until([&] { return std::filesystem::exists(written); })) {
+            std::this_thread::sleep_for(std::chrono::microseconds(i * 300));
+            process.signal(SIGKILL);
+        }
+        killed += process.wait() == -SIGKILL;
+        const auto found = plans();
+        CAPTURE(i, found.size());
+        CHECK((found.empty() || found == sets[0] || found == sets[1]));
+    }
+    CHECK(killed > 0);
+    succeed(optimise("0.5"));
+    CHECK(plans() == sets[0]);
+    for (const char* left : {"plans.part", "plans.old"}) CHECK_FALSE(std::filesystem::exists(t.file(left)));
+}
+
 TEST_CASE("moa search: all stages, and again from where it was stopped") {
     const MoaRun t;
     const std::string search = fmt::format(
