@@ -178,11 +178,12 @@ struct ShowCommand {
         const infer::SpanPlan read =
             infer::is_score_table(plan) ? infer::read_duo_plan(plan, duo) : infer::read_span_plan(plan);
         const std::vector<int64_t> all = lengths.empty() ? moa::lengths_to_show(read) : lengths;
-        const int64_t at = length > 0 ? length : all.back();
+        int64_t at = length > 0 ? length : all.back();
         int64_t kv_heads = read.shape ? read.shape->kv_heads : read.entries;
         std::string memory;
         if (!model.empty()) {
             const model::ModelConfig config = train::find_model(model).config;
+            if (length == 0) at = std::min(at, config.max_position_embeddings);
             infer::cache_plan(read, config, at);  // is it this model's?
             kv_heads = config.key_value_heads();
             memory = memory_text(read, config, at);
@@ -236,7 +237,9 @@ void add_moa_show(Command parent) {
     Command command = parent.add_subcommand("show", "A plan's spans by layer and head, its densities and memory");
     command.add_option("plan", o->plan, "plan, or DuoAttention's table of head scores (.tsv)").required();
     constexpr int64_t kLongest = int64_t{1} << 40;  // that a plan's numbers are valid for
-    command.add_option("--length", o->length, "positions of the picture; default: the longest of the plan")
+    command
+        .add_option("--length", o->length,
+                    "positions of the picture; default: the last of --lengths, but no more than --model has")
         .in_range(1, kLongest);
     command.add_option("--lengths", o->lengths, "lengths of the table; default: the plan's")
         .delimiter(',')
