@@ -72,7 +72,7 @@ void add_cache_options(Command command, GenerateOptions& o) {
     };
     number("--max-positions", o.max_positions,
            "of the longest text, its answer included: moa's spans follow from it. Default: what the prompts need")
-        .positive();
+        .in_range(1, infer::CacheSizes::kEndless);
     add_weights_option(command, o.weights);
     command
         .add_option("--cache-dtype", o.cache_dtype,
@@ -149,9 +149,10 @@ infer::CacheOptions GenerateOptions::cache(const infer::CachePlan& chosen, const
     const bool endless = chosen.bounded() && chosen.rule() == infer::PositionRule::in_cache;
     // A memory of blocks grows with the text: where its length is known, that is what there is room for.
     const bool remembers = chosen.cache(0, 0).chosen_blocks && longest < infer::CacheSizes::kEndless;
+    // A length that was asked for is not cut: CacheSizes refuses one that the model cannot have.
+    const bool as_told = max_positions > 0 || endless || remembers;
     infer::CacheOptions out{.max_batch = std::min(max_batch, batch), .prefill_chunk = prefill_chunk};
-    out.max_positions =
-        std::min(longest, endless || remembers ? infer::CacheSizes::kEndless : config.max_position_embeddings);
+    out.max_positions = std::min(longest, as_told ? infer::CacheSizes::kEndless : config.max_position_embeddings);
     out.blocks = cache_blocks;
     if (!cache_dtype.empty()) out.dtype = dtype_of_option(cache_dtype);
     return out;

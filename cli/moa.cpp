@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/moa_commands.h"
 #include "cli/moa_stages.h"
+#include "cli/plan_folder.h"
 #include "moa/cbc.h"
 #include "moa/picture.h"
 #include "train/load_model.h"
@@ -132,48 +133,42 @@ struct OptimiseCommand {
 
     void run() {
         require_not_an_input(out, std::array{profile});
+        infer::require_plan_name(out);
         require_writable(out);
         const moa::Profile read = moa::read_profile(profile);
-        prepare_all();
+        if (!all.empty()) prepare_all();
         const InterruptGuard guard;
         const auto candidates = search.run(read);
         const infer::SpanPlan& plan = candidates[moa::most_even(candidates)].plan;
         infer::write_span_plan(out, plan);
-        if (!all.empty()) write_all(candidates);
+        if (!all.empty()) PlanFolder(all).write(candidates);
         std::vector<int64_t> lengths;
         for (const auto& figure : plan.figures) lengths.push_back(figure.length);
         std::cout << moa::density_table(plan, read.shape.kv_heads, lengths) << fmt::format("-> {}\n", out);
     }
 
   private:
-    std::string file_of_all(size_t i) const { return fmt::format("{}/plan_{:02}.json", all, i); }
-
-    /// Makes the folder of --all before the search, not after it.
+    /// Before the search, not after it.
     void prepare_all() const {
-        if (all.empty()) return;
         const std::filesystem::path plan(out);
-        const std::string folder = plan.has_parent_path() ? plan.parent_path().string() : ".";
-        if (plan.filename().string().starts_with("plan_") && same_place(folder, all))
-            throw UserError(fmt::format("{} has the name of a file of --all; choose another for --out", out));
-        make_folders(all);
-        require_writable(file_of_all(0));
-    }
-
-    /// The folder is the set: plans of an earlier one would be validated as if they were of this profile and density.
-    void write_all(const std::vector<moa::PlanCandidate>& candidates) const {
-        for (size_t i = 0; i < candidates.size(); ++i) infer::write_span_plan(file_of_all(i), candidates[i].plan);
-        for (size_t i = candidates.size(); std::filesystem::remove(file_of_all(i)); ++i) {
-        }
+        if (same_place(plan.has_parent_path() ? plan.parent_path().string() : ".", all))
+            throw UserError(fmt::format(
+                "{} lies in the folder of --all, which is replaced as a whole; choose another for --out", out));
+        PlanFolder(all).prepare();
     }
 };
 
 struct ShowCommand {
+    static constexpr std::array kTableOptions{"--threshold", "--sinks", "--recent", "--block"};
+
     std::string plan, model, out, svg;
     int64_t length = 0;
     std::vector<int64_t> lengths;
     infer::DuoOptions duo;
 
-    void run() const {
+    void run(const Command& command) const {
+        require_used_options(command);
+        infer::require_plan_name(out);
         for (const std::string& output : {out, svg})
             if (!output.empty()) {
                 require_not_an_input(output, std::array{plan});
@@ -181,13 +176,14 @@ struct ShowCommand {
             }
         require_different_outputs({{"--out", out}, {"--svg", svg}});
         const infer::SpanPlan read =
-            plan.ends_with(".tsv") ? infer::read_duo_plan(plan, duo) : infer::read_span_plan(plan);
+            infer::is_score_table(plan) ? infer::read_duo_plan(plan, duo) : infer::read_span_plan(plan);
         const std::vector<int64_t> all = lengths.empty() ? moa::lengths_to_show(read) : lengths;
-        const int64_t at = length > 0 ? length : all.back();
+        int64_t at = length > 0 ? length : all.back();
         int64_t kv_heads = read.shape ? read.shape->kv_heads : read.entries;
         std::string memory;
         if (!model.empty()) {
             const model::ModelConfig config = train::find_model(model).config;
+            if (length == 0) at = std::min(at, config.max_position_embeddings);
             infer::cache_plan(read, config, at);  // is it this model's?
             kv_heads = config.key_value_heads();
             memory = memory_text(read, config, at);
@@ -201,6 +197,15 @@ struct ShowCommand {
     }
 
   private:
+    /// UserError for an option of tables beside a plan, in which it would change nothing.
+    void require_used_options(const Command& command) const {
+        if (infer::is_score_table(plan)) return;
+        for (const char* option : kTableOptions)
+            if (command.count(option) > 0)
+                throw UserError(fmt::format(
+                    "{} is for DuoAttention's tables (.tsv), and {} is read as a plan; leave it out", option, plan));
+    }
+
     static std::string memory_text(const infer::SpanPlan& read, const model::ModelConfig& config, int64_t N) {
         int64_t rows = 0;
         for (int64_t l = 0; l < config.num_layers; ++l)
@@ -232,7 +237,9 @@ void add_moa_show(Command parent) {
     Command command = parent.add_subcommand("show", "A plan's spans by layer and head, its densities and memory");
     command.add_option("plan", o->plan, "plan, or DuoAttention's table of head scores (.tsv)").required();
     constexpr int64_t kLongest = int64_t{1} << 40;  // that a plan's numbers are valid for
-    command.add_option("--length", o->length, "positions of the picture; default: the longest of the plan")
+    command
+        .add_option("--length", o->length,
+                    "positions of the picture; default: the last of --lengths, but no more than --model has")
         .in_range(1, kLongest);
     command.add_option("--lengths", o->lengths, "lengths of the table; default: the plan's")
         .delimiter(',')
@@ -248,7 +255,7 @@ void add_moa_show(Command parent) {
     command.add_option("--svg", o->svg, "write a drawing of it");
     command.add_option("-o,--out", o->out, "write it as a plan");
     command.footer("Example:\n  ballast moa show plan.json --lengths 512,1024,2048 --model runs/160m --svg plan.svg");
-    command.callback([o] { o->run(); });
+    command.callback([o, command] { o->run(command); });
 }
 
 void add_moa_command(Command app) {

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cli/moa_commands.h"
 #include "cli/moa_stages.h"
+#include "cli/plan_folder.h"
 #include "train/load_model.h"
 
 namespace ballast {
@@ -32,7 +33,9 @@ struct SearchCommand {
     }
 
     void run() {
+        calibrate.check();
         profile.lengths = calibrate.options.lengths;
+        profile.require_memory(model, text);
         check_later_stages(train::find_model(model).config);
         make_folders(folder);
         const InterruptGuard guard;
@@ -40,14 +43,7 @@ struct SearchCommand {
         if (there("plan.json")) return;
         MoaModel loaded(model, text);
         const int64_t length = length_of_validation(profile.empty(loaded.config()));
-        if (!there("items.jsonl")) calibrate.run(loaded, text, file("items.jsonl"));
-        if (!there("validation.jsonl")) {
-            CalibrateStage unseen = calibrate;
-            unseen.options.lengths = {length};
-            unseen.options.count = validation_count;
-            unseen.options.seed += 1;  // other passages
-            unseen.run(loaded, text, file("validation.jsonl"));
-        }
+        make_items(loaded, length);
         profile.run(loaded, model, file("items.jsonl"), file("profile.h5"));
         const std::vector<std::string> plans = plans_of(moa::read_profile(file("profile.h5")));
         const size_t best = validate_plans(loaded, file("validation.jsonl"), plans, length, file("validation.json"));
@@ -56,10 +52,9 @@ struct SearchCommand {
     }
 
   private:
-    /// A folder is one search: files that were made with other settings would be taken for this one's. Threads and
-    /// backends change no result that matters.
-    void check_settings() const {
-        std::string settings = fmt::format(
+    /// What decides the results. Threads and backends change none that matters.
+    std::string settings() const {
+        return fmt::format(
             "model {}\ntext {}\nmax-tokens {}\ntokenizer {}\ndtype {}\nlengths {}\ncount {}\nanswer-tokens {}\nkind "
             "{}\ninstruction {}\nseed {}\nblock {}\ndraws {}\n"
             "density {}\nleast-share {}\nmax-length {}\nalphas {}\nbetas {}\nsinks {}\nrules-per-layer {}\nmeasure {}\n"
@@ -72,12 +67,33 @@ struct SearchCommand {
             optimise.options.alike, optimise.options.by_query_head, optimise.options.pareto.intervals,
             optimise.gap_percent, optimise.options.pareto.seconds, optimise.solver, validation_length,
             validation_count);
+    }
+
+    /// A folder is one search: files that were made with other settings would be taken for this one's.
+    void check_settings() const {
         const std::string path = file("settings.txt");
-        if (std::filesystem::exists(path) && read_file(path) != settings)
+        if (std::filesystem::exists(path) && read_file(path) != settings())
             throw UserError(
                 fmt::format("{} holds a search with other settings ({}); name another folder", folder, path));
-        write_file(path, settings);
     }
+
+    /// The items to profile on, and those to validate on, of text that the others do not have.
+    void make_items(MoaModel& loaded, int64_t length) const {
+        const bool items = there("items.jsonl"), validation = there("validation.jsonl");
+        moa::Documents documents, rest;
+        if (!items || !validation) {
+            documents = loaded.documents(text);
+            rest = moa::hold_out(documents, length, validation_count, longest_profiled());
+        }
+        write_file(file("settings.txt"), settings());  // of what can be searched, and before there is anything of it
+        CalibrateStage unseen = calibrate;
+        unseen.options.lengths = {length};
+        unseen.options.count = validation_count;
+        if (!items) calibrate.run(loaded, documents, file("items.jsonl"));
+        if (!validation) unseen.run(loaded, rest, file("validation.jsonl"));
+    }
+
+    int64_t longest_profiled() const { return *std::max_element(profile.lengths.begin(), profile.lengths.end()); }
 
     /// Before the first stage takes its hours.
     void check_later_stages(const model::ModelConfig& config) const {
@@ -118,15 +134,7 @@ struct SearchCommand {
 
     std::vector<std::string> plans_of(const moa::Profile& read) {
         std::vector<std::string> plans;
-        if (!there("plans")) {
-            const auto candidates = candidates_of(read);
-            const std::string aside = file("plans.part");  // renamed when all of them are there
-            std::filesystem::remove_all(aside);
-            std::filesystem::create_directory(aside);
-            for (size_t i = 0; i < candidates.size(); ++i)
-                infer::write_span_plan(fmt::format("{}/plan_{:02}.json", aside, i), candidates[i].plan);
-            std::filesystem::rename(aside, file("plans"));
-        }
+        if (!there("plans")) PlanFolder(file("plans")).write(candidates_of(read));
         for (const auto& entry : std::filesystem::directory_iterator(file("plans")))
             plans.push_back(entry.path().string());
         std::sort(plans.begin(), plans.end());

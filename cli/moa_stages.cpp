@@ -18,7 +18,9 @@
 #include "base/json_file.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/memory.h"
 #include "data/corpus.h"
+#include "kernels/backend.h"
 #include "moa/profiler.h"
 #include "moa/validate.h"
 
@@ -28,7 +30,8 @@ MoaModel::MoaModel(const std::string& path, const TextOptions& options)
     : context(options.make_context()),
       loaded(train::load_model(path, context, dtype_of_option(options.dtype))),
       tokenizer(options.load_tokenizer(loaded)),
-      begin_of_text(begin_of_text_of(tokenizer, loaded)) {}
+      begin_of_text(begin_of_text_of(tokenizer, loaded)),
+      settings{.dtype = options.dtype, .gemm = options.gemm, .tokenizer = tokenizer.hash()} {}
 
 std::vector<moa::ItemTokens> MoaModel::tokens_of(const std::vector<moa::Item>& items, const std::string& source) const {
     const moa::ItemEncoder encode(tokenizer, config(), begin_of_text);
@@ -43,20 +46,11 @@ std::vector<moa::ItemTokens> MoaModel::tokens_of(const std::vector<moa::Item>& i
     return out;
 }
 
-// ---- calibrate ------------------------------------------------------------------------------------------------------
-
-namespace {
-
-void add_lengths(Command command, std::vector<int64_t>& lengths, const char* help) {
-    command.add_option("--lengths", lengths, help).delimiter(',').one_value_each().positive().required();
-}
-
-/// A vector of tokens a document.
-std::vector<std::vector<uint32_t>> read_documents(const TextOptions& text, const data::Tokenizer& tokenizer) {
+moa::Documents MoaModel::documents(const TextOptions& text) const {
     data::Corpus corpus(text.text,
                         {.last_cut = [&](std::string_view piece) { return tokenizer.last_safe_cut(piece); }});
     data::Encoder encoder(tokenizer);
-    std::vector<std::vector<uint32_t>> out;
+    moa::Documents out;
     int64_t count = 0;
     for (data::TextPiece piece; (text.max_tokens == 0 || count < text.max_tokens) && corpus.next(piece);) {
         if (piece.begins_document || out.empty()) out.emplace_back();
@@ -73,12 +67,22 @@ std::vector<std::vector<uint32_t>> read_documents(const TextOptions& text, const
     return out;
 }
 
+// ---- calibrate ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+void add_lengths(Command command, std::vector<int64_t>& lengths, const char* help) {
+    command.add_option("--lengths", lengths, help).delimiter(',').one_value_each().positive().required();
+}
+
 }  // namespace
 
 void CalibrateStage::add_to(Command command) {
     add_lengths(command, options.lengths, "positions of an item, its answer included, e.g. 512,1024,2048");
     command.add_option("--count", options.count, "items of each length").positive().capture_default_str();
-    command.add_option("--answer-tokens", options.answer_tokens, "most tokens of an answer")
+    command
+        .add_option("--answer-tokens", options.answer_tokens,
+                    "most tokens of an answer; not of --kind plain, whose answer is the passage")
         .positive()
         .capture_default_str();
     command
@@ -88,16 +92,21 @@ void CalibrateStage::add_to(Command command) {
         .one_of(std::vector<std::string>(moa::kItemKindNames.begin(), moa::kItemKindNames.end()))
         .capture_default_str();
     command.add_option("--instruction", instruction_file,
-                       "file with the prompt, {passage} where the passage goes; default: asks for a summary");
+                       "--kind model: file with the prompt, {passage} where the passage goes; default: asks for a "
+                       "summary");
     command.add_option("--seed", options.seed, "decides which passages").capture_default_str();
 }
 
-void CalibrateStage::run(MoaModel& model, const TextOptions& text, const std::string& out) const {
+void CalibrateStage::check() const {
+    if (!instruction_file.empty() && kind != moa::kItemKindNames[static_cast<size_t>(moa::ItemKind::model)])
+        throw UserError(fmt::format("--instruction is for --kind model, and items of the kind {} have none", kind));
+}
+
+void CalibrateStage::run(MoaModel& model, const moa::Documents& documents, const std::string& out) const {
     moa::CalibrateOptions chosen = options;
     chosen.kind = static_cast<moa::ItemKind>(std::find(moa::kItemKindNames.begin(), moa::kItemKindNames.end(), kind) -
                                              moa::kItemKindNames.begin());
     if (!instruction_file.empty()) chosen.instruction = read_file(instruction_file);
-    const auto documents = read_documents(text, model.tokenizer);
     Progress progress("calibrate", std::ssize(chosen.lengths) * chosen.count * chosen.answer_tokens, "tokens");
     const auto items = moa::calibrate(model.context, *model.loaded.model, model.tokenizer, model.begin_of_text,
                                       documents, chosen, [&](int64_t done) { progress.update(done); });
@@ -116,7 +125,7 @@ void ProfileStage::add_to(Command command) {
         .add_option("--draws", draws,
                     "labellings by the model of each item, a pass each, for second-order losses; 0: the influence of "
                     "single values alone, as in MoA")
-        .non_negative()
+        .in_range(0, moa::kMostDraws)
         .capture_default_str();
     command.add_option("--count", count, "most items of each length; default: all there are").positive();
 }
@@ -139,6 +148,16 @@ moa::Profile profile_to_continue(moa::Profile fresh, const std::string& path) {
         throw UserError(fmt::format(
             "{} is a profile of another model, other items, lengths, blocks or draws; remove it or name another file",
             path));
+    const auto require_equal = [&](const char* what, const std::string& then, const std::string& now) {
+        if (!then.empty() && then != now)
+            throw UserError(
+                fmt::format("{} was made with {} {}, and now it is {}; go on with the same, remove it or name another "
+                            "file",
+                            path, what, then, now));
+    };
+    require_equal("--dtype", found.settings.dtype, fresh.settings.dtype);
+    require_equal("--gemm", found.settings.gemm, fresh.settings.gemm);
+    require_equal("a tokenizer of checksum", found.settings.tokenizer, fresh.settings.tokenizer);
     return found;
 }
 
@@ -181,16 +200,37 @@ class ProfileRun {
 
 }  // namespace
 
-moa::Profile ProfileStage::empty(const model::ModelConfig& config) const {
+int64_t ProfileStage::block_size() const {
     const int64_t shortest = *std::min_element(lengths.begin(), lengths.end());
-    return moa::empty_profile(config, lengths, block > 0 ? block : std::clamp<int64_t>(shortest / 32, 8, 64), draws);
+    return block > 0 ? block : std::clamp<int64_t>(shortest / 32, 8, 64);
+}
+
+infer::MemoryList ProfileStage::memory(const Context& context, const model::ModelConfig& config, Dtype dtype) const {
+    return moa::Profiler::memory(context, config, dtype, lengths, block_size(), draws);
+}
+
+void ProfileStage::require_memory(const std::string& model, const TextOptions& options) const {
+    const model::ModelConfig config = train::find_model(model).config;
+    const Context context = options.make_context();
+    const Dtype dtype = computable_on(context.device(), dtype_of_option(options.dtype));
+    infer::MemoryList all = memory(context, config, dtype);
+    all.emplace_back("weights",
+                     model::Weights::bytes(model::ParameterTable(config), dtype, model::WeightUse::inference, dtype));
+    const bool many_draws = draws > ProfileStage().draws;
+    ballast::require_memory(
+        all, context, "for the profile",
+        fmt::format("choose shorter --lengths or a larger --block{}", many_draws ? ", or fewer --draws" : ""));
+}
+
+moa::Profile ProfileStage::empty(const model::ModelConfig& config) const {
+    return moa::empty_profile(config, lengths, block_size(), draws);
 }
 
 void ProfileStage::run(MoaModel& model, const std::string& model_path, const std::string& items,
                        const std::string& out) const {
     moa::Profile fresh = empty(model.config());
-    const int64_t chosen = fresh.block;
     fresh.model = model_path;
+    fresh.settings = model.settings;
     fresh.step = model.loaded.step;
     fresh.calibration = moa::checksum_of(read_file(items));
     const auto tokens = model.tokens_of(moa::read_items(items), items);
@@ -208,11 +248,7 @@ void ProfileStage::run(MoaModel& model, const std::string& model_path, const std
         total += std::ssize(here);
         done += std::min(at.sequences, std::ssize(here));
     }
-    const int64_t longest = profile.lengths.back().length;
-    std::cerr << fmt::format(
-        "memory at {} positions: {:.2f} GB\n", longest,
-        static_cast<double>(moa::Profiler::bytes(model.config(), model.loaded.model->dtype(), longest, chosen, draws)) /
-            1e9);
+    say_memory(memory(model.context, model.config(), model.loaded.model->dtype()), "beside the model's weights");
     Progress progress("profile", total, "items", done);
     ProfileRun run(model, profile, out);
     for (size_t i = 0; i < by_length.size(); ++i) run.length(profile.lengths[i], by_length[i], progress);
@@ -298,10 +334,11 @@ struct CalibrateCommand {
     CalibrateStage stage;
 
     void run() const {
+        stage.check();
         text.require_output(out, std::array{model, stage.instruction_file});
         const InterruptGuard guard;
         MoaModel loaded(model, text);
-        stage.run(loaded, text, out);
+        stage.run(loaded, loaded.documents(text), out);
     }
 };
 
@@ -312,6 +349,7 @@ struct ProfileCommand {
 
     void run() const {
         run_options.require_output(out, std::array{model, items});
+        stage.require_memory(model, run_options);
         const InterruptGuard guard;
         MoaModel loaded(model, run_options);
         stage.run(loaded, model, items, out);
@@ -329,6 +367,7 @@ struct ValidateCommand {
         inputs.insert(inputs.end(), {model, items});
         for (const std::string& path : {out, json}) run_options.require_output(path, inputs);
         require_different_outputs({{"--out", out}, {"--json", json}});
+        infer::require_plan_name(out);
         const InterruptGuard guard;
         MoaModel loaded(model, run_options);
         const size_t best = validate_plans(loaded, items, plans, length, json);

@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/text_options.h"
+#include "infer/cache_sizes.h"
 #include "moa/calibrate.h"
 #include "moa/profile_file.h"
 
@@ -18,9 +19,12 @@ struct MoaModel {
     train::LoadedModel loaded;
     data::Tokenizer tokenizer;
     std::optional<uint32_t> begin_of_text;
+    moa::ProfileSettings settings;
 
     MoaModel(const std::string& path, const TextOptions& options);
     const model::ModelConfig& config() const { return loaded.model->config(); }
+    /// The text in tokens.
+    moa::Documents documents(const TextOptions& text) const;
     std::vector<moa::ItemTokens> tokens_of(const std::vector<moa::Item>& items, const std::string& source) const;
 };
 
@@ -29,8 +33,10 @@ struct CalibrateStage {
     std::string kind = "model", instruction_file;
 
     void add_to(Command command);
+    /// UserError for options that contradict each other.
+    void check() const;
     /// Writes items of `options.lengths`.
-    void run(MoaModel& model, const TextOptions& text, const std::string& out) const;
+    void run(MoaModel& model, const moa::Documents& documents, const std::string& out) const;
 };
 
 struct ProfileStage {
@@ -40,11 +46,19 @@ struct ProfileStage {
     int64_t draws = 4;
 
     void add_to(Command command);
+    /// UserError, before any of it is taken, when the model's weights and its profile take more memory than there is,
+    /// and as empty().
+    void require_memory(const std::string& model, const TextOptions& options) const;
     /// A profile of `lengths` in which nothing was run. UserError for lengths that the model or the blocks do not
     /// allow.
     moa::Profile empty(const model::ModelConfig& config) const;
     /// Goes on with `out` where it is there. RunError on Ctrl-C, with everything so far saved.
     void run(MoaModel& model, const std::string& model_path, const std::string& items, const std::string& out) const;
+
+  private:
+    int64_t block_size() const;
+    /// Beside the weights.
+    infer::MemoryList memory(const Context& context, const model::ModelConfig& config, Dtype dtype) const;
 };
 
 /// The loss of every plan and of the dense model on the items near `length`, printed; the index of the plan that loses

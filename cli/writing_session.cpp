@@ -8,6 +8,7 @@
 #include "base/json_file.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/memory.h"
 #include "kernels/backend.h"
 #include "train/memory_plan.h"
 
@@ -22,25 +23,12 @@ std::vector<int32_t> stop_ids_of(const data::Tokenizer& tokenizer, const train::
     if (source.step >= 0) return ids;
     const std::filesystem::path folder = source.source;
     const bool has_own = std::filesystem::exists(folder / "generation_config.json");
-    const nlohmann::json file = read_json_file((folder / (has_own ? "generation_config.json" : "config.json")).string());
+    const nlohmann::json file =
+        read_json_file((folder / (has_own ? "generation_config.json" : "config.json")).string());
     const nlohmann::json ends = file.is_object() ? file.value("eos_token_id", nlohmann::json{}) : nlohmann::json{};
     for (const nlohmann::json& end : ends.is_array() ? ends : nlohmann::json::array({ends}))
         if (end.is_number_integer() && end >= 0 && end < source.config.vocab_size) ids.push_back(end.get<int32_t>());
     return ids;
-}
-
-/// Says what memory an engine takes. UserError when the device has less.
-void show_memory(const infer::MemoryList& memory, const Context& context) {
-    std::vector<std::string> parts;
-    for (const auto& [name, bytes] : memory) parts.push_back(fmt::format("{} {}", name, train::format_bytes(bytes)));
-    const size_t total = infer::total_bytes(memory), available = context.available_memory();
-    log_info(
-        fmt::format("memory beside the weights: {}; {} in all", fmt::join(parts, ", "), train::format_bytes(total)));
-    if (total > available)
-        throw UserError(
-            fmt::format("{} are needed beside the model's weights and {} are there; lower --max-batch, "
-                        "--max-tokens or --cache",
-                        train::format_bytes(total), train::format_bytes(available)));
 }
 
 }  // namespace
@@ -103,9 +91,12 @@ infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests
         }
     }
     loaded_ = train::load_model(options_.model, context_, dtype, weights_of_option(options_.weights));
-    show_memory(infer::CachedModel::memory(context_, config, loaded_.model->dtype(),
-                                           loaded_.model->weights().matrix_dtype(), sizes),
-                context_);
+    const infer::MemoryList memory = infer::CachedModel::memory(context_, config, loaded_.model->dtype(),
+                                                                loaded_.model->weights().matrix_dtype(), sizes);
+    const std::string purpose = "beside the model's weights";
+    require_memory(memory, context_, purpose,
+                   "lower --max-batch, --max-tokens, --prefill-chunk, --cache, --blocks or --cache-blocks");
+    say_memory(memory, purpose);
     engine_ = std::make_unique<infer::Engine>(context_, *loaded_.model, plan, cache, tokenizer_.vocab_size());
     started_ = std::chrono::steady_clock::now();
     return *engine_;
@@ -119,19 +110,23 @@ std::string WritingSession::fault(int64_t text) const {
 }
 
 void WritingSession::count(int64_t text) {
-    const int64_t position = engine_->position(text), tokens = std::ssize(engine_->answer(text).tokens);
-    const auto [place, is_new] = positions_.try_emplace(text, -1);  // the last token of an answer is read by the next
-    read_ += position - place->second - tokens;
+    const infer::Answer& answer = engine_->answer(text);
+    const int64_t position = engine_->position(text), tokens = std::ssize(answer.tokens);
+    Counted& before = counted_[text];
+    if (position == before.position && tokens == 0) return;  // stopped before anything was read
+    const bool ends_unread = tokens > 0 && answer.finish != infer::Finish::not_finite;
+    const int64_t answer_read = tokens - (ends_unread ? 1 : 0) + (before.ends_unread ? 1 : 0);
+    read_ += position - before.position - answer_read;
     written_ += tokens;
-    place->second = position;
+    before = {position, ends_unread};
 }
 
 void WritingSession::show_summary() const {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
     size_t bytes = 0, dense = 0;
-    for (const auto& [text, position] : positions_) {
-        bytes += engine_->cache().sizes().cache_bytes(position);
-        dense += engine_->cache().sizes().dense_bytes(position);
+    for (const auto& [text, counted] : counted_) {
+        bytes += engine_->cache().sizes().cache_bytes(counted.position);
+        dense += engine_->cache().sizes().dense_bytes(counted.position);
     }
     log_info(fmt::format(
         "{} tokens read and {} written in {:.2f} s, {:.1f} tokens/s written; cache {}, {:.2f} of a dense one", read_,

@@ -60,6 +60,12 @@ class WritingSession {
     void show_summary() const;
 
   private:
+    /// A text when its answer was last counted.
+    struct Counted {
+        int64_t position = 0;      // how many tokens are in the cache
+        bool ends_unread = false;  // the last token of the answer is not among them: nothing was to follow it
+    };
+
     const GenerateOptions& options_;
     Context context_;
     train::ModelSource source_;
@@ -69,7 +75,7 @@ class WritingSession {
     std::unique_ptr<infer::Engine> engine_;
     std::chrono::steady_clock::time_point started_;
     int64_t read_ = 0, written_ = 0;
-    std::map<int64_t, int64_t> positions_;  // of the texts that were counted
+    std::map<int64_t, Counted> counted_;  // by text
 };
 
 }  // namespace ballast

@@ -17,6 +17,8 @@ size_t rows_bytes(int64_t head_dim, Dtype dtype) {
            (2 * static_cast<size_t>(head_dim) * size_of(dtype) + sizeof(int32_t));
 }
 
+int64_t whole_blocks(int64_t positions) { return (positions + ops::kCacheBlockRows - 1) / ops::kCacheBlockRows; }
+
 bool is_endless(const CachePlan& plan) { return plan.bounded() && plan.rule() == PositionRule::in_cache; }
 
 /// What the heads of a plan remember, all alike.
@@ -37,6 +39,7 @@ CacheOptions completed(CacheOptions options, const model::ModelConfig& config, c
     const int64_t trained = config.max_position_embeddings;
     require(options.max_batch > 0 && options.prefill_chunk > 0, "a batch or a chunk of nothing");
     if (options.max_positions == 0) options.max_positions = is_endless(plan) ? CacheSizes::kEndless : trained;
+    options.prefill_chunk = std::min(options.prefill_chunk, options.max_positions);  // no chunk of a text is longer
     const bool remembers = block_memory_sizes(plan).has_value();
     if (!is_endless(plan) && !remembers && options.max_positions > trained)
         throw UserError(
@@ -92,6 +95,7 @@ CacheSizes::CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, co
             "one for the cache",
             ballast::name_of(compute_dtype), ballast::name_of(dtype)));
     options = completed(wanted, config, plan, shape);
+    if (memory) memory->chosen = std::min(memory->chosen, whole_blocks(options.max_positions));  // no text has more
 }
 
 int64_t CacheSizes::read_slots() const {
@@ -120,8 +124,7 @@ size_t CacheSizes::cache_bytes(int64_t positions) const {
 }
 
 size_t CacheSizes::dense_bytes(int64_t positions) const {
-    const int64_t blocks = (positions + ops::kCacheBlockRows - 1) / ops::kCacheBlockRows;
-    return static_cast<size_t>(shape.layers() * shape.heads() * blocks) * rows_bytes(head_dim, dtype);
+    return static_cast<size_t>(shape.layers() * shape.heads() * whole_blocks(positions)) * rows_bytes(head_dim, dtype);
 }
 
 }  // namespace ballast::infer

@@ -36,12 +36,12 @@ struct CacheSizes {
     CacheSizes(const model::ModelConfig& config, Dtype compute_dtype, const CachePlan& plan,
                const CacheOptions& options);
 
-    CacheOptions options;                    // with all defaults filled in
+    CacheOptions options;                    // with all defaults filled in, and no more than the longest text can use
     Dtype dtype;                             // of the cache
     Dtype score_dtype;                       // of a row's score
     bool endless;                            // bounded, with positions in the cache: a text may go on for ever
     bool whole_prompt;                       // rows are dropped by their scores only after the whole prompt was read
-    std::optional<ops::BlockMemory> memory;  // the block memory besides the spans
+    std::optional<ops::BlockMemory> memory;  // the block memory besides the spans, within the longest text
     std::vector<LayerRows> layers;
     BlockShape shape;
     int64_t sink_query_position;  // the largest position of the query for the first keys

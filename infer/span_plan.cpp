@@ -9,7 +9,9 @@
 namespace ballast::infer {
 namespace {
 
-constexpr double kLargestAlpha = 1LL << 40;  // whole numbers of this size and their sums are exact in a double
+constexpr double kLargestAlpha = 1LL << 40;          // whole numbers of this size and their sums are exact in a double
+constexpr int64_t kLongest = int64_t{1} << 40;       // positions of anything, so that sums of them stay numbers
+constexpr int64_t kLargestBlock = int64_t{1} << 30;  // what a cache keeps at least: attention's spans have 32 bits
 
 int64_t round_up(int64_t count, int64_t block) { return (count + block - 1) / block * block; }
 
@@ -68,25 +70,24 @@ void require_fits(const SpanPlan& plan, const model::ModelConfig& config) {
 void SpanPlan::validate(const std::string& source) const {
     require(layers > 0 && entries > 0 && static_cast<int64_t>(rules.size()) == layers * entries,
             "a plan has a rule for every entry");
-    constexpr int64_t kLongest = int64_t{1} << 40;  // positions of anything, so that sums of them stay numbers
-    const auto require_length = [&](int64_t positions, int64_t least, const char* what) {
-        if (positions < least || positions > kLongest)
+    const auto require_length = [&](int64_t positions, int64_t least, int64_t most, const char* what) {
+        if (positions < least || positions > most)
             throw UserError(fmt::format("{}: {} of {} positions is impossible", source, what, positions));
     };
     if (block < 1) throw UserError(fmt::format("{}: a block of {} positions holds nothing", source, block));
     if (sinks < 0 || sinks % block != 0)
         throw UserError(
             fmt::format("{}: the block of {} positions does not divide the {} sinks", source, block, sinks));
-    require_length(block, 1, "a block");
-    require_length(sinks, 0, "a number of sinks");
-    for (const PlanFigure& figure : figures) require_length(figure.length, 1, "a figure's length");
+    require_length(block, 1, kLargestBlock, "a block");
+    require_length(sinks, 0, kLargestBlock, "a number of sinks");
+    for (const PlanFigure& figure : figures) require_length(figure.length, 1, kLongest, "a figure's length");
     if (shape && (shape->layers != layers || shape->kv_heads < 1 || shape->heads < shape->kv_heads ||
                   (entries != shape->heads && entries != shape->kv_heads)))
         throw UserError(fmt::format("{}: {} layers of {} rules cannot be of a model of {} layers of {} heads on {}",
                                     source, layers, entries, shape->layers, shape->heads, shape->kv_heads));
     if (range && (range->shortest < 1 || range->longest < range->shortest))
         throw UserError(fmt::format("{}: there are no lengths from {} to {}", source, range->shortest, range->longest));
-    if (range) require_length(range->longest, 1, "a longest text");
+    if (range) require_length(range->longest, 1, kLongest, "a longest text");
     for (int64_t l = 0; l < layers; ++l)
         for (int64_t e = 0; e < entries; ++e)
             check_rule(*this, l, e, fmt::format("{}: layer {}, head {}", source, l, e));

@@ -83,9 +83,14 @@ double attention_density(const SpanPlan& plan, int64_t N);
 /// keep their absolute positions, so a plan does not extend a model's context.
 CachePlan cache_plan(const SpanPlan& plan, const model::ModelConfig& config, int64_t N);
 
-/// Reads a plan's file. A name that ends in .tsv is a table of DuoAttention's scores, read with the defaults of
-/// DuoOptions. UserError that names the file and the place in it when the file is not a plan.
+/// True for a name that ends in .tsv: it is read as a table of DuoAttention's scores, every other one as a plan.
+bool is_score_table(const std::string& path);
+/// Reads a plan's file, or a table of scores with the defaults of DuoOptions. UserError that names the file and the
+/// place in it when the file is neither.
 SpanPlan read_span_plan(const std::string& path);
+/// UserError for the name of a table of scores, as the plan could not be read again.
+void require_plan_name(const std::string& path);
+/// UserError as for require_plan_name().
 void write_span_plan(const std::string& path, const SpanPlan& plan);
 
 /// How to convert DuoAttention's scores (Xiao et al. 2024, arXiv 2410.10819) to a plan: key-value heads with a score of

@@ -142,11 +142,22 @@ std::vector<std::vector<double>> read_scores(const std::string& path) {
 
 }  // namespace
 
+bool is_score_table(const std::string& path) { return path.ends_with(".tsv"); }
+
 SpanPlan read_span_plan(const std::string& path) {
-    return path.ends_with(".tsv") ? read_duo_plan(path, {}) : read_json_plan(path);
+    return is_score_table(path) ? read_duo_plan(path, {}) : read_json_plan(path);
+}
+
+void require_plan_name(const std::string& path) {
+    if (is_score_table(path))
+        throw UserError(
+            fmt::format("{}: a plan of this name would be read as DuoAttention's scores; choose a name that ends in "
+                        ".json",
+                        path));
 }
 
 void write_span_plan(const std::string& path, const SpanPlan& plan) {
+    require_plan_name(path);
     ordered_json alphas = ordered_json::array(), betas = ordered_json::array(), figures = ordered_json::array();
     for (int64_t l = 0; l < plan.layers; ++l) {
         ordered_json& alpha = alphas.emplace_back(ordered_json::array());

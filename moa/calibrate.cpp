@@ -17,8 +17,8 @@ int64_t spare(int64_t length) { return std::clamp<int64_t>(length / 16, 1, 8); }
 class Calibration {
   public:
     Calibration(Context& context, model::Transformer& model, const data::Tokenizer& tokenizer,
-                std::optional<uint32_t> begin_of_text, const std::vector<std::vector<uint32_t>>& documents,
-                const CalibrateOptions& options, const std::function<void(int64_t)>& done)
+                std::optional<uint32_t> begin_of_text, const Documents& documents, const CalibrateOptions& options,
+                const std::function<void(int64_t)>& done)
         : context_(context),
           model_(model),
           tokenizer_(tokenizer),
@@ -69,7 +69,7 @@ class Calibration {
 
     /// Consecutive tokens of a document, the same for every kind of item.
     std::span<const uint32_t> passage(int64_t length, int64_t number, int64_t count) const {
-        std::vector<const std::vector<uint32_t>*> long_enough;
+        std::vector<const Documents::value_type*> long_enough;
         for (const auto& document : documents_)
             if (std::ssize(document) >= count) long_enough.push_back(&document);
         if (long_enough.empty())
@@ -145,7 +145,7 @@ class Calibration {
     model::Transformer& model_;
     const data::Tokenizer& tokenizer_;
     ItemEncoder encoder_;
-    const std::vector<std::vector<uint32_t>>& documents_;
+    const Documents& documents_;
     const CalibrateOptions& options_;
     const std::function<void(int64_t)>& done_;
     std::vector<Item> items_;
@@ -154,8 +154,29 @@ class Calibration {
 
 }  // namespace
 
+Documents hold_out(Documents& documents, int64_t length, int64_t count, int64_t longest) {
+    Documents out;
+    int64_t missing = count * length;
+    for (auto document = documents.rbegin(); document != documents.rend() && missing >= length; ++document) {
+        if (std::ssize(*document) < length) continue;
+        const int64_t taken = std::min(std::ssize(*document), missing);
+        out.emplace_back(document->end() - taken, document->end());
+        document->resize(document->size() - static_cast<size_t>(taken));
+        missing -= taken;
+    }
+    const bool enough_left = std::any_of(documents.begin(), documents.end(),
+                                         [&](const auto& document) { return std::ssize(document) >= longest; });
+    if (missing >= length || !enough_left)
+        throw UserError(fmt::format(
+            "the text is too short for a validation on what was not profiled: {} items of {} positions, and one of {} "
+            "to profile, take {} tokens, in one document or in several of at least {}; give a longer --text, or lower "
+            "--validation-count or --validation-length",
+            count, length, longest, count * length + longest, std::max(length, longest)));
+    return out;
+}
+
 std::vector<Item> calibrate(Context& context, model::Transformer& model, const data::Tokenizer& tokenizer,
-                            std::optional<uint32_t> begin_of_text, const std::vector<std::vector<uint32_t>>& documents,
+                            std::optional<uint32_t> begin_of_text, const Documents& documents,
                             const CalibrateOptions& options, const std::function<void(int64_t)>& done) {
     return Calibration(context, model, tokenizer, begin_of_text, documents, options, done).run();
 }

@@ -28,12 +28,19 @@ struct CalibrateOptions {
     uint64_t seed = 1234;                          // determines the passages
 };
 
-/// `documents`: the tokens of each document. Passages are drawn at random places from documents that are long enough,
-/// in turn. Items of human kinds have the text after the passage as their answer, and no instruction. `done` is called
-/// with the number of answer tokens so far, of count * answer_tokens for each length. UserError when no document is
-/// long enough or a length has no room for a passage; RunError on Ctrl-C.
+using Documents = std::vector<std::vector<uint32_t>>;  // the tokens of each
+
+/// Takes the text for `count` passages of items of `length` positions away from `documents`, from the ends of the last
+/// ones that are long enough, and returns it: no item that is made of the rest shares a token with those. UserError
+/// when it, or what is left for items of `longest` positions, is too short.
+Documents hold_out(Documents& documents, int64_t length, int64_t count, int64_t longest);
+
+/// Passages are drawn at random places from documents that are long enough, in turn. Items of human kinds have the text
+/// after the passage as their answer, and no instruction. `done` is called with the number of answer tokens so far, of
+/// count * answer_tokens for each length. UserError when no document is long enough or a length has no room for a
+/// passage; RunError on Ctrl-C.
 std::vector<Item> calibrate(Context& context, model::Transformer& model, const data::Tokenizer& tokenizer,
-                            std::optional<uint32_t> begin_of_text, const std::vector<std::vector<uint32_t>>& documents,
+                            std::optional<uint32_t> begin_of_text, const Documents& documents,
                             const CalibrateOptions& options, const std::function<void(int64_t)>& done);
 
 }  // namespace ballast::moa

@@ -14,7 +14,6 @@
 #include "base/atomic_file.h"
 #include "base/child_process.h"
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "moa/lp_file.h"
 
 namespace ballast::moa {
@@ -56,7 +55,7 @@ std::string text_or_nothing(const std::string& path) { return fs::exists(path) ?
 void await(ChildProcess& cbc, const CbcOptions& options) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(options.seconds + options.grace);
     while (!cbc.wait_for(100ms)) {
-        if (interrupted()) throw RunError("interrupted before the end; no plan was written");
+        stop_when_interrupted();
         if (std::chrono::steady_clock::now() < end) continue;
         cbc.signal(SIGKILL);
         cbc.wait_for(5s);

@@ -42,6 +42,7 @@ class Dual {
         double relax = 1;
         int stale = 0;
         for (int i = 0; i < options_.iterations && !done(); ++i) {
+            stop_when_interrupted();
             const double bound = evaluate(multipliers);
             const bool better = bound > result_.solution.bound;
             if (better) {
@@ -100,13 +101,12 @@ class Dual {
         if (const auto found = search_feasible(problem_, program_, constraints_, pairs_, prices_, start)) offer(*found);
     }
 
-    /// A step along the subgradient, in units of each constraint's limit, of Polyak's length.
+    /// A step along the subgradient, in units of each constraint's scale, of Polyak's length.
     bool move(std::vector<double>& multipliers, double relax, double bound) {
         double norm = 0;
         std::vector<double> direction(constraints_.size());
         for (size_t m = 0; m < constraints_.size(); ++m) {
-            const double scale = std::max(std::abs(constraints_[m].limit), 1e-300);
-            direction[m] = (totals_[m] - constraints_[m].limit) / scale;
+            direction[m] = (totals_[m] - constraints_[m].limit) / constraints_[m].scale;
             if (multipliers[m] <= 0 && direction[m] < 0) direction[m] = 0;
             norm += direction[m] * direction[m];
         }
@@ -114,8 +114,7 @@ class Dual {
         const double target = result_.solution.found ? result_.solution.value : bound + std::abs(bound) + scale_;
         const double step = relax * std::max(target - bound, 1e-12 * scale_) / norm;
         for (size_t m = 0; m < constraints_.size(); ++m)
-            multipliers[m] =
-                std::max(0.0, multipliers[m] + step * direction[m] / std::max(std::abs(constraints_[m].limit), 1e-300));
+            multipliers[m] = std::max(0.0, multipliers[m] + step * direction[m] / constraints_[m].scale);
         return true;
     }
 

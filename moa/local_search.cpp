@@ -74,12 +74,12 @@ class Search {
         }
     }
 
-    /// In shares of the limits, so that constraints weigh alike.
+    /// In units of the constraints' scales, so that they weigh alike.
     double violation(const Totals& totals) const {
         double sum = 0;
         for (size_t m = 0; m < constraints_.size(); ++m) {
             const double over = totals[m + 1] - constraints_[m].limit - constraint_slack(constraints_[m]);
-            if (over > 0) sum += over / std::max(std::abs(constraints_[m].limit), 1e-300);
+            if (over > 0) sum += over / constraints_[m].scale;
         }
         return sum;
     }
@@ -97,6 +97,7 @@ class Search {
     }
 
     bool step(bool keep) {
+        stop_when_interrupted();
         double best = std::numeric_limits<double>::infinity();
         int64_t best_layer = -1;
         std::vector<int32_t> best_rules;

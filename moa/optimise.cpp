@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "moa/reach.h"
 #include "moa/rules.h"
 
@@ -46,7 +45,7 @@ class Optimiser {
         std::vector<Choice> choices = pareto_search(problem_, options_.pareto, report);
         for (Choice& choice : choices) {
             if (reach_.losses.empty()) break;
-            if (interrupted()) throw RunError("interrupted before the end; no plan was written");
+            stop_when_interrupted();
             choice = further_reaching(problem_, reach_, choice, options_.pareto.gap);
         }
         std::vector<PlanCandidate> out;

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "moa/cbc.h"
 
 namespace ballast::moa {
@@ -70,7 +69,7 @@ class ParetoSearch {
     }
 
     Solution solve(const Program& program) {
-        if (interrupted()) throw RunError("interrupted before the end; no plan was written");
+        stop_when_interrupted();
         const auto start = std::chrono::steady_clock::now();
         ProgramReport report{++number_, of_, program, {}, false, 0};
         LagrangianResult result = solve_lagrangian(problem_, program, {.gap = options_.gap}, choices_,

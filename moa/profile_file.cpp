@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <functional>
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
 #include "base/hdf5_file.h"
@@ -15,6 +16,9 @@ namespace {
 
 constexpr const char* kKind = "ballast MoA profile 1";
 constexpr int64_t kMostHeads = 1 << 20, kMostPositions = 1 << 24;  // beyond what any model has: a file that lies
+
+constexpr std::array<std::pair<const char*, std::string ProfileSettings::*>, 3> kSettings{
+    {{"dtype", &ProfileSettings::dtype}, {"gemm", &ProfileSettings::gemm}, {"tokenizer", &ProfileSettings::tokenizer}}};
 
 std::string dataset(int64_t length, const char* what) { return fmt::format("influence/{}/{}", length, what); }
 std::string attribute(int64_t length, const char* what) { return fmt::format("length_{}_{}", length, what); }
@@ -38,6 +42,8 @@ void read_head(const Hdf5Reader& file, const std::string& path, Profile& p) {
     p.model = file.string_attribute("model");
     p.step = file.integer_attribute("step");
     p.calibration = file.string_attribute("calibration");
+    for (const auto& [name, setting] : kSettings)
+        if (file.has_attribute(name)) p.settings.*setting = file.string_attribute(name);
     const auto positive = [&](const char* name, int64_t most) {
         const int64_t value = file.integer_attribute(name);
         require_between(path, name, value, 1, most);
@@ -50,11 +56,11 @@ void read_head(const Hdf5Reader& file, const std::string& path, Profile& p) {
     p.max_positions = positive("max_positions", int64_t{1} << 40);
     p.block = positive("block", kMostPositions);
     if (file.has_attribute("draws")) p.draws = file.integer_attribute("draws");  // older files have none
-    require_between(path, "draws", p.draws, 0, kMostHeads);
+    require_between(path, "draws", p.draws, 0, kMostDraws);
 }
 
 /// Lengths are what the datasets' names say.
-std::vector<int64_t> lengths_in(const Hdf5Reader& file, const std::string& path) {
+std::vector<int64_t> lengths_in(const Hdf5Reader& file, const std::string& path, int64_t block) {
     std::vector<int64_t> out;
     for (const std::string& name : file.names()) {
         int64_t length = 0;
@@ -62,7 +68,7 @@ std::vector<int64_t> lengths_in(const Hdf5Reader& file, const std::string& path)
         if (std::sscanf(name.c_str(), "influence/%ld/absolute%n", &length, &end) != 1 ||
             end != static_cast<int>(name.size()))
             continue;
-        require_between(path, "a length", length, 1, kMostPositions);
+        require_between(path, "a length", length, 2 * block, kMostPositions);  // with fewer blocks there is no span
         out.push_back(length);
     }
     std::sort(out.begin(), out.end());
@@ -78,6 +84,8 @@ void write_profile(const std::string& path, const Profile& profile) {
     file.set_attribute("model", profile.model);
     file.set_attribute("step", profile.step);
     file.set_attribute("calibration", profile.calibration);
+    for (const auto& [name, setting] : kSettings)
+        if (const std::string& value = profile.settings.*setting; !value.empty()) file.set_attribute(name, value);
     file.set_attribute("layers", profile.shape.layers);
     file.set_attribute("heads", profile.shape.heads);
     file.set_attribute("key_value_heads", profile.shape.kv_heads);
@@ -104,7 +112,7 @@ Profile read_profile(const std::string& path) {
     const Hdf5Reader file(path);
     Profile profile;
     read_head(file, path, profile);
-    for (const int64_t length : lengths_in(file, path)) {
+    for (const int64_t length : lengths_in(file, path, profile.block)) {
         LengthProfile& at = profile.lengths.emplace_back();
         at.length = length;
         at.sequences = file.integer_attribute(attribute(length, "sequences"));

@@ -27,14 +27,25 @@ struct LengthProfile {
     bool operator==(const LengthProfile&) const = default;
 };
 
+inline constexpr int64_t kMostDraws = 1 << 20;  // labellings of a sequence
+
+/// How the items were encoded and the model run: other settings give other numbers, so a profile goes on with the same.
+/// Empty where a file does not say, as older ones do not.
+struct ProfileSettings {
+    std::string dtype, gemm, tokenizer;  // the last one is data::Tokenizer::hash()
+
+    bool operator==(const ProfileSettings&) const = default;
+};
+
 struct Profile {
     std::string model;       // as named by the user
     int64_t step = -1;       // of a checkpoint
     infer::PlanShape shape;  // query heads are profiled, also where they share keys
     int64_t max_positions = 0;
     int64_t block = 64;
-    int64_t draws = 0;                   // labellings of each sequence; 0: no second-order losses
-    std::string calibration;             // a checksum of the items: a profile can only continue with the same items
+    int64_t draws = 0;        // labellings of each sequence; 0: no second-order losses
+    std::string calibration;  // a checksum of the items: a profile can only continue with the same items
+    ProfileSettings settings;
     std::vector<LengthProfile> lengths;  // ascending
 
     int64_t blocks(const LengthProfile& at) const { return (at.length + block - 1) / block; }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <span>
+#include <utility>
 
 #include "base/error.h"
 #include "base/philox.h"
@@ -12,8 +14,8 @@ namespace {
 
 constexpr int64_t kLogitRows = 64;  // positions whose logits are in memory at once
 
-bool all_finite(const std::vector<double>& values) {
-    return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
+bool all_finite(const std::vector<float>& values) {
+    return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
 }
 
 void require_finite(bool finite) {
@@ -22,38 +24,77 @@ void require_finite(bool finite) {
             "the loss or an influence is not finite; look for NaN in the weights, or profile with --dtype f32");
 }
 
-}  // namespace
+int64_t blocks_of(int64_t length, int64_t block) { return (length + block - 1) / block; }
 
-Profile empty_profile(const model::ModelConfig& config, std::vector<int64_t> lengths, int64_t block, int64_t draws) {
+/// Ascending, each once. UserError for one that the model or the blocks do not allow.
+std::vector<int64_t> checked_lengths(const model::ModelConfig& config, std::vector<int64_t> lengths, int64_t block) {
     std::sort(lengths.begin(), lengths.end());
     lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
-    Profile profile;
-    profile.shape = infer::PlanShape::of(config);
-    profile.max_positions = config.max_position_embeddings;
-    profile.block = block;
-    profile.draws = draws;
     for (const int64_t length : lengths) {
         if (length > config.max_position_embeddings)
             throw UserError(fmt::format("a length of {}: the model was trained on {} positions", length,
                                         config.max_position_embeddings));
         if (length < 2 * block)
             throw UserError(fmt::format("a length of {} has fewer than two blocks of {}", length, block));
+    }
+    return lengths;
+}
+
+/// Values of one kind of influence at a length.
+int64_t influence_count(const model::ModelConfig& config, int64_t length, int64_t block) {
+    const int64_t blocks = blocks_of(length, block);
+    return config.num_layers * config.num_heads * blocks * blocks;
+}
+
+/// Second-order losses at a length of each of `entries` heads in a layer.
+int64_t second_order_count(const model::ModelConfig& config, int64_t entries, int64_t length, int64_t block) {
+    return config.num_layers * entries * (blocks_of(length, block) - 1);
+}
+
+/// Of a LengthProfile.
+size_t profile_bytes(const model::ModelConfig& config, int64_t length, int64_t block, int64_t draws) {
+    int64_t count = 2 * influence_count(config, length, block);
+    if (draws > 0)
+        count += second_order_count(config, config.num_heads, length, block) +
+                 second_order_count(config, config.key_value_heads(), length, block);
+    return static_cast<size_t>(count) * sizeof(double);
+}
+
+/// What Profiler::add() takes on the host: a copy of the profile, the item's influence, labels, and logits of which one
+/// row is summed.
+size_t item_bytes(const model::ModelConfig& config, int64_t length, int64_t block, int64_t draws) {
+    const int64_t floats = 2 * influence_count(config, length, block) + kLogitRows * config.vocab_size;
+    return profile_bytes(config, length, block, draws) + static_cast<size_t>(floats) * sizeof(float) +
+           static_cast<size_t>(draws * length) * sizeof(int32_t) +
+           static_cast<size_t>(config.vocab_size) * sizeof(double);
+}
+
+}  // namespace
+
+Profile empty_profile(const model::ModelConfig& config, std::vector<int64_t> lengths, int64_t block, int64_t draws) {
+    Profile profile;
+    profile.shape = infer::PlanShape::of(config);
+    profile.max_positions = config.max_position_embeddings;
+    profile.block = block;
+    profile.draws = draws;
+    for (const int64_t length : checked_lengths(config, std::move(lengths), block)) {
         LengthProfile& at = profile.lengths.emplace_back();
         at.length = length;
-        const int64_t blocks = profile.blocks(at), heads = config.num_layers * config.num_heads;
-        at.absolute.assign(static_cast<size_t>(heads * blocks * blocks), 0.0);
+        at.absolute.assign(static_cast<size_t>(influence_count(config, length, block)), 0.0);
         at.signed_sum = at.absolute;
         if (draws == 0) continue;
-        at.second_order_heads.assign(static_cast<size_t>(heads * profile.spans(at)), 0.0);
-        at.second_order_groups.assign(
-            static_cast<size_t>(config.num_layers * config.key_value_heads() * profile.spans(at)), 0.0);
+        const auto zeros = [&](int64_t entries) {
+            return std::vector<double>(static_cast<size_t>(second_order_count(config, entries, length, block)), 0.0);
+        };
+        at.second_order_heads = zeros(config.num_heads);
+        at.second_order_groups = zeros(config.key_value_heads());
     }
     return profile;
 }
 
 Profiler::Layout::Layout(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t length, int64_t block,
                          int64_t draws) {
-    const int64_t L = config.num_layers, H = config.num_heads, blocks = (length + block - 1) / block;
+    const int64_t L = config.num_layers, H = config.num_heads, blocks = blocks_of(length, block);
     const Dtype acc = accumulation_dtype(dtype);
     absolute = arena.tensor(acc, {L, H, blocks, blocks});
     signed_sum = arena.tensor(acc, {L, H, blocks, blocks});
@@ -88,15 +129,20 @@ Profiler::Profiler(Context& context, model::Transformer& model, int64_t length, 
     require(accumulation_dtype(model.dtype()) == Dtype::f32, "a profile is taken in f32, bf16 or fp16");
 }
 
-size_t Profiler::bytes(const model::ModelConfig& config, Dtype dtype, int64_t length, int64_t block, int64_t draws) {
-    return bytes_of<Layout>(config, dtype, length, block, draws) +
-           model::Pass::activation_bytes(config, dtype, model::PassKind::forward_backward, 1, length,
-                                         model::Recompute::full);
-}
-
-std::vector<double> Profiler::on_host(const Tensor& tensor) const {
-    const std::vector<float> narrow = context_.read_floats(tensor);
-    return {narrow.begin(), narrow.end()};
+infer::MemoryList Profiler::memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                   const std::vector<int64_t>& lengths, int64_t block, int64_t draws) {
+    const std::vector<int64_t> sorted = checked_lengths(config, lengths, block);
+    const int64_t longest = sorted.back();
+    constexpr auto kKind = model::PassKind::forward_backward;
+    infer::MemoryList list{
+        {"activations", model::Pass::activation_bytes(config, dtype, kKind, 1, longest, model::Recompute::full)},
+        {"influence and logits of an item", bytes_of<Layout>(config, dtype, longest, block, draws)},
+        {"kernel scratch", model::Pass::scratch_bytes(context, config, dtype, kKind, 1, longest)}};
+    if (context.device() == Device::cuda) return list;
+    size_t host = item_bytes(config, longest, block, draws);
+    for (const int64_t length : sorted) host += profile_bytes(config, length, block, draws);
+    list.emplace_back("profile", host);
+    return list;
 }
 
 double Profiler::add(const ItemTokens& item, LengthProfile& to) {
@@ -112,23 +158,22 @@ double Profiler::add(const ItemTokens& item, LengthProfile& to) {
                                  g.d_attention_out, a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}},
                                  model_.attention(l));
     });
-    const std::vector<double> losses = on_host(pass_.losses()), absolute = on_host(of_.absolute),
-                              signed_sum = on_host(of_.signed_sum);
+    const std::vector<float> absolute = context_.read_floats(of_.absolute),
+                             signed_sum = context_.read_floats(of_.signed_sum);
     double loss = 0;
-    for (const double value : losses) loss += value;
+    for (const float value : context_.read_floats(pass_.losses())) loss += static_cast<double>(value);
     loss /= static_cast<double>(item.scored());
     require_finite(std::isfinite(loss) && all_finite(absolute) && all_finite(signed_sum));
     LengthProfile next = to;  // all of the item, or nothing of it
     if (draws_ > 0) {
-        const auto position_distributions = distributions(item);
-        for (int64_t n = 0; n < draws_; ++n) {
-            pass_.set_tokens(ids, draw_labels(item, position_distributions, to.sequences * draws_ + n));
+        for (const std::vector<int32_t>& labels : draw_labels(item, to.sequences * draws_)) {
+            pass_.set_tokens(ids, labels);
             add_draw(item, next);
         }
     }
     for (size_t i = 0; i < absolute.size(); ++i) {
-        next.absolute[i] += absolute[i];
-        next.signed_sum[i] += signed_sum[i];
+        next.absolute[i] += static_cast<double>(absolute[i]);
+        next.signed_sum[i] += static_cast<double>(signed_sum[i]);
     }
     next.loss += loss;
     next.answer_tokens += item.scored();
@@ -137,39 +182,43 @@ double Profiler::add(const ItemTokens& item, LengthProfile& to) {
     return loss;
 }
 
-std::vector<std::vector<double>> Profiler::distributions(const ItemTokens& item) {
-    const int64_t V = model_.config().vocab_size;
-    std::vector<std::vector<double>> out;
-    for (int64_t first = item.first_scored - 1; first < item.length() - 1; first += kLogitRows) {
-        const int64_t rows = std::min(kLogitRows, item.length() - 1 - first);
-        const Tensor logits = of_.logits.slice(0, 0, rows);
-        model_.head_logits(context_, logits, pass_.activations().final_out.slice(0, first, first + rows));
-        const std::vector<float> values = context_.read_floats(logits);
-        for (int64_t r = 0; r < rows; ++r) {
-            const auto row = std::span(values).subspan(static_cast<size_t>(r * V), static_cast<size_t>(V));
-            const double maximum = *std::max_element(row.begin(), row.end());
-            double sum = 0;
-            auto& running = out.emplace_back();
-            running.reserve(row.size());
-            for (const float logit : row) running.push_back(sum += std::exp(static_cast<double>(logit) - maximum));
-            require_finite(std::isfinite(sum));
-        }
-    }
-    return out;
+namespace {
+
+/// Running sums of e^(logit - maximum) over the vocabulary, in which a uniform number finds its label.
+void sum_up(std::span<const float> logits, std::vector<double>& running) {
+    const double maximum = *std::max_element(logits.begin(), logits.end());
+    double sum = 0;
+    running.clear();
+    for (const float logit : logits) running.push_back(sum += std::exp(static_cast<double>(logit) - maximum));
+    require_finite(std::isfinite(sum));
 }
 
-std::vector<int32_t> Profiler::draw_labels(const ItemTokens& item,
-                                           const std::vector<std::vector<double>>& distributions,
-                                           int64_t number) const {
+}  // namespace
+
+std::vector<std::vector<int32_t>> Profiler::draw_labels(const ItemTokens& item, int64_t first) {
+    const auto V = static_cast<size_t>(model_.config().vocab_size);
     const Philox random(0, fmt::format("labels at {}", length_));
-    std::vector<int32_t> targets(static_cast<size_t>(length_), -1);
-    for (int64_t i = 0; i < item.scored(); ++i) {
-        const std::vector<double>& running = distributions[static_cast<size_t>(i)];
-        const double at = random.uniform(static_cast<uint64_t>(number * length_ + i)) * running.back();
-        const auto label = std::upper_bound(running.begin(), running.end() - 1, at) - running.begin();
-        targets[static_cast<size_t>(item.first_scored - 1 + i)] = static_cast<int32_t>(label);
+    std::vector<std::vector<int32_t>> labels(static_cast<size_t>(draws_),
+                                             std::vector<int32_t>(static_cast<size_t>(length_), -1));
+    std::vector<double> running;
+    running.reserve(V);
+    const int64_t begin = item.first_scored - 1, end = item.length() - 1;
+    for (int64_t chunk = begin; chunk < end; chunk += kLogitRows) {
+        const int64_t rows = std::min(kLogitRows, end - chunk);
+        const Tensor logits = of_.logits.slice(0, 0, rows);
+        model_.head_logits(context_, logits, pass_.activations().final_out.slice(0, chunk, chunk + rows));
+        const std::vector<float> values = context_.read_floats(logits);
+        for (int64_t at = chunk; at < chunk + rows; ++at) {
+            sum_up(std::span(values).subspan(static_cast<size_t>(at - chunk) * V, V), running);
+            for (int64_t n = 0; n < draws_; ++n) {
+                const auto index = static_cast<uint64_t>((first + n) * length_ + at - begin);
+                const double place = random.uniform(index) * running.back();
+                labels[static_cast<size_t>(n)][static_cast<size_t>(at)] =
+                    static_cast<int32_t>(std::upper_bound(running.begin(), running.end() - 1, place) - running.begin());
+            }
+        }
     }
-    return targets;
+    return labels;
 }
 
 /// The pass has the drawn labels; `to` gets half the squared effects, a scored token.
@@ -181,14 +230,14 @@ void Profiler::add_draw(const ItemTokens& item, LengthProfile& to) {
         ops::attention_span_effect(context_, of_.effect.slice(0, l, l + 1), block_, block_, g.d_attention_out,
                                    a.attention_out, a.lse, {a.q, a.k, a.v, Tensor{}}, model_.attention(l));
     });
-    const std::vector<double> effect = on_host(of_.effect);
+    const std::vector<float> effect = context_.read_floats(of_.effect);
     require_finite(all_finite(effect));
     const double scale = 0.5 / static_cast<double>(item.scored());
     for (int64_t lg = 0; lg < config.num_layers * groups; ++lg)
         for (int64_t m = 0; m < spans; ++m) {
             double group_effect = 0;
             for (int64_t h = lg * (heads / groups); h < (lg + 1) * (heads / groups); ++h) {
-                const double head_effect = effect[static_cast<size_t>(h * spans + m)];
+                const auto head_effect = static_cast<double>(effect[static_cast<size_t>(h * spans + m)]);
                 to.second_order_heads[static_cast<size_t>(h * spans + m)] += scale * head_effect * head_effect;
                 group_effect += head_effect;
             }

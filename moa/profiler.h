@@ -1,6 +1,7 @@
 // Runs items through a model and sums the influence of every attention value.
 #pragma once
 
+#include "infer/cache_sizes.h"
 #include "kernels/context.h"
 #include "model/transformer.h"
 #include "moa/items.h"
@@ -24,8 +25,10 @@ class Profiler {
   public:
     Profiler(Context& context, model::Transformer& model, int64_t length, int64_t block, int64_t draws);
 
-    /// The device memory of a Profiler.
-    static size_t bytes(const model::ModelConfig& config, Dtype dtype, int64_t length, int64_t block, int64_t draws);
+    /// The memory of a profile and of the Profiler of its longest length, on the context's device; the host's own is
+    /// not listed for a GPU. Nothing is allocated. UserError for lengths as in empty_profile().
+    static infer::MemoryList memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                    const std::vector<int64_t>& lengths, int64_t block, int64_t draws);
 
     /// Adds one item of at most `length` tokens; missing positions after it have no loss and no influence. The item's
     /// loss is the mean over its scored tokens, and E refers to that loss. Returns the loss. RunError, with nothing
@@ -43,12 +46,9 @@ class Profiler {
                int64_t draws);
     };
 
-    std::vector<double> on_host(const Tensor& tensor) const;
-    /// For each scored position, running sums of e^(logit - maximum) over the vocabulary, from which labels are drawn.
-    std::vector<std::vector<double>> distributions(const ItemTokens& item);
-    /// The item's targets, replaced by labels drawn from the model.
-    std::vector<int32_t> draw_labels(const ItemTokens& item, const std::vector<std::vector<double>>& distributions,
-                                     int64_t number) const;
+    /// Labellings of the item, `draws` of them from number `first` on: its targets, replaced by labels drawn from the
+    /// model. All at once, as a draw's own pass overwrites what the labels come from.
+    std::vector<std::vector<int32_t>> draw_labels(const ItemTokens& item, int64_t first);
     void add_draw(const ItemTokens& item, LengthProfile& to);
 
     Context& context_;

@@ -43,6 +43,11 @@ std::vector<infer::SpanRule> candidate_rules(const RuleGrid& grid, const std::ve
                 caches.push_back(std::min(infer::cache_size(rule, grid.block, grid.sinks, N), N));
             if (seen.insert(caches).second) out.push_back(rule);
         }
+    if (std::ssize(out) > kMostRules)
+        throw UserError(
+            fmt::format("--alphas {} and --betas {} give {} rules at these lengths, and at most {} can be searched; "
+                        "choose fewer",
+                        grid.alphas, grid.betas, out.size(), kMostRules));
     if (out.empty())
         throw UserError(fmt::format(
             "no rule keeps {} sinks and a block of {} at length {}; choose longer lengths or a smaller block",

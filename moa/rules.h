@@ -20,10 +20,14 @@ struct RuleGrid {
     int64_t betas = 9;  // evenly from 0 to 1; 1 is beta = 0: constant spans
 };
 
+/// In every layer all pairs of rules are tried, again and again. With so many, 131,000 pairs, a program of 32 layers
+/// takes about a minute and half a GB; the default grids have 48 rules.
+inline constexpr int64_t kMostRules = 512;
+
 /// The rules that fit: at most the whole text at `profiled` and at `longest`, and room for the sinks and a block at
 /// `shortest`. (The MoA project requires a cache above 0 there; on its grids both conditions keep the same rules.) Of
 /// rules with equal caches at all of `lengths` the first is kept. Sorted by alpha, then beta. UserError when no
-/// rule is left.
+/// rule is left, or more than kMostRules are.
 std::vector<infer::SpanRule> candidate_rules(const RuleGrid& grid, const std::vector<int64_t>& lengths);
 
 }  // namespace ballast::moa

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 
 namespace ballast::moa {
 namespace {
@@ -23,6 +24,27 @@ bool few_rules_a_layer(const SpanProblem& problem, const Choice& choice) {
         if (std::ssize(std::set<int32_t>(first, first + problem.entries)) > problem.rules_per_layer) return false;
     }
     return true;
+}
+
+/// The most that a choice could take of a constraint.
+double largest_total(const SpanProblem& problem, const Constraint& constraint) {
+    double total = 0;
+    for (int64_t l = 0; l < problem.layers; ++l)
+        for (int64_t e = 0; e < problem.entries; ++e) {
+            double most = 0;
+            for (int64_t r = 0; r < problem.rules; ++r)
+                most = std::max(most, std::abs(constraint.of(problem, l, e, r)));
+            total += most;
+        }
+    return total;
+}
+
+/// A limit of 0, or one that rounding made next to 0, is no unit: beside it every excess would be infinite.
+double scale_of(const SpanProblem& problem, const Constraint& constraint) {
+    constexpr double kNextToNothing = 1e-12;
+    const double size = std::abs(constraint.limit), most = largest_total(problem, constraint);
+    if (size > kNextToNothing * most) return size;
+    return most > 0 ? most : 1;
 }
 
 }  // namespace
@@ -57,6 +79,7 @@ std::vector<Constraint> make_constraints(const SpanProblem& problem, const Progr
             add_rows(budget, -1, -problem.least_share * problem.most_rows(budget));
     for (size_t k = 0; k < program.limits.size(); ++k)
         if (std::isfinite(program.limits[k])) out.push_back({problem.losses[k], program.limits[k]});
+    for (Constraint& constraint : out) constraint.scale = scale_of(problem, constraint);
     return out;
 }
 
@@ -68,7 +91,11 @@ double constraint_total(const SpanProblem& problem, const Constraint& constraint
     return total;
 }
 
-double constraint_slack(const Constraint& constraint) { return 1e-9 * std::abs(constraint.limit); }
+double constraint_slack(const Constraint& constraint) { return 1e-9 * constraint.scale; }
+
+void stop_when_interrupted() {
+    if (interrupted()) throw RunError("interrupted before the end; no plan was written");
+}
 
 bool feasible(const SpanProblem& problem, const Program& program, const Choice& choice) {
     if (!few_rules_a_layer(problem, choice)) return false;

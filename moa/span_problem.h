@@ -63,6 +63,7 @@ void check_budgets(const SpanProblem& problem);
 struct Constraint {
     std::vector<double> coefficients;  // [layers, entries, rules], or [rules] where all heads have the same
     double limit = 0;
+    double scale = 1;  // the unit in which excesses of constraints are compared, > 0: the limit's size
 
     double of(const SpanProblem& problem, int64_t layer, int64_t entry, int64_t rule) const {
         const bool by_head = coefficients.size() != static_cast<size_t>(problem.rules);
@@ -75,5 +76,8 @@ std::vector<Constraint> make_constraints(const SpanProblem& problem, const Progr
 double constraint_total(const SpanProblem& problem, const Constraint& constraint, const Choice& choice);
 /// A tolerance for rounding: totals that exceed the limit by less count as within it.
 double constraint_slack(const Constraint& constraint);
+
+/// Every solver's loop calls it. RunError on Ctrl-C.
+void stop_when_interrupted();
 
 }  // namespace ballast::moa

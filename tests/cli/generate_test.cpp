@@ -165,6 +165,11 @@ TEST_CASE("generate: what cannot be is refused before any work") {
     refused("a --backend cpu --cache-dtype fp16", {"fp16 is computed on a GPU only"});
     refused("a --dtype bf16 --cache-dtype f32", {"a model in bf16 cannot read a cache in f32"});
     refused("a --cache-blocks 9223372036854775807", {"can be numbered"});
+    // A length that was asked for is not cut to the model's.
+    for (const char* policy : {"dense", "h2o"})
+        refused(fmt::format("a --policy {} --max-positions 33 --max-tokens 4", policy),
+                {"texts of 33 positions", "choose at most 32"});
+    refused("a --policy sink --max-positions 1073741825", {"--max-positions"});
     refused("a --policy h2o --max-tokens 40", {"the answer up to 40"});
     refused("a --policy h2o --cache 8", {"the policy h2o has no setting cache"});
     refused("a --policy sink --heavy 8", {"the policy sink has no setting heavy"});
@@ -235,6 +240,13 @@ TEST_CASE("generate: one prompt of a file whose logits are not finite spoils no 
     CHECK(spoiled.code == 1);
     CHECK_THAT(spoiled.err, Catch::Matchers::ContainsSubstring("prompts: prompt 2: the logits for token 1"));
     const nlohmann::json good = run.json("expected.json"), bad = run.json("out.json");
+    size_t read = 0, written = 0;
+    for (const auto& answer : bad) {
+        read += answer["prompt_ids"].size();
+        written += answer["ids"].size();
+    }
+    CHECK_THAT(spoiled.err,
+               Catch::Matchers::ContainsSubstring(fmt::format(" {} tokens read and {} written", read, written)));
     CHECK(bad[0] == good[0]);
     CHECK(bad[1]["finish"] == "not_finite");
     CHECK(bad[1]["ids"].empty());
@@ -356,4 +368,11 @@ TEST_CASE("generate: a prompt as long as the context gets one token, and what wo
                                              run.file("run"), run.file("text.txt"));
     succeed(measured + "32");
     refuse(measured + "33", {"texts of 33 positions", "at most 32", "--max-tokens takes only the text's beginning"});
+}
+
+TEST_CASE("generate: more memory than there is is refused by what is to be lowered") {
+    const TinyRun run;
+    succeed(run.train("run", "--set train.steps=1 --set model.hidden_size=512"));
+    refuse(fmt::format("generate {} a --max-tokens 4 --cache-blocks 33554430", run.file("run")),
+           {"are needed beside the model's weights (cache blocks", "are there", "--prefill-chunk", "--cache-blocks"});
 }

@@ -2,7 +2,10 @@
 #include "moa/profile_file.h"
 
 #include <array>
+#include <csignal>
 #include <filesystem>
+#include <map>
+#include <thread>
 
 #include "infer/span_plan.h"
 #include "tests/cli/program.h"
@@ -54,7 +57,9 @@ TEST_CASE("moa: calibrate, profile, optimise, validate and a plan's perplexity")
     CHECK_THAT(said, ContainsSubstring("10/10 loss at 48") && ContainsSubstring("10 programs, largest gap"));
     for (const auto& [to, all, why] : std::vector<std::array<std::string, 3>>{
              {"other.json", "text.txt/plans", "cannot make the folder " + t.file("text.txt/plans")},
-             {"plans/plan_00.json", "plans", "has the name of a file of --all"}}) {
+             {"plans/best.json", "plans", "plans/best.json lies in the folder of --all"},
+             {"other.json", "run", "is in a folder of plans, which is replaced as a whole"},
+             {"other.tsv", "plans", "choose a name that ends in .json"}}) {
         const Outcome refused =
             ballast_with(fmt::format("moa optimise {} -o {} --all {}", t.file("profile.h5"), t.file(to), t.file(all)));
         CHECK(refused.code == 2);
@@ -104,6 +109,124 @@ TEST_CASE("moa: calibrate, profile, optimise, validate and a plan's perplexity")
     refuse(streaming("--policy sink --plan " + t.file("best.json"), "x.json"), {"--policy moa and --plan go together"});
     refuse(streaming("--policy moa --method cache --max-tokens 64 --plan " + t.file("best.json"), "x.json"),
            {"the method masked"});
+}
+
+TEST_CASE("moa profile: goes on under the settings that it was made with alone, and as before where it has none") {
+    const MoaRun t;
+    succeed("export " + t.run() + " " + t.file("hf"));
+    succeed(t.calibrate("--lengths 32,48 --count 2 --answer-tokens 4 --kind human -o " + t.file("items.jsonl")));
+    const std::string profile = fmt::format("moa profile {} {} --lengths 32,48 --block 4 --threads 1 -o {} ",
+                                            t.file("hf"), t.file("items.jsonl"), t.file("profile.h5"));
+    succeed(profile + "--count 1");
+    const std::string before = bytes_of(t.file("profile.h5"));
+    nlohmann::json other = t.json("tokenizer.json");
+    other["added_tokens"].push_back({{"id", 300},
+                                     {"content", "<|other|>"},
+                                     {"special", true},
+                                     {"single_word", false},
+                                     {"lstrip", false},
+                                     {"rstrip", false},
+                                     {"normalized", false}});
+    write_file(t.file("other.json"), other.dump());
+    refuse(profile + "--dtype bf16", {"profile.h5 was made with --dtype f32, and now it is bf16", "remove it"});
+    refuse(profile + "--gemm reference", {"profile.h5 was made with --gemm auto, and now it is reference"});
+    refuse(profile + "--tokenizer " + t.file("other.json"), {"was made with a tokenizer of checksum", "and now it is"});
+    CHECK(bytes_of(t.file("profile.h5")) == before);
+    succeed(profile);
+    moa::Profile old = moa::read_profile(t.file("profile.h5"));
+    CHECK(old.lengths[0].sequences == 2);
+    old.settings = {};
+    write_profile(t.file("profile.h5"), old);
+    succeed(profile + "--gemm reference");
+    CHECK(moa::read_profile(t.file("profile.h5")) == old);
+}
+
+TEST_CASE("moa optimise --all: whatever kills it, the folder is the old set, the new one, or not there") {
+    const MoaRun t;
+    succeed(t.calibrate("--lengths 32,48 --count 2 --answer-tokens 4 --kind human -o " + t.file("items.jsonl")));
+    succeed(t.profile("items.jsonl", "profile.h5"));
+    const auto optimise = [&](const char* density) {
+        return fmt::format("moa optimise {} --solver lagrangian --alphas 3 --density {} -o {} --all {}",
+                           t.file("profile.h5"), density, t.file("plan.json"), t.file("plans/"));
+    };
+    const auto plans = [&] {
+        std::map<std::string, std::string> files;
+        std::error_code missing;
+        for (const auto& entry : std::filesystem::directory_iterator(t.file("plans"), missing))
+            files[entry.path().filename()] = read_file(entry.path());
+        return files;
+    };
+    std::vector<std::map<std::string, std::string>> sets;
+    for (const char* density : {"0.5", "0.7"}) {
+        succeed(optimise(density));
+        sets.push_back(plans());
+    }
+    REQUIRE(sets[0] != sets[1]);
+    int killed = 0;
+    for (int i = 0; i < 24; ++i) {
+        const std::filesystem::path written = t.file("plan.json");  // before the others
+        std::filesystem::remove(written);
+        Process process(optimise(i % 2 == 0 ? "0.5" : "0.7") + " >/dev/null 2>&1");
+        if (process.run_until([&] { return std::filesystem::exists(written); })) {
+            std::this_thread::sleep_for(std::chrono::microseconds(i * 300));
+            process.signal(SIGKILL);
+        }
+        killed += process.wait() == -SIGKILL;
+        const auto found = plans();
+        CAPTURE(i, found.size());
+        CHECK((found.empty() || found == sets[0] || found == sets[1]));
+    }
+    CHECK(killed > 0);
+    succeed(optimise("0.5"));
+    CHECK(plans() == sets[0]);
+    for (const char* left : {"plans.part", "plans.old"}) CHECK_FALSE(std::filesystem::exists(t.file(left)));
+}
+
+TEST_CASE("moa profile and search: more memory than there is is refused before anything is read or taken") {
+    const TinyRun t;
+    succeed(t.train("run", "--set train.steps=1 --set model.max_position_embeddings=1048576"));
+    const std::vector<std::string> what{"are needed for the profile", "weights", "are there", "larger --block"};
+    const std::string shape = " --lengths 1048576 --threads 1 ";
+    refuse(fmt::format("moa profile {} {} {} --block 1 -o {}", t.file("run"), t.file("nothing.jsonl"), shape,
+                       t.file("profile.h5")),
+           what);
+    refuse(fmt::format("moa search {} --text {} {} --block 1 -o {}", t.file("run"), t.file("text.txt"), shape,
+                       t.file("search")),
+           what);
+    CHECK_FALSE(std::filesystem::exists(t.file("search")));
+    refuse(fmt::format("moa profile {} {} --lengths 32 --draws 1048577 -o {}", t.file("run"), t.file("nothing.jsonl"),
+                       t.file("profile.h5")),
+           {"--draws"});
+}
+
+TEST_CASE("moa search: validates on text that was not profiled, and refuses one that is too short for that") {
+    const MoaRun t;
+    const auto search = [&](const std::string& more) {
+        return fmt::format(
+            "moa search {} --text {} --lengths 32,48 --count 4 --answer-tokens 4 --kind human --block 4 --alphas 1 "
+            "--betas 3 --measure absolute --solver lagrangian --threads 1 -o {} {}",
+            t.run(), t.file("text.txt"), t.file("search"), more);
+    };
+    refuse(search("--validation-length 64 --validation-count 1000"),
+           {"1000 items", "take 64048 tokens, in one document or in several of at least 64", "--validation-count"});
+    succeed(search("--validation-length 64 --validation-count 4"));
+    const std::string text = read_file(t.file("text.txt"));
+    const auto places = [&](const std::string& name) {  // where each item begins and ends in the text
+        std::vector<std::pair<size_t, size_t>> out;
+        std::istringstream lines(read_file(t.file("search/" + name)));
+        for (std::string line; std::getline(lines, line);) {
+            const nlohmann::json item = nlohmann::json::parse(line);
+            const std::string all = item["prompt"].get<std::string>() + item["answer"].get<std::string>();
+            REQUIRE(text.find(all) != std::string::npos);
+            out.emplace_back(text.find(all), text.find(all) + all.size());
+        }
+        return out;
+    };
+    const auto profiled = places("items.jsonl"), validated = places("validation.jsonl");
+    CHECK(profiled.size() == 8);
+    CHECK(validated.size() == 4);
+    for (const auto& item : profiled)
+        for (const auto& other : validated) CHECK(item.second <= other.first);
 }
 
 TEST_CASE("moa search: all stages, and again from where it was stopped") {
@@ -211,7 +334,12 @@ TEST_CASE("moa: outputs that are an input, or each other, are refused before any
 TEST_CASE("moa: what cannot be is refused before any work") {
     const MoaRun t;
     refuse(t.calibrate("--lengths 128 -o " + t.file("a")), {"128 positions: the model was trained on 64"});
-    refuse(t.calibrate("--lengths 32 --kind plain --instruction /none -o " + t.file("a")), {"/none"});
+    refuse(t.calibrate("--lengths 32 --instruction /none -o " + t.file("a")), {"/none"});
+    write_file(t.file("mark.txt"), "{passage}");
+    for (const std::string kind : {"human", "human_context", "plain"})
+        refuse(t.calibrate(
+                   fmt::format("--lengths 32 --kind {} --instruction {} -o {}", kind, t.file("mark.txt"), t.file("a"))),
+               {"--instruction is for --kind model", kind});
     refuse(t.calibrate("--lengths 64 --answer-tokens 60 --kind human -o " + t.file("a")), {"fewer --answer-tokens"});
     write_file(t.file("ask.txt"), "no mark");
     refuse(t.calibrate(fmt::format("--lengths 64 --instruction {} -o {}", t.file("ask.txt"), t.file("a"))),
@@ -229,6 +357,7 @@ TEST_CASE("moa: what cannot be is refused before any work") {
     refuse(search("--max-length 100"), {"texts of 100 positions", "the profile reaches 48, the model 64"});
     refuse(search("--max-length 48 --validation-length 64"), {"a validation at 64 positions", "--max-length"});
     refuse(search("--sinks 8"), {"second-order losses were profiled with 4 sinks"});
+    refuse(search("--kind human --instruction " + t.file("mark.txt")), {"--instruction is for --kind model"});
     CHECK_FALSE(std::filesystem::exists(t.file("search")));
     refuse(fmt::format("moa show {}", t.file("items.jsonl")), {"\"alphas\" must be a list"});
     write_file(t.file("plan.json"), R"({"alphas": [[0,0,0]], "betas": [[1,1,1]]})");
@@ -237,4 +366,29 @@ TEST_CASE("moa: what cannot be is refused before any work") {
     write_file(t.file("heads.tsv"), "0.1\t0.9\n");
     refuse(fmt::format("moa show {} --recent 9223372036854775807", t.file("heads.tsv")), {"alpha of 9.22"});
     refuse(fmt::format("moa show {} --model {} --length 64", t.file("plan.json"), t.run()), {"1 layers of 3 heads"});
+    // What would change nothing, and what could not be read again.
+    for (const std::string option : {"--threshold 0.5", "--sinks 64", "--recent 256", "--block 64"}) {
+        refuse(fmt::format("moa show {} {}", t.file("plan.json"), option),
+               {option.substr(0, option.find(' ')), "is for DuoAttention's tables", "plan.json"});
+        succeed(fmt::format("moa show {} {}", t.file("heads.tsv"), option));
+    }
+    refuse(fmt::format("moa show {} -o {}", t.file("plan.json"), t.file("other.tsv")), {"other.tsv", ".json"});
+    refuse(fmt::format("moa validate {} {} {} --length 64 -o {}", t.run(), t.file("items.jsonl"), t.file("plan.json"),
+                       t.file("other.tsv")),
+           {"other.tsv", ".json"});
+    CHECK_FALSE(std::filesystem::exists(t.file("other.tsv")));
+}
+
+TEST_CASE("moa show: a plan for any text is shown at no more positions than the model has") {
+    const MoaRun t;
+    write_file(t.file("plan.json"), R"({"alphas": [[0,0],[0,0]], "betas": [[1,1],[1,0.5]], "block": 4})");
+    const auto show = [&](const std::string& more) {
+        return succeed(fmt::format("moa show {} {}", t.file("plan.json"), more));
+    };
+    CHECK_THAT(show(""), ContainsSubstring("at 16384 positions"));
+    CHECK_THAT(show("--model " + t.run()),
+               ContainsSubstring("at 64 positions") && ContainsSubstring("a text of 64 positions"));
+    CHECK_THAT(show("--lengths 16,48 --model " + t.run()), ContainsSubstring("at 48 positions"));
+    refuse(fmt::format("moa show {} --length 65 --model {}", t.file("plan.json"), t.run()),
+           {"65 positions are more than the 64"});
 }

@@ -247,6 +247,16 @@ TEST_CASE("infllm: all of its memory is planned, and what cannot be is refused")
     cached_losses(context, model, cached, ScoredText(21, 140, 23), 40);
     CHECK(context.scratch().capacity() == scratch);
 
+    // No more is planned than a text of 300 positions can use, whatever is asked for.
+    const auto bytes = [&](int64_t blocks, int64_t chunk) {
+        const CacheSizes of(config, Dtype::f32, plan_of(config, {64, 128, blocks}),
+                            {.max_batch = 2, .prefill_chunk = chunk, .max_positions = 300});
+        return total_bytes(CachedModel::memory(context, config, Dtype::f32, Dtype::f32, of));
+    };
+    CHECK(bytes(1 << 20, 256) == bytes(5, 256));
+    CHECK(bytes(5, 256) > bytes(4, 256));
+    CHECK(bytes(5, 1 << 20) == bytes(5, 300));
+
     const auto refusal = [&](Budget budget, const CacheOptions& wanted = {}) {
         return message_of([&] { CachedModel(context, model, plan_of(config, budget), wanted); });
     };

@@ -141,6 +141,13 @@ TEST_CASE("paged cache: a narrower cache costs its rounding only, and its memory
           12 * sizes.block_bytes());
     CHECK(total_bytes(CachedModel::memory(context, config, Dtype::f32, Dtype::f32, sizes)) > 12 * sizes.block_bytes());
 
+    const auto with_chunk = [&](int64_t chunk, int64_t positions) {
+        const CacheSizes of(config, Dtype::f32, plan, {.prefill_chunk = chunk, .max_positions = positions});
+        return total_bytes(CachedModel::memory(context, config, Dtype::f32, Dtype::f32, of));
+    };
+    CHECK(with_chunk(1 << 20, 40) == with_chunk(40, 40));  // no chunk is longer than the text
+    CHECK(with_chunk(40, 40) > with_chunk(20, 40));
+
     for (const auto& [of_model, of_cache] : {std::pair{Dtype::bf16, Dtype::f32}, {Dtype::bf16, Dtype::f16}})
         CHECK_THAT(message_of([&] { CacheSizes(config, of_model, plan, {.dtype = of_cache}); }),
                    ContainsSubstring("a model in bf16 cannot read a cache in"));

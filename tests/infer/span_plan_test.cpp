@@ -131,6 +131,9 @@ TEST_CASE("span plan: files come back as they were, and the MoA project's are re
     plan.figures = {{1024, 0.5, 0.25}, {4096, 0.4375, std::nullopt}};
     write_span_plan(folder / "plan.json", plan);
     CHECK(read_span_plan(folder / "plan.json") == plan);
+    // A name under which it would be read as something else.
+    CHECK_THAT(message_of([&] { write_span_plan(folder / "plan.tsv", plan); }),
+               ContainsSubstring("plan.tsv") && ContainsSubstring("ends in .json"));
     write_file(folder / "theirs.json", R"({"alphas": [[-1024.0, 0.0]], "betas": [[0.625, 1]]})");
     CHECK(read_span_plan(folder / "theirs.json") == plan_of(1, 2, {{-1024, 0.625}, {0, 1}}));
 }
@@ -161,6 +164,8 @@ TEST_CASE("span plan: hostile files are refused by name and place", "[cpu]") {
         {with(R"(, "block": -64)"), "a block of -64"},
         {with(R"(, "block": 1.5)"), "\"block\" must be a whole number"},
         {with(R"(, "block": 18446744073709551615)"), "\"block\" must be a whole number"},
+        {with(R"(, "block": 8589934656)"), "a block of 8589934656 positions is impossible"},
+        {with(R"(, "sinks": 8589934592)"), "a number of sinks of 8589934592 positions is impossible"},
         {with(R"(, "sinks": 32)"), "does not divide the 32 sinks"},
         {with(R"(, "model": 7)"), "model: \"layers\" must be"},
         {with(R"(, "length_range": [64])"), "two whole numbers"},

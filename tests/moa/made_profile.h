@@ -23,6 +23,7 @@ inline moa::Profile made_profile() {
     profile.max_positions = 128;
     profile.block = kProfileBlock;
     profile.calibration = moa::checksum_of("items");
+    profile.settings = {.dtype = "f32", .gemm = "auto", .tokenizer = "0123456789abcdef"};
     for (const int64_t length : {32, 64}) {
         moa::LengthProfile& at = profile.lengths.emplace_back();
         at.length = length;

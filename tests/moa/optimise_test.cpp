@@ -86,6 +86,12 @@ TEST_CASE("moa rules: small models have the same grid at their own scale") {
     RuleGrid none = small;
     none.sinks = 2048;
     CHECK_THAT(message_of([&] { candidate_rules(none, {256}); }), ContainsSubstring("no rule keeps 2048 sinks"));
+    RuleGrid fine = small;
+    fine.alphas = fine.betas = 200;  // 1,000 of each would be 10^11 pairs
+    CHECK_THAT(message_of([&] {
+                   candidate_rules(fine, {256, 512, 1024, 2048});
+               }),
+               ContainsSubstring("--alphas 200 and --betas 200 give") && ContainsSubstring("at most 512"));
 }
 
 TEST_CASE("moa rules: constants are whole blocks at any lengths") {
@@ -131,6 +137,38 @@ TEST_CASE("moa programs: the Lagrangian's bound and choice against every choice"
                 }
     CHECK(cases > 50);
     CHECK(optimal > cases * 8 / 10);  // a local search need not end at the optimum, but mostly does
+}
+
+TEST_CASE("moa programs: a limit of nothing at all, or next to it, is a limit like others") {
+    int cases = 0, priced = 0;
+    for (uint32_t seed = 0; seed < 12; ++seed)
+        for (const double limit : {0.0, 1e-30}) {
+            SpanProblem problem = small_problem(seed, 0.8);
+            for (size_t i = 0; i < problem.losses[1].size();
+                 ++i)  // half of the rules lose nothing at the second length
+                if ((i / 4 + i % 4 + seed) % 2 == 0) problem.losses[1][i] = 0;
+            Program program(0, 2);
+            program.limits[1] = limit;
+            INFO("seed " << seed << " limit " << limit);
+            const auto best = brute_force(problem, program);
+            if (!best) continue;
+            ++cases;
+            const LagrangianResult result = solve_lagrangian(problem, program, {.gap = 0}, {}, {});
+            for (const double multiplier : result.multipliers) CHECK(std::isfinite(multiplier));
+            CHECK(result.solution.found);
+            CHECK(result.solution.value >= *best * (1 - 1e-9));
+            CHECK(result.solution.bound <= *best * (1 + 1e-9));
+            if (result.multipliers.back() > 0 && result.solution.bound > 0.1 * *best) ++priced;
+        }
+    CHECK(cases > 20);
+    CHECK(priced > 4);  // a bound that the limit's price has raised
+}
+
+TEST_CASE("moa programs: Ctrl-C ends a solver in the middle of a program") {
+    const SpanProblem problem = small_problem(1, 0.55);
+    const InterruptGuard guard;
+    std::raise(SIGUSR1);
+    CHECK_THROWS_AS(solve_lagrangian(problem, Program(0, 2), {.gap = 0}, {}, {}), RunError);
 }
 
 TEST_CASE("moa programs: a budget below every rule is named, and one that no choice keeps is found out") {

@@ -204,7 +204,24 @@ TEST_CASE("moa profile: files come back as they were, damaged and foreign ones a
         other.commit();
     }
     CHECK_THAT(message_of([&] { read_profile(folder / "other.h5"); }), ContainsSubstring("not a profile"));
-    Profile lies = profile;
+    {
+        Profile old = profile;
+        old.settings = {};
+        write_profile(folder / "old.h5", old);  // without the attributes, as before there were any
+        CHECK_FALSE(Hdf5Reader(folder / "old.h5").has_attribute("dtype"));
+        CHECK(read_profile(folder / "old.h5") == old);
+    }
+    Profile lies = with_second_order(profile);
+    lies.lengths.resize(1);
+    LengthProfile& one_block = lies.lengths[0];  // in which no span is shorter than the text
+    one_block.length = kBlock;
+    one_block.absolute.resize(8);
+    one_block.signed_sum.resize(8);
+    one_block.second_order_heads.clear();
+    one_block.second_order_groups.clear();
+    write_profile(folder / "one_block.h5", lies);
+    CHECK_THAT(message_of([&] { read_profile(folder / "one_block.h5"); }), ContainsSubstring("a length is 4"));
+    lies = profile;
     lies.lengths[1].absolute[5] = std::numeric_limits<double>::quiet_NaN();
     write_profile(folder / "nan.h5", lies);
     CHECK_THAT(message_of([&] { read_profile(folder / "nan.h5"); }), ContainsSubstring("not finite"));

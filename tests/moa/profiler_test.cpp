@@ -2,6 +2,7 @@
 #include "moa/profiler.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include "base/atomic_file.h"
 #include "infer/span_plan.h"
@@ -207,6 +208,32 @@ TEST_CASE("moa profile: labels are drawn anew for every item, and the same ones 
         off_the_sum = std::max(off_the_sum, std::abs(together * together / (a * a + b * b) - 1));
     }
     CHECK(off_the_sum > 0.01);
+}
+
+TEST_CASE("moa profile: no more memory is taken than was planned") {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return;  // they have memory of their own
+#else
+    // The distributions of all scored tokens would be 256 MiB.
+    constexpr int64_t kTokens = 512, kIds = 1 << 16;
+    model::ModelConfig config = Model::config();
+    config.vocab_size = kIds;
+    config.max_position_embeddings = kTokens;
+    Context context(Device::cpu, 1);
+    model::Transformer model(context, config, Dtype::f32);
+    randomise(context, model.weights(), 9, 0.4);
+    const auto peak = [] {
+        rusage usage{};
+        ::getrusage(RUSAGE_SELF, &usage);
+        return usage.ru_maxrss * 1024;
+    };
+    const size_t planned = infer::total_bytes(Profiler::memory(context, config, Dtype::f32, {kTokens}, kTokens / 8, 2));
+    const int64_t before = peak();
+    Profile profile = empty_profile(config, {kTokens}, kTokens / 8, 2);
+    Profiler(context, model, kTokens, kTokens / 8, 2).add(item(3, kTokens, kTokens - 1), profile.lengths[0]);
+    CHECK(profile.lengths[0].draws == 2);
+    CHECK(peak() - before <= static_cast<int64_t>(planned) + (int64_t{16} << 20));
+#endif
 }
 
 TEST_CASE("moa profile: lengths and items that cannot be are refused") {
