@@ -1,6 +1,7 @@
 #include "base/process_start.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -51,6 +52,14 @@ void warn_of_settings() {
                     fmt::join(settings, ", ")));
 }
 
+/// A corpus in parts has a file open for each; shells allow 1,024, and more to who asks.
+void allow_open_files() {
+    rlimit files{};
+    if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+}
+
 }  // namespace
 
 std::vector<std::string> onednn_settings() {
@@ -66,6 +75,7 @@ void prepare_process() {
         if (::fcntl(stream, F_GETFD) < 0 && errno == EBADF)
             ::open("/dev/null", stream == STDIN_FILENO ? O_RDONLY : O_WRONLY);  // takes the lowest number that is free
     std::signal(SIGXFSZ, SIG_IGN);
+    allow_open_files();
     warn_of_settings();
 }
 

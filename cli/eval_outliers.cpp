@@ -34,6 +34,7 @@ struct OutliersCommand {
             log_warning(fmt::format("sequences of {} tokens, but the model was trained on {}; expect other activations",
                                     options.length, config.max_position_embeddings));
         const std::vector<uint32_t> tokens = text.read(loaded);
+        options.first_id = loaded.first_of_samples(tokens);
         const InterruptGuard guard;
         Progress progress("outliers", options.sequences, "sequences");
         const eval::OutlierResult result = eval::evaluate_outliers(context, *loaded.model, tokens, options,

@@ -79,7 +79,7 @@ struct SinksCommand {
         print(result);
         if (!maps.empty()) eval::write_maps(maps, result);
         measured.metrics.emplace_back(std::move(result));
-        if (last_query > 0) measured.metrics.emplace_back(of_last_query(context, *loaded.model, tokens));
+        if (last_query > 0) measured.metrics.emplace_back(of_last_query(context, loaded, tokens));
         if (!json.empty()) eval::write_measurements(json, measured);
     }
 
@@ -97,13 +97,18 @@ struct SinksCommand {
             return out;
         }
         if (!sentences) {
-            options.first_id = begin_of_text ? begin_id(loaded) : loaded.first_of_samples(tokens);
+            options.first_id = first_id(loaded, tokens);
             return {eval::sink_sequences(config, tokens, options)};
         }
         const int64_t words = options.length - config.num_sink_tokens;
         eval::check_sinks(config, words, options);
         eval::SentenceSequences cut = text.sentences(loaded, words, options.sequences);
         return {std::move(cut.sequences), cut.whole};
+    }
+
+    /// What pieces of the text begin with; -1: as they are.
+    int64_t first_id(const train::LoadedModel& loaded, const std::vector<uint32_t>& tokens) const {
+        return begin_of_text ? begin_id(loaded) : loaded.first_of_samples(tokens);
     }
 
     int64_t begin_id(const train::LoadedModel& loaded) const {
@@ -118,11 +123,12 @@ struct SinksCommand {
         return out;
     }
 
-    eval::LastQueryResult of_last_query(Context& context, model::Transformer& loaded,
+    eval::LastQueryResult of_last_query(Context& context, const train::LoadedModel& loaded,
                                         const std::vector<uint32_t>& tokens) const {
         Progress progress("last query", last_query_sequences, "sequences");
-        eval::LastQueryResult result = eval::evaluate_last_query(
-            context, loaded, tokens, last_query, last_query_sequences, [&](int64_t done) { progress.update(done); });
+        eval::LastQueryResult result =
+            eval::evaluate_last_query(context, *loaded.model, tokens, last_query, last_query_sequences,
+                                      first_id(loaded, tokens), [&](int64_t done) { progress.update(done); });
         progress.finish();
         print(result);
         return result;

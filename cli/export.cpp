@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "base/json_file.h"
 #include "cli/commands.h"
+#include "cli/text_options.h"
 #include "data/tokenizer.h"
 #include "model/hugging_face.h"
 #include "model/hugging_face_config.h"
@@ -64,9 +65,9 @@ struct FolderSettings {
 
 /// Has the tokenizer's files written, with sink tokens as added tokens so that their ids have names there too; its
 /// special ids go into `export_settings`.
-void add_tokenizer(const std::string& from, const fs::path& folder, const model::ModelConfig& config,
-                   model::ExportOptions& export_settings) {
-    const data::Tokenizer tokenizer = data::Tokenizer::load(from);
+void add_tokenizer(const train::ModelSource& model, const fs::path& folder, model::ExportOptions& export_settings) {
+    const model::ModelConfig& config = model.config;
+    const data::Tokenizer tokenizer = TextOptions{}.load_tokenizer(model);
     data::TokenizerSpec spec = tokenizer.spec();
     for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
         const auto id = static_cast<uint32_t>(config.sink_token_id + i);
@@ -89,7 +90,7 @@ void add_tokenizer(const std::string& from, const fs::path& folder, const model:
     export_settings.token_ids = {.begin = begin_id ? static_cast<int64_t>(*begin_id) : -1};
     if (end_id) export_settings.token_ids.end = {static_cast<int64_t>(*end_id)};
     // A folder that is exported again keeps what it said itself.
-    const fs::path source = fs::path(from).parent_path();
+    const fs::path source = fs::path(model.tokenizer_path).parent_path();
     FolderSettings own;
     if (fs::exists(source / "config.json")) {
         own = FolderSettings(source);
@@ -120,7 +121,7 @@ void export_command(const Options& options) {
     if (fs::exists(fs::path(options.out) / "status.json") || fs::exists(fs::path(options.out) / "checkpoints"))
         throw UserError(fmt::format("{} is the folder of a run; give the export one of its own", options.out));
     model::hugging_face_config(config);  // refuses before anything is written
-    if (!loaded.tokenizer_path.empty()) add_tokenizer(loaded.tokenizer_path, options.out, config, settings);
+    if (!loaded.tokenizer_path.empty()) add_tokenizer(loaded, options.out, settings);
     model::write_hugging_face(options.out, context, config, loaded.model->weights(), settings);
     std::cout << fmt::format("{} -> {}\n", loaded.source, options.out);
 }

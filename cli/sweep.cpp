@@ -109,12 +109,13 @@ class SweepCommand {
     /// Reads the text with every tokenizer there is, so that no cell is trained that cannot be measured.
     void check_text() const {
         if (file_.evaluate.text.empty()) return;
-        std::map<std::string, int64_t> tokens;  // by tokenizer
+        std::map<std::pair<std::string, int64_t>, int64_t> tokens;  // by tokenizer and the vocabulary it is to fit
         for (const Cell& cell : cells_) {
             const std::string& tokenizer = cell.config.data.tokenizer;
-            const auto [found, fresh] = tokens.emplace(tokenizer, 0);
+            const model::ModelConfig& model = cell.config.model;
+            const auto [found, fresh] = tokens.emplace(std::pair{tokenizer, model.vocab_size}, 0);
             if (fresh)
-                found->second = static_cast<int64_t>(text_of(cell).read({{}, cell.name, tokenizer, "", -1}).size());
+                found->second = static_cast<int64_t>(text_of(cell).read({model, cell.name, tokenizer, "", -1}).size());
             check_measurements(cell, file_.evaluate, found->second);
         }
     }

@@ -194,6 +194,14 @@ size_t sample_order_bytes(const Options& options, const RunConfig& config, const
     return data::Sampler::bytes(store, DataOrder(config, store).last_stretch().order);
 }
 
+/// UserError where the run would write over files that are not a run's: its own config or tokenizer, a model's folder.
+void check_folder(const Options& options, const RunConfig& config, const RunDirectory& directory) {
+    const std::vector<std::string> inputs{options.config, config.data.tokenizer};
+    for (const char* written : {"config.toml", "tokenizer.json"}) require_not_an_input(directory.file(written), inputs);
+    if (std::filesystem::exists(directory.file("config.json")))
+        throw UserError(fmt::format("{} is a model's folder; choose another --out", directory.path()));
+}
+
 /// From its destruction on the watch knows that the device and the other ranks are left, however the run ended.
 class WatchedEnd {
   public:
@@ -229,6 +237,7 @@ int train_as_rank(const Options& options, RunConfig config, Communicator& ranks,
 
     watch.enter("allocating the run's memory", WaitsFor::nobody);
     RunDirectory directory(options.run_folder());
+    if (ranks.is_first() && !directory.has_run()) check_folder(options, config, directory);
     const InterruptGuard guard;
     std::unique_ptr<Progress> bar;
     TrainObserver observer;
@@ -256,8 +265,10 @@ int train_as_rank(const Options& options, RunConfig config, Communicator& ranks,
         trainer.timeline().write(options.timeline, ranks.rank());
         print_line(describe(trainer.timeline().overlap(), config, distribution));
     }
-    print_line(status == RunStatus::interrupted ? "interrupted; continue with: " + options.resume_command()
-                                                : "done: " + options.run_folder());
+    const std::string where = ranks.size() > 1 ? fmt::format(" on {} ranks", ranks.size()) : "";
+    print_line(status == RunStatus::interrupted
+                   ? fmt::format("interrupted; continue{} with: {}", where, options.resume_command())
+                   : "done: " + options.run_folder());
     return exit_code::kDone;
 }
 
@@ -339,7 +350,8 @@ void add_train_command(Command app) {
         "Example:\n  ballast train configs/pythia/14m.toml --set data.train=train.h5 --set data.validation=val.h5 \\\n"
         "    --set data.tokenizer=tokenizer.json --set train.global_batch=32 --set train.steps=1000 --out runs/14m\n"
         "An empty data.validation (--set data.validation=) trains without held-out text.\n"
-        "Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop; the same command with --resume continues to the bit. "
+        "Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop (under mpirun: kill -USR1 PID of mpirun, as it kills a "
+        "second after Ctrl-C); the same command with --resume continues to the bit. "
         "Resumed "
         "with more steps or another batch, a run goes on at the first sample it has not read.");
     command.callback([options] { train_command(*options); });

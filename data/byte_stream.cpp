@@ -59,7 +59,8 @@ class ZstdStream final : public ByteStream {
             if (ZSTD_isError(result))
                 throw UserError(fmt::format("{}: damaged Zstandard data: {}", path_, ZSTD_getErrorName(result)));
             frame_open_ = result != 0;
-            output_pending_ = output.pos == output.size;  // the decoder may hold more than fitted
+            // The decoder may hold more than fitted; not after a frame's end, where it would ask for the next frame.
+            output_pending_ = frame_open_ && output.pos == output.size;
         }
         return output.pos;
     }

@@ -25,6 +25,15 @@ struct Batch {
     std::vector<std::vector<uint32_t>> ids;  // as many at least; their memory is used again
 };
 
+/// Keeps the memory of most documents for the next. That of the longest would stay in every place, and so add up.
+void make_empty(std::vector<uint32_t>& ids) {
+    constexpr size_t kKept = size_t{1} << 14;
+    if (ids.capacity() > kKept)
+        ids = {};
+    else
+        ids.clear();
+}
+
 /// One encoder a thread, kept from batch to batch for its word cache.
 class ParallelEncoder {
   public:
@@ -38,7 +47,7 @@ class ParallelEncoder {
         std::atomic<size_t> next{0};
         pool_.parallel_for(static_cast<int64_t>(encoders_.size()), [&](int64_t lane) {
             for (size_t i; (i = next.fetch_add(1)) < batch.pieces.size();) {
-                batch.ids[i].clear();
+                make_empty(batch.ids[i]);
                 if (!corpus.take_text(batch.pieces[i])) {
                     lines_without_text_.fetch_add(1, std::memory_order_relaxed);
                     continue;

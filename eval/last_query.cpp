@@ -82,11 +82,12 @@ void check_last_query(const model::ModelConfig& config, int64_t num_tokens, int6
 }
 
 LastQueryResult evaluate_last_query(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
-                                    int64_t length, int64_t sequences, const std::function<void(int64_t)>& progress) {
+                                    int64_t length, int64_t sequences, int64_t first_id,
+                                    const std::function<void(int64_t)>& progress) {
     check_last_query(model.config(), static_cast<int64_t>(text.size()), length);
     LastQueries queries(context, model, length);
     int64_t done = 0;
-    for (const auto& piece : spread_pieces(text, length - model.config().num_sink_tokens, sequences)) {
+    for (const auto& piece : spread_pieces(text, length - model.config().num_sink_tokens, sequences, first_id)) {
         stop_if_interrupted();
         queries.run(with_sink_tokens(piece, model.config()));
         progress(++done);

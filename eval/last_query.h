@@ -29,8 +29,10 @@ inline bool same_subject(const LastQueryResult& a, const LastQueryResult& b) { r
 void check_last_query(const model::ModelConfig& config, int64_t num_tokens, int64_t length);
 
 /// Measures at most `sequences` sequences of `length` positions, the model's sink tokens included, spread evenly over
-/// the text. Computes only the last query's row of each head's weights. `progress` gets the number of sequences done.
+/// the text. Computes only the last query's row of each head's weights. `first_id`: as for spread_pieces(). `progress`
+/// gets the number of sequences done.
 LastQueryResult evaluate_last_query(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
-                                    int64_t length, int64_t sequences, const std::function<void(int64_t)>& progress);
+                                    int64_t length, int64_t sequences, int64_t first_id,
+                                    const std::function<void(int64_t)>& progress);
 
 }  // namespace ballast::eval

@@ -200,7 +200,8 @@ OutlierResult evaluate_outliers(Context& context, model::Transformer& model, con
     Statistics statistics(context, plain.pass(), config.num_layers);
     rounded.pass().observe_linear_inputs([&](LinearInput, const Tensor& x) { round_tensor(context, x, options.bits); });
     OutlierResult result;
-    for (const auto& piece : spread_pieces(text, options.length - config.num_sink_tokens, options.sequences)) {
+    for (const auto& piece :
+         spread_pieces(text, options.length - config.num_sink_tokens, options.sequences, options.first_id)) {
         stop_if_interrupted();
         const TextStream stream = make_text_stream(piece, config, 0);
         plain.run(stream);

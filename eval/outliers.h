@@ -49,6 +49,7 @@ struct OutlierOptions {
     int64_t length = 512;    // positions of a sequence, sink tokens included
     int64_t sequences = 16;  // spread evenly over the text
     int64_t bits = 8;
+    int64_t first_id = -1;  // replaces the first token of each sequence's text; -1: texts stay as they are
 };
 
 /// UserError for options that evaluate_outliers() would refuse: a sequence has no room for two tokens of text, or the

@@ -177,10 +177,7 @@ void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const Sin
 std::vector<std::vector<uint32_t>> sink_sequences(const model::ModelConfig& config, const std::vector<uint32_t>& text,
                                                   const SinkOptions& options) {
     check_sinks(config, static_cast<int64_t>(text.size()), options);
-    auto pieces = spread_pieces(text, options.length - config.num_sink_tokens, options.sequences);
-    if (options.first_id >= 0)
-        for (auto& piece : pieces) piece.front() = static_cast<uint32_t>(options.first_id);
-    return pieces;
+    return spread_pieces(text, options.length - config.num_sink_tokens, options.sequences, options.first_id);
 }
 
 SinkResult evaluate_sinks(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,

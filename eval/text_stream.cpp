@@ -31,7 +31,8 @@ TextStream make_text_stream(const std::vector<uint32_t>& text, const model::Mode
     return {with_sink_tokens(std::span(text).first(static_cast<size_t>(count)), config), config.num_sink_tokens};
 }
 
-std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& text, int64_t length, int64_t count) {
+std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& text, int64_t length, int64_t count,
+                                                 int64_t first_id) {
     const auto size = static_cast<int64_t>(text.size());
     require(length >= 1 && size >= length, "the text is shorter than one piece");
     const int64_t pieces = std::clamp<int64_t>(count, 1, size / length);
@@ -39,6 +40,7 @@ std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& te
     for (int64_t i = 0; i < pieces; ++i) {
         const auto begin = text.begin() + (pieces == 1 ? 0 : (size - length) / (pieces - 1) * i);
         out.emplace_back(begin, begin + length);
+        if (first_id >= 0) out.back().front() = static_cast<uint32_t>(first_id);
     }
     return out;
 }

@@ -30,7 +30,9 @@ std::vector<int32_t> with_sink_tokens(std::span<const uint32_t> text, const mode
 TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens);
 
 /// At most `count` pieces of `length` tokens that do not overlap, spread evenly over a text of at least `length`
-/// tokens.
-std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& text, int64_t length, int64_t count);
+/// tokens. `first_id`: replaces the first token of each piece, as in the samples of a model that was trained so; -1:
+/// pieces stay as in the text.
+std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& text, int64_t length, int64_t count,
+                                                 int64_t first_id);
 
 }  // namespace ballast::eval

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -11,6 +12,7 @@
 
 #include "base/atomic_file.h"
 #include "base/json_file.h"
+#include "base/log.h"
 #include "model/families/families.h"
 #include "model/hugging_face_config.h"
 #include "model/tensor_disagreements.h"
@@ -53,6 +55,24 @@ std::vector<std::string> disagreements(const SafetensorsFolder& file, const Para
         if (!is_head(name) && table.find(name) == nullptr && !is_buffer_of_old_files(name))
             out.push_back(foreign_tensor(name));
     return out;
+}
+
+/// A head of its own in the file of a tied model: transformers 5 would use it, older versions the embedding, as here.
+void warn_of_other_head(const std::string& folder, const SafetensorsFolder& file, const ParameterTable& table) {
+    const ParameterRow* embedding = table.find(Role::embed_in);
+    if (table.has(Role::embed_out) || embedding == nullptr) return;
+    for (const std::string_view head_name : kHeadNames) {
+        const std::string name(head_name);
+        if (!file.has(name) || file.info(name).shape != embedding->shape) continue;
+        std::vector<float> head(static_cast<size_t>(embedding->count)), tied(head.size());
+        file.read_f32(name, head);
+        file.read_f32(embedding->name, tied);
+        if (std::memcmp(head.data(), tied.data(), head.size() * sizeof(float)) != 0)
+            log_warning(
+                fmt::format("{}: {} differs from {}, but config.json says tie_word_embeddings, so it is not "
+                            "used; set that to false if the model was trained with a head of its own",
+                            folder, name, embedding->name));
+    }
 }
 
 template <class T>
@@ -108,6 +128,7 @@ nlohmann::ordered_json export_config(const ModelConfig& config, const ExportOpti
 void read_hugging_face_weights(const std::string& folder, Context& context, Weights& weights) {
     const SafetensorsFolder file(folder);
     require_none(folder, disagreements(file, weights.table()));
+    warn_of_other_head(folder, file, weights.table());
     std::vector<float> values;
     for (const auto& row : weights.table().rows()) {
         values.resize(static_cast<size_t>(row.count));

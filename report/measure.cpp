@@ -161,6 +161,7 @@ void measure(Context& context, const MeasurePlan& plan, const MeasureOptions& op
     } else {
         sinks = eval::evaluate_sinks(context, *loaded.model, tokens, attention);
     }
+    if (!missing.attention) return;  // what is there may be of other lengths, and hold more kinds
     eval::write_maps(directory.file(kMapsFile), sinks);
     eval::write_measurements(directory.file(kSinksFile), {run, loaded.step, {std::move(sinks)}, dtype});
 }

@@ -99,6 +99,11 @@ int64_t Trainer::step_to_resume(StartMode mode) {
     if (!directory_.checkpoint_steps().empty())
         throw UserError(fmt::format("every checkpoint in {} is damaged; restore one, or start again with --overwrite",
                                     directory_.path()));
+    if (const auto status = directory_.status(); status == RunStatus::finished || status == RunStatus::interrupted)
+        throw UserError(
+            fmt::format("{} says that its run was saved, but it has no checkpoints; put them back into {}, or "
+                        "start again with --overwrite, which removes metrics and measurements too",
+                        directory_.file("status.json"), directory_.file("checkpoints")));
     return -1;
 }
 

@@ -65,6 +65,8 @@ function howToRead(runs) {
 function policyStyle(cell, columns) {
   if (cell.policy === "dense") return {color: "var(--dense)", dash: "7 3"};
   if (cell.policy === "recompute") return {color: "var(--recompute)", dash: "2 3"};
+  if (cell.policy === "moa") return {color: "var(--plan)", dash: "9 2 2 2"};
+  if (cell.policy === "h2o" || cell.policy === "infllm") return {color: "var(--chosen)", dash: cell.policy === "h2o" ? "4 2" : "1 2"};
   if (cell.sinks === 0) return {color: "var(--window)", dash: ""};
   const sinks = [...new Set(columns.filter(c => c.policy === "sink" && c.sinks > 0).map(c => c.sinks))].sort((a, b) => a - b);
   return {color: `var(--sink-${sinks.indexOf(cell.sinks) % 4})`, dash: ""};

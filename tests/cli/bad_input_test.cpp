@@ -102,6 +102,36 @@ TEST_CASE("cli: a vocabulary that does not match is refused everywhere") {
                run.file("text.txt"),
            {"large.json has 500 tokens", "vocabulary of 384", "--tokenizer"});
     CHECK_FALSE(std::filesystem::exists(run.file("new")));
+    std::filesystem::copy_file(run.file("other.json"), run.file("run/tokenizer.json"),
+                               std::filesystem::copy_options::overwrite_existing);
+    refuse("export " + run.file("run") + " " + run.file("mixed"), {"another tokenizer"});
+    CHECK_FALSE(std::filesystem::exists(run.file("mixed/config.json")));
+}
+
+TEST_CASE("cli: a corpus of more parts than a shell lets files be open") {
+    const TinyRun run;
+    std::filesystem::create_directory(run.file("books"));
+    for (int i = 0; i < 60; ++i) write_file(run.file(fmt::format("books/{:02}.txt", i)), fmt::format("Book {}.\n", i));
+    const std::string few = "ulimit -Sn 40; ";
+    for (const std::string& command :
+         {"data prepare -t " + run.file("tokenizer.json") + " -o " + run.file("all.json") + " " + run.file("books"),
+          "data info " + run.file("all.json") + " --verify"}) {
+        const Outcome outcome = ballast_with(command, few);
+        CAPTURE(command, outcome.err);
+        CHECK(outcome.code == 0);
+    }
+}
+
+TEST_CASE("cli: a run is not written over files that are not a run's") {
+    const TinyRun run;
+    const std::string config = read_file(run.file("config.toml")), tokenizer = read_file(run.file("tokenizer.json"));
+    refuse(run.train("."), {"cannot write", "config.toml", "the input"});
+    CHECK(read_file(run.file("config.toml")) == config);
+    CHECK(read_file(run.file("tokenizer.json")) == tokenizer);
+    succeed(run.train("run"));
+    succeed("export " + run.file("run") + " " + run.file("hf"));
+    refuse(run.train("hf"), {"model's folder", "--out"});
+    refuse(run.train("hf", "--resume"), {"model's folder", "--out"});
 }
 
 TEST_CASE("cli: caches, lengths and ids that the model cannot have") {

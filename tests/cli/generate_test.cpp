@@ -199,7 +199,7 @@ TEST_CASE("generate: what cannot be is refused before any work") {
 TEST_CASE("generate -: Ctrl-C ends a wait for text that was not typed yet") {
     const TrainedRun run;
     Terminal terminal({"generate", run.file("run"), "-", "--policy", "sink", "--cache", "20"});
-    REQUIRE(terminal.shows("memory beside the weights"));
+    REQUIRE(terminal.shows("memory beside the model's weights"));
     REQUIRE(terminal.shows("\n"));
     terminal.type('\x03');
     CHECK(terminal.wait() == -SIGINT);

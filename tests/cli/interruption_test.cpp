@@ -165,6 +165,18 @@ TEST_CASE("cli: --resume does not start over a run whose checkpoints are all dam
     CHECK(run.metrics("run").size() == 14);  // 12 steps and 2 validations, untouched
 }
 
+TEST_CASE("cli: --resume does not start over a saved run whose checkpoints are gone") {
+    const TinyRun run;
+    succeed(run.train("run"));
+    const auto metrics = run.metrics("run");
+    std::filesystem::rename(run.file("run/checkpoints"), run.file("archive"));
+    refuse(run.train("run", "--resume"), {"no checkpoints", "put them back", "--overwrite"});
+    CHECK(run.metrics("run") == metrics);
+    std::filesystem::remove_all(run.file("run/checkpoints"));
+    std::filesystem::rename(run.file("archive"), run.file("run/checkpoints"));
+    succeed(run.train("run", "--resume"));
+}
+
 TEST_CASE("cli: --resume does not start over a run whose checkpoints cannot be listed") {
     if (!build_info().sanitizers.empty()) {
         WARN("skipped: sanitizers list the process's threads");

@@ -63,6 +63,18 @@ TEST_CASE("cli: a report measures what is missing, once") {
     CHECK_FALSE(std::filesystem::exists(run.file("a/eval")));
 }
 
+TEST_CASE("cli: a report that measures the cache table leaves what was measured of attention") {
+    const TinyRun run;
+    succeed(run.train("a"));
+    std::filesystem::create_directories(run.file("a/eval"));
+    succeed("eval sinks " + run.file("a") + " --text " + run.file("text.txt") + " --length 16 --json " +
+            run.file("a/eval/sinks.json") + " --maps " + run.file("a/eval/maps.safetensors"));
+    const std::string sinks = read_file(run.file("a/eval/sinks.json"));
+    succeed("report " + run.file("a") + " -o " + run.file("report.html") + with_text(run));
+    CHECK(read_file(run.file("a/eval/sinks.json")) == sinks);
+    CHECK(measured(data_of(run.file("report.html"))["runs"][0], "streaming").size() == 6);
+}
+
 TEST_CASE("cli: a report takes the tables of eval table") {
     const TinyRun run;
     succeed(run.train("a"));

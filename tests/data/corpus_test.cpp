@@ -89,6 +89,18 @@ TEST_CASE("corpus: long text comes in pieces") {
     CHECK(pieces.back().text == "short");
 }
 
+TEST_CASE("corpus: compressed text that ends with a buffer of the reader") {
+    const test::TemporaryFolder folder;
+    const std::string line = "{\"text\": \"" + std::string(51, 'z') + "\"}\n";
+    REQUIRE(line.size() == 64);
+    for (const size_t buffers : {1, 2, 3}) {
+        std::string lines;
+        while (lines.size() < (buffers << 18)) lines += line;
+        put_bytes(folder.file("a.jsonl.zst"), compress(lines));
+        CHECK(read_all({folder.path()}).size() == lines.size() / line.size());
+    }
+}
+
 TEST_CASE("corpus: long compressed lines") {
     const test::TemporaryFolder folder;
     std::string lines;

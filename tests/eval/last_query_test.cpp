@@ -25,9 +25,10 @@ TEST_CASE("last query: the last row of the maps of the same sequences") {
             for (const int32_t id : random_ids(3, 80, 20)) text.push_back(static_cast<uint32_t>(id));
 
             int64_t done = 0;
-            const auto r = evaluate_last_query(context, model, text, 19, 3, [&](int64_t n) { done = n; });
-            const auto maps =
-                evaluate_sinks(context, model, text, {.length = 19, .sequences = 3, .positions = 1, .maps = true}).maps;
+            constexpr int64_t kFirst = 9;
+            const auto r = evaluate_last_query(context, model, text, 19, 3, kFirst, [&](int64_t n) { done = n; });
+            const SinkOptions whole{.length = 19, .sequences = 3, .positions = 1, .maps = true, .first_id = kFirst};
+            const auto maps = evaluate_sinks(context, model, text, whole).maps;
             CHECK(r.sequences == 3);
             CHECK(done == 3);
             REQUIRE(r.weight.size() == 4);

@@ -195,6 +195,14 @@ TEST_CASE("outliers: the rounded loss is that of a model whose linear layers' in
         evaluate_outliers(context, model, first, {.length = 17, .sequences = 1, .bits = 3}, [](int64_t) {});
     CHECK(one.loss == Approx(losses[0]).epsilon(1e-6));
     CHECK(one.rounded_loss == Approx(loss_of(all)).epsilon(1e-6));
+    std::vector<uint32_t> begun = first;
+    begun.front() = first.front() == 7 ? 8 : 7;
+    const auto loss_begun_with = [&](const std::vector<uint32_t>& tokens, int64_t first_id) {
+        const OutlierOptions options{.length = 17, .sequences = 1, .bits = 3, .first_id = first_id};
+        return evaluate_outliers(context, model, tokens, options, [](int64_t) {}).loss;
+    };
+    CHECK(loss_begun_with(first, begun.front()) == loss_begun_with(begun, -1));
+    CHECK(loss_begun_with(begun, -1) != one.loss);
 }
 
 TEST_CASE("outliers: a text that is too short is refused") {

@@ -78,7 +78,7 @@ TEST_CASE("sink metrics need one token of text: there is nothing to predict") {
         CHECK(r.alpha[0] == Approx(T == 1 ? 1 : (1 + 1 / 2.0 + 1 / 3.0) / 3));
         CHECK(r.logit_first.empty() == (T == 1));
         CHECK(r.maps.back() == Approx(1.0 / static_cast<double>(T)));
-        const auto last = eval::evaluate_last_query(context, model, text, T, 3, [](int64_t) {});
+        const auto last = eval::evaluate_last_query(context, model, text, T, 3, -1, [](int64_t) {});
         CHECK(last.weight.front() == Approx(1.0 / static_cast<double>(T)));
     }
 }

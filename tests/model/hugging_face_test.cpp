@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/json_file.h"
 #include "model/hugging_face.h"
+#include "tests/base/standard_error.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/catch.h"
 #include "tests/model/transformers_fixture.h"
@@ -111,6 +112,32 @@ TEST_CASE("a tied model needs no head, lm_head.weight is another name for it, an
     writer.commit();
     model::read_hugging_face_weights(folder.path(), context, other.weights());
     CHECK(to_host(context, other.weights().master(other.weights().table().row(model::Role::embed_out)))[3] == 0.5);
+}
+
+TEST_CASE("a tied model's file with another head is told of, one that repeats the embedding is not") {
+    Context context(test_device(), 1);
+    auto config = tiny_config();
+    config.tie_word_embeddings = true;
+    model::Weights weights(context, config, Dtype::f32);
+    const auto said_with_head = [&](float last) {
+        const TemporaryFolder folder;
+        std::vector<std::vector<float>> values;
+        SafetensorsWriter writer(folder.path() + "/model.safetensors");
+        for (const auto& row : weights.table().rows()) {
+            values.emplace_back(static_cast<size_t>(row.count), 0.5f);
+            writer.add(row.name, Dtype::f32, row.shape, values.back().data());
+        }
+        const model::ParameterRow& embedding = weights.table().row(model::Role::embed_in);
+        std::vector<float> head(static_cast<size_t>(embedding.count), 0.5f);
+        head.back() = last;
+        writer.add("embed_out.weight", Dtype::f32, embedding.shape, head.data());
+        writer.commit();
+        return standard_error_of([&] { model::read_hugging_face_weights(folder.path(), context, weights); });
+    };
+    CHECK(said_with_head(0.5f).empty());
+    CHECK_THAT(said_with_head(0.25f),
+               Catch::Matchers::ContainsSubstring("embed_out.weight differs from gpt_neox.embed_in.weight") &&
+                   Catch::Matchers::ContainsSubstring("tie_word_embeddings"));
 }
 
 TEST_CASE("foreign, lying and incomplete folders are the user's errors") {
