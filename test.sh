@@ -14,6 +14,7 @@
 #                      under the sanitizers, CUDA for all architectures
 set -euo pipefail
 cd "$(dirname "$0")"
+export CCACHE_BASEDIR=${CCACHE_BASEDIR-$PWD}   # what two builds compile alike is compiled once
 
 # Whole runs and streams on the executor that show what shorter ones, or the CPU's, have shown.
 repeated='^infer on (strict )?simt:(families|paged cache = one|masked pass = literal cache: (RoPE, off|no positions))'
@@ -40,7 +41,9 @@ esac
 
 scripts/install_packages.sh libopenmpi-dev openmpi-bin   # for the tests of several processes
 for preset in $presets; do
-  cmake --preset "$preset" >/dev/null
+  unity=()
+  [ "$preset" != simt ] || unity=(-DBALLAST_UNITY=TESTS)   # the sanitizers' presets have ALL
+  cmake --preset "$preset" "${unity[@]}" >/dev/null
   case "$preset" in   # the sanitizers' presets leave out what takes longest
     simt) targets=all leave_out=(-E "$repeated") ;;
     simt-asan) targets=$asan leave_out=(-LE "$not_asan") ;;
@@ -53,7 +56,7 @@ done
 
 [ "$cuda" = 1 ] || exit 0
 if command -v mpirun >/dev/null; then   # the program with MPI, on several processes
-  cmake --preset mpi >/dev/null
+  cmake --preset mpi -DBALLAST_UNITY=TESTS >/dev/null
   cmake --build --preset mpi --target ballast test_cli test_faults
   ctest --preset mpi -R '^(cli|faults):mpi:'
 fi

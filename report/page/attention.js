@@ -42,9 +42,9 @@ function showEncoders(host) {
   if (without.length) host.append(missing(`Not measured: ${without.map(run => run.label).join(", ")}. This does`, measureCommand(without)));
   if (!measured.length) return;
   const point = (shares, l) => { const mean = meanOf(shares), sd = Math.sqrt(meanOf(shares.map(x => (x - mean) ** 2))); return [l, mean, Math.max(0, mean - sd), mean + sd]; };
-  host.append(layerChart({title: "Where an encoder's attention goes, by layer", runs: measured, yLabel: "share of attention", yTick: x => `${Number((100 * x).toFixed(1))} %`, yFormat: percent, zero: true, wide: true,
-    of: run => ENCODER_TOKENS.map(([kind, name, dash]) => ({name: `${run.label}, ${name}`, dash, errors: true, points: run.encoder.layers.map((layer, l) => point(layer[kind], l))}))}),
-    el("p", {class: "soft"}, `Mean over the queries and heads of ${measured.map(run => whole(run.encoder.sequences)).join(", ")} sequences; bars are one standard deviation over the layer's heads. [CLS] is a sequence's first token, [SEP] each later one with the id of the last.`));
+  layerChart(host, {title: "Where an encoder's attention goes, by layer", runs: measured, yLabel: "share of attention", yTick: x => `${Number((100 * x).toFixed(1))} %`, yFormat: percent, zero: true, wide: true,
+    of: run => ENCODER_TOKENS.map(([kind, name, dash]) => ({name: `${run.label}, ${name}`, dash, errors: true, points: run.encoder.layers.map((layer, l) => point(layer[kind], l))}))});
+  host.append(el("p", {class: "soft"}, `Mean over the queries and heads of ${measured.map(run => whole(run.encoder.sequences)).join(", ")} sequences; bars are one standard deviation over the layer's heads. [CLS] is a sequence's first token, [SEP] each later one with the id of the last.`));
 }
 
 /** Bytes of one map: row after row, of a causal one the lower triangle. */

@@ -18,18 +18,17 @@ function showOutliers() {
   if (!measured.length) { host.append(missing("Not measured. This does", outliersCommand(DECODERS[0]))); return; }
   if (without.length) host.append(missing(`Not measured: ${without.map(run => run.label).join(", ")}. This does`, outliersCommand(without[0])));
   const tableHost = el("div"), tensor = figure => run => [{name: run.label, points: run.outliers.layers.map((layer, l) => [l, layer[outlierView.tensor][figure]])}];
-  const charts = [
-    layerChart({title: "Kurtosis, by layer", runs: measured, of: tensor("kurtosis"), yLabel: "kurtosis", log: () => true, line: null}),
-    layerChart({title: "Largest absolute value, by layer", runs: measured, of: tensor("largest"), yLabel: "max |x|", log: () => true}),
-    layerChart({title: "Norm of the values, by layer", runs: measured, yLabel: "mean norm", zero: true,
-      of: run => [["first", "position 1", ""], ["rest", "the others", "4 3"]].map(([key, name, dash]) => ({name: `${run.label}, ${name}`, dash, points: run.outliers.layers.map((layer, l) => [l, layer.value_norm[key]])}))}),
-  ];
+  const plots = el("div", {class: "plots"}), charts = [];
   host.append(tableHost,
     el("p", {}, "How to read it: a head that has nothing to add puts its attention where the values are small. A softmax can do that only with logits far apart, and the layers before make them with activations that dwarf all others. " +
       "Rounded with one scale for the tensor, the others then vanish, and the perplexity rises. SoftMax-off-by-one was proposed to cure this."),
     el("div", {class: "controls"}, choice("tensor", LAYER_TENSORS, outlierView.tensor, name => { outlierView.tensor = name; for (const chart of charts) chart.chart.draw(); })),
-    el("div", {class: "plots"}, charts),
+    plots,
     el("p", {class: "soft"}, "Kurtosis: mean of (x − mean)⁴ / variance² over all elements; 3 for a normal distribution. Rounding: the input of every linear layer, the head's too, to the nearest multiple of max |x| / (2^(bits − 1) − 1), x being all its elements in one sequence."));
+  charts.push(
+    layerChart(plots, {title: "Kurtosis, by layer", runs: measured, of: tensor("kurtosis"), yLabel: "kurtosis", log: () => true, line: null}),
+    layerChart(plots, {title: "Largest absolute value, by layer", runs: measured, of: tensor("largest"), yLabel: "max |x|", log: () => true}),
+    layerChart(plots, {title: "Norm of the values, by layer", runs: measured, yLabel: "mean norm", zero: true,
+      of: run => [["first", "position 1", ""], ["rest", "the others", "4 3"]].map(([key, name, dash]) => ({name: `${run.label}, ${name}`, dash, points: run.outliers.layers.map((layer, l) => [l, layer.value_norm[key]])}))}));
   onRedraw(() => tableHost.replaceChildren(roundingTable(shownRuns().filter(run => run.outliers))));
-  for (const chart of charts) chart.chart.draw();  // now that they have a width
 }

@@ -65,7 +65,7 @@ TEST_CASE("cli: output that cannot be written is an error") {
         return;
     }
     const TemporaryFolder folder;
-    const int status = std::system(("'" BALLAST_BINARY "' train --keys >/dev/full 2>" + folder.file("err")).c_str());
+    const int status = std::system((kBallast + " train --keys >/dev/full 2>" + folder.file("err")).c_str());
     CHECK(WEXITSTATUS(status) == 2);
     CHECK_THAT(read_file(folder.file("err")), ContainsSubstring("cannot write to standard output"));
 }

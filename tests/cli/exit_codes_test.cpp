@@ -19,7 +19,7 @@ namespace {
 
 /// The exit code of a line of shell in which $B is the program; -1 when a signal ended it.
 int code_of(const std::string& line) {
-    const int status = std::system(("B='" BALLAST_BINARY "'; " + line).c_str());
+    const int status = std::system(("B=" + kBallast + "; " + line).c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
@@ -105,7 +105,7 @@ TEST_CASE("cli: threads that the system refuses are done without") {
     }
     const TinyRun run;
     const std::string command =
-        fmt::format("exec '" BALLAST_BINARY "' tokenizer train -o {} --vocab-size 300 {} --threads 4 2>{}",
+        fmt::format("exec {} tokenizer train -o {} --vocab-size 300 {} --threads 4 2>{}", kBallast,
                     run.file("new.json"), run.file("text.txt"), run.file("err"));
     const auto code = shell_with_refused_calls({SYS_clone, SYS_clone3}, EAGAIN, command);
     if (!code) {
@@ -124,7 +124,7 @@ TEST_CASE("cli: a run trains without the threads that the system refuses: unwatc
     const TinyRun run;
     succeed(run.train("plain"));
     const std::string command =
-        fmt::format("exec '" BALLAST_BINARY "' {} 2>{} >{}", run.train("run"), run.file("err"), run.file("out"));
+        fmt::format("exec {} {} 2>{} >{}", kBallast, run.train("run"), run.file("err"), run.file("out"));
     const auto code = shell_with_refused_calls({SYS_clone, SYS_clone3}, EAGAIN, command);
     if (!code) {
         WARN("skipped: no system call filters here");

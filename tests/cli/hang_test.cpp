@@ -19,7 +19,7 @@ void make_hanging(const TinyRun& run, const std::string& name) {
 }
 
 Process::ShellCommand command(const TinyRun& run, const std::string& name, const std::string& more) {
-    return {"exec '" BALLAST_BINARY "' " + run.train(name, more) + " 2>'" + run.file(name + ".err") + "'"};
+    return {"exec " + kBallast + " " + run.train(name, more) + " 2>'" + run.file(name + ".err") + "'"};
 }
 
 }  // namespace

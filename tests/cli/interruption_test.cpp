@@ -188,7 +188,7 @@ TEST_CASE("cli: --resume does not start over a run whose checkpoints cannot be l
     write_file(run.file("run/eval/mine.json"), "{}");
     const std::string before = bytes_of(run.file("run/metrics.jsonl"));
     const std::string command =
-        fmt::format("exec '" BALLAST_BINARY "' {} 2>{} >{}", run.train("run", "--resume --set train.steps=14"),
+        fmt::format("exec {} {} 2>{} >{}", kBallast, run.train("run", "--resume --set train.steps=14"),
                     run.file("err"), run.file("out"));
     const auto code = shell_with_refused_calls({SYS_getdents64}, EIO, command);
     if (!code) {
@@ -231,7 +231,7 @@ TEST_CASE("cli: a signal that comes twice within milliseconds is one wish, and t
     }
     // timeout hands a signal to the program, and then to the program's group.
     Process launched(
-        Process::ShellCommand{"exec timeout 1000 '" BALLAST_BINARY "' " +
+        Process::ShellCommand{"exec timeout 1000 " + kBallast + " " +
                               run.train("launched", "--set train.steps=100000 --set train.global_batch=1000")});
     REQUIRE(launched.run_until([&] { return run.metrics_lines("launched") >= 1; }));
     launched.signal(SIGTERM);
@@ -275,13 +275,13 @@ TEST_CASE("cli: a signal that the parent ignores stays ignored") {
 TEST_CASE("cli: a terminal or pipe that went away does not end a training") {
     const TinyRun run;
     const std::string command =
-        fmt::format("{{ '" BALLAST_BINARY "' {} 2>/dev/null; echo $? >{}; }} | head -n 1 >/dev/null",
+        fmt::format("{{ {} {} 2>/dev/null; echo $? >{}; }} | head -n 1 >/dev/null", kBallast,
                     long_run(run, "run"), run.file("code"));
     REQUIRE(std::system(command.c_str()) == 0);
     CHECK(read_file(run.file("code")) == "0\n");
     CHECK(run.json("run/status.json") == json{{"status", "finished"}, {"step", kSteps}});
     if (!std::filesystem::exists("/dev/full")) return;
-    const std::string full = fmt::format("'" BALLAST_BINARY "' {} >/dev/full 2>/dev/full", run.train("full"));
+    const std::string full = fmt::format("{} {} >/dev/full 2>/dev/full", kBallast, run.train("full"));
     CHECK(std::system(full.c_str()) == 0);
     CHECK(run.json("full/status.json")["status"] == "finished");
 }

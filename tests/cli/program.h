@@ -31,6 +31,11 @@ inline const std::string kMpiEnvironment =
     "OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 "
     "HWLOC_HIDE_ERRORS=2 ";  // where /sys is not mounted, hwloc says so before every program's own line
 
+// Of this build (program_paths.cpp); the second is quoted for a shell.
+extern const std::string kBallastPath, kBallast;
+// With an MPI: its launcher, quoted, and a library whose MPI_Finalize never ends.
+extern const std::string kMpirun, kEndlessFinalizePath;
+
 struct Outcome {
     int code;  // -1: killed by a signal
     std::string out, err;
@@ -40,7 +45,7 @@ struct Outcome {
 inline Outcome ballast_with(const std::string& arguments, const std::string& before = "") {
     const TemporaryFolder folder;
     const std::string command =
-        fmt::format("{} '" BALLAST_BINARY "' {} >{} 2>{}", before, arguments, folder.file("out"), folder.file("err"));
+        fmt::format("{} {} {} >{} 2>{}", before, kBallast, arguments, folder.file("out"), folder.file("err"));
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder.file("out")), read_file(folder.file("err"))};
 }
@@ -82,7 +87,7 @@ inline void refuse(const std::string& arguments, const std::vector<std::string>&
 class Process {
   public:
     explicit Process(const std::string& arguments, const std::string& before = "")
-        : Process(ShellCommand{before + " exec '" BALLAST_BINARY "' " + arguments}) {}
+        : Process(ShellCommand{before + " exec " + kBallast + " " + arguments}) {}
     /// Any command for the shell.
     struct ShellCommand {
         std::string text;

@@ -8,12 +8,12 @@ using namespace ballast::test;
 using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
-#ifdef BALLAST_MPIRUN
+#if BALLAST_MPI
 
 namespace {
 
 std::string mpirun(int ranks) {
-    return fmt::format("{} '{}' --bind-to none -np {} ", kMpiEnvironment, BALLAST_MPIRUN, ranks);
+    return fmt::format("{} {} --bind-to none -np {} ", kMpiEnvironment, kMpirun, ranks);
 }
 
 const std::string kLanes = "--set train.micro_batch=1 --set train.reduction_lanes=4 ";
@@ -36,7 +36,7 @@ void train(const TinyRun& run, int ranks, const std::string& name, const std::st
 /// MORE is what it adds to the command.
 std::string error_of_hang(const TinyRun& run, const std::string& of_rank_1) {
     const std::string each =
-        fmt::format(R"([ "$OMPI_COMM_WORLD_RANK" = 0 ] || {{ {}; }}; exec "{}" {} $MORE)", of_rank_1, BALLAST_BINARY,
+        fmt::format(R"([ "$OMPI_COMM_WORLD_RANK" = 0 ] || {{ {}; }}; exec "{}" {} $MORE)", of_rank_1, kBallastPath,
                     run.train("run", kLanes + "--set train.hang_timeout_seconds=3"));
     Process process(Process::ShellCommand{"exec env " + mpirun(2) + " sh -c '" + each + "' >'" + run.file("out") +
                                           "' 2>'" + run.file("err") + "'"});
@@ -65,7 +65,7 @@ TEST_CASE("mpi: a run that was warned, and one that lost a process, go on with t
                                                              : 0;
     };
     const auto command = [&](int ranks, const std::string& name) {
-        return Process::ShellCommand{"exec env " + mpirun(ranks) + " '" BALLAST_BINARY "' " +
+        return Process::ShellCommand{"exec env " + mpirun(ranks) + kBallast + " " +
                                      run.train(name, kLanes + more)};
     };
     {
@@ -96,7 +96,7 @@ TEST_CASE("mpi: a rank that was stopped is named, with its process, and all end"
     for (const int stopped : {1, 0}) {
         const std::string name = fmt::format("run-{}", stopped);
         Process process(Process::ShellCommand{
-            "exec env " + mpirun(3) + " '" BALLAST_BINARY "' " +
+            "exec env " + mpirun(3) + kBallast + " " +
             run.train(name, kLanes + "--set train.steps=100000 --set train.hang_timeout_seconds=3") + " 2>'" +
             run.file(name + ".err") + "'"});
         const std::string beat = run.file(fmt::format("{}/heartbeats/rank_{:04}.json", name, stopped));
@@ -135,7 +135,7 @@ TEST_CASE("mpi: a rank that hangs at the start, or was never started, ends all")
 
 TEST_CASE("mpi: a rank that hangs when the run is over ends all, and the run is whole") {
     const TinyRun run;
-    const std::string said = error_of_hang(run, "export LD_PRELOAD=\"" BALLAST_ENDLESS_FINALIZE "\"");
+    const std::string said = error_of_hang(run, "export LD_PRELOAD=\"" + kEndlessFinalizePath + "\"");
     CHECK_THAT(said, ContainsSubstring("the end hangs: rank ") && ContainsSubstring("has been leaving the device"));
     CHECK(run.json("run/status.json")["status"] == "finished");
     CHECK(fs::exists(run.file("run/checkpoints/step_00000012.h5")));

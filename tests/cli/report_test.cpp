@@ -21,7 +21,7 @@ std::vector<nlohmann::json> measured(const nlohmann::json& run, const std::strin
     return out;
 }
 
-std::string with_text(const TinyRun& run) {
+std::string text_option(const TinyRun& run) {
     return " --cache 16 --max-tokens 300 --threads 1 --text " + run.file("text.txt");
 }
 
@@ -36,7 +36,7 @@ TEST_CASE("cli: a report measures what is missing, once") {
     CHECK_THAT(bare.err, ContainsSubstring("--text HELDOUT.txt"));
     CHECK(data_of(run.file("report.html"))["runs"][0]["measurements"].empty());
 
-    succeed(report + with_text(run));
+    succeed(report + text_option(run));
     const auto data = data_of(run.file("report.html"))["runs"][0];
     CHECK(data["metrics"]["lines"] == 12);
     const auto cells = measured(data, "streaming");
@@ -49,12 +49,12 @@ TEST_CASE("cli: a report measures what is missing, once") {
     CHECK(data["parameters"]["total"].get<int64_t>() > 10000);
 
     const auto measured = std::filesystem::last_write_time(run.file("a/eval/table.json"));
-    const Outcome again = ballast_with(report + with_text(run));
+    const Outcome again = ballast_with(report + text_option(run));
     CHECK(again.err.empty());
     CHECK(std::filesystem::last_write_time(run.file("a/eval/table.json")) == measured);
 
     succeed(run.train("a", "--resume --set train.steps=14"));  // a newer checkpoint: measured again
-    succeed(report + with_text(run));
+    succeed(report + text_option(run));
     const nlohmann::json newer = data_of(run.file("report.html"))["runs"][0]["measurements"];
     for (const auto& cell : newer) CHECK(cell["step"] == 14);
     CHECK(leftovers(run.folder.path()).empty());
@@ -70,7 +70,7 @@ TEST_CASE("cli: a report that measures the cache table leaves what was measured 
     succeed("eval sinks " + run.file("a") + " --text " + run.file("text.txt") + " --length 16 --json " +
             run.file("a/eval/sinks.json") + " --maps " + run.file("a/eval/maps.safetensors"));
     const std::string sinks = read_file(run.file("a/eval/sinks.json"));
-    succeed("report " + run.file("a") + " -o " + run.file("report.html") + with_text(run));
+    succeed("report " + run.file("a") + " -o " + run.file("report.html") + text_option(run));
     CHECK(read_file(run.file("a/eval/sinks.json")) == sinks);
     CHECK(measured(data_of(run.file("report.html"))["runs"][0], "streaming").size() == 6);
 }
@@ -79,7 +79,7 @@ TEST_CASE("cli: a report takes the tables of eval table") {
     const TinyRun run;
     succeed(run.train("a"));
     succeed(run.train("b", "--set model.num_sink_tokens=1"));
-    succeed("eval table " + run.file("a") + " " + run.file("b") + " --json " + run.file("table.json") + with_text(run));
+    succeed("eval table " + run.file("a") + " " + run.file("b") + " --json " + run.file("table.json") + text_option(run));
     succeed("report " + run.file("a") + " " + run.file("b") + " --table " + run.file("table.json") + " -o " +
             run.file("report.html"));
     const auto data = data_of(run.file("report.html"));
@@ -132,7 +132,7 @@ TEST_CASE("cli: what cannot be reported is refused before anything is measured o
     refuse("report " + run.file("none") + out, {"no run at", "none"});
     refuse("report " + run.folder.path() + out, {"holds no run"});
     refuse(good + " " + run.file("run/") + out, {"given twice"});
-    refuse(good + " -o " + run.file("no/such/report.html") + with_text(run), {"no/such/report.html"});
+    refuse(good + " -o " + run.file("no/such/report.html") + text_option(run), {"no/such/report.html"});
     refuse(good + " --table " + run.file("none.json") + out, {"none.json"});
     refuse(good + " --table " + run.file("run/status.json") + out, {"is not a file of ballast eval"});
     refuse(good + " --cache 16" + out, {"--text"});

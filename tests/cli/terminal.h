@@ -27,7 +27,7 @@ class Terminal {
         std::vector<char*> words{const_cast<char*>("ballast")};
         for (const std::string& word : arguments) words.push_back(const_cast<char*>(word.c_str()));
         words.push_back(nullptr);
-        ::execv(BALLAST_BINARY, words.data());
+        ::execv(kBallastPath.c_str(), words.data());
         ::_exit(127);
     }
     ~Terminal() {

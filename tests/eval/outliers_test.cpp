@@ -30,7 +30,7 @@ ActivationFigures by_definition(const std::vector<float>& x) {
     return out;
 }
 
-void check_same(const ActivationFigures& got, const ActivationFigures& expected) {
+void check_near(const ActivationFigures& got, const ActivationFigures& expected) {
     CHECK(got.kurtosis == Approx(expected.kurtosis).epsilon(1e-5));
     CHECK(got.largest == Approx(expected.largest).epsilon(1e-6));
 }
@@ -67,7 +67,7 @@ TEST_CASE("outliers: kurtosis and the largest value, in pieces of any size") {
     Moments moments;
     moments.add(std::span(x).first(3));
     moments.add(std::span(x).subspan(3));
-    check_same(moments.figures(), by_definition(x));
+    check_near(moments.figures(), by_definition(x));
 
     std::mt19937 random(3);
     std::normal_distribution<float> normal(5, 2);
@@ -75,7 +75,7 @@ TEST_CASE("outliers: kurtosis and the largest value, in pieces of any size") {
     for (float& v : many) v = normal(random);
     Moments of_many;
     of_many.add(many);
-    check_same(of_many.figures(), by_definition(many));
+    check_near(of_many.figures(), by_definition(many));
     CHECK(of_many.figures().kurtosis == Approx(3).epsilon(0.1));
 
     Moments broken;
@@ -126,16 +126,16 @@ TEST_CASE("outliers: each tensor of each layer is the one its name says") {
         pass.forward();
         const model::Activations& a = pass.activations();
         REQUIRE(r.layers.size() == 2);
-        check_same(r.embedding, by_definition(context.read_floats(a.residual_stream(0))));
-        check_same(r.head, by_definition(context.read_floats(a.final_out)));
+        check_near(r.embedding, by_definition(context.read_floats(a.residual_stream(0))));
+        check_near(r.head, by_definition(context.read_floats(a.final_out)));
         for (int64_t l = 0; l < 2; ++l) {
             const auto& tensors = r.layers[static_cast<size_t>(l)].tensors;
             const auto& layer = a.layer(l);
-            check_same(tensors[0], by_definition(context.read_floats(a.residual_stream(l + 1))));
-            check_same(tensors[1], by_definition(context.read_floats(layer.norm1_out)));
-            check_same(tensors[2], by_definition(context.read_floats(layer.attention_out)));
-            check_same(tensors[3], by_definition(context.read_floats(layer.norm2_out)));
-            check_same(tensors[4], by_definition(context.read_floats(layer.mlp_hidden)));
+            check_near(tensors[0], by_definition(context.read_floats(a.residual_stream(l + 1))));
+            check_near(tensors[1], by_definition(context.read_floats(layer.norm1_out)));
+            check_near(tensors[2], by_definition(context.read_floats(layer.attention_out)));
+            check_near(tensors[3], by_definition(context.read_floats(layer.norm2_out)));
+            check_near(tensors[4], by_definition(context.read_floats(layer.mlp_hidden)));
             const auto values = to_host(context, layer.v);
             const auto D = static_cast<size_t>(config.head_dim()), G = static_cast<size_t>(config.key_value_heads());
             CHECK(r.layers[static_cast<size_t>(l)].value_first == Approx(mean_norm(values, D, 0, G)).epsilon(1e-5));

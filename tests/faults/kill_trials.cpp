@@ -106,8 +106,8 @@ class Trials {
 
   private:
     Process::ShellCommand command(const std::string& name) const {
-        return {fmt::format("cd '{}' && exec {} '" BALLAST_BINARY "' {} 2>{}", folder_.file(name), work_.launcher,
-                            work_.arguments, folder_.file("errors"))};
+        return {fmt::format("cd '{}' && exec {} {} {} 2>{}", folder_.file(name), work_.launcher, kBallast, work_.arguments,
+                            folder_.file("errors"))};
     }
 
     void finish(const std::string& name) {

@@ -152,14 +152,14 @@ TEST_CASE("kills: a sweep, with the run it trains or without it") {
               folder, share_of_kills(0.16));
 }
 
-#ifdef BALLAST_MPIRUN
+#if BALLAST_MPI
 TEST_CASE("mpi: kills of single ranks") {
     const TinyRun run;
     const TemporaryFolder folder;
     Work work = training(run);
     work.name = "training on ranks, one of which is killed";
     work.arguments += "--set train.micro_batch=1 --set train.reduction_lanes=4 --set train.zero=1";
-    work.launcher = "env " + kMpiEnvironment + "'" BALLAST_MPIRUN "' --bind-to none -np 3";
+    work.launcher = "env " + kMpiEnvironment + kMpirun + " --bind-to none -np 3";
     work.kill = [](const Process& process, std::mt19937_64& any) {
         const std::vector<pid_t> ranks = children_of(process.id());
         if (ranks.empty()) return process.signal(SIGKILL);  // none was started yet

@@ -20,7 +20,7 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-constexpr int64_t kLength = 24, kBlock = 4;
+constexpr int64_t kLength = 24, kKeysABlock = 4;
 
 struct Model {
     Context context{Device::cpu, 2};
@@ -81,20 +81,20 @@ TEST_CASE("moa profile: blocks sum up what single values have, by layer and head
     Model m;
     const ItemTokens tokens = item(3, kLength, 6);
     Profile fine = empty_profile(m.model.config(), {kLength}, 1, 0),
-            coarse = empty_profile(m.model.config(), {kLength}, kBlock, 0);
+            coarse = empty_profile(m.model.config(), {kLength}, kKeysABlock, 0);
     const double loss = Profiler(m.context, m.model, kLength, 1, 0).add(tokens, fine.lengths[0]);
-    Profiler blocks(m.context, m.model, kLength, kBlock, 0);
+    Profiler blocks(m.context, m.model, kLength, kKeysABlock, 0);
     blocks.add(tokens, coarse.lengths[0]);
     CHECK(loss == Approx(validation_loss(m.context, m.model, std::nullopt, {tokens}, [](int64_t) {})).epsilon(1e-5));
     CHECK(fine.lengths[0].loss == loss);
     CHECK(fine.lengths[0].answer_tokens == 6);
     std::vector<double> absolute(coarse.lengths[0].absolute.size()), signed_sum = absolute;
-    constexpr int64_t n = kLength / kBlock;
+    constexpr int64_t n = kLength / kKeysABlock;
     for (int64_t head = 0; head < 8; ++head)
         for (int64_t i = 0; i < kLength; ++i)
             for (int64_t j = 0; j < kLength; ++j) {
                 const auto from = static_cast<size_t>((head * kLength + i) * kLength + j),
-                           to = static_cast<size_t>((head * n + i / kBlock) * n + j / kBlock);
+                           to = static_cast<size_t>((head * n + i / kKeysABlock) * n + j / kKeysABlock);
                 absolute[to] += fine.lengths[0].absolute[from];
                 signed_sum[to] += fine.lengths[0].signed_sum[from];
                 CHECK(fine.lengths[0].absolute[from] ==
@@ -105,8 +105,8 @@ TEST_CASE("moa profile: blocks sum up what single values have, by layer and head
     // A second item adds to the first.
     const auto before = coarse.lengths[0].absolute;
     const ItemTokens second = item(4, kLength - 3, 6);
-    Profile alone = empty_profile(m.model.config(), {kLength}, kBlock, 0);
-    Profiler(m.context, m.model, kLength, kBlock, 0).add(second, alone.lengths[0]);
+    Profile alone = empty_profile(m.model.config(), {kLength}, kKeysABlock, 0);
+    Profiler(m.context, m.model, kLength, kKeysABlock, 0).add(second, alone.lengths[0]);
     blocks.add(second, coarse.lengths[0]);
     CHECK(coarse.lengths[0].sequences == 2);
     for (size_t i = 0; i < before.size(); ++i)
@@ -144,12 +144,12 @@ TEST_CASE("moa profile: influence is what the loss does when a head loses its fa
 TEST_CASE("moa profile: second-order losses are what a narrower head costs the model's own predictions") {
     // One token is scored, so the expected loss under labels of the dense model is a sum over the vocabulary, and what
     // a narrower head adds to it the divergence of its predictions.
-    constexpr int64_t kDraws = 300, kCache = 3 * kBlock, kIds = 23;
+    constexpr int64_t kDraws = 300, kCache = 3 * kKeysABlock, kIds = 23;
     Model m;
     randomise(m.context, m.model.weights(), 11, 0.12);
     const ItemTokens tokens = item(5, kLength, 1);
-    Profile profile = empty_profile(m.model.config(), {kLength}, kBlock, kDraws);
-    Profiler(m.context, m.model, kLength, kBlock, kDraws).add(tokens, profile.lengths[0]);
+    Profile profile = empty_profile(m.model.config(), {kLength}, kKeysABlock, kDraws);
+    Profiler(m.context, m.model, kLength, kKeysABlock, kDraws).add(tokens, profile.lengths[0]);
     CHECK(profile.lengths[0].draws == kDraws);
     const std::vector<int64_t> all(8, kLength);
     const auto losses = [&](const std::vector<int64_t>& sizes) {
@@ -157,7 +157,7 @@ TEST_CASE("moa profile: second-order losses are what a narrower head costs the m
         for (int32_t label = 0; label < kIds; ++label) {
             ItemTokens labelled = tokens;
             labelled.ids.back() = label;
-            out.push_back(masked_loss(m, labelled, sizes, kBlock));
+            out.push_back(masked_loss(m, labelled, sizes, kKeysABlock));
         }
         return out;
     };
@@ -184,8 +184,8 @@ TEST_CASE("moa profile: labels are drawn anew for every item, and the same ones 
     Model m;
     const ItemTokens tokens = item(6, kLength, 5);
     const auto profile_of = [&](int64_t items) {
-        Profile profile = empty_profile(m.model.config(), {kLength}, kBlock, 2);
-        Profiler profiler(m.context, m.model, kLength, kBlock, 2);
+        Profile profile = empty_profile(m.model.config(), {kLength}, kKeysABlock, 2);
+        Profiler profiler(m.context, m.model, kLength, kKeysABlock, 2);
         for (int64_t i = 0; i < items; ++i) profiler.add(tokens, profile.lengths[0]);
         return profile;
     };
@@ -198,7 +198,7 @@ TEST_CASE("moa profile: labels are drawn anew for every item, and the same ones 
     const auto& heads = one.lengths[0].second_order_heads;
     const auto& groups = one.lengths[0].second_order_groups;
     REQUIRE(2 * groups.size() == heads.size());
-    const size_t spans = static_cast<size_t>(kLength / kBlock - 1);
+    const size_t spans = static_cast<size_t>(kLength / kKeysABlock - 1);
     double off_the_sum = 0;
     for (size_t g = 0; g < 4; ++g) {
         const double a = std::sqrt(heads[2 * g * spans]), b = std::sqrt(heads[(2 * g + 1) * spans]);

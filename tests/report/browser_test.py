@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 SKIPPED = 77
+PRINTED = 718  # CSS pixels across a sheet of A4 between margins of 1 cm
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -281,10 +282,13 @@ def look(browser, page, shots, parts):
     browser.open(page, 1280)
     for part in parts:
         part(checks)
-    for name, width, dark, media in (("light", 1280, False, ""), ("dark", 1280, True, ""), ("phone", 390, False, ""), ("print", 760, False, "print")):
+    for name, width, dark, media in (("light", 1280, False, ""), ("dark", 1280, True, ""), ("phone", 390, False, ""), ("print", PRINTED, False, "print")):
         browser.open(page, width, dark, media)
         overflow = browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        checks.check(overflow <= 0 or media == "print", f"{name}: nothing sticks out sideways ({overflow} px)")
+        checks.check(overflow <= 0, f"{name}: nothing sticks out sideways ({overflow} px)")
+        scales = browser.run("[...document.querySelectorAll('figure svg')].map(s => s.clientWidth / s.viewBox.baseVal.width)")
+        checks.check(scales and max(scales) <= 1.01 and (media == "print" or min(scales) >= 0.99),
+                     f"{name}: {len(scales)} plots are drawn for the width they have (scaled {min(scales):.2f} to {max(scales):.2f})")
         if shots:
             browser.screenshot(Path(shots) / f"{name}.png")
     complaints = browser.complaints()

@@ -13,7 +13,7 @@ using Lines = std::vector<std::string>;
 
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kGap = std::numeric_limits<double>::quiet_NaN();
 
 /// Four lines of plot, sixteen columns: the axes take three and nine.
 const PlotOptions kSmall{25, 7, false};
@@ -38,7 +38,7 @@ TEST_CASE("terminal plot: a falling line runs from corner to corner") {
 }
 
 TEST_CASE("terminal plot: NaN breaks the curve, single values and infinities draw") {
-    const Lines broken = draw_plot("x", {line({0, 1, 2, 3, 4}, {1, 1, kNaN, 1, 1})}, kSmall);
+    const Lines broken = draw_plot("x", {line({0, 1, 2, 3, 4}, {1, 1, kGap, 1, 1})}, kSmall);
     const Lines whole = draw_plot("x", {line({0, 1, 2, 3, 4}, {1, 1, 1, 1, 1})}, kSmall);
     std::string drawn, unbroken;
     for (const std::string& text : broken) drawn += text;
@@ -47,7 +47,7 @@ TEST_CASE("terminal plot: NaN breaks the curve, single values and infinities dra
     CHECK(drawn != unbroken);
     CHECK(draw_plot("x", {line({5}, {0})}, kSmall).size() == 7);
     CHECK(draw_plot("x", {line({1, 2}, {3, std::numeric_limits<double>::infinity()})}, kSmall).size() == 7);
-    CHECK(draw_plot("x", {line({1, 2}, {kNaN, kNaN})}, kSmall) == Lines{"x: nothing to draw yet"});
+    CHECK(draw_plot("x", {line({1, 2}, {kGap, kGap})}, kSmall) == Lines{"x: nothing to draw yet"});
     CHECK(draw_plot("x", {}, kSmall) == Lines{"x: nothing to draw yet"});
 }
 
