@@ -83,6 +83,11 @@ TEST_CASE("chat: a line is a message, and other templates than ChatML are refuse
     settings["chat_template"] = "{{ '[INST] ' + messages[0]['content'] + ' [/INST]' }}";
     write_json_file(folder + "/tokenizer_config.json", settings);
     refuse(fmt::format("generate {} --chat", folder), {"Llama 2's or Mistral's", "ChatML"});
+    // A file of its own, which newer folders have, goes before tokenizer_config.json.
+    test::put_bytes(folder + "/chat_template.jinja", kChatMl);
+    CHECK(talk("hello\n").out == one.out);
+    test::put_bytes(folder + "/chat_template.jinja", "{{ '<|start_header_id|>user' }}");
+    refuse(fmt::format("generate {} --chat", folder), {"Llama 3's", "ChatML"});
 }
 
 TEST_CASE("chat: Ctrl-C ends the answer, not the chat") {
