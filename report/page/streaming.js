@@ -11,7 +11,7 @@ function cellColumns(runs) {
   const all = new Map();
   // recompute keeps a model's own sink tokens, so its `sinks` differ between runs of one column
   for (const run of runs) for (const cell of run.cells) all.set(columnKey(cell), cell);
-  const order = cell => [cell.policy === "recompute" ? 2 : cell.policy === "dense" ? 1 : 0, cell.cache, cell.sinks];
+  const order = cell => [cell.policy === "recompute" ? 3 : cell.policy === "dense" ? 2 : cell.plan ? 1 : 0, cell.cache, cell.sinks];
   return [...all.values()].sort((a, b) => { const p = order(a), q = order(b); return p[0] - q[0] || p[1] - q[1] || p[2] - q[2]; });
 }
 const columnKey = cell => [cell.policy, cell.policy === "recompute" ? "" : cell.sinks, cell.cache, cell.plan ? `${cell.plan}/${cell.density ?? ""}` : "", cell.weights].join("/");
