@@ -66,6 +66,10 @@ struct ProfileStage {
 size_t validate_plans(MoaModel& model, const std::string& items, const std::vector<std::string>& plans, int64_t length,
                       const std::string& json);
 
+/// Options of several stages.
+void add_moa_lengths(Command command, std::vector<int64_t>& lengths, const char* help);
+void add_moa_model(Command command, std::string& model);
+
 void add_moa_calibrate(Command parent);
 void add_moa_profile(Command parent);
 void add_moa_validate(Command parent);
