@@ -18,9 +18,9 @@ CachePlan plan_of(std::vector<HeadCache> caches, PositionRule rule = PositionRul
     return {2, 2, std::move(caches), rule};  // the tiny model's layers and heads
 }
 
-struct Stream {
+struct PlannedStream {
     std::vector<int32_t> tokens = random_ids(21, 90, 23), targets{tokens.begin() + 1, tokens.end()};
-    Stream() { targets.push_back(-1); }
+    PlannedStream() { targets.push_back(-1); }
 };
 
 struct Model {
@@ -37,7 +37,7 @@ struct Model {
         return config;
     }
 
-    std::vector<double> by_stream(const CachePlan& plan, const Stream& s, int64_t chunk) {
+    std::vector<double> by_stream(const CachePlan& plan, const PlannedStream& s, int64_t chunk) {
         MaskedStream stream(context, model, plan, chunk);
         std::vector<float> losses;
         stream.feed(s.tokens, s.targets, losses);
@@ -45,7 +45,7 @@ struct Model {
     }
 
     /// All of the text in one pass, every key at its place in it: the rule `absolute` as it is written down.
-    std::vector<double> in_one_pass(const CachePlan& plan, const Stream& s) {
+    std::vector<double> in_one_pass(const CachePlan& plan, const PlannedStream& s) {
         const auto T = static_cast<int64_t>(s.tokens.size());
         const int64_t heads = plan.heads(), D = model.config().head_dim();
         model.positions().ensure(context, T);
@@ -114,7 +114,7 @@ TEST_CASE("cache plan: what means nothing is refused, by layer and head") {
 }
 
 TEST_CASE("a plan in a masked stream equals one pass under its mask, in chunks of any size") {
-    const Stream s;
+    const PlannedStream s;
     for (const auto position : {model::Position::rope, model::Position::alibi, model::Position::none}) {
         Model m(position);
         for (const CachePlan& plan :
@@ -133,7 +133,7 @@ TEST_CASE("a plan in a masked stream equals one pass under its mask, in chunks o
 }
 
 TEST_CASE("every head's span and the position rule matter") {
-    const Stream s;
+    const PlannedStream s;
     Model m(model::Position::rope);
     const std::vector<HeadCache> same(4, {2, 5});
     const auto base = m.by_stream(plan_of(same), s, 32);

@@ -16,8 +16,6 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-constexpr int64_t kAll = HeadCache::kAll;
-
 std::vector<double> literal_losses(Context& context, model::Transformer& model, const CachePolicy& policy,
                                    const ScoredText& s) {
     Decoder decoder(context, model, policy, std::ssize(s.tokens));
@@ -42,7 +40,8 @@ CachePlan ragged(const model::ModelConfig& config, int64_t sinks, int64_t scale,
     std::vector<HeadCache> heads;
     const int64_t count = config.num_layers * config.num_heads;
     for (int64_t i = 0; i < count; ++i)
-        heads.push_back(!bounded && i == count / 2 ? HeadCache{0, kAll} : HeadCache{sinks, scale * (i * 5 % 7)});
+        heads.push_back(!bounded && i == count / 2 ? HeadCache{0, HeadCache::kAll}
+                                                   : HeadCache{sinks, scale * (i * 5 % 7)});
     return {config.num_layers, config.num_heads, heads, PositionRule::absolute};
 }
 

@@ -33,11 +33,11 @@ CachePlan plan_named(const std::string& name, const model::ModelConfig& config) 
     return {L, H, heads, PositionRule::absolute};
 }
 
-struct Model {
+struct ServedModel {
     Context context;
     model::Transformer model;
 
-    explicit Model(Dtype dtype, int threads = 2, model::ModelConfig config = engine_config())
+    explicit ServedModel(Dtype dtype, int threads = 2, model::ModelConfig config = engine_config())
         : context(test_device(), threads), model(context, config, dtype, model::WeightUse::inference) {
         randomise(context, model.weights(), 9, 0.4);
     }
@@ -47,7 +47,7 @@ struct Model {
 };
 
 /// Makes a token's embedding NaN.
-void poison(Model& m, int32_t id) {
+void poison(ServedModel& m, int32_t id) {
     model::Weights& weights = m.model.weights();
     const Tensor row = weights.compute(weights.table().row(model::Role::embed_in)).slice(0, id, id + 1);
     const std::vector<float> values(static_cast<size_t>(row.numel()), NAN);
@@ -83,7 +83,7 @@ bool same(const Answer& a, const Answer& b) {
            std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin(), b.tokens.end(), equal);
 }
 
-std::vector<Answer> alone(Model& m, const std::string& plan) {
+std::vector<Answer> alone(ServedModel& m, const std::string& plan) {
     std::vector<Answer> out;
     Engine engine = m.engine(plan, {.max_batch = 1, .prefill_chunk = 8});
     for (const Request& request : requests()) {
@@ -96,7 +96,7 @@ std::vector<Answer> alone(Model& m, const std::string& plan) {
 }
 
 /// All of them, submitted `apart` steps from one another.
-std::vector<Answer> together(Model& m, const std::string& plan, int apart, const CacheOptions& options) {
+std::vector<Answer> together(ServedModel& m, const std::string& plan, int apart, const CacheOptions& options) {
     Engine engine = m.engine(plan, options);
     std::vector<int64_t> texts;
     for (const Request& request : requests()) {
@@ -112,7 +112,7 @@ std::vector<Answer> together(Model& m, const std::string& plan, int apart, const
 
 void check_bits(Dtype dtype, const std::vector<std::string>& plans) {
     for (const std::string& plan : plans) {
-        Model one_thread(dtype, 1), three_threads(dtype, 3);
+        ServedModel one_thread(dtype, 1), three_threads(dtype, 3);
         const std::vector<Answer> expected = alone(one_thread, plan);
         for (const Answer& answer : expected) CHECK(answer.finish == Finish::length);
         for (const auto& [apart, batch] : {std::pair{0, 8}, {1, 2}, {3, 8}}) {
@@ -148,7 +148,7 @@ TEST_CASE("engine: with a memory of blocks, the same bits in texts that leave th
     const auto more = random_ids(300, 30, 21);
     // The texts' answers, then what they say to more text, begun `apart` steps from one another.
     const auto answers = [&](int threads, int64_t chunk, int apart) {
-        Model m(Dtype::f32, threads);
+        ServedModel m(Dtype::f32, threads);
         Engine engine(m.context, m.model, CachePlan::block_memory(0, 64, 1, 2, 4),
                       {.max_batch = std::ssize(all), .prefill_chunk = chunk, .max_positions = 240});
         const auto steps = [&](int count) {
@@ -188,7 +188,7 @@ TEST_CASE("engine: with a memory of blocks, the same bits in texts that leave th
 
 TEST_CASE("engine: a text by score that is stopped while its prompt is read goes on as it would alone") {
     const auto answer = [](bool alone) {
-        Model m(Dtype::f32);
+        ServedModel m(Dtype::f32);
         Engine engine = m.engine("h2o");
         const int64_t text = engine.submit({.prompt = random_ids(1, 30, 21), .max_tokens = 4, .keep_positions = 60});
         engine.step();
@@ -208,7 +208,7 @@ TEST_CASE("engine: a text by score that is stopped while its prompt is read goes
 }
 
 TEST_CASE("engine: tokens and log-probabilities are those of the literal cache") {
-    Model m(Dtype::f32);
+    ServedModel m(Dtype::f32);
     for (const std::string plan : {"dense", "window", "sink"}) {
         const auto policy = plan == "dense"    ? CachePolicy::dense()
                             : plan == "window" ? CachePolicy::sink(0, 9)
@@ -235,7 +235,7 @@ TEST_CASE("engine: tokens and log-probabilities are those of the literal cache")
 }
 
 TEST_CASE("engine: requests wait until their worst case fits, first come, first served") {
-    Model m(Dtype::f32);
+    ServedModel m(Dtype::f32);
     // Dense: 2 layers, 2 key-value heads, texts of at most 64 positions: 4 blocks a text. Two fit.
     Engine engine = m.engine("dense", {.max_batch = 8, .prefill_chunk = 8, .blocks = 9});
     std::vector<int64_t> texts;
@@ -254,7 +254,7 @@ TEST_CASE("engine: requests wait until their worst case fits, first come, first 
 }
 
 TEST_CASE("engine: an answer ends at a stop id, when its reader says so, and when it is told to") {
-    Model m(Dtype::f32);
+    ServedModel m(Dtype::f32);
     Engine engine = m.engine("sink");
     Request request{.prompt = {3, 4}, .max_tokens = 20, .sampling = {.temperature = 1, .seed = 3}};
     const auto run = [&](Request r) {
@@ -291,7 +291,7 @@ TEST_CASE("engine: an answer ends at a stop id, when its reader says so, and whe
 }
 
 TEST_CASE("engine: a text that goes on is the text that was there at once") {
-    Model m(Dtype::f32);
+    ServedModel m(Dtype::f32);
     for (const std::string plan : {"dense", "sink", "moa"}) {
         INFO(plan);
         Engine engine = m.engine(plan);
@@ -331,7 +331,7 @@ TEST_CASE("engine: a text that goes on is the text that was there at once") {
 }
 
 TEST_CASE("engine: what cannot be answered is refused before any work") {
-    Model m(Dtype::f32);
+    ServedModel m(Dtype::f32);
     const auto refusal = [&](Engine& engine, Request request) {
         return message_of([&] { engine.submit(std::move(request)); });
     };
@@ -367,7 +367,7 @@ TEST_CASE("engine: what cannot be answered is refused before any work") {
 }
 
 TEST_CASE("engine: a text may fill the cache to its last position, and the token behind that one is drawn too") {
-    Model m(Dtype::f32);
+    ServedModel m(Dtype::f32);
     for (const std::string plan : {"dense", "moa", "h2o", "sink"}) {
         // 64 positions, which the model was trained on, of which 2 are the model's sink tokens.
         for (const auto& [prompt, answer] : {std::pair{62, 1}, {61, 2}, {40, 23}, {1, 62}}) {
@@ -403,7 +403,7 @@ TEST_CASE("engine: a text whose logits are not finite ends there, and the others
     for (const std::string plan : {"dense", "sink", "h2o"}) {
         for (const double temperature : {0.0, 1.0}) {
             INFO(plan << " at temperature " << temperature);
-            Model m(Dtype::f32);
+            ServedModel m(Dtype::f32);
             const SamplingParams sampling{.temperature = temperature, .top_p = 0.9, .min_p = 0.01};
             const Request good{.prompt = {3, 4, 5}, .max_tokens = 6, .sampling = sampling};
             const int32_t poisoned = 20;

@@ -16,14 +16,14 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-struct Budget {
+struct HeavyBudget {
     int64_t heavy, recent;
 };
 
 /// H2O's cache of one key-value head: positions and their scores.
 class HeavyHitters {
   public:
-    explicit HeavyHitters(Budget budget) : budget_(budget) {}
+    explicit HeavyHitters(HeavyBudget budget) : budget_(budget) {}
 
     void add(int64_t position) { scores_[position] = 0; }
     double& score(int64_t position) { return scores_.at(position); }
@@ -45,7 +45,7 @@ class HeavyHitters {
     }
 
   private:
-    Budget budget_;
+    HeavyBudget budget_;
     std::map<int64_t, double> scores_;
 };
 
@@ -56,7 +56,7 @@ bool in_window(const HostAttention& x, int64_t i, int64_t j) {
 }
 
 /// A prompt read at once, then token by token.
-void attend_h2o(HostAttention& x, Budget budget, int64_t prompt) {
+void attend_h2o(HostAttention& x, HeavyBudget budget, int64_t prompt) {
     for (int64_t g = 0; g < x.G; ++g) {
         HeavyHitters cache(budget);
         for (int64_t i = 0; i < x.T; ++i) {
@@ -74,12 +74,12 @@ void attend_h2o(HostAttention& x, Budget budget, int64_t prompt) {
     }
 }
 
-std::vector<double> published(Context& context, model::Transformer& model, const ScoredText& s, Budget budget,
+std::vector<double> published(Context& context, model::Transformer& model, const ScoredText& s, HeavyBudget budget,
                               int64_t prompt) {
     return losses_by_host(context, model, s, [&](HostAttention& x) { attend_h2o(x, budget, prompt); });
 }
 
-CachePlan plan_of(const model::ModelConfig& config, Budget budget) {
+CachePlan heavy_plan(const model::ModelConfig& config, HeavyBudget budget) {
     return CachePlan::heavy_hitters(budget.heavy, budget.recent, config.num_layers, config.num_heads);
 }
 
@@ -93,13 +93,13 @@ TEST_CASE("h2o: the paged cache = the published algorithm, exactly", "[not_cuda]
         Context context(test_device(), 2);
         model::Transformer model(context, config, Dtype::f64);
         randomise(context, model.weights(), 9, 0.4);
-        for (const Budget budget : {Budget{5, 7}, {0, 9}, {20, 1}, {66, 14}})
+        for (const HeavyBudget budget : {HeavyBudget{5, 7}, {0, 9}, {20, 1}, {66, 14}})
             for (const int64_t prompt : {1, 13, 77, 140}) {
                 if (test_device() != Device::cpu && (prompt != 77 || budget.heavy % 20 == 0))
                     continue;  // takes its time
                 INFO("position " << static_cast<int>(position) << " heavy " << budget.heavy << " recent "
                                  << budget.recent << " prompt " << prompt);
-                CachedModel cached(context, model, plan_of(config, budget), {.prefill_chunk = 32});
+                CachedModel cached(context, model, heavy_plan(config, budget), {.prefill_chunk = 32});
                 CHECK(largest_difference(cached_losses(context, model, cached, s, prompt),
                                          published(context, model, s, budget, prompt)) <= 1e-10);
                 CHECK(cached.sizes().shape.rows(140) == 2 * 2 * (budget.heavy + budget.recent + 1));
@@ -118,7 +118,7 @@ TEST_CASE("h2o: every family", "[cpu]") {
         const ScoredText s(5, 50, config.num_sink_tokens > 0 ? config.sink_token_id : config.vocab_size);
         const int64_t prompt = std::array{int64_t{1}, int64_t{29}}[which++ % 2];
         INFO(name << ", prompt of " << prompt);
-        CachedModel cached(context, model, plan_of(config, {6, 5}), {.prefill_chunk = 8});
+        CachedModel cached(context, model, heavy_plan(config, {6, 5}), {.prefill_chunk = 8});
         CHECK(largest_difference(cached_losses(context, model, cached, s, prompt),
                                  published(context, model, s, {6, 5}, prompt)) <= (exact ? 1e-10 : 1e-4));
         CHECK(cached.free_blocks() == cached.sizes().options.blocks);
@@ -132,11 +132,11 @@ TEST_CASE("h2o: in f32, and over a narrower cache") {
     randomise(context, model.weights(), 9, 0.4);
     const ScoredText s(21, 60, 23);
     const auto expected = published(context, model, s, {6, 5}, 9);
-    CachedModel cached(context, model, plan_of(config, {6, 5}), {.prefill_chunk = 16});
+    CachedModel cached(context, model, heavy_plan(config, {6, 5}), {.prefill_chunk = 16});
     const auto losses = cached_losses(context, model, cached, s, 9);
     CHECK(largest_difference(losses, expected) <= 1e-4);
     CHECK(cached_losses(context, model, cached, s, 9) == losses);  // nothing is left of a text that was there before
-    CachedModel narrow(context, model, plan_of(config, {6, 5}), {.prefill_chunk = 16, .dtype = Dtype::bf16});
+    CachedModel narrow(context, model, heavy_plan(config, {6, 5}), {.prefill_chunk = 16, .dtype = Dtype::bf16});
     CHECK(relative_error(cached_losses(context, model, narrow, s, 9), expected) <= 5e-2);
 }
 
@@ -151,8 +151,8 @@ TEST_CASE("h2o: with no heavy position it is the window, to the bit, and with ro
         CachedModel cached(context, model, plan, {.prefill_chunk = 16});
         return cached_losses(context, model, cached, s, prompt);
     };
-    CHECK(losses(plan_of(config, {0, 11}), 1) == losses(window, 1));
-    CHECK(losses(plan_of(config, {50, 10}), 40) == losses(CachePlan::uniform(CachePolicy::dense(), 2, 4), 40));
+    CHECK(losses(heavy_plan(config, {0, 11}), 1) == losses(window, 1));
+    CHECK(losses(heavy_plan(config, {50, 10}), 40) == losses(CachePlan::uniform(CachePolicy::dense(), 2, 4), 40));
 }
 
 TEST_CASE("h2o: a prompt keeps its last positions and the heaviest before them") {
@@ -170,7 +170,7 @@ TEST_CASE("h2o: all of its memory is planned, and what cannot be is refused") {
     model::Transformer model(context, config, Dtype::f32);
     randomise(context, model.weights(), 9, 0.4);
     const CacheOptions options{.max_batch = 3, .prefill_chunk = 16, .max_prompt = 40};
-    const CacheSizes sizes(config, Dtype::f32, plan_of(config, {6, 5}), options);
+    const CacheSizes sizes(config, Dtype::f32, heavy_plan(config, {6, 5}), options);
     // A block's rows have keys, values, a position and a score; a dense one's have no score.
     CHECK(sizes.block_bytes() == 64 * (2 * 8 * 4 + 4 + 4));
     CHECK(sizes.cache_bytes(64) == 2 * 2 * sizes.block_bytes());
@@ -179,14 +179,14 @@ TEST_CASE("h2o: all of its memory is planned, and what cannot be is refused") {
     CHECK(memory[0].second == 3 * 2 * 2 * sizes.block_bytes());
     CHECK(memory[2].second > 2 * 40 * 2 * (2 * 8 + 1) * 4);  // the prompt's keys, values and scores in both layers
 
-    CachedModel cached(context, model, plan_of(config, {6, 5}), options);
+    CachedModel cached(context, model, heavy_plan(config, {6, 5}), options);
     const size_t scratch = context.scratch().capacity();
     const ScoredText s(21, 60, 23);
     cached_losses(context, model, cached, s, 40);
     CHECK(context.scratch().capacity() == scratch);
 
-    const auto refusal = [&](Budget budget, const CacheOptions& wanted = {}) {
-        return message_of([&] { CachedModel(context, model, plan_of(config, budget), wanted); });
+    const auto refusal = [&](HeavyBudget budget, const CacheOptions& wanted = {}) {
+        return message_of([&] { CachedModel(context, model, heavy_plan(config, budget), wanted); });
     };
     CHECK_THAT(refusal({-1, 4}), ContainsSubstring("no cache of -1 heavy"));
     CHECK_THAT(refusal({4, 0}), ContainsSubstring("at least one recent"));

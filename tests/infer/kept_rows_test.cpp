@@ -15,7 +15,7 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-constexpr int64_t kAll = HeadCache::kAll;
+constexpr int64_t kDense = HeadCache::kAll;
 
 /// What a head must still hold for queries at `positions` - 1 and later, by the mask's own words.
 std::set<int64_t> must_hold(const HeadCache& head, int64_t positions) {
@@ -29,7 +29,7 @@ std::set<int64_t> must_hold(const HeadCache& head, int64_t positions) {
 
 TEST_CASE("kept rows: a ring holds what its queries see, over three wraps") {
     for (const HeadCache& head : {HeadCache{0, 0}, HeadCache{0, 6}, HeadCache{4, 1}, HeadCache{4, 13}, HeadCache{3, 0},
-                                  HeadCache{0, kAll}, HeadCache{5, 63}}) {
+                                  HeadCache{0, kDense}, HeadCache{5, 63}}) {
         std::map<int64_t, int64_t> slots;  // slot -> position
         const int64_t end = head.bounded() ? 3 * ring_slots(head) + 2 : 100;
         for (int64_t i = 0; i < end; ++i) {
@@ -49,14 +49,14 @@ TEST_CASE("kept rows: a ring holds what its queries see, over three wraps") {
 TEST_CASE("kept rows: a group keeps its widest query head, a window narrows, sinks stay") {
     auto config = tiny_llama();  // 2 layers, 4 query heads in 2 groups
     config.attention_span = {0, 6};
-    const CachePlan plan(2, 4, {{2, 5}, {2, 9}, {2, 1}, {0, kAll}, {2, 5}, {2, 9}, {2, 1}, {0, kAll}},
+    const CachePlan plan(2, 4, {{2, 5}, {2, 9}, {2, 1}, {0, kDense}, {2, 5}, {2, 9}, {2, 1}, {0, kDense}},
                          PositionRule::absolute);
     const auto rows = kept_rows(plan, config);
-    CHECK(rows[0].rings == std::vector<HeadCache>{{2, 9}, {0, kAll}});
+    CHECK(rows[0].rings == std::vector<HeadCache>{{2, 9}, {0, kDense}});
     CHECK(rows[0].spans == std::vector<int32_t>{5, 9, 1, -1});
     CHECK(rows[1].rings == std::vector<HeadCache>{{2, 6}, {2, 6}});
     CHECK(rows[1].spans == std::vector<int32_t>{5, 6, 1, 6});
-    CHECK(rows[0].longest_span() == kAll);
+    CHECK(rows[0].longest_span() == kDense);
     CHECK(rows[0].first_kept(50) == 2);
     CHECK(rows[1].first_kept(50) == 43);
     CHECK(rows[1].first_kept(4) == 2);
@@ -75,7 +75,7 @@ TEST_CASE("kept rows: a group keeps its widest query head, a window narrows, sin
 }
 
 TEST_CASE("block lists: heads of all lengths share one pool, and leave nothing behind") {
-    const CachePlan plan(2, 4, {{2, 5}, {2, 90}, {2, 1}, {2, 62}, {0, kAll}, {2, 1}, {2, 200}, {2, 61}},
+    const CachePlan plan(2, 4, {{2, 5}, {2, 90}, {2, 1}, {2, 62}, {0, kDense}, {2, 1}, {2, 200}, {2, 61}},
                          PositionRule::absolute);
     auto config = tiny_llama();
     config.num_key_value_heads = 4;

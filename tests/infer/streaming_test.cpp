@@ -1,9 +1,9 @@
 // The three ways to run a stream agree: the literal cache, the masked pass in chunks, and one plain pass while nothing
 // is evicted.
-#include "base/larger_or_nan.h"
 #include "infer/decoder.h"
 #include "infer/masked_stream.h"
 #include "tests/catch.h"
+#include "tests/infer/cached_losses.h"
 #include "tests/model/model_fixture.h"
 
 using namespace ballast;
@@ -46,13 +46,6 @@ std::vector<double> by_mask(Context& context, model::Transformer& model, const C
     stream.feed(s.tokens, s.targets, losses);
     losses.pop_back();
     return {losses.begin(), losses.end()};
-}
-
-double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
-    REQUIRE(a.size() == b.size());
-    double worst = 0;
-    for (size_t i = 0; i < a.size(); ++i) worst = larger_or_nan(worst, std::abs(a[i] - b[i]));
-    return worst;
 }
 
 void check_agreement(model::Position position, Normaliser normaliser) {
