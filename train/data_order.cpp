@@ -145,6 +145,12 @@ std::string DataOrder::to_json() const {
     return ordered_json{{"stretches", rows}}.dump(2) + "\n";
 }
 
+std::string DataOrder::identity() const {
+    DataOrder order = *this;
+    for (DataStretch& stretch : order.stretches_) stretch.order.index.clear();
+    return order.to_json();
+}
+
 void DataOrder::resume(int64_t step, const RunConfig& config, const data::TokenStore& store, bool allow_change) {
     if (step == 0) {
         *this = DataOrder(config, store);

@@ -162,8 +162,7 @@ RunConfig RunConfig::load(const std::string& path, const std::vector<std::string
 RunConfig RunConfig::load_with(const std::string& path, std::span<const ConfigOverride> overrides) {
     RunConfig config;
     load_toml(config, path, overrides);
-    for (std::string* file :
-         {&config.data.train, &config.data.validation, &config.data.tokenizer, &config.data.index})
+    for (std::string* file : config.data.paths())
         if (!file->empty()) *file = std::filesystem::absolute(*file).lexically_normal().string();
     return config;
 }

@@ -10,6 +10,7 @@
 #include "base/atomic_file.h"
 #include "base/config_toml.h"
 #include "base/interrupt.h"
+#include "train/same_run.h"
 
 namespace ballast::train {
 namespace {
@@ -173,6 +174,10 @@ void Trainer::restore(const CheckpointInfo& saved) {
 }
 
 void Trainer::order_samples() {
+    {
+        const Span agreement = at(Activity::agree_on_order);
+        require_same_order(ranks(), order_);
+    }
     const Span span = at(Activity::order_samples);
     const data::SampleOrder& order = order_.last_stretch().order;
     constexpr size_t kNoticed = 80'000'000;  // bytes, of 20 million samples: seconds
@@ -200,6 +205,7 @@ void Trainer::open_logs() {
 }
 
 RunStatus Trainer::run(StartMode mode, DataChange change) {
+    require_same_run(ranks(), config_, data_.tokenizer.hash(), data_.train);
     if (ranks().is_first()) {
         directory_.create_and_lock();
         HeartbeatFolder(directory_.path()).clear();
