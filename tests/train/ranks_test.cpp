@@ -41,6 +41,19 @@ std::string checkpoint_bytes(const RunFixture& f, const std::string& name, int s
     return read_file(f.folder / (name + "/checkpoints/step_0000000" + std::to_string(step) + ".h5"));
 }
 
+/// Rewrites a checkpoint as older versions wrote it.
+void forget_lanes(const RunFixture& f, const std::string& path) {
+    train::CheckpointInfo info = train::read_checkpoint_info(path);
+    REQUIRE(info.lanes);
+    info.lanes.reset();
+    Context context(f.device, 1);
+    model::Transformer model(context, info.config.model, Dtype::f32);
+    train::Optimizer optimizer(context, model.weights(), {}, 1);
+    train::load_checkpoint(path, context, model.weights(), &optimizer);
+    train::save_checkpoint(path, info, model.weights(), optimizer);
+    REQUIRE_FALSE(train::read_checkpoint_info(path).lanes);
+}
+
 /// The error with which all of three ranks end when `change` changed the configuration of rank 1, and 2 if `both`.
 std::string refused_change(const RunFixture& f, const std::function<void(train::RunConfig&)>& change,
                            bool both = false) {
@@ -279,6 +292,33 @@ TEST_CASE("ranks: a run goes on on another number of ranks with the same bytes",
     train_on(1, f, "alike", train::StartMode::resume);
     CHECK(f.metrics("moved") == f.metrics("alike"));
     CHECK(checkpoint_bytes(f, "moved", 6) == checkpoint_bytes(f, "alike", 6));
+}
+
+TEST_CASE("ranks: without lanes, a resume on another number of ranks warns that rounding differs", "[cpu]") {
+    for (const int64_t lanes : {1, 5}) {
+        SeveralPasses f;
+        f.config.train.reduction_lanes = lanes;
+        f.config.train.steps = 3;
+        train_on(2, f, "run");
+        const auto warnings_on = [&](int ranks) {
+            std::vector<std::string> warnings;
+            on_ranks(ranks, [&](Communicator& rank) {
+                train::TrainObserver observer;
+                if (rank.is_first()) observer.warning = [&](const std::string& text) { warnings.push_back(text); };
+                f.run_as_rank(rank, "run", train::StartMode::resume, observer);
+            });
+            return warnings;
+        };
+        CAPTURE(lanes);
+        CHECK(warnings_on(2).empty());
+        const std::vector<std::string> said = warnings_on(3);
+        REQUIRE(said.size() == (lanes == 1 ? 1 : 0));
+        if (lanes > 1) continue;
+        CHECK_THAT(said.front(), Catch::Matchers::ContainsSubstring(
+                                     "the number of ranks was 2 when the checkpoint was made and is 3; "));
+        forget_lanes(f, f.folder / "run/checkpoints/step_00000003.h5");
+        CHECK(warnings_on(3).empty());
+    }
 }
 
 TEST_CASE("ranks: without lanes, losses stay within rounding of one rank's", "[cpu]") {
