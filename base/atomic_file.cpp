@@ -15,7 +15,7 @@
 namespace ballast {
 namespace {
 
-constexpr std::string_view kMark = ".tmp-";  // then the process id
+constexpr std::string_view kMark = ".tmp-";  // then a number
 
 /// UserError unless `path` is a regular file, or nothing yet. A rename would put a file in place of a device.
 void require_replaceable(const std::string& path) {
@@ -44,12 +44,11 @@ std::string target_of(const std::string& path) {
     throw_errno("write", path);
 }
 
-/// The process id at the end of a temporary's name; empty for other names.
-std::string_view id_of_temporary(std::string_view name) {
+bool is_temporary_name(std::string_view name) {
     const size_t mark = name.rfind(kMark);
-    if (mark == std::string_view::npos) return {};
-    const std::string_view id = name.substr(mark + kMark.size());
-    return id.find_first_not_of("0123456789") == std::string_view::npos ? id : std::string_view{};
+    if (mark == std::string_view::npos) return false;
+    const std::string_view number = name.substr(mark + kMark.size());
+    return !number.empty() && number.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
 /// False, with errno, when the disk refuses.
@@ -63,55 +62,55 @@ bool write_all(int descriptor, std::string_view text) {
     return true;
 }
 
-/// Removes temporaries of `target` whose writers were killed: a writer that lives holds its own. Where there are no
-/// locks all stay.
-void remove_temporaries_of(const std::string& target) {
-    const std::filesystem::path path(target);
-    const std::string start = path.filename().string() + std::string(kMark);
-    std::error_code error;
-    const auto folder = path.has_parent_path() ? path.parent_path() : ".";
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-        const std::string name = entry.path().filename().string();
-        if (!name.starts_with(start) || id_of_temporary(name).empty()) continue;
-        const int descriptor = ::open(entry.path().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        if (descriptor < 0) continue;
-        if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
-        ::close(descriptor);
-    }
+std::string temporary_name(const std::string& target, int number) {
+    return fmt::format("{}{}{}", target, kMark, number);
 }
 
-/// An empty file that this process holds as long as it is open, and its name; a negative descriptor, with errno, when
-/// it cannot be had.
+/// A file that this process holds as long as it is open.
 struct HeldFile {
-    int descriptor;
-    std::string path;
+    int descriptor;  // negative, with errno, when it cannot be had
+    int number;      // at the end of its name
 };
 
-/// Processes of two machines or containers often have the same id, and write the same file on a disk that both see. So
-/// a file is emptied only once it is held, and where another writer holds it, a longer name is taken. Where there are
-/// no locks nobody knows who holds a file that is there, and it is left alone too.
+/// An empty temporary of `target` with the first number that no other writer has, on this machine or another. A file
+/// that a killed writer left is used again, and emptied only once it is held. Where there are no locks nobody knows who
+/// holds a file that is there, and it is left alone; so is what another user left.
 HeldFile create_and_hold(const std::string& target) {
-    constexpr int kTries = 100;
-    std::string path = fmt::format("{}{}{}", target, kMark, ::getpid());
-    for (int i = 0;; ++i) {
-        constexpr int kHow = O_RDWR | O_CREAT | O_CLOEXEC;
-        int descriptor = ::open(path.c_str(), kHow | O_EXCL, 0666);
+    constexpr int kTries = 10'000, kHow = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+    int number = 1;
+    for (int i = 0; i < kTries; ++i) {
+        const std::string path = temporary_name(target, number);
+        int descriptor = ::open(path.c_str(), kHow | O_CREAT | O_EXCL, 0666);
         const bool made = descriptor >= 0;
-        // It may be the temporary of a crashed run that had this very process id.
-        if (!made && errno == EEXIST) descriptor = ::open(path.c_str(), kHow, 0666);
-        if (descriptor < 0) return {descriptor, path};
+        if (!made && errno != EEXIST) return {-1, number};
+        if (!made) descriptor = ::open(path.c_str(), kHow);
+        if (descriptor < 0) {
+            if (errno != ENOENT) ++number;
+            continue;
+        }
         const bool refused = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && (errno == EWOULDBLOCK || !made);
         struct stat held {
         }, named{};
         ::fstat(descriptor, &held);
         // Another writer may have removed or renamed it between its making and the lock: then once more.
         const bool named_so = ::stat(path.c_str(), &named) == 0 && named.st_ino == held.st_ino;
-        if (!refused && named_so && (held.st_size == 0 || ::ftruncate(descriptor, 0) == 0)) return {descriptor, path};
-        const int error = refused ? EWOULDBLOCK : errno;
+        if (!refused && named_so && (held.st_size == 0 || ::ftruncate(descriptor, 0) == 0)) return {descriptor, number};
         ::close(descriptor);
-        errno = error;
-        if (i == kTries) return {-1, path};
-        if (refused) path += '0';
+        if (refused) ++number;
+    }
+    errno = EWOULDBLOCK;
+    return {-1, number};
+}
+
+/// Removes what writers that were killed beside another one left under the next numbers. Asked for by name: a folder of
+/// very many files takes long to list.
+void remove_abandoned_after(const std::string& target, int number) {
+    for (;;) {
+        const std::string path = temporary_name(target, ++number);
+        const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (descriptor < 0) return;
+        if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
+        ::close(descriptor);
     }
 }
 
@@ -126,11 +125,11 @@ void sync_folder_of(const std::string& path) {
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     require_replaceable(path_);
     target_ = target_of(path_);
-    remove_temporaries_of(target_);
-    HeldFile held = create_and_hold(target_);
+    const HeldFile held = create_and_hold(target_);
+    if (held.descriptor < 0) throw_errno("write", path_);
     descriptor_ = held.descriptor;
-    temporary_path_ = std::move(held.path);
-    if (descriptor_ < 0) throw_errno("write", path_);
+    temporary_path_ = temporary_name(target_, held.number);
+    remove_abandoned_after(target_, held.number);
 }
 
 AtomicFile::~AtomicFile() { discard(); }
@@ -216,7 +215,7 @@ void require_different_outputs(const std::vector<Output>& outputs) {
 void remove_abandoned_temporaries(const std::string& folder) {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-        if (!id_of_temporary(entry.path().filename().string()).empty()) std::filesystem::remove(entry.path(), error);
+        if (is_temporary_name(entry.path().filename().string())) std::filesystem::remove(entry.path(), error);
     }
 }
 

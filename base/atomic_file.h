@@ -8,8 +8,8 @@
 
 namespace ballast {
 
-/// Writes to a temporary file, PATH.tmp-<pid>, or with a longer number where a writer on another machine has that name;
-/// commit() renames it to PATH. Whatever interrupts the writer, PATH is the old file or the new file, never a part of
+/// Writes to a temporary file, PATH.tmp-1, or with a higher number where another writer has that name; commit() renames
+/// it to PATH. Whatever interrupts the writer, PATH is the old file or the new file, never a part of
 /// one. A symbolic link is followed: its target gets the content, and the link stays. Two writers of one PATH in one
 /// process are not supported. The next writer of PATH removes the temporary files of writers that were killed. Every
 /// function throws UserError with the system's reason (full disk, no permission, …). The constructor also refuses a

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <sstream>
 
 #include "base/config_toml.h"
 
@@ -103,6 +104,17 @@ std::string config_detail::toml_text(const VisitFields& visit) {
         for (const Line& line : section.lines) text += fmt::format("{} = {}\n", line.name, line.value);
     }
     return text;
+}
+
+std::vector<ConfigDifference> differing_lines(const std::string& left, const std::string& right) {
+    std::vector<ConfigDifference> found;
+    std::istringstream lefts(left), rights(right);
+    std::string section, a, b;
+    while (std::getline(lefts, a) && std::getline(rights, b)) {
+        if (b.starts_with('[')) section = b;
+        if (a != b) found.push_back({section, a, b});
+    }
+    return found;
 }
 
 std::string config_detail::table_text(const VisitFields& visit, const VisitFields& defaults) {

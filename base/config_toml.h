@@ -65,6 +65,13 @@ std::string to_toml(Config config) {
     return config_detail::toml_text(config_detail::fields_of(config));
 }
 
+/// A line in which two configurations differ, as in "[train]", "seed = 1", "seed = 2".
+struct ConfigDifference {
+    std::string section, left, right;
+};
+/// The lines in which two texts of to_toml() for one type differ.
+std::vector<ConfigDifference> differing_lines(const std::string& left, const std::string& right);
+
 /// One line per field, "section.key  value". A value that differs from that of a default-constructed Config is marked
 /// and followed by the default.
 template <class Config>

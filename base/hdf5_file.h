@@ -25,7 +25,7 @@ struct Hdf5Dataset {
     int64_t numel() const;
 };
 
-/// Writes PATH.tmp-<pid>; commit() makes it PATH (see AtomicFile). UserError when the disk refuses.
+/// Writes PATH.tmp-1; commit() makes it PATH (see AtomicFile). UserError when the disk refuses.
 class Hdf5Writer {
   public:
     explicit Hdf5Writer(std::string path);

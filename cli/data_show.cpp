@@ -73,7 +73,7 @@ ShownStep find_step(const ShowArguments& arguments, const data::TokenStore& stor
     }
     const train::DataOrder run = train::DataOrder::parse(read_file(path), path);
     const train::DataStretch& stretch = run.stretch_at(arguments.step);
-    if (stretch.corpus != store.fingerprint())
+    if (!store.has_fingerprint(stretch.corpus))
         throw UserError(fmt::format("step {} of {} did not read {} ({}), but a store of {}; name that one",
                                     arguments.step, arguments.config, store.path(), store.fingerprint(),
                                     stretch.corpus));

@@ -7,6 +7,7 @@
 #include <limits>
 #include <string_view>
 #include <utility>
+#include <xxhash.h>
 
 #include "base/error.h"
 
@@ -190,6 +191,20 @@ void MegatronFiles::read(int64_t first, int64_t count, int32_t* out) const {
         first += take;
         count -= take;
     }
+}
+
+std::string MegatronFiles::checksums() const {
+    constexpr int64_t kRun = 1 << 14, kRuns = 64;
+    const auto lengths = static_cast<size_t>(num_documents_) * sizeof(int32_t);
+    const int64_t runs = std::min(kRuns, (num_tokens_ + kRun - 1) / kRun),
+                  last = std::max<int64_t>(0, num_tokens_ - kRun);
+    std::vector<int32_t> run(static_cast<size_t>(std::min(kRun, num_tokens_)));
+    XXH64_hash_t tokens = 0;
+    for (int64_t r = 0; r < runs; ++r) {
+        read(runs == 1 ? 0 : last * r / (runs - 1), std::ssize(run), run.data());
+        tokens = XXH3_64bits_withSeed(run.data(), run.size() * sizeof(int32_t), tokens);
+    }
+    return fmt::format("xxh3_64 {:016x} {:016x}", XXH3_64bits(lengths_, lengths), tokens);
 }
 
 std::vector<std::string> MegatronFiles::other_files() const {

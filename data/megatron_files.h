@@ -37,6 +37,9 @@ class MegatronFiles : public TokenSource {
     int64_t num_documents() const override { return num_documents_; }
     int64_t document_offset(int64_t d) const override;
     void read(int64_t first, int64_t count, int32_t* out) const override;
+    /// Of the lengths of all documents, and of a million tokens in runs that are spread over the set. The same for
+    /// whole files and slices, and for both types.
+    std::string checksums() const override;
     std::vector<std::string> other_files() const override;
 
   private:

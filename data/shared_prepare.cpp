@@ -193,19 +193,25 @@ class SharedWork {
     }
 
     void tokenise_all() {
+        std::vector<size_t> left = order_;
         for (int looks = 0;;) {
-            bool all_there = true, did_one = false;
-            for (const size_t i : order_) {
-                if (parts_[i].is_there()) continue;
-                const auto lock = FileLock::take(parts_[i].lock);
-                if (lock && !parts_[i].is_there()) tokenise(parts_[i]);
-                did_one = did_one || lock;
-                all_there = all_there && lock;
-            }
-            show_progress(0);
-            if (all_there) return;
-            if (!did_one) wait(looks, [this] { return describe_missing(); });
+            const size_t before = left.size();
+            std::erase_if(left, [this](size_t i) { return tokenise_if_free(parts_[i]); });
+            if (left.empty()) return;
+            if (left.size() == before) wait(looks, [this] { return describe_missing(); });
         }
+    }
+
+    /// True when the part is there now; false while another process works on it.
+    bool tokenise_if_free(const Part& part) {
+        if (!part.is_there()) {
+            const auto lock = FileLock::take(part.lock);
+            if (!lock) return false;
+            if (!part.is_there()) tokenise(part);
+        }
+        bytes_there_ += part.bytes;
+        show_progress(0);
+        return true;
     }
 
     /// What other processes are at, a few of them.
@@ -245,11 +251,10 @@ class SharedWork {
             "{} was changed while it was being prepared; wait until nobody writes to it, and start again", part.input));
     }
 
+    /// `part_bytes`: of the part under way. It costs nothing, as it is called for each of very many parts; parts of
+    /// other processes count once this one comes to them, and all take them in one order.
     void show_progress(int64_t part_bytes) const {
-        if (!options_.progress) return;
-        for (const Part& part : parts_)
-            if (part.is_there()) part_bytes += part.bytes;
-        options_.progress(std::min(part_bytes, total_bytes_), total_bytes_);
+        if (options_.progress) options_.progress(std::min(bytes_there_ + part_bytes, total_bytes_), total_bytes_);
     }
 
     void stop_if_interrupted() const {
@@ -277,7 +282,7 @@ class SharedWork {
     std::string folder_;
     std::vector<Part> parts_;    // in the order of their documents
     std::vector<size_t> order_;  // in which they are begun
-    int64_t total_bytes_ = 0;
+    int64_t total_bytes_ = 0, bytes_there_ = 0;
     PrepareResult result_;
 };
 

@@ -24,8 +24,8 @@ class TokenSource {
     virtual int64_t documents_left_out() const { return 0; }
     /// Copies tokens [first, first + count), which must exist, without checking their values.
     virtual void read(int64_t first, int64_t count, int32_t* out) const = 0;
-    /// The checksums that the files store for their contents, besides sizes; equal for equal contents. Reads no
-    /// contents.
+    /// The checksums of the contents, besides sizes; equal for equal contents. They are those that the files store, or
+    /// of a sample of the contents: a corpus is not read as a whole.
     virtual std::string checksums() const { return ""; }
     /// The files that are read besides the one that was named.
     virtual std::vector<std::string> other_files() const { return {}; }

@@ -49,10 +49,17 @@ void TokenStore::assume_tokenizer(const Tokenizer& tokenizer) {
     info_.begin_of_text_id = first_id_of_texts(tokenizer);
 }
 
+std::string TokenStore::sizes() const {
+    return fmt::format("{} tokens in {} documents", num_tokens(), num_documents());
+}
+
 std::string TokenStore::fingerprint() const {
     const std::string checksums = source_->checksums();
-    return fmt::format("{} tokens in {} documents{}{}", num_tokens(), num_documents(), checksums.empty() ? "" : ", ",
-                       checksums);
+    return sizes() + (checksums.empty() ? "" : ", " + checksums);
+}
+
+bool TokenStore::has_fingerprint(const std::string& fingerprint) const {
+    return (MegatronFiles::is_name(path_) && fingerprint == sizes()) || fingerprint == this->fingerprint();
 }
 
 void TokenStore::read(int64_t first, int64_t count, int32_t* out) const {

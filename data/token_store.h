@@ -47,10 +47,11 @@ class TokenStore {
     /// vocabulary are refused when they are read.
     void assume_tokenizer(const Tokenizer& tokenizer);
 
-    /// A text that is equal for two stores with the same documents. It is made of the checksums stored in the file, so
-    /// no contents are read; for a foreign file without checksums, of the sizes alone. The same documents in parts have
-    /// a different fingerprint.
+    /// A text that is equal for two stores with the same documents: their sizes and TokenSource::checksums(). The same
+    /// documents in parts have a different fingerprint.
     std::string fingerprint() const;
+    /// True for fingerprint(), and for the one that older versions gave to Megatron's files: their sizes alone.
+    bool has_fingerprint(const std::string& fingerprint) const;
 
     /// Copies tokens [first, first + count) to `out`. UserError when one is not below vocab_size: the file is damaged.
     void read(int64_t first, int64_t count, int32_t* out) const;
@@ -60,6 +61,8 @@ class TokenStore {
     void verify() const;
 
   private:
+    std::string sizes() const;
+
     std::string path_;
     std::unique_ptr<TokenSource> source_;
     TokenStoreInfo info_;

@@ -94,13 +94,17 @@ void Tokenizer::add_token(const std::string& spelling, uint32_t id, bool special
 
 void Tokenizer::add_to_finders() {
     TextNormalizer::Storage storage;
-    for (const AddedToken& token : spec_.added_tokens) {
+    const auto add = [&](const AddedToken& token) {
         if (!token.normalized) {
             raw_tokens_.add(token.content, token);
         } else if (const auto content = normalizer_.normalize(token.content, storage); !content.empty()) {
             normalized_tokens_.add(content, token);
         }
-    }
+    };
+    // Of two with one normalized form the first is found, and the package gives special tokens the precedence.
+    for (const bool special : {true, false})
+        for (const AddedToken& token : spec_.added_tokens)
+            if (token.special == special) add(token);
 }
 
 void Tokenizer::save(const std::string& path) const { write_file(path, to_tokenizer_json(spec_)); }

@@ -174,6 +174,7 @@ void write_info(Hdf5Writer& file, const CheckpointInfo& info) {
     file.set_attribute("steps_skipped", info.steps_skipped);
     file.set_attribute("samples", info.data_order.samples_after(info.step));
     file.set_attribute("tokens", info.data_order.tokens_after(info.step));
+    if (info.lanes) file.set_attribute("lanes", *info.lanes);
     file.set_attribute("tokenizer_hash", info.tokenizer_hash);
     write_text(file, "config", to_toml(info.config));
     write_text(file, kDataOrder, info.data_order.to_json());
@@ -274,6 +275,7 @@ CheckpointInfo read_checkpoint_info(const std::string& path) {
     if (info.steps_skipped < 0 || info.steps_skipped > info.step)
         throw UserError(fmt::format("{}: {} of its {} steps were skipped, it says; the file is damaged", path,
                                     info.steps_skipped, info.step));
+    if (file.has_attribute("lanes")) info.lanes = file.integer_attribute("lanes");
     info.tokenizer_hash = file.string_attribute("tokenizer_hash");
     load_toml_text(info.config, read_text(file, path, "config"), path + ":config");
     if (file.has(kDataOrder))

@@ -4,7 +4,7 @@
 // Layout (docs/formats.md): model/<name>, optimizer/m/<name>, optimizer/v/<name>; loss_scaler/{scale, hysteresis,
 // good_updates} of fp16 runs; spikes/{losses, norms, skipped_in_a_row, rollbacks, furthest} of runs that look for them;
 // the u8 datasets config (TOML) and data_order (JSON); root attributes format, step, steps_skipped, samples, tokens,
-// tokenizer_hash, ballast_version.
+// lanes, tokenizer_hash, ballast_version.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +30,7 @@ struct CheckpointInfo {
     std::string tokenizer_hash;
     std::optional<LossScalerState> loss_scaler;  // of an fp16 run
     std::optional<SpikeState> spikes;            // of a run with train.spike_action
+    std::optional<int64_t> lanes;                // Distribution::lanes(), on which rounding depends
 };
 
 /// The form in which checkpoints keep a configuration: without settings that change no bit of the result, such as how
@@ -52,8 +53,8 @@ void write_checkpoint(const std::string& path, const CheckpointInfo& info, const
 /// RunError that names the parameter unless all its `values`, f32 or f64, are finite.
 void require_finite(ThreadPool& pool, std::span<const char> values, Dtype dtype, const std::string& parameter);
 
-/// Reads everything except tensors. `data_order` is empty in older files, which do not store it. UserError when the
-/// file is missing, damaged or foreign.
+/// Reads everything except tensors. Older files do not store `data_order`, which is then empty, and `lanes`. UserError
+/// when the file is missing, damaged or foreign.
 CheckpointInfo read_checkpoint_info(const std::string& path);
 
 /// Loads the weights (and the optimiser's moments, when given), and checks shapes and checksums.

@@ -47,7 +47,7 @@ int64_t samples_left(const RunConfig& config, int64_t step) {
 std::vector<std::string> reasons_for_another(const DataStretch& was, int64_t next_sample, int64_t left,
                                              const RunConfig& now, const data::TokenStore& store) {
     std::vector<std::string> reasons;
-    if (was.corpus != store.fingerprint())
+    if (!store.has_fingerprint(was.corpus))
         reasons.push_back(
             fmt::format("{} holds another text ({}; it was {})", store.path(), store.fingerprint(), was.corpus));
     if (was.order.seq_length != now.train.sequence_length)
@@ -145,6 +145,12 @@ std::string DataOrder::to_json() const {
     return ordered_json{{"stretches", rows}}.dump(2) + "\n";
 }
 
+std::string DataOrder::identity() const {
+    DataOrder order = *this;
+    for (DataStretch& stretch : order.stretches_) stretch.order.index.clear();
+    return order.to_json();
+}
+
 void DataOrder::resume(int64_t step, const RunConfig& config, const data::TokenStore& store, bool allow_change) {
     if (step == 0) {
         *this = DataOrder(config, store);
@@ -159,9 +165,10 @@ void DataOrder::resume(int64_t step, const RunConfig& config, const data::TokenS
                         "begin another "
                         "order, in which samples that were read come again",
                         fmt::join(reasons, "; ")));
+    if (reasons.empty()) stretches_.back().corpus = store.fingerprint();  // an older version's said less
     if (reasons.empty() && was.order.kind == data::OrderKind::npy) stretches_.back().order.index = config.data.index;
     if (left == 0 || (reasons.empty() && config.train.global_batch == was.global_batch)) return;
-    DataStretch now{step + 1, next, config.train.global_batch, last_stretch().order, was.corpus};
+    DataStretch now{step + 1, next, config.train.global_batch, last_stretch().order, last_stretch().corpus};
     if (!reasons.empty()) {
         now.first_sample = 0;
         now.order = order_of(config, store, left);

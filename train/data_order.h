@@ -33,6 +33,8 @@ class DataOrder {
     /// Parses the text that to_json() wrote; messages name `source`. UserError when it is damaged.
     static DataOrder parse(std::string_view json, const std::string& source);
     std::string to_json() const;
+    /// A text that is equal for two orders of the same samples, wherever their files are.
+    std::string identity() const;
 
     /// Continues after `step` with the settings of `config`. UserError when that needs a different order; it names the
     /// samples that would be read twice or never. With `allow_change` the run starts the new order at its first sample

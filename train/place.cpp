@@ -24,6 +24,7 @@ constexpr std::array kRows{
     Row{A::start, "start", "making the run's files", "", false, kLong},
     Row{A::agree_on_start, "agree_on_start", "broadcast of the step to start from", "", true, kUsual},
     Row{A::order_samples, "order_samples", "putting samples into their order", "", false, kLong},
+    Row{A::agree_on_order, "agree_on_order", "comparison of the orders of samples", "", true, kUsual},
     Row{A::load, "load", "loading a checkpoint", "", false, kLong},
     Row{A::agree_on_loaded, "agree_on_loaded", "barrier after the checkpoint was loaded", "", true, kUsual},
     Row{A::read_samples, "read_samples", "reading samples", "", false, kUsual},

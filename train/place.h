@@ -17,6 +17,7 @@ enum class Activity : int32_t {
     start,
     agree_on_start,
     order_samples,
+    agree_on_order,
     load,
     agree_on_loaded,
     read_samples,

@@ -1,6 +1,7 @@
 // The configuration of a training run, as in its TOML file.
 #pragma once
 
+#include <array>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct DataConfig {
     data::FirstToken first_token = data::FirstToken::none;
     data::OrderKind order = data::OrderKind::neox;
     std::string index = "";  // of data.order = "npy": what the names of the three files have in common
+
+    std::array<std::string*, 4> paths() { return {&train, &validation, &tokenizer, &index}; }
 };
 
 struct TrainConfig {

@@ -4,12 +4,12 @@
 #include <cmath>
 #include <filesystem>
 #include <fmt/format.h>
-#include <sstream>
 #include <utility>
 
 #include "base/atomic_file.h"
 #include "base/config_toml.h"
 #include "base/interrupt.h"
+#include "train/same_run.h"
 
 namespace ballast::train {
 namespace {
@@ -144,7 +144,7 @@ int64_t Trainer::resume(int64_t step, DataChange change) {
     order_ = saved.data_order.empty() ? DataOrder(saved.config, data_.train) : saved.data_order;
     order_.resume(step, config_, data_.train, change == DataChange::allowed);
     order_samples();
-    warn_of_changes(saved.config);
+    warn_of_changes(saved);
     {
         const Span loading = at(Activity::load);
         load_checkpoint(path, context_, model_.weights(), &optimizer_);
@@ -173,6 +173,10 @@ void Trainer::restore(const CheckpointInfo& saved) {
 }
 
 void Trainer::order_samples() {
+    {
+        const Span agreement = at(Activity::agree_on_order);
+        require_same_order(ranks(), order_);
+    }
     const Span span = at(Activity::order_samples);
     const data::SampleOrder& order = order_.last_stretch().order;
     constexpr size_t kNoticed = 80'000'000;  // bytes, of 20 million samples: seconds
@@ -184,14 +188,17 @@ void Trainer::order_samples() {
     sampler_.emplace(data_.train, order);
 }
 
-void Trainer::warn_of_changes(const RunConfig& saved) {
-    std::istringstream then(to_toml(as_saved(saved))), now(to_toml(as_saved(config_)));
-    std::string section, was, is;
-    while (std::getline(then, was) && std::getline(now, is)) {
-        if (is.starts_with('[')) section = is;
-        if (was != is)
-            warn(fmt::format("the checkpoint was made with {} {}; this run continues with {}", section, was, is));
-    }
+void Trainer::warn_of_changes(const CheckpointInfo& saved) {
+    for (const ConfigDifference& line : differing_lines(to_toml(as_saved(saved.config)), to_toml(as_saved(config_))))
+        warn(fmt::format("the checkpoint was made with {} {}; this run continues with {}", line.section, line.left,
+                         line.right));
+    const bool same_setting = saved.config.train.reduction_lanes == config_.train.reduction_lanes;
+    if (same_setting && saved.lanes && *saved.lanes != distribution_.lanes())
+        warn(
+            fmt::format("the number of ranks was {} when the checkpoint was made and is {}; as train.reduction_lanes = "
+                        "1, gradients are added up in another order and results are rounded differently (with S lanes "
+                        "they are the same on 1 to S ranks)",
+                        *saved.lanes, distribution_.lanes()));
 }
 
 void Trainer::open_logs() {
@@ -200,6 +207,7 @@ void Trainer::open_logs() {
 }
 
 RunStatus Trainer::run(StartMode mode, DataChange change) {
+    require_same_run(ranks(), config_, data_.tokenizer.hash(), data_.train);
     if (ranks().is_first()) {
         directory_.create_and_lock();
         HeartbeatFolder(directory_.path()).clear();

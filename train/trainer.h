@@ -98,8 +98,9 @@ class Trainer {
     void order_samples();
     RunStatus run_steps();
     void set_status(RunStatus status, int64_t step);
-    /// Warns of settings that differ from those of the checkpoint, for example more steps or another rate.
-    void warn_of_changes(const RunConfig& saved);
+    /// Warns of settings that differ from those of the checkpoint, for example more steps or another rate, and of a
+    /// number of ranks with which gradients are added up in another order.
+    void warn_of_changes(const CheckpointInfo& saved);
     void open_logs();
     /// True when any rank was asked to stop.
     bool wanted_to_stop();

@@ -15,7 +15,8 @@ CheckpointInfo Trainer::checkpoint_info(int64_t step) const {
             as_saved(config_),
             data_.tokenizer.hash(),
             scaler_ ? std::optional(scaler_->state()) : std::nullopt,
-            config_.train.spike_action != SpikeAction::none ? std::optional(spikes_.state()) : std::nullopt};
+            config_.train.spike_action != SpikeAction::none ? std::optional(spikes_.state()) : std::nullopt,
+            distribution_.lanes()};
 }
 
 void Trainer::or_fail(int64_t step, const std::function<void()>& save) {

@@ -77,15 +77,15 @@ TEST_CASE("atomic file: the old content or the new, never a part") {
 TEST_CASE("atomic file: a leftover of an earlier process is overwritten") {
     const TemporaryFolder folder;
     const std::string path = folder.file("a.txt");
-    put_bytes(path + ".tmp-" + std::to_string(::getpid()), "a longer leftover");
+    put_bytes(path + ".tmp-1", "a longer leftover");
     write_file(path, "x");
     CHECK(read_file(path) == "x");
     CHECK(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("atomic file: a writer of another machine that has this process's id keeps its file") {
+TEST_CASE("atomic file: another writer keeps its file, and what it leaves when it is killed is removed") {
     const TemporaryFolder folder;
-    const std::string path = folder.file("a.txt"), theirs = path + ".tmp-" + std::to_string(::getpid());
+    const std::string path = folder.file("a.txt"), theirs = path + ".tmp-1";
     put_bytes(theirs, "theirs");
     const int writer = ::open(theirs.c_str(), O_RDWR | O_CLOEXEC);
     REQUIRE(::flock(writer, LOCK_EX | LOCK_NB) == 0);
@@ -101,11 +101,11 @@ TEST_CASE("atomic file: a writer of another machine that has this process's id k
     CHECK(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("atomic file: where there are no locks another's file with this process's id stays as it is") {
+TEST_CASE("atomic file: where there are no locks another's file stays as it is") {
     const TemporaryFolder folder;
     const std::string path = folder.file("a.txt");
     const auto code = with_refused_calls({SYS_flock}, ENOLCK, [&] {
-        const std::string theirs = path + ".tmp-" + std::to_string(::getpid());
+        const std::string theirs = path + ".tmp-1";
         put_bytes(theirs, "theirs");
         write_file(path, "ours");
         return (bytes_of(path) == "ours" ? 1 : 0) + (bytes_of(theirs) == "theirs" ? 2 : 0) +
@@ -115,6 +115,33 @@ TEST_CASE("atomic file: where there are no locks another's file with this proces
         CHECK(*code == 7);
     else
         WARN("skipped: no system call filters here");
+}
+
+TEST_CASE("atomic file: what killed writers left is asked for by name, and the folder not listed") {
+    const TemporaryFolder folder;
+    const std::string path = folder.file("a.txt");
+    const auto code = with_refused_calls({SYS_getdents64}, EACCES, [&] {
+        for (const char* left : {".tmp-1", ".tmp-2", ".tmp-3"}) put_bytes(path + left, "left");
+        write_file(path, "new");
+        int remain = 0;
+        for (const char* left : {".tmp-1", ".tmp-2", ".tmp-3"}) remain += std::filesystem::exists(path + left);
+        return bytes_of(path) == "new" ? remain : 99;
+    });
+    if (code)
+        CHECK(*code == 0);
+    else
+        WARN("skipped: no system call filters here");
+}
+
+TEST_CASE("atomic file: a link with a temporary's name is not followed") {
+    const TemporaryFolder folder;
+    const std::string path = folder.file("a.txt");
+    put_bytes(folder.file("other"), "other");
+    std::filesystem::create_symlink("other", path + ".tmp-1");
+    write_file(path, "new");
+    CHECK(bytes_of(path) == "new");
+    CHECK(bytes_of(folder.file("other")) == "other");
+    CHECK(std::filesystem::is_symlink(path + ".tmp-1"));
 }
 
 TEST_CASE("atomic file: the old file can go before the new one comes, where a link leads too") {

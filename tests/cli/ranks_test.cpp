@@ -32,17 +32,19 @@ void train(const TinyRun& run, int ranks, const std::string& name, const std::st
     CHECK(outcome.out.find("done: ", done + 1) == std::string::npos);  // one rank speaks
 }
 
-/// What is said when two ranks end with code 1 because one hangs: the shell of rank 1 does `of_rank_1` and then trains;
-/// MORE is what it adds to the command.
-std::string error_of_hang(const TinyRun& run, const std::string& of_rank_1) {
+/// What is said when two ranks end with `code`: the shell of rank 1 does `of_rank_1` and then trains; MORE is what it
+/// adds to the command.
+std::string error_of_two(const TinyRun& run, const std::string& of_rank_1, int code) {
     const std::string each =
         fmt::format(R"([ "$OMPI_COMM_WORLD_RANK" = 0 ] || {{ {}; }}; exec "{}" {} $MORE)", of_rank_1, kBallastPath,
                     run.train("run", kLanes + "--set train.hang_timeout_seconds=3"));
     Process process(Process::ShellCommand{"exec env " + mpirun(2) + " sh -c '" + each + "' >'" + run.file("out") +
                                           "' 2>'" + run.file("err") + "'"});
-    CHECK(process.wait() == 1);
+    CHECK(process.wait() == code);
     return read_file(run.file("err"));
 }
+
+std::string error_of_hang(const TinyRun& run, const std::string& of_rank_1) { return error_of_two(run, of_rank_1, 1); }
 
 }  // namespace
 
@@ -139,6 +141,15 @@ TEST_CASE("mpi: a rank that hangs when the run is over ends all, and the run is 
     CHECK_THAT(said, ContainsSubstring("the end hangs: rank ") && ContainsSubstring("has been leaving the device"));
     CHECK(run.json("run/status.json")["status"] == "finished");
     CHECK(fs::exists(run.file("run/checkpoints/step_00000012.h5")));
+}
+
+TEST_CASE("mpi: ranks that were started with different configs all end, and one says where they differ") {
+    const TinyRun run;
+    const std::string said = error_of_two(run, "MORE=\"--set train.seed=2\"", 2);
+    CHECK_THAT(
+        said, ContainsSubstring("ballast: error: rank 1 (") && ContainsSubstring("has [train] seed = 2 in its config"));
+    CHECK(said.find("ballast: error: ") == said.rfind("ballast: error: "));
+    CHECK_FALSE(fs::exists(run.file("run")));
 }
 
 TEST_CASE("mpi: a mistake is told once, and ends all processes with its exit code") {

@@ -61,8 +61,7 @@ std::vector<int32_t> all_tokens(const TokenStore& store) {
 void slice(const std::string& name, size_t count, size_t bytes_a_slice) {
     const std::string all = read_file(name + ".bin");
     for (size_t i = 0; i < count; ++i) {
-        char part[40];
-        std::snprintf(part, sizeof part, "-%05zu-of-%05zu.bin", i, count - 1);
+        const std::string part = fmt::format("-{:05}-of-{:05}.bin", i, count - 1);
         write_file(name + part, all.substr(std::min(all.size(), i * bytes_a_slice),
                                            i + 1 == count ? std::string::npos : bytes_a_slice));
     }
@@ -140,6 +139,49 @@ TEST_CASE("megatron files: what prepare writes are the bytes that GPT-NeoX write
         of_h5.sample(i, b.data());
         CHECK(a == b);
     }
+}
+
+TEST_CASE("megatron files: the fingerprint tells texts of one shape apart, not types, slices or names") {
+    const test::TemporaryFolder folder;
+    const auto fingerprint = [&](const std::string& name) {
+        return TokenStore(folder.file(name) + ".idx").fingerprint();
+    };
+    const auto written = [&](const std::vector<std::vector<int>>& documents) {
+        write_set<uint16_t>(folder.file("changed"), 8, documents);
+        return fingerprint("changed");
+    };
+    for (const size_t length : {size_t{5}, size_t{300'000}}) {  // read as a whole, and in parts
+        std::vector<std::vector<int>> documents{std::vector<int>(length, 3), {4}, {}, std::vector<int>(3 * length, 5)};
+        write_set<uint16_t>(folder.file("a"), 8, documents);
+        write_set<int32_t>(folder.file("wide"), 4, documents);
+        const std::string plain = fingerprint("a");
+        CAPTURE(plain);
+        CHECK(fingerprint("wide") == plain);
+        CHECK(written(documents) == plain);
+        slice(folder.file("a"), 3, 2 * length);
+        CHECK(fingerprint("a") == plain);
+        std::swap(documents[1], documents[2]);  // the same tokens, cut elsewhere
+        CHECK(written(documents) != plain);
+        std::swap(documents[1], documents[2]);
+        documents.front().front() = 7;
+        CHECK(written(documents) != plain);
+        documents.front().front() = 3;
+        documents.back().back() = 7;
+        CHECK(written(documents) != plain);
+        fs::remove_all(folder.path());
+        fs::create_directory(folder.path());
+    }
+    CHECK(written({}).starts_with("0 tokens in 0 documents"));
+}
+
+TEST_CASE("megatron files: what older versions called a set, its sizes alone, is still its name") {
+    const test::TemporaryFolder folder;
+    write_set<uint16_t>(folder.file("a"), 8, {{1, 2, 3}, {4}});
+    const TokenStore store(folder.file("a.idx"));
+    CHECK(store.has_fingerprint("4 tokens in 2 documents"));
+    CHECK(store.has_fingerprint(store.fingerprint()));
+    CHECK_FALSE(store.has_fingerprint("4 tokens in 3 documents"));
+    CHECK_FALSE(store.has_fingerprint(store.fingerprint() + "0"));
 }
 
 TEST_CASE("megatron files: a preshuffled set is read in its own order") {

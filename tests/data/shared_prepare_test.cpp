@@ -124,6 +124,22 @@ TEST_CASE("shared prepare: a file that another process is at is waited for, and 
     CHECK_THROWS_AS(place.shared(), RunError);
 }
 
+TEST_CASE("shared prepare: progress counts a part when it is done, and looks at it no more") {
+    Workplace place;
+    const std::string away = place.output.file("away.h5");
+    std::string moved;
+    int64_t last = 0;
+    place.options.progress = [&](int64_t done, int64_t total) {
+        CHECK(done >= last);
+        last = done;
+        for (int i = 0; i < 6 && moved.empty(); ++i)
+            if (fs::exists(place.part(i))) fs::rename(moved = place.part(i), away);
+        if (done == total && fs::exists(away)) fs::rename(away, moved);  // it is joined with the others
+    };
+    place.shared();
+    CHECK(fs::exists(moved));
+}
+
 TEST_CASE("shared prepare: an input that is changed meanwhile is named, and gives no part") {
     for (const int changed : {4, 1}) {  // the largest, so it is being read; one that nobody has begun
         Workplace place;

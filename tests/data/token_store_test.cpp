@@ -64,6 +64,9 @@ TEST_CASE("token store: the fingerprint tells texts apart, not files") {
     CHECK(fingerprint(other_file) == plain);
     CHECK(fingerprint(other_token) != plain);
     CHECK(fingerprint(other_document) != plain);
+    write_store(folder.file("a.h5"), {});
+    CHECK(TokenStore(folder.file("a.h5")).has_fingerprint(plain));
+    CHECK_FALSE(TokenStore(folder.file("a.h5")).has_fingerprint(plain.substr(0, plain.find(','))));
 }
 
 TEST_CASE("token store: lies are found") {

@@ -31,8 +31,8 @@ std::string datasets_of(const std::string& path) {
 std::string checkpoint_content(const std::string& path) {
     train::verify_checkpoint(path);
     train::CheckpointInfo info = train::read_checkpoint_info(path);
-    return fmt::format("{} {} {} {} {} ", info.step, info.steps_skipped, info.tokenizer_hash, to_toml(info.config),
-                       info.data_order.to_json()) +
+    return fmt::format("{} {} {} {} {} {} ", info.step, info.steps_skipped, info.tokenizer_hash, to_toml(info.config),
+                       info.data_order.to_json(), info.lanes.value_or(0)) +
            datasets_of(path);
 }
 

@@ -33,7 +33,8 @@ struct Work {
     std::string arguments;
     /// What has to hold of `folder` after any kill, given the undisturbed result.
     std::function<void(const std::string& folder, const std::map<std::string, std::string>& whole)> check_killed;
-    /// Where a file ending in .tmp-<pid> is work worth killing half of the time; relative to `folder`, empty: nowhere.
+    /// Where a file ending in .tmp-<number> is work worth killing half of the time; relative to `folder`, empty:
+    /// nowhere.
     std::string written_to = "";
     /// How it is killed; `any` is for choices.
     std::function<void(const Process&, std::mt19937_64& any)> kill = [](const Process& process, std::mt19937_64&) {

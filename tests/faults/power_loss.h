@@ -40,7 +40,7 @@ class PowerLoss {
     bool was_whole(const std::string& path, const std::string& content) const;
 
     /// Calls `check` once for every state that differs from all before in its names or in a file that is not a
-    /// temporary of ours (PATH.tmp-<pid>, which nobody reads), and anew for those at the end. At every moment:
+    /// temporary of ours (PATH.tmp-<number>, which nobody reads), and anew for those at the end. At every moment:
     /// everything kept, everything lost, and `subsets` drawn at random. Returns how many states there were, the same
     /// ones included.
     size_t for_each_state(int subsets, std::mt19937_64& random,

@@ -79,6 +79,7 @@ Strings checkpoint_seeds(const std::string& folder) {
     info.tokenizer_hash = "hash";
     info.data_order = train::DataOrder::parse(kDataOrder, "data_order");
     info.loss_scaler = train::LossScalerState{};
+    info.lanes = 4;
     info.spikes = train::SpikeState{.losses = {1.5}, .norms = {2}};
     const std::vector<char> zeros(1 << 12);
     write_checkpoint(path, info, model::ParameterTable(info.config.model), Dtype::f32,

@@ -113,6 +113,37 @@ TEST_CASE("resumed with another number of steps, a run keeps its order while it 
                ContainsSubstring("past the last of train.steps = 5"));
 }
 
+TEST_CASE("a run on Megatron's files goes on, also one of an older version, but not on another text of that shape",
+          "[cpu]") {
+    RunFixture f;
+    ThreadPool pool(1);
+    const data::Tokenizer tokenizer = data::Tokenizer::load(f.config.data.tokenizer);
+    const auto prepared = [&](const std::string& name, const std::string& text) {
+        write_file(f.folder / (name + ".txt"), text);
+        data::PrepareOptions prepare;
+        prepare.inputs = {f.folder / (name + ".txt")};
+        prepare.output = f.folder / (name + ".idx");
+        data::prepare(tokenizer, prepare, pool);
+        return data::TokenStore(prepare.output);
+    };
+    std::string text = sample_text();
+    const data::TokenStore store = prepared("a", text);
+    text.back() = '#';  // for a line break: one token for one
+    const data::TokenStore other = prepared("b", text);
+    REQUIRE(other.num_tokens() == store.num_tokens());
+
+    const DataOrder begun(f.config, store);
+    std::string json = begun.to_json();
+    const size_t checksums = json.find(", xxh3_64");
+    REQUIRE(checksums != std::string::npos);
+    json.erase(checksums, json.find('"', checksums) - checksums);
+    for (DataOrder order : {begun, DataOrder::parse(json, "of an older version")}) {
+        order.resume(10, f.config, store, false);
+        CHECK(order.last_stretch().corpus == store.fingerprint());
+        CHECK_THAT(message_of([&] { order.resume(10, f.config, other, false); }), ContainsSubstring("another text"));
+    }
+}
+
 TEST_CASE("resumed with another order, a run is refused, or begins it when that is allowed", "[cpu]") {
     RunFixture f;
     f.config.validation.every = 0;

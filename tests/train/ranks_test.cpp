@@ -1,4 +1,5 @@
 // Training on several ranks: the same bits, and the same files, as on one.
+#include <atomic>
 #include <cmath>
 #include <csignal>
 #include <tuple>
@@ -8,6 +9,7 @@
 #include "tests/catch.h"
 #include "tests/train/run_fixture.h"
 #include "tests/train/thread_ranks.h"
+#include "train/same_run.h"
 
 using namespace ballast;
 using namespace ballast::test;
@@ -39,7 +41,134 @@ std::string checkpoint_bytes(const RunFixture& f, const std::string& name, int s
     return read_file(f.folder / (name + "/checkpoints/step_0000000" + std::to_string(step) + ".h5"));
 }
 
+/// Rewrites a checkpoint as older versions wrote it.
+void forget_lanes(const RunFixture& f, const std::string& path) {
+    train::CheckpointInfo info = train::read_checkpoint_info(path);
+    REQUIRE(info.lanes);
+    info.lanes.reset();
+    Context context(f.device, 1);
+    model::Transformer model(context, info.config.model, Dtype::f32);
+    train::Optimizer optimizer(context, model.weights(), {}, 1);
+    train::load_checkpoint(path, context, model.weights(), &optimizer);
+    train::save_checkpoint(path, info, model.weights(), optimizer);
+    REQUIRE_FALSE(train::read_checkpoint_info(path).lanes);
+}
+
+/// The error with which all of three ranks end when `change` changed the configuration of rank 1, and 2 if `both`.
+std::string refused_change(const RunFixture& f, const std::function<void(train::RunConfig&)>& change,
+                           bool both = false) {
+    std::atomic<int> ended{0};
+    const std::string message = message_of([&] {
+        on_ranks(3, [&](Communicator& rank) {
+            train::RunConfig config = f.config;
+            if (rank.rank() == 1 || (both && rank.rank() == 2)) change(config);
+            if (const std::string said =
+                    message_of([&] { f.run_config_as_rank(config, rank, "run", train::StartMode::fresh); });
+                !said.empty()) {
+                ++ended;
+                throw UserError(said);
+            }
+        });
+    });
+    CHECK(ended == 3);
+    return message;
+}
+
 }  // namespace
+
+TEST_CASE("ranks: another config, tokenizer or corpus than rank 0's ends all before anything is written", "[cpu]") {
+    using Catch::Matchers::ContainsSubstring;
+    SeveralPasses f;
+    const RunFixture others;
+    data::BpeTrainer trainer({.vocab_size = 310});
+    ThreadPool pool(1);
+    trainer.add_texts({data::TextPiece{sample_text(), "text.txt", 0, true}}, pool);
+    const data::Tokenizer other_tokenizer(trainer.train());
+    other_tokenizer.save(others.folder / "310.json");
+    data::PrepareOptions prepare;
+    prepare.inputs = {others.folder / "text.txt"};
+    prepare.output = others.folder / "310.h5";
+    data::prepare(other_tokenizer, prepare, pool);
+    prepare.output = others.folder / "whole.h5";
+    data::prepare(data::Tokenizer::load(f.config.data.tokenizer), prepare, pool);
+
+    using train::RunConfig;
+    CHECK_THAT(refused_change(f, [](RunConfig& config) { config.train.seed = 7; }),
+               ContainsSubstring("rank 1 (") &&
+                   ContainsSubstring(") has [train] seed = 7 in its config and rank 0 has ") &&
+                   ContainsSubstring("seed = 1234; start every rank with the same config"));
+    CHECK_THAT(refused_change(
+                   f, [](RunConfig& config) { config.train.zero = 1; }, true),
+               ContainsSubstring("rank 1 (") && ContainsSubstring(") has [train] zero = 1 in its config") &&
+                   ContainsSubstring("(and 1 more rank)"));
+    CHECK_THAT(refused_change(f, [](RunConfig& config) { config.train.hang_timeout_seconds = 0; }),
+               ContainsSubstring("hang_timeout_seconds = 0"));
+    CHECK_THAT(refused_change(f,
+                              [&](RunConfig& config) {
+                                  config.data.tokenizer = others.folder / "310.json";
+                                  config.data.train = others.folder / "310.h5";
+                                  config.data.validation = "";
+                              }),
+               ContainsSubstring("rank 1 (") && ContainsSubstring("has another tokenizer in " + others.folder.path()));
+    CHECK_THAT(refused_change(f, [&](RunConfig& config) { config.data.train = others.folder / "whole.h5"; }),
+               ContainsSubstring("rank 1 (") && ContainsSubstring("has another text in " + others.folder.path()) &&
+                   ContainsSubstring(data::TokenStore(f.config.data.train).fingerprint()));
+    CHECK_FALSE(std::filesystem::exists(f.folder / "run"));
+}
+
+TEST_CASE("ranks: paths of files, threads and printing may differ", "[cpu]") {
+    SeveralPasses f;
+    train_on(2, f, "alike");
+    for (const char* file : {"train.h5", "tokenizer.json"})
+        std::filesystem::copy(f.folder / file, f.folder / (std::string("of rank 1 ") + file));
+    on_ranks(2, [&](Communicator& rank) {
+        train::RunConfig config = f.config;
+        if (rank.rank() == 1) {
+            config.data = f.config.data;
+            config.data.train = f.folder / "of rank 1 train.h5";
+            config.data.tokenizer = f.folder / "of rank 1 tokenizer.json";
+            config.data.validation = "";
+            config.train.threads = 2;
+            config.train.log_every = 7;
+        }
+        f.run_config_as_rank(config, rank, "run", train::StartMode::fresh);
+    });
+    CHECK(f.metrics("run") == f.metrics("alike"));
+}
+
+TEST_CASE("ranks: one that finds another checkpoint, of other samples, ends all", "[cpu]") {
+    SeveralPasses f;
+    f.config.train.steps = 3;
+    train_on(2, f, "run");
+    f.config.train.global_batch = 6;
+    train_on(2, f, "stale");
+    f.config.train.global_batch = 7;
+    f.config.train.steps = 6;
+    const auto resume = [&](const std::string& of_rank_1) {
+        return message_of([&] {
+            on_ranks(2, [&](Communicator& rank) {
+                f.run_as_rank(rank, rank.is_first() ? "run" : of_rank_1, train::StartMode::resume);
+            });
+        });
+    };
+    CHECK_THAT(resume("stale"), Catch::Matchers::ContainsSubstring("has another order of samples than rank 0"));
+    CHECK(resume("run") == "");
+}
+
+TEST_CASE("ranks: all get the message of the lowest that differs, however long its value", "[cpu]") {
+    const std::string long_value(5000, 'x');
+    std::atomic<int> said{0};
+    on_ranks(4, [&](Communicator& rank) {
+        const std::string value = rank.rank() < 2 ? "1.0" : rank.rank() == 2 ? long_value : "1.1";
+        const auto describe = [](const std::string& first, const std::string& mine) {
+            return "runs " + mine + " where rank 0 runs " + first;
+        };
+        const std::string message = message_of([&] { train::require_same(rank, value, describe); });
+        said += message.starts_with("rank 2 (") && message.ends_with(" (and 1 more rank)");
+        CHECK(message_of([&] { train::require_same(rank, "1.0", describe); }) == "");
+    });
+    CHECK(said == 4);
+}
 
 TEST_CASE("ranks: with lanes, metrics and checkpoints have the same bytes on 1 to 4 ranks, ZeRO 0 and 1", "[cpu]") {
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
@@ -163,6 +292,33 @@ TEST_CASE("ranks: a run goes on on another number of ranks with the same bytes",
     train_on(1, f, "alike", train::StartMode::resume);
     CHECK(f.metrics("moved") == f.metrics("alike"));
     CHECK(checkpoint_bytes(f, "moved", 6) == checkpoint_bytes(f, "alike", 6));
+}
+
+TEST_CASE("ranks: without lanes, a resume on another number of ranks warns that rounding differs", "[cpu]") {
+    for (const int64_t lanes : {1, 5}) {
+        SeveralPasses f;
+        f.config.train.reduction_lanes = lanes;
+        f.config.train.steps = 3;
+        train_on(2, f, "run");
+        const auto warnings_on = [&](int ranks) {
+            std::vector<std::string> warnings;
+            on_ranks(ranks, [&](Communicator& rank) {
+                train::TrainObserver observer;
+                if (rank.is_first()) observer.warning = [&](const std::string& text) { warnings.push_back(text); };
+                f.run_as_rank(rank, "run", train::StartMode::resume, observer);
+            });
+            return warnings;
+        };
+        CAPTURE(lanes);
+        CHECK(warnings_on(2).empty());
+        const std::vector<std::string> said = warnings_on(3);
+        REQUIRE(said.size() == (lanes == 1 ? 1 : 0));
+        if (lanes > 1) continue;
+        CHECK_THAT(said.front(), Catch::Matchers::ContainsSubstring(
+                                     "the number of ranks was 2 when the checkpoint was made and is 3; "));
+        forget_lanes(f, f.folder / "run/checkpoints/step_00000003.h5");
+        CHECK(warnings_on(3).empty());
+    }
 }
 
 TEST_CASE("ranks: without lanes, losses stay within rounding of one rank's", "[cpu]") {

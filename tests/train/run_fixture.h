@@ -82,7 +82,13 @@ struct RunFixture {
     train::RunStatus run_as_rank(Communicator& ranks, const std::string& name, train::StartMode mode,
                                  train::TrainObserver observer = {},
                                  train::DataChange change = train::DataChange::refused) const {
-        train::RunConfig resolved = config;
+        return run_config_as_rank(config, ranks, name, mode, std::move(observer), change);
+    }
+
+    /// The same with a configuration of the rank's own.
+    train::RunStatus run_config_as_rank(train::RunConfig resolved, Communicator& ranks, const std::string& name,
+                                        train::StartMode mode, train::TrainObserver observer = {},
+                                        train::DataChange change = train::DataChange::refused) const {
         train::RunData data = train::RunData::open(resolved.data);
         train::resolve_vocabulary(resolved.model, data.tokenizer.vocab_size());
         resolved.validate();
