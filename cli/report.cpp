@@ -7,6 +7,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/memory.h"
 #include "cli/text_options.h"
 #include "report/measure.h"
 #include "report/plans.h"
@@ -35,6 +36,9 @@ void measure_missing(const Options& o, const std::vector<report::RunData>& runs)
     if (plans.empty()) return;
     const InterruptGuard guard;
     Context context = o.text.make_context();
+    for (const report::MeasurePlan& plan : plans)
+        require_memory(report::measure_memory(context, plan, options), context, "to measure " + plan.run,
+                       "lower --cache or --max-tokens");
     for (const report::MeasurePlan& plan : plans) report::measure(context, plan, options);
 }
 

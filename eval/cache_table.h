@@ -27,6 +27,11 @@ struct CacheTableRow {
 /// that does not suit the model, or a text of `num_tokens` tokens that is too short.
 void check_cache_table(const model::ModelConfig& config, int64_t num_tokens, const CacheTableOptions& options);
 
+/// What evaluate_cache_table() takes over a text of `num_tokens` tokens for a model that computes in `dtype`: the
+/// largest of its measurements.
+MeasurementMemory cache_table_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                     int64_t num_tokens, const CacheTableOptions& options);
+
 /// Shows its progress on the terminal, under `name`.
 CacheTableRow evaluate_cache_table(Context& context, const std::string& name, model::Transformer& model,
                                    const std::vector<uint32_t>& text, const CacheTableOptions& options);

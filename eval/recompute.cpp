@@ -10,6 +10,8 @@
 namespace ballast::eval {
 namespace {
 
+constexpr int64_t kWindows = 16;  // that are run together
+
 /// While the text still fits in the window all windows start at its beginning, so one pass serves them together. Of a
 /// later window only the last position has a target, and the head reads no other.
 class Windows {
@@ -43,8 +45,6 @@ class Windows {
     }
 
   private:
-    static constexpr int64_t kWindows = 16;
-
     /// The pass over so many windows: the first one, a whole batch, or what is left at the end.
     model::Pass& pass_of(int64_t windows) {
         if (!pass_ || pass_->batch() != windows) {
@@ -95,6 +95,12 @@ class Windows {
 };
 
 }  // namespace
+
+MeasurementMemory recompute_memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
+                                   int64_t positions, int64_t length, int64_t every) {
+    const int64_t window = std::min(length, positions), scored = (positions - window) / every + 1;
+    return pass_memory(context, config, dtype, std::min(scored, kWindows), window, weights);
+}
 
 TokenLosses recompute_losses(Context& context, model::Transformer& model, const TextStream& text, int64_t length,
                              int64_t every, const StreamingProgress& progress) {

@@ -11,6 +11,7 @@
 #include "eval/cache_table.h"
 #include "eval/encoder_sinks.h"
 #include "eval/results_json.h"
+#include "kernels/backend.h"
 #include "train/checkpoint.h"
 #include "train/run_directory.h"
 
@@ -115,12 +116,13 @@ void check_measure(const model::ModelConfig& config, const MeasureOptions& optio
 MeasurePlan plan_measure(const std::string& run, Missing missing, const MeasureOptions& options,
                          const TextReader& text) {
     require_writable_evaluations(train::RunDirectory(run));
-    MeasurePlan plan{run, missing, {}, {}};
+    MeasurePlan plan{run, missing, {}, {}, {}};
     if (is_encoder_folder(run)) {
         plan.encoder_sequences = read_encoder_sequences(run, text);
         return plan;
     }
     const train::ModelSource source = train::find_model(run);
+    plan.config = source.config;
     plan.tokens = text.tokens(source);
     const auto num_tokens = static_cast<int64_t>(plan.tokens.size());
     try {
@@ -134,13 +136,32 @@ MeasurePlan plan_measure(const std::string& run, Missing missing, const MeasureO
     return plan;
 }
 
+eval::MeasurementMemory measure_memory(const Context& context, const model::ModelConfig& config, Missing missing,
+                                       const MeasureOptions& options, int64_t num_tokens) {
+    const Dtype dtype = computable_on(context.device(), options.dtype);
+    eval::MeasurementMemory memory =
+        missing.cells ? eval::cache_table_memory(context, config, dtype, num_tokens, table_options(config, options))
+                      : eval::sinks_memory(context, config, dtype, sink_options(config));
+    memory.device.emplace_back(
+        "weights", model::Weights::bytes(model::ParameterTable(config), dtype, model::WeightUse::inference));
+    return memory;
+}
+
+eval::MeasurementMemory measure_memory(const Context& context, const MeasurePlan& plan, const MeasureOptions& options) {
+    if (!is_encoder_folder(plan.run))
+        return measure_memory(context, plan.config, plan.missing, options, static_cast<int64_t>(plan.tokens.size()));
+    const auto length = static_cast<int64_t>(plan.encoder_sequences.front().size());  // of each of them
+    return eval::encoder_sinks_memory(model::read_bert_config(plan.run), length, true);
+}
+
 void measure(Context& context, const std::string& run, Missing missing, const MeasureOptions& options,
              const TextReader& text) {
     measure(context, plan_measure(run, missing, options, text), options);
 }
 
 void measure(Context& context, const MeasurePlan& plan, const MeasureOptions& options) {
-    const auto& [run, missing, tokens, sequences] = plan;
+    const std::string& run = plan.run;
+    const std::vector<uint32_t>& tokens = plan.tokens;
     const train::RunDirectory directory(run);
     if (is_encoder_folder(run)) return measure_encoder(context, plan, directory);
     const train::LoadedModel loaded = train::load_model(run, context, options.dtype);
@@ -149,7 +170,7 @@ void measure(Context& context, const MeasurePlan& plan, const MeasureOptions& op
     attention.first_id = loaded.first_of_samples(tokens);
     eval::SinkResult sinks;
     const std::string dtype(name_of(options.dtype));
-    if (missing.cells) {
+    if (plan.missing.cells) {
         eval::CacheTableOptions table = table_options(config, options);
         table.sink_metrics = attention;
         const std::string name = "measure " + fs::path(run).lexically_normal().filename().string();
@@ -161,7 +182,7 @@ void measure(Context& context, const MeasurePlan& plan, const MeasureOptions& op
     } else {
         sinks = eval::evaluate_sinks(context, *loaded.model, tokens, attention);
     }
-    if (!missing.attention) return;  // what is there may be of other lengths, and hold more kinds
+    if (!plan.missing.attention) return;  // what is there may be of other lengths, and hold more kinds
     eval::write_maps(directory.file(kMapsFile), sinks);
     eval::write_measurements(directory.file(kSinksFile), {run, loaded.step, {std::move(sinks)}, dtype});
 }

@@ -44,6 +44,7 @@ struct MeasurePlan {
     Missing missing;
     std::vector<uint32_t> tokens;
     std::vector<std::vector<int32_t>> encoder_sequences;  // in place of tokens
+    model::ModelConfig config;                            // not of an encoder
 };
 
 /// Reads the text for a run. UserError, which names what is at fault, for all that measure() would refuse: files of
@@ -51,6 +52,12 @@ struct MeasurePlan {
 /// runs can be checked before the first is measured.
 MeasurePlan plan_measure(const std::string& run, Missing missing, const MeasureOptions& options,
                          const TextReader& text);
+
+/// What measure() takes for a decoder over a text of `num_tokens` tokens, the model's weights included.
+eval::MeasurementMemory measure_memory(const Context& context, const model::ModelConfig& config, Missing missing,
+                                       const MeasureOptions& options, int64_t num_tokens);
+/// The same for a plan, of an encoder too (without its weights).
+eval::MeasurementMemory measure_memory(const Context& context, const MeasurePlan& plan, const MeasureOptions& options);
 
 /// Makes the missing measurements on the run's newest valid checkpoint, as `ballast eval table` and `ballast eval sinks
 /// --maps` do, and writes the files of RUN/eval. Only attention for an encoder.

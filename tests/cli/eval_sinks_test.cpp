@@ -60,7 +60,8 @@ TEST_CASE("cli: eval sinks takes ids in place of a text, and sentences in place 
     const std::string out = succeed(sinks + "--sentences --length 12 --sequences 4 --text " + run.file("text.txt"));
     CHECK_THAT(out, ContainsSubstring("4 sequences of 12 tokens, each begins with a sentence"));
     refuse(sinks + "--length 2 --sentences --text " + run.file("text.txt"), {"2 sink tokens"});
-    refuse(sinks + "--length 30000 --sentences --text " + run.file("text.txt"), {"no sentence"});
+    write_file(run.file("short.txt"), "A sentence. Another one.");
+    refuse(sinks + "--length 300 --sentences --text " + run.file("short.txt"), {"no sentence"});
     refuse(sinks + "--last-query 30000 --text " + run.file("text.txt"), {"fewer than one sequence"});
 }
 
