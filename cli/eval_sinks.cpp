@@ -230,8 +230,8 @@ void add_eval_sinks(Command parent) {
         .capture_default_str();
     Option of_sentences = command.add_flag(
         "--sentences", o->sentences,
-        "sequences begin with a sentence, encoded by itself, and go on to exactly --length tokens; those "
-        "that end with a sentence are taken first");
+        "sequences begin with a sentence, encoded by itself (after the token that the model's texts begin with, where "
+        "there is one), and go on to exactly --length tokens; those that end with a sentence are taken first");
     command
         .add_flag(
             "--begin-of-text", o->begin_of_text,

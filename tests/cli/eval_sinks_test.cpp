@@ -66,6 +66,15 @@ TEST_CASE("cli: eval sinks takes ids in place of a text, and sentences in place 
 }
 
 TEST_CASE("cli: eval plot draws what streaming measured, and a table of it") {
+    const auto sequences = [&](const std::string& limit) {
+        succeed(sinks + "--sentences --length 12 --sequences 1000 --text " + run.file("text.txt") + limit);
+        return run.json("out.json")["sinks"]["sequences"].get<int64_t>();
+    };
+    CHECK(sequences(" --max-tokens 100000") == sequences(""));
+    CHECK(sequences(" --max-tokens 200") < 50);  // none has fewer than four tokens
+    CHECK(sequences("") > 50);
+    refuse(sinks + "--length 12 --sentences --max-tokens 9 --text " + run.file("text.txt"),
+           {"the text's first 9 tokens"});
     const TinyRun run;
     succeed(run.train("run", "--set train.steps=1"));
     const std::string text = " --threads 1 --max-tokens 200 --text " + run.file("text.txt") + " ";

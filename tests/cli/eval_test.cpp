@@ -248,4 +248,16 @@ TEST_CASE("cli: texts begin as the model's tokenizer, or its training, begins th
     CHECK(measure(streaming, "first", "text.txt") == measure(streaming, "plain", "begun.txt"));
     CHECK(measure(sinks, "first", "text.txt") == measure(sinks + " --begin-of-text", "first", "text.txt"));
     CHECK(measure(sinks, "first", "text.txt") != measure(sinks, "plain", "begun.txt"));
+
+    // Sentences too begin as the model's texts do: after the token where the run was trained so, and not where a
+    // tokenizer's template alone would put it.
+    const std::string sentences = sinks + " --sentences";
+    write_file(run.file("template.json"), tokenizer.dump());
+    const std::string with_template = " --tokenizer " + run.file("template.json");
+    succeed(fmt::format("export {} {}", run.file("plain"), run.file("plain_folder")));
+    const auto plain = measure(sentences, "plain", "text.txt"), first = measure(sentences, "first", "text.txt");
+    CHECK(first != plain);
+    CHECK(measure(sentences + with_template, "plain", "text.txt") == plain);
+    CHECK(measure(sentences + with_template, "first", "text.txt") == first);
+    CHECK(measure(sentences + with_template, "plain_folder", "text.txt") == first);
 }
