@@ -153,7 +153,7 @@ class SweepCommand {
                                    context.device(), context.available_memory());
                 if (!file_.evaluate.text.empty())
                     require_memory(report::measure_memory(context, cells_[i].config.model, {true, true},
-                                                          {file_.evaluate.cache, Dtype::f32}, text_tokens_[i]),
+                                                          measure_options(cells_[i], file_.evaluate), text_tokens_[i]),
                                    context, "to measure it", "lower cache or max_tokens in [evaluate]");
             } catch (const UserError& error) {
                 throw UserError(fmt::format("cell {}: {}", cells_[i].name, error.what()));
@@ -212,11 +212,11 @@ class SweepCommand {
 
     void measure(size_t i) {
         if (file_.evaluate.text.empty()) return;
-        const report::Missing missing = missing_measurements(folders_[i], file_.evaluate);
+        const report::Missing missing = missing_measurements(cells_[i], folders_[i], file_.evaluate);
         if (!missing.any()) return;
         const TextOptions text = text_of(cells_[i]);
         Context context = text.make_context();
-        measure_cell(context, folders_[i], missing, file_.evaluate,
+        measure_cell(context, cells_[i], folders_[i], missing, file_.evaluate,
                      [&](const train::ModelSource& source) { return text.read(source); });
     }
 

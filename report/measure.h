@@ -17,15 +17,23 @@ struct Missing {
     bool any() const { return cells || attention; }
 };
 
-/// The missing measurements: those not yet made, or made only on checkpoints older than the run's newest valid one.
-/// Nothing for a run without a checkpoint. For a model folder, those not yet made. Reads a checkpoint only when it is
-/// newer than the measurements.
-Missing missing_evaluations(const std::string& run, const Evaluations& have);
-
 struct MeasureOptions {
     int64_t cache = 0;  // total positions; 0: half of the trained context
     Dtype dtype = Dtype::f32;
+    std::string text = {};  // text_label(), kept with what is measured; empty: unknown
 };
+
+/// The name of a text in measurements: its files, and the number of tokens when only the first `max_tokens` are read.
+std::string text_label(const std::vector<std::string>& files, int64_t max_tokens);
+
+/// The cache that measure() takes for a model.
+int64_t cache_of(const model::ModelConfig& config, const MeasureOptions& options);
+
+/// The missing measurements: those not yet made, or made only on checkpoints older than the run's newest valid one, or
+/// of another cache than wanted.cache, or of another text than wanted.text, as far as either is given (of a file that
+/// does not say its text, none is another). Nothing for a run without a checkpoint. For a model folder, those not yet
+/// made. Reads a checkpoint only when it is newer than the measurements.
+Missing missing_evaluations(const std::string& run, const Evaluations& have, const MeasureOptions& wanted = {});
 
 /// The text to measure on, encoded for a given model.
 struct TextReader {

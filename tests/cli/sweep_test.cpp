@@ -81,6 +81,15 @@ TEST_CASE("cli: a sweep goes on past a failed cell, and only trains and measures
     refuse(tiny.measured("out", "--set optimizer.weight_decay=0.2"),
            {"cell plain,seed=1 (and 3 other cells) was trained under another configuration",
             "optimizer.weight_decay = 0.1 there, 0.2 here", "choose another --out"});
+
+    // What a report measured anew of other settings is no row of the sweep's table.
+    const std::string measurements = tiny.file("out/" + kCells[0] + "/eval/table.json");
+    const auto cache_there = [&] { return nlohmann::json::parse(read_file(measurements))["cache"].get<int64_t>(); };
+    succeed("report " + tiny.file("out/" + kCells[0]) + " --cache 16 --max-tokens 100 --text " + tiny.file("text.txt") +
+            " -o " + tiny.file("page.html"));
+    CHECK(cache_there() == 16);
+    succeed(tiny.measured("out"));
+    CHECK(cache_there() == 8);
 }
 
 TEST_CASE("cli: printed commands train the cells that a sweep, interrupted and killed, trains too") {
