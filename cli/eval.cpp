@@ -146,9 +146,11 @@ struct StreamingCommand {
             train::load_model(model, context, dtype_of_option(text.dtype), weights_of_option(weights));
         const auto& config = loaded.model->config();
         const std::vector<eval::StreamingOptions> all = cells(config);
-        const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
+        const std::vector<uint32_t> tokens = text.read(loaded);
+        const eval::TextStream stream = eval::make_text_stream(tokens, config, 0, loaded.first_of_samples(tokens));
         const auto length = static_cast<int64_t>(stream.tokens.size());
         check_length(config, all, length);
+        for (const auto& cell : all) eval::check_windows(cell, stream);
         require_memory_of(all, context, *loaded.model, length);
         if (policy == "dense" && length > config.max_position_embeddings)
             log_warning(fmt::format(

@@ -77,7 +77,7 @@ CacheTableRow evaluate_cache_table(Context& context, const std::string& name, mo
                                    const std::vector<uint32_t>& text, const CacheTableOptions& options) {
     const auto length = static_cast<int64_t>(text.size());
     check_cache_table(model.config(), length, options);
-    const TextStream stream = make_text_stream(text, model.config(), 0);
+    const TextStream stream = make_text_stream(text, model.config(), 0, options.sink_metrics.first_id);
     const std::vector<StreamingOptions> all = columns(options);
     Progress progress(name, static_cast<int64_t>(all.size()) * length, "tokens");
     CacheTableRow row;

@@ -14,7 +14,7 @@ struct CacheTableOptions {
     std::vector<int64_t> sinks{0, 1, 2, 4};  // x of the columns x + (C - x)
     int64_t recompute_every = 16;            // recompute scores every k-th token
     StreamingMethod method = StreamingMethod::masked;
-    SinkOptions sink_metrics;
+    SinkOptions sink_metrics;  // its first_id is what the text begins with, and what recompute's windows begin with
 };
 
 struct CacheTableRow {

@@ -30,6 +30,7 @@ class Windows {
     TokenLosses run(const StreamingProgress& progress) {
         first_window();
         const auto last = static_cast<int64_t>(text_.tokens.size()) - 1, n = text_.num_sink_tokens;
+        require(length_ > text_.num_leading(), "windows without text");
         const int64_t first =
             n + (length_ - n + every_ - 1) / every_ * every_;  // text positions that are multiples of every_
         std::vector<int64_t> ends;                             // stream positions whose successor is scored
@@ -68,12 +69,12 @@ class Windows {
     }
 
     void windows(const std::vector<int64_t>& ends) {
-        const int64_t n = text_.num_sink_tokens;
+        const int64_t leading = text_.num_leading();
         std::vector<int32_t> ids, targets;
         for (const int64_t end : ends) {
             const auto begin = text_.tokens.begin(), next = begin + end + 1;
-            ids.insert(ids.end(), begin, begin + n);
-            ids.insert(ids.end(), next - (length_ - n), next);
+            ids.insert(ids.end(), begin, begin + leading);
+            ids.insert(ids.end(), next - (length_ - leading), next);
             targets.push_back(text_.target(static_cast<size_t>(end)));
         }
         const std::vector<float> losses = context_.read_floats(pass_of(std::ssize(ends)).forward_last(ids, targets));

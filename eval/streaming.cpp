@@ -209,6 +209,15 @@ void check_streaming(const model::ModelConfig& config, const StreamingOptions& o
                                     config.num_sink_tokens));
 }
 
+void check_windows(const StreamingOptions& options, const TextStream& text) {
+    const auto* recompute = std::get_if<Recompute>(&options.policy);
+    if (recompute != nullptr && recompute->length <= text.num_leading())
+        throw UserError(
+            fmt::format("recompute over {} position leaves no room for text beside the token that the model's samples "
+                        "begin with",
+                        recompute->length));
+}
+
 namespace {
 
 class Evaluation {
@@ -228,7 +237,7 @@ class Evaluation {
     int64_t positions() const { return static_cast<int64_t>(text_.tokens.size()); }
 
     void measure(const Recompute& recompute) {
-        result_.policy = Recompute{recompute.length, text_.num_sink_tokens};
+        result_.policy = Recompute{recompute.length, text_.num_leading()};
         result_.method = kind_name(options_.policy);
         result_.losses = recompute_losses(context_, model_, text_, recompute.length, options_.every, progress_);
     }
@@ -327,6 +336,7 @@ StreamingResult evaluate_streaming(Context& context, model::Transformer& model, 
                                    const StreamingOptions& options, const StreamingProgress& progress) {
     check_streaming(model.config(), options, static_cast<int64_t>(text.tokens.size()));
     const auto start = std::chrono::steady_clock::now();
+    check_windows(options, text);
     StreamingResult result = Evaluation(context, model, text, options, progress).run();
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
