@@ -235,6 +235,28 @@ TEST_CASE("families: what we do not have is refused by name", "[cpu]") {
              {llama, {{"model_type", "gpt2"}}, "llama"},
              {llama, {{"model_type", "RefinedWeb"}}, "RefinedWeb"},
              {llama, {{"hidden_act", "gelu"}}, "silu"},
+TEST_CASE("families: every width of an MPT's MLP is written as a ratio that is read as this width", "[cpu]") {
+    const auto read = [](const json& config) {
+        const TemporaryFolder folder;
+        write_json_file(folder.file("config.json"), config);
+        return model::read_hugging_face_config(folder.path()).intermediate_size;
+    };
+    auto config = tiny_mpt();
+    config.num_heads = 1;
+    for (const int64_t hidden_size : {97, 103})  // of whose ratios some times the width are no whole numbers
+        for (config.intermediate_size = 1; config.intermediate_size <= 300; config.intermediate_size += 13) {
+            config.hidden_size = hidden_size;
+            CAPTURE(hidden_size, config.intermediate_size);
+            CHECK(read(written(config)) == config.intermediate_size);
+        }
+    json file = written(tiny_mpt());
+    const auto hidden = static_cast<double>(tiny_mpt().hidden_size);
+    file["expansion_ratio"] = 100 / hidden * (1 + 1e-10);
+    CHECK(read(file) == 100);
+    for (const double ratio : {100 / hidden * (1 + 1e-7), 100.5 / hidden, 0.0, -1.0, 1e300})
+        CHECK_THAT(refusal(file, {{"expansion_ratio", ratio}}), ContainsSubstring("expansion_ratio"));
+}
+
              {llama, {{"hidden_act", "relu"}}, "relu"},
              {llama, {{"rope_scaling", {{"rope_type", "longrope"}, {"factor", 2.0}}}}, "longrope"},
              {llama, {{"rope_scaling", {{"rope_type", "linear"}}}}, "factor"},
