@@ -184,6 +184,8 @@ TEST_CASE("cli: a sweep says what it will take, and what is wrong, before anythi
     refuse(tiny.sweep("out", "--dry-run --print"), {"--dry-run"});
     write_file(tiny.file("sweep.toml"), "base = \"config.toml\"\n[grid]\nmodel.num_sink_tokens = [0, 99]\n");
     refuse(tiny.sweep("out"), {"sweep.toml:3", "num_sink_tokens=99", "leaves no room"});
+    write_file(tiny.file("sweep.toml"), "base = \"config.toml\"\n[grid]\nmodel.vocab_size = [384, 128]\n");
+    refuse(tiny.sweep("out"), {"cell vocab_size=128: model.vocab_size = 128", "the tokenizer has 300 ids", "384"});
     CHECK_FALSE(fs::exists(tiny.file("out")));
 
     write_file(tiny.file("sweep.toml"), file);
