@@ -216,6 +216,17 @@ TEST_CASE("families: sliding windows as transformers' keys say", "[cpu]") {
         return more;
     };
     CHECK(spans(qwen2, with({{"max_window_layers", 1}})) == Spans{0, 8});
+    for (const auto& [wanted, before] : std::vector<std::pair<Spans, json>>{
+             {{4}, 0}, {{0, 4}, 1}, {{0, 4, 4}, 1}, {{4, 0}, nullptr}, {{0, 4, 0}, nullptr}}) {
+        auto windows = qwen2;
+        windows.attention_span = wanted;
+        windows.num_layers = std::ssize(wanted);
+        json file = written(windows);
+        CHECK(file.value("max_window_layers", json()) == before);
+        if (before.is_null()) continue;
+        CHECK(spans(windows, {{"layer_types", nullptr}}) == wanted);  // what a reader without layer_types makes of it
+    }
+    CHECK_FALSE(written(qwen2).contains("max_window_layers"));
     CHECK(spans(qwen2, with({{"max_window_layers", 0}})) == Spans{8});
     CHECK(spans(qwen2, with({})) == Spans{0});  // from layer 28 on
     CHECK(spans(qwen2, with({{"layer_types", {"sliding_attention", "full_attention"}}})) == Spans{8, 0});
@@ -224,17 +235,6 @@ TEST_CASE("families: sliding windows as transformers' keys say", "[cpu]") {
     CHECK_THROWS_AS(spans(mistral, {{"sliding_window", 1}}), UserError);
 }
 
-TEST_CASE("families: what we do not have is refused by name", "[cpu]") {
-    const json llama = written(tiny_llama()), mpt = written(tiny_mpt()), falcon = written(tiny_falcon());
-    struct Case {
-        const json& config;
-        json changes;
-        std::string named;
-    };
-    for (const auto& [config, changes, named] : std::vector<Case>{
-             {llama, {{"model_type", "gpt2"}}, "llama"},
-             {llama, {{"model_type", "RefinedWeb"}}, "RefinedWeb"},
-             {llama, {{"hidden_act", "gelu"}}, "silu"},
 TEST_CASE("families: every width of an MPT's MLP is written as a ratio that is read as this width", "[cpu]") {
     const auto read = [](const json& config) {
         const TemporaryFolder folder;
@@ -257,6 +257,17 @@ TEST_CASE("families: every width of an MPT's MLP is written as a ratio that is r
         CHECK_THAT(refusal(file, {{"expansion_ratio", ratio}}), ContainsSubstring("expansion_ratio"));
 }
 
+TEST_CASE("families: what we do not have is refused by name", "[cpu]") {
+    const json llama = written(tiny_llama()), mpt = written(tiny_mpt()), falcon = written(tiny_falcon());
+    struct Case {
+        const json& config;
+        json changes;
+        std::string named;
+    };
+    for (const auto& [config, changes, named] : std::vector<Case>{
+             {llama, {{"model_type", "gpt2"}}, "llama"},
+             {llama, {{"model_type", "RefinedWeb"}}, "RefinedWeb"},
+             {llama, {{"hidden_act", "gelu"}}, "silu"},
              {llama, {{"hidden_act", "relu"}}, "relu"},
              {llama, {{"rope_scaling", {{"rope_type", "longrope"}, {"factor", 2.0}}}}, "longrope"},
              {llama, {{"rope_scaling", {{"rope_type", "linear"}}}}, "factor"},
@@ -269,6 +280,8 @@ TEST_CASE("families: every width of an MPT's MLP is written as a ratio that is r
              {llama, {{"partial_rotary_factor", 0.5}}, ""},  // without scaling transformers does not read it
              {llama, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}, {"beta_fast", 3.0}}}}, "beta_fast"},
              {llama, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 0.5}}}}, "factor"},
+             {llama, {{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2.0}, {"finetuned", true}}}}, ""},
+             {llama, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}, {"finetuned", true}}}}, "finetuned"},
              {llama, {{"num_key_value_heads", 3}}, "num_key_value_heads"},
              {llama, {{"head_dim", 512}}, "head_dim"},
              {llama, {{"intermediate_size", 0}}, ""},
@@ -286,6 +299,8 @@ TEST_CASE("families: every width of an MPT's MLP is written as a ratio that is r
              {falcon, {{"activation", "silu"}}, "silu"},
              {falcon, {{"new_decoder_architecture", true}, {"parallel_attn", false}}, "parallel_attn"},
              {falcon, {{"num_ln_in_parallel_attn", 2}}, "num_ln_in_parallel_attn"},
+             {falcon, {{"ffn_hidden_size", nullptr}}, ""},
+             {falcon, {{"ffn_hidden_size", nullptr}, {"hidden_size", int64_t{1} << 62}}, "hidden_size"},
          }) {
         INFO(changes.dump());
         const std::string said = refusal(config, changes);
