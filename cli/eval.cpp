@@ -158,7 +158,8 @@ struct StreamingCommand {
                 config.max_position_embeddings));
         const InterruptGuard guard;
         eval::MeasuredModel measured{loaded.source, loaded.step, {}, text.dtype, weights == "same" ? "" : weights};
-        std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12}\n", "policy", "sinks", "cache", "tokens",
+        const size_t width = is_scored() ? 20 : 10;  // of a name with all of its numbers
+        std::cout << fmt::format("{:<{}} {:>6} {:>8} {:>10} {:>12}\n", "policy", width, "sinks", "cache", "tokens",
                                  "perplexity");
         for (const auto& cell : all) {
             const std::string name = name_of(cell.policy);
@@ -166,7 +167,8 @@ struct StreamingCommand {
             auto result = eval::evaluate_streaming(context, *loaded.model, stream, cell,
                                                    [&](int64_t done) { progress.update(done); });
             progress.finish();
-            std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12}\n", kind_name(result.policy),
+            std::cout << fmt::format("{:<{}} {:>6} {:>8} {:>10} {:>12}\n",
+                                     is_scored() ? label_of(result) : kind_name(result.policy), width,
                                      sink_positions(result.policy), total_positions(result.policy), result.tokens,
                                      perplexity_cell(result.perplexity))
                       << std::flush;
@@ -331,6 +333,7 @@ struct LogitsCommand {
     void run() const {
         require_not_an_input(out, std::array{model, ids});
         require_writable(out);
+        const InterruptGuard guard;
         Context context(device_of_backend(backend), 0);
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(dtype));
         const eval::InputIds input = eval::read_input_ids(ids, loaded.model->config().vocab_size);

@@ -30,6 +30,7 @@ struct SinksCommand {
     int64_t last_query = 0, last_query_sequences = 16;
     std::string json;
     TextOptions text;
+    std::vector<std::string> for_decoders;  // the given options that mean nothing to an encoder
 
     void run() {
         for (const std::string& output : {json, maps}) text.require_output(output, std::array{model, ids});
@@ -45,7 +46,10 @@ struct SinksCommand {
 
   private:
     void of_encoder(Context& context) const {
-        if (last_query > 0) throw UserError("--last-query is for decoders");
+        if (!for_decoders.empty())
+            throw UserError(fmt::format("{} {} for decoders, and {} holds an encoder", fmt::join(for_decoders, ", "),
+                                        for_decoders.size() == 1 ? "is" : "are", model));
+        if (text.dtype != "f32") throw UserError("--dtype: encoders are computed in f32; leave it out");
         const model::Bert bert(context, model);
         const model::BertConfig& config = bert.config();
         const std::optional<eval::InputIds> input = read_ids(config.vocab_size);
@@ -222,22 +226,23 @@ void add_eval_sinks(Command parent) {
     command
         .add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder, of an encoder (BERT) too")
         .required();
-    command.add_option("--length", o->options.length, "tokens of a sequence, sink tokens included")
-        .in_range(1, infer::CacheSizes::kEndless)
-        .capture_default_str();
-    command.add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
-        .positive()
-        .capture_default_str();
+    Option length = command.add_option("--length", o->options.length, "tokens of a sequence, sink tokens included")
+                        .in_range(1, infer::CacheSizes::kEndless)
+                        .capture_default_str();
+    Option sequences = command.add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
+                           .positive()
+                           .capture_default_str();
     Option of_sentences = command.add_flag(
         "--sentences", o->sentences,
         "sequences begin with a sentence, encoded by itself (after the token that the model's texts begin with, where "
         "there is one), and go on to exactly --length tokens; those that end with a sentence are taken first");
-    command
-        .add_flag(
-            "--begin-of-text", o->begin_of_text,
-            "pieces of the text begin with the tokenizer's begin-of-text token in the place of their first; pieces "
-            "for a run that was trained so always do")
-        .excludes(of_sentences);
+    Option begin_of_text =
+        command
+            .add_flag(
+                "--begin-of-text", o->begin_of_text,
+                "pieces of the text begin with the tokenizer's begin-of-text token in the place of their first; pieces "
+                "for a run that was trained so always do")
+            .excludes(of_sentences);
     command.add_option("--positions", o->options.positions, "first positions to report")
         .positive()
         .capture_default_str();
@@ -263,7 +268,7 @@ void add_eval_sinks(Command parent) {
         "--ids", o->ids,
         "in place of a text: a safetensors file with whole-number input_ids [B,T], a sequence a row; "
         "those of an encoder as it reads them, [CLS] … [SEP]");
-    for (Option other : {of_text, last_query, of_sentences}) of_ids.excludes(other);
+    for (Option other : {of_text, length, sequences, last_query, of_sentences, begin_of_text}) of_ids.excludes(other);
     command.footer(
         "Examples:\n"
         "  ballast eval sinks runs/160m --text book.txt --json sinks.json --maps maps.safetensors\n"
@@ -272,8 +277,10 @@ void add_eval_sinks(Command parent) {
         "--last-query 4096 --json sinks.json\n"
         "An encoder is always given sentences. Its [CLS] is the first token of a sequence, its [SEP] each later one "
         "with the id of the last.");
-    command.callback([o] {
+    command.callback([o, command] {
         if (o->text.text.empty() && o->ids.empty()) throw UserError("eval sinks needs --text or --ids");
+        for (const char* option : {"--begin-of-text", "--positions", "--epsilon", "--last-query"})
+            if (command.count(option) > 0) o->for_decoders.emplace_back(option);
         o->run();
     });
 }

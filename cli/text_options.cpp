@@ -39,8 +39,8 @@ void TextOptions::add_model_options(Command command) {
 void TextOptions::add_newline_start(Command command) {
     command
         .add_option("--newline-start", newline_start,
-                    "replace so many first tokens of the text by line breaks (StreamingLLM, Table 1): is it the first "
-                    "tokens' meaning or their place?")
+                    "replace so many first tokens of the text by line breaks, the begin-of-text token among them "
+                    "(StreamingLLM, Table 1): is it the first tokens' meaning or their place?")
         .non_negative()
         .capture_default_str();
 }
@@ -129,8 +129,8 @@ std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
     for_each_piece(encoding, [&](const data::TextPiece&, const std::vector<uint32_t>& tokens) {
         all.insert(all.end(), tokens.begin(), tokens.end());
     });
-    if (newline_start > 0) std::fill_n(all.begin(), std::min(newline_start, std::ssize(all)), line_break(encoding));
     if (const auto begin = begin_of_text_of(encoding, model)) all.insert(all.begin(), *begin);
+    if (newline_start > 0) std::fill_n(all.begin(), std::min(newline_start, std::ssize(all)), line_break(encoding));
     if (max_tokens > 0 && std::ssize(all) > max_tokens) all.resize(static_cast<size_t>(max_tokens));
     return all;
 }

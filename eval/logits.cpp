@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/safetensors.h"
+#include "eval/stop.h"
 #include "model/sink_tokens.h"
 
 namespace ballast::eval {
@@ -61,7 +62,9 @@ double write_logits(Context& context, model::Transformer& model, const InputIds&
 
     const DeviceBuffer buffer = context.allocate(static_cast<size_t>(B * (n + T) * V) * sizeof(float));
     const Tensor all(buffer.data(), Dtype::f32, {B * (n + T), V});
+    stop_if_interrupted();
     pass.forward_logits(all);
+    stop_if_interrupted();
     std::vector<float> logits;
     for (int64_t b = 0; b < B; ++b) {
         const auto rows = context.read_floats(all.slice(0, b * (n + T) + n, (b + 1) * (n + T)));
@@ -79,6 +82,7 @@ double write_logits(Context& context, model::Transformer& model, const InputIds&
     double loss = 0;
     for (float x : context.read_floats(pass.losses())) loss += static_cast<double>(x) / predictions;
 
+    stop_if_interrupted();
     SafetensorsWriter writer(out_path);
     const float loss_f32 = static_cast<float>(loss);
     writer.add("logits", Dtype::f32, std::array<int64_t, 3>{B, T, V}, logits.data());

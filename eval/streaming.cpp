@@ -283,7 +283,8 @@ class Evaluation {
         } else {  // everything, and the last ones twice
             const ops::BlockMemory memory = infer::block_memory_of(head);
             rows = positions() + std::min(memory.ring_slots(), positions());
-            result_.policy = Scored{scored.kind, memory.initial + memory.local + memory.chosen * ops::kCacheBlockRows};
+            result_.policy = Scored{scored.kind, memory.initial + memory.local + memory.chosen * ops::kCacheBlockRows,
+                                    memory.initial};
             result_.plan = fmt::format("{} {}+{}+{}x{}", scored.kind, memory.initial, memory.local, memory.chosen,
                                        ops::kCacheBlockRows);
         }
@@ -335,8 +336,8 @@ MeasurementMemory streaming_memory(const Context& context, const model::ModelCon
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress) {
     check_streaming(model.config(), options, static_cast<int64_t>(text.tokens.size()));
-    const auto start = std::chrono::steady_clock::now();
     check_windows(options, text);
+    const auto start = std::chrono::steady_clock::now();
     StreamingResult result = Evaluation(context, model, text, options, progress).run();
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;

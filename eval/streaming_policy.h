@@ -28,7 +28,9 @@ struct Mixture {
 struct Scored {
     std::string kind;  // the policy's name
     int64_t positions = 0;
-    bool operator==(const Scored&) const = default;
+    int64_t sinks = 0;  // of these, the first ones (infllm); 0 in files of older versions
+    /// Whatever the sinks: a result's label has all numbers (StreamingResult::plan).
+    bool operator==(const Scored& other) const { return kind == other.kind && positions == other.positions; }
 };
 
 using StreamingPolicy = std::variant<infer::CachePolicy, Recompute, Mixture, Scored>;
