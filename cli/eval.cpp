@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/eval_commands.h"
+#include "cli/memory.h"
 #include "cli/text_options.h"
 #include "eval/cache_table.h"
 #include "eval/logits.h"
@@ -94,6 +95,26 @@ struct StreamingCommand {
         }
     }
 
+    /// Before the first cell is computed, so that none of them is killed.
+    void require_memory_of(const std::vector<eval::StreamingOptions>& cells, const Context& context,
+                           const model::Transformer& of, int64_t positions) const {
+        const Dtype stored = of.weights().matrix_dtype();
+        for (const auto& cell : cells)
+            require_memory(eval::streaming_memory(context, of.config(), of.dtype(), stored, cell, positions), context,
+                           kBesideWeights, less_memory());
+    }
+
+    /// The options that decide what a cell takes.
+    std::string less_memory() const {
+        const bool keeps_all = policy == "dense" || policy == "moa" || policy == "infllm";
+        std::vector<std::string> options;
+        if (keeps_all) options.emplace_back("--max-tokens");
+        if (!is_cached() && policy != "recompute") options.emplace_back("--chunk");
+        if (policy == "h2o") options.insert(options.end(), {"--heavy", "--recent"});
+        if (policy == "window" || policy == "sink" || policy == "recompute") options.emplace_back("--cache");
+        return fmt::format("lower {}", fmt::join(options, " or "));
+    }
+
     bool is_scored() const { return policy == "h2o" || policy == "infllm"; }
     bool is_cached() const { return method == "cache" || (method.empty() && is_scored()); }
 
@@ -125,16 +146,20 @@ struct StreamingCommand {
             train::load_model(model, context, dtype_of_option(text.dtype), weights_of_option(weights));
         const auto& config = loaded.model->config();
         const std::vector<eval::StreamingOptions> all = cells(config);
-        const eval::TextStream stream = eval::make_text_stream(text.read(loaded), config, 0);
+        const std::vector<uint32_t> tokens = text.read(loaded);
+        const eval::TextStream stream = eval::make_text_stream(tokens, config, 0, loaded.first_of_samples(tokens));
         const auto length = static_cast<int64_t>(stream.tokens.size());
         check_length(config, all, length);
+        for (const auto& cell : all) eval::check_windows(cell, stream);
+        require_memory_of(all, context, *loaded.model, length);
         if (policy == "dense" && length > config.max_position_embeddings)
             log_warning(fmt::format(
                 "dense: the text has {} positions, the model was trained on {}; expect the perplexity to drift", length,
                 config.max_position_embeddings));
         const InterruptGuard guard;
         eval::MeasuredModel measured{loaded.source, loaded.step, {}, text.dtype, weights == "same" ? "" : weights};
-        std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12}\n", "policy", "sinks", "cache", "tokens",
+        const size_t width = is_scored() ? 20 : 10;  // of a name with all of its numbers
+        std::cout << fmt::format("{:<{}} {:>6} {:>8} {:>10} {:>12}\n", "policy", width, "sinks", "cache", "tokens",
                                  "perplexity");
         for (const auto& cell : all) {
             const std::string name = name_of(cell.policy);
@@ -142,7 +167,8 @@ struct StreamingCommand {
             auto result = eval::evaluate_streaming(context, *loaded.model, stream, cell,
                                                    [&](int64_t done) { progress.update(done); });
             progress.finish();
-            std::cout << fmt::format("{:<10} {:>6} {:>8} {:>10} {:>12}\n", kind_name(result.policy),
+            std::cout << fmt::format("{:<{}} {:>6} {:>8} {:>10} {:>12}\n",
+                                     is_scored() ? label_of(result) : kind_name(result.policy), width,
                                      sink_positions(result.policy), total_positions(result.policy), result.tokens,
                                      perplexity_cell(result.perplexity))
                       << std::flush;
@@ -236,9 +262,10 @@ struct TableCommand {
         text.require_output(json, models);
         table.method = method == "cache" ? eval::StreamingMethod::cache : eval::StreamingMethod::masked;
         const std::vector<std::string> names = path_labels(models);
-        std::vector<std::vector<uint32_t>> texts;
-        for (const std::string& path : models) texts.push_back(checked_text(path));  // before the first is computed
         Context context = text.make_context();
+        std::vector<std::vector<uint32_t>> texts;
+        for (const std::string& path : models)
+            texts.push_back(checked_text(path, context));  // before the first is computed
         const InterruptGuard guard;
         std::vector<eval::CacheTableRow> rows;
         std::vector<eval::MeasuredModel> measured;
@@ -255,7 +282,7 @@ struct TableCommand {
 
   private:
     /// The model's tokens of the text. The first model decides on a cache that was not given.
-    std::vector<uint32_t> checked_text(const std::string& path) {
+    std::vector<uint32_t> checked_text(const std::string& path, const Context& context) {
         const train::ModelSource model = train::find_model(path);
         if (table.cache == 0) table.cache = model.config.max_position_embeddings / 2;
         std::vector<uint32_t> tokens = text.read(model);
@@ -264,6 +291,12 @@ struct TableCommand {
         } catch (const UserError& error) {
             throw UserError(fmt::format("{}: {}", path, error.what()));
         }
+        const Dtype dtype = computable_on(context.device(), dtype_of_option(text.dtype));
+        eval::MeasurementMemory memory =
+            eval::cache_table_memory(context, model.config, dtype, static_cast<int64_t>(tokens.size()), table);
+        memory.device.emplace_back(
+            "weights", model::Weights::bytes(model::ParameterTable(model.config), dtype, model::WeightUse::inference));
+        require_memory(memory, context, "to measure " + path, "lower --cache or --max-tokens");
         return tokens;
     }
 };
@@ -300,9 +333,15 @@ struct LogitsCommand {
     void run() const {
         require_not_an_input(out, std::array{model, ids});
         require_writable(out);
+        const InterruptGuard guard;
         Context context(device_of_backend(backend), 0);
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(dtype));
-        const double loss = eval::write_logits(context, *loaded.model, ids, out, gradients);
+        const eval::InputIds input = eval::read_input_ids(ids, loaded.model->config().vocab_size);
+        require_memory(
+            eval::logits_memory(context, loaded.model->config(), loaded.model->dtype(), input, gradients), context,
+            kBesideWeights,
+            fmt::format("give fewer or shorter rows with --ids{}", gradients ? ", or leave out --grads" : ""));
+        const double loss = eval::write_logits(context, *loaded.model, input, out, gradients);
         std::cout << fmt::format("loss {:.6f} -> {}\n", loss, out);
     }
 };

@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/eval_commands.h"
+#include "cli/memory.h"
 #include "cli/text_options.h"
 #include "eval/measurement.h"
 #include "eval/outliers.h"
@@ -30,6 +31,8 @@ struct OutliersCommand {
         const model::ModelConfig& config = loaded.model->config();
         if (options.length == 0)
             options.length = std::min(eval::OutlierOptions{}.length, config.max_position_embeddings);
+        require_memory(eval::outliers_memory(context, config, loaded.model->dtype(), options), context, kBesideWeights,
+                       "lower --length");
         if (options.length > config.max_position_embeddings)
             log_warning(fmt::format("sequences of {} tokens, but the model was trained on {}; expect other activations",
                                     options.length, config.max_position_embeddings));
@@ -84,7 +87,7 @@ void add_eval_outliers(Command parent) {
     command
         .add_option("--length", o->options.length,
                     "tokens of a sequence, sink tokens included; default: the trained context, at most 512")
-        .positive();
+        .in_range(1, infer::CacheSizes::kEndless);
     command.add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
         .positive()
         .capture_default_str();

@@ -3,6 +3,7 @@
 #include <array>
 #include <fmt/format.h>
 #include <iostream>
+#include <optional>
 
 #include "base/atomic_file.h"
 #include "base/interrupt.h"
@@ -10,6 +11,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/eval_commands.h"
+#include "cli/memory.h"
 #include "cli/text_options.h"
 #include "eval/encoder_sinks.h"
 #include "eval/input_ids.h"
@@ -28,6 +30,7 @@ struct SinksCommand {
     int64_t last_query = 0, last_query_sequences = 16;
     std::string json;
     TextOptions text;
+    std::vector<std::string> for_decoders;  // the given options that mean nothing to an encoder
 
     void run() {
         for (const std::string& output : {json, maps}) text.require_output(output, std::array{model, ids});
@@ -43,11 +46,19 @@ struct SinksCommand {
 
   private:
     void of_encoder(Context& context) const {
-        if (last_query > 0) throw UserError("--last-query is for decoders");
+        if (!for_decoders.empty())
+            throw UserError(fmt::format("{} {} for decoders, and {} holds an encoder", fmt::join(for_decoders, ", "),
+                                        for_decoders.size() == 1 ? "is" : "are", model));
+        if (text.dtype != "f32") throw UserError("--dtype: encoders are computed in f32; leave it out");
         const model::Bert bert(context, model);
+        const model::BertConfig& config = bert.config();
+        const std::optional<eval::InputIds> input = read_ids(config.vocab_size);
+        const int64_t length = std::min(input ? input->length : options.length,
+                                        config.max_position_embeddings);  // longer ones are refused
+        require_memory(eval::encoder_sinks_memory(config, length, options.maps), context, kBesideWeights, advice());
         const std::vector<std::vector<int32_t>> all =
-            ids.empty() ? text.encoder_sequences(train::encoder_source(model), options.length, options.sequences)
-                        : rows_of(eval::read_input_ids(ids, bert.config().vocab_size));
+            input ? rows_of(*input)
+                  : text.encoder_sequences(train::encoder_source(model), options.length, options.sequences);
         Progress progress("sinks", static_cast<int64_t>(all.size()), "sequences");
         eval::EncoderSinkResult result = eval::evaluate_encoder_sinks(context, bert, all, options.maps,
                                                                       [&](int64_t done) { progress.update(done); });
@@ -57,16 +68,38 @@ struct SinksCommand {
         if (!json.empty()) eval::write_measurements(json, {model, -1, {std::move(result)}});
     }
 
+    /// Of --ids; empty: they were not given.
+    std::optional<eval::InputIds> read_ids(int64_t vocab_size) const {
+        if (ids.empty()) return std::nullopt;
+        return eval::read_input_ids(ids, vocab_size);
+    }
+
+    void require_memory_of_decoder(const Context& context, const model::Transformer& of) const {
+        require_memory(eval::sinks_memory(context, of.config(), of.dtype(), options), context, kBesideWeights,
+                       advice());
+        if (last_query > 0)
+            require_memory(eval::last_query_memory(context, of.config(), of.dtype(), last_query), context,
+                           kBesideWeights, "lower --last-query");
+    }
+
+    std::string advice() const {
+        return fmt::format("{}{}", ids.empty() ? "lower --length" : "give shorter rows with --ids",
+                           options.maps ? ", or leave out --maps" : "");
+    }
+
     void of_decoder(Context& context) {
         const train::LoadedModel loaded = train::load_model(model, context, dtype_of_option(text.dtype));
         const model::ModelConfig& config = loaded.model->config();
         if (sentences && last_query > 0 && std::ranges::count(text.text, "-") > 0)
             throw UserError(
                 "--sentences and --last-query each read the text, and standard input can be read once; name a file");
+        const std::optional<eval::InputIds> input = read_ids(config.vocab_size);
+        if (input) options.length = config.num_sink_tokens + input->length;
+        require_memory_of_decoder(context, *loaded.model);
         const bool reads_tokens = ids.empty() && (!sentences || last_query > 0);
         const std::vector<uint32_t> tokens = reads_tokens ? text.read(loaded) : std::vector<uint32_t>{};
         if (last_query > 0) eval::check_last_query(config, static_cast<int64_t>(tokens.size()), last_query);
-        const Sequences given = sequences(loaded, tokens);
+        const Sequences given = input ? sequences_of(*input) : sequences(loaded, tokens);
         for (const int64_t length : {options.length, last_query})
             if (length > config.max_position_embeddings)
                 log_warning(
@@ -87,15 +120,13 @@ struct SinksCommand {
         std::vector<std::vector<uint32_t>> all;
         int64_t whole_sentences = -1;
     };
+    static Sequences sequences_of(const eval::InputIds& input) {
+        Sequences out;
+        for (const auto& row : rows_of(input)) out.all.emplace_back(row.begin(), row.end());
+        return out;
+    }
     Sequences sequences(const train::LoadedModel& loaded, const std::vector<uint32_t>& tokens) {
         const model::ModelConfig& config = loaded.model->config();
-        if (!ids.empty()) {
-            const eval::InputIds input = eval::read_input_ids(ids, config.vocab_size);
-            options.length = config.num_sink_tokens + input.length;
-            Sequences out;
-            for (const auto& row : rows_of(input)) out.all.emplace_back(row.begin(), row.end());
-            return out;
-        }
         if (!sentences) {
             options.first_id = first_id(loaded, tokens);
             return {eval::sink_sequences(config, tokens, options)};
@@ -195,22 +226,23 @@ void add_eval_sinks(Command parent) {
     command
         .add_option("model", o->model, "run folder, checkpoint file or Hugging Face folder, of an encoder (BERT) too")
         .required();
-    command.add_option("--length", o->options.length, "tokens of a sequence, sink tokens included")
-        .positive()
-        .capture_default_str();
-    command.add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
-        .positive()
-        .capture_default_str();
+    Option length = command.add_option("--length", o->options.length, "tokens of a sequence, sink tokens included")
+                        .in_range(1, infer::CacheSizes::kEndless)
+                        .capture_default_str();
+    Option sequences = command.add_option("--sequences", o->options.sequences, "sequences, spread evenly over the text")
+                           .positive()
+                           .capture_default_str();
     Option of_sentences = command.add_flag(
         "--sentences", o->sentences,
-        "sequences begin with a sentence, encoded by itself, and go on to exactly --length tokens; those "
-        "that end with a sentence are taken first");
-    command
-        .add_flag(
-            "--begin-of-text", o->begin_of_text,
-            "pieces of the text begin with the tokenizer's begin-of-text token in the place of their first; pieces "
-            "for a run that was trained so always do")
-        .excludes(of_sentences);
+        "sequences begin with a sentence, encoded by itself (after the token that the model's texts begin with, where "
+        "there is one), and go on to exactly --length tokens; those that end with a sentence are taken first");
+    Option begin_of_text =
+        command
+            .add_flag(
+                "--begin-of-text", o->begin_of_text,
+                "pieces of the text begin with the tokenizer's begin-of-text token in the place of their first; pieces "
+                "for a run that was trained so always do")
+            .excludes(of_sentences);
     command.add_option("--positions", o->options.positions, "first positions to report")
         .positive()
         .capture_default_str();
@@ -226,7 +258,7 @@ void add_eval_sinks(Command parent) {
             .add_option("--last-query", o->last_query,
                         "also the weight that the last query of sequences of this many tokens gives position 1 "
                         "(StreamingLLM: 4096)")
-            .positive();
+            .in_range(1, infer::CacheSizes::kEndless);
     command.add_option("--last-query-sequences", o->last_query_sequences, "how many of those, at most")
         .positive()
         .needs(last_query)
@@ -236,7 +268,7 @@ void add_eval_sinks(Command parent) {
         "--ids", o->ids,
         "in place of a text: a safetensors file with whole-number input_ids [B,T], a sequence a row; "
         "those of an encoder as it reads them, [CLS] … [SEP]");
-    for (Option other : {of_text, last_query, of_sentences}) of_ids.excludes(other);
+    for (Option other : {of_text, length, sequences, last_query, of_sentences, begin_of_text}) of_ids.excludes(other);
     command.footer(
         "Examples:\n"
         "  ballast eval sinks runs/160m --text book.txt --json sinks.json --maps maps.safetensors\n"
@@ -245,8 +277,10 @@ void add_eval_sinks(Command parent) {
         "--last-query 4096 --json sinks.json\n"
         "An encoder is always given sentences. Its [CLS] is the first token of a sequence, its [SEP] each later one "
         "with the id of the last.");
-    command.callback([o] {
+    command.callback([o, command] {
         if (o->text.text.empty() && o->ids.empty()) throw UserError("eval sinks needs --text or --ids");
+        for (const char* option : {"--begin-of-text", "--positions", "--epsilon", "--last-query"})
+            if (command.count(option) > 0) o->for_decoders.emplace_back(option);
         o->run();
     });
 }

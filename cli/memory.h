@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "eval/memory.h"
 #include "infer/cache_sizes.h"
 #include "kernels/context.h"
 
@@ -12,6 +13,11 @@ namespace ballast {
 /// "beside the model's weights".
 void require_memory(const infer::MemoryList& memory, const Context& context, const std::string& purpose,
                     const std::string& advice);
+
+/// The same for a measurement, which takes memory of a GPU's host too.
+void require_memory(const eval::MeasurementMemory& memory, const Context& context, const std::string& purpose,
+                    const std::string& advice);
+inline constexpr const char* kBesideWeights = "beside the model's weights";
 
 /// Says on standard error what `memory` takes, part by part.
 void say_memory(const infer::MemoryList& memory, const std::string& purpose);

@@ -151,7 +151,7 @@ void ProfileStage::run(MoaModel& model, const std::string& model_path, const std
         total += std::ssize(here);
         done += std::min(at.sequences, std::ssize(here));
     }
-    say_memory(memory(model.context, model.config(), model.loaded.model->dtype()), "beside the model's weights");
+    say_memory(memory(model.context, model.config(), model.loaded.model->dtype()), kBesideWeights);
     Progress progress("profile", total, "items", done);
     ProfileRun run(model, profile, out);
     for (size_t i = 0; i < by_length.size(); ++i) run.length(profile.lengths[i], by_length[i], progress);

@@ -7,6 +7,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/memory.h"
 #include "cli/text_options.h"
 #include "report/measure.h"
 #include "report/plans.h"
@@ -23,18 +24,22 @@ struct Options {
 };
 
 void measure_missing(const Options& o, const std::vector<report::RunData>& runs) {
-    const report::MeasureOptions options{o.cache, dtype_of_option(o.text.dtype)};
+    const report::MeasureOptions options{o.cache, dtype_of_option(o.text.dtype),
+                                         report::text_label(o.text.text, o.text.max_tokens)};
     const report::TextReader text{[&](const train::ModelSource& source) { return o.text.read(source); },
                                   [&](const train::ModelSource& source, int64_t length, int64_t count) {
                                       return o.text.encoder_sequences(source, length, count);
                                   }};
     std::vector<report::MeasurePlan> plans;  // all of them before the first is measured
     for (const report::RunData& run : runs)
-        if (const auto missing = report::missing_evaluations(run.folder, run.evaluations); missing.any())
+        if (const auto missing = report::missing_evaluations(run.folder, run.evaluations, options); missing.any())
             plans.push_back(report::plan_measure(run.folder, missing, options, text));
     if (plans.empty()) return;
     const InterruptGuard guard;
     Context context = o.text.make_context();
+    for (const report::MeasurePlan& plan : plans)
+        require_memory(report::measure_memory(context, plan, options), context, "to measure " + plan.run,
+                       "lower --cache or --max-tokens");
     for (const report::MeasurePlan& plan : plans) report::measure(context, plan, options);
 }
 
@@ -79,8 +84,13 @@ void add_report_command(Command app) {
         .one_value_each();
     command.add_option("--plan", o->plans, "a mixture of attention spans to draw (repeat as needed)").one_value_each();
     Option text = o->text.add_to(command);
-    text.description("held-out text (UTF-8): measures what a run's newest checkpoint lacks and keeps it in RUN/eval");
-    command.add_option("--cache", o->cache, "total positions C of the cache table; default: half the trained context")
+    text.description(
+        "held-out text (UTF-8): measures what a run's newest checkpoint lacks, on this text, and keeps it in RUN/eval");
+    command
+        .add_option(
+            "--cache", o->cache,
+            "total positions C of the cache table, which is measured anew where it is of another; default: half "
+            "the trained context, or as it was measured")
         .positive()
         .needs(text);
     command.footer(

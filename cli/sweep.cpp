@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/memory.h"
 #include "cli/text_options.h"
 #include "kernels/backend.h"
 #include "report/report.h"
@@ -67,7 +68,7 @@ class SweepCommand {
         const auto& train = cells_[static_cast<size_t>(costliest - costs_.begin())].config.train;
         Context context(device_of_backend(options_.backend), static_cast<int>(train.threads), train.gemm);
         if (std::any_of(statuses_.begin(), statuses_.end(), to_train)) {
-            require_memory(context);
+            require_memory_of_cells(context);
             require_disk(statuses_, costs_, free_disk(), options_.out);
         }
         constexpr double kSeconds = 3;
@@ -107,7 +108,7 @@ class SweepCommand {
     std::string result_file(const char* name) const { return (fs::path(options_.out) / name).string(); }
 
     /// Reads the text with every tokenizer there is, so that no cell is trained that cannot be measured.
-    void check_text() const {
+    void check_text() {
         if (file_.evaluate.text.empty()) return;
         std::map<std::pair<std::string, int64_t>, int64_t> tokens;  // by tokenizer and the vocabulary it is to fit
         for (const Cell& cell : cells_) {
@@ -117,6 +118,7 @@ class SweepCommand {
             if (fresh)
                 found->second = static_cast<int64_t>(text_of(cell).read({model, cell.name, tokenizer, "", -1}).size());
             check_measurements(cell, file_.evaluate, found->second);
+            text_tokens_.push_back(found->second);
         }
     }
 
@@ -143,12 +145,16 @@ class SweepCommand {
         refuse_changed(cells_, statuses_, folders_);
     }
 
-    void require_memory(const Context& context) const {
+    void require_memory_of_cells(const Context& context) const {
         for (size_t i = 0; i < cells_.size(); ++i) {
             if (!to_train(statuses_[i])) continue;
             try {
                 train::require_fit(train::plan_memory(context, cells_[i].config, train::Distribution(cells_[i].config)),
                                    context.device(), context.available_memory());
+                if (!file_.evaluate.text.empty())
+                    require_memory(report::measure_memory(context, cells_[i].config.model, {true, true},
+                                                          measure_options(cells_[i], file_.evaluate), text_tokens_[i]),
+                                   context, "to measure it", "lower cache or max_tokens in [evaluate]");
             } catch (const UserError& error) {
                 throw UserError(fmt::format("cell {}: {}", cells_[i].name, error.what()));
             }
@@ -206,11 +212,11 @@ class SweepCommand {
 
     void measure(size_t i) {
         if (file_.evaluate.text.empty()) return;
-        const report::Missing missing = missing_measurements(folders_[i], file_.evaluate);
+        const report::Missing missing = missing_measurements(cells_[i], folders_[i], file_.evaluate);
         if (!missing.any()) return;
         const TextOptions text = text_of(cells_[i]);
         Context context = text.make_context();
-        measure_cell(context, folders_[i], missing, file_.evaluate,
+        measure_cell(context, cells_[i], folders_[i], missing, file_.evaluate,
                      [&](const train::ModelSource& source) { return text.read(source); });
     }
 
@@ -264,6 +270,7 @@ class SweepCommand {
     SweepFile file_;
     std::vector<Cell> cells_;
     std::vector<std::string> folders_;
+    std::vector<int64_t> text_tokens_;  // of the text to measure on, by cell; empty where there is none
     std::vector<CellStatus> statuses_;
     std::vector<CellCost> costs_;
     double flops_done_ = 0;

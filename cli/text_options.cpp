@@ -16,7 +16,9 @@ Option TextOptions::add_to(Command command) {
     Option files = command.add_option(
         "--text", text,
         "text files (UTF-8), read as one stream, after the begin-of-text token of models that have one");
-    command.add_option("--max-tokens", max_tokens, "use only the first tokens of the text; 0: all")
+    command
+        .add_option("--max-tokens", max_tokens,
+                    "use only the first tokens of the text, or the sentences that end within them; 0: all")
         .non_negative()
         .capture_default_str();
     add_model_options(command);
@@ -37,8 +39,8 @@ void TextOptions::add_model_options(Command command) {
 void TextOptions::add_newline_start(Command command) {
     command
         .add_option("--newline-start", newline_start,
-                    "replace so many first tokens of the text by line breaks (StreamingLLM, Table 1): is it the first "
-                    "tokens' meaning or their place?")
+                    "replace so many first tokens of the text by line breaks, the begin-of-text token among them "
+                    "(StreamingLLM, Table 1): is it the first tokens' meaning or their place?")
         .non_negative()
         .capture_default_str();
 }
@@ -79,7 +81,8 @@ data::Tokenizer TextOptions::load_tokenizer(const train::ModelSource& model) con
     return encoding;
 }
 
-/// Calls `take` with one piece of the text and its tokens after another until there are max_tokens.
+/// Calls `take` with one piece of the text and its tokens after another until there are max_tokens; the last piece is
+/// whole.
 template <class Take>
 void TextOptions::for_each_piece(const data::Tokenizer& encoding, Take&& take) const {
     data::Corpus corpus(text, {.last_cut = [&](std::string_view piece) { return encoding.last_safe_cut(piece); }});
@@ -126,27 +129,15 @@ std::vector<uint32_t> TextOptions::read(const train::ModelSource& model) const {
     for_each_piece(encoding, [&](const data::TextPiece&, const std::vector<uint32_t>& tokens) {
         all.insert(all.end(), tokens.begin(), tokens.end());
     });
-    if (newline_start > 0) std::fill_n(all.begin(), std::min(newline_start, std::ssize(all)), line_break(encoding));
     if (const auto begin = begin_of_text_of(encoding, model)) all.insert(all.begin(), *begin);
+    if (newline_start > 0) std::fill_n(all.begin(), std::min(newline_start, std::ssize(all)), line_break(encoding));
     if (max_tokens > 0 && std::ssize(all) > max_tokens) all.resize(static_cast<size_t>(max_tokens));
     return all;
 }
 
-namespace {
-
-/// What a tokenizer's template puts before and after a text.
-struct Template {
+struct TextOptions::Surroundings {
     std::vector<uint32_t> before, after;
 
-    explicit Template(const data::Tokenizer& encoding) {
-        const std::string letter = "a";
-        const std::vector<uint32_t> plain = encoding.encode(letter),
-                                    whole = encoding.encode(letter, data::InvalidUtf8::error, {.add_special = true});
-        const auto at = std::search(whole.begin(), whole.end(), plain.begin(), plain.end());
-        if (at == whole.end()) return;
-        before.assign(whole.begin(), at);
-        after.assign(at + static_cast<std::ptrdiff_t>(plain.size()), whole.end());
-    }
     int64_t size() const { return static_cast<int64_t>(before.size() + after.size()); }
     void put_around(std::vector<uint32_t>& tokens) const {
         tokens.insert(tokens.begin(), before.begin(), before.end());
@@ -154,14 +145,20 @@ struct Template {
     }
 };
 
-}  // namespace
+TextOptions::Surroundings TextOptions::template_of(const data::Tokenizer& encoding) {
+    const std::string letter = "a";
+    const std::vector<uint32_t> plain = encoding.encode(letter),
+                                whole = encoding.encode(letter, data::InvalidUtf8::error, {.add_special = true});
+    const auto at = std::search(whole.begin(), whole.end(), plain.begin(), plain.end());
+    if (at == whole.end()) return {};
+    return {{whole.begin(), at}, {at + static_cast<std::ptrdiff_t>(plain.size()), whole.end()}};
+}
 
-eval::SentenceSequences TextOptions::sentences(const train::ModelSource& model, int64_t length, int64_t count) const {
-    const data::Tokenizer encoding = load_tokenizer(model);
-    const Template around(encoding);
+eval::SentenceSequences TextOptions::sentences_within(const Surroundings& around, const data::Tokenizer& encoding,
+                                                      int64_t length, int64_t count) const {
     if (length <= around.size())
         throw UserError(
-            fmt::format("sequences of {} tokens leave no room for text beside the {} that the tokenizer adds", length,
+            fmt::format("sequences of {} tokens leave no room for text beside the {} that are put around it", length,
                         around.size()));
     std::string all;
     for_each_piece(encoding, [&](const data::TextPiece& piece, const std::vector<uint32_t>&) {
@@ -174,15 +171,23 @@ eval::SentenceSequences TextOptions::sentences(const train::ModelSource& model, 
         encoder.encode(sentence, out);
         return out;
     };
-    eval::SentenceSequences out = eval::sentence_sequences(all, encode, length - around.size(), count);
+    eval::SentenceSequences out = eval::sentence_sequences(all, encode, length - around.size(), count, max_tokens);
     for (std::vector<uint32_t>& sequence : out.sequences) around.put_around(sequence);
     return out;
 }
 
+eval::SentenceSequences TextOptions::sentences(const train::ModelSource& model, int64_t length, int64_t count) const {
+    const data::Tokenizer encoding = load_tokenizer(model);
+    Surroundings around;
+    if (const auto begin = begin_of_text_of(encoding, model)) around.before.push_back(*begin);
+    return sentences_within(around, encoding, length, count);
+}
+
 std::vector<std::vector<int32_t>> TextOptions::encoder_sequences(const train::ModelSource& model, int64_t length,
                                                                  int64_t count) const {
+    const data::Tokenizer encoding = load_tokenizer(model);
     std::vector<std::vector<int32_t>> out;
-    for (const auto& sequence : sentences(model, length, count).sequences)
+    for (const auto& sequence : sentences_within(template_of(encoding), encoding, length, count).sequences)
         out.emplace_back(sequence.begin(), sequence.end());
     return out;
 }

@@ -38,10 +38,10 @@ struct TextOptions {
     /// What the model's texts begin with: the tokenizer's begin-of-text token for a Hugging Face folder (Llama's <s>),
     /// and for a run that was trained with one (data.first_token). UserError as read().
     std::optional<uint32_t> begin_of_text(const train::ModelSource& model) const;
-    /// At most `count` sequences of `length` tokens that begin with sentences of the text, with what the tokenizer's
-    /// template puts around a text (<s>, [CLS] … [SEP]) among them. UserError as read().
+    /// At most `count` sequences of `length` tokens that begin with sentences of the text, after the token that the
+    /// model's texts begin with where there is one (begin_of_text()). UserError as read().
     eval::SentenceSequences sentences(const train::ModelSource& model, int64_t length, int64_t count) const;
-    /// The same as an encoder reads them.
+    /// The same as an encoder reads them: with what its tokenizer's template puts around a text, [CLS] … [SEP].
     std::vector<std::vector<int32_t>> encoder_sequences(const train::ModelSource& model, int64_t length,
                                                         int64_t count) const;
 
@@ -53,6 +53,13 @@ struct TextOptions {
   private:
     template <class Take>
     void for_each_piece(const data::Tokenizer& encoding, Take&& take) const;
+    /// Tokens before and after a text.
+    struct Surroundings;
+    /// What a tokenizer's template puts there.
+    static Surroundings template_of(const data::Tokenizer& encoding);
+    /// At most `count` sequences of `length` tokens, `around` among them.
+    eval::SentenceSequences sentences_within(const Surroundings& around, const data::Tokenizer& encoding,
+                                             int64_t length, int64_t count) const;
 };
 
 /// TextOptions::begin_of_text() with a tokenizer that was loaded before.

@@ -93,10 +93,9 @@ infer::Engine& WritingSession::start(const std::vector<infer::Request>& requests
     loaded_ = train::load_model(options_.model, context_, dtype, weights_of_option(options_.weights));
     const infer::MemoryList memory = infer::CachedModel::memory(context_, config, loaded_.model->dtype(),
                                                                 loaded_.model->weights().matrix_dtype(), sizes);
-    const std::string purpose = "beside the model's weights";
-    require_memory(memory, context_, purpose,
+    require_memory(memory, context_, kBesideWeights,
                    "lower --max-batch, --max-tokens, --prefill-chunk, --cache, --blocks or --cache-blocks");
-    say_memory(memory, purpose);
+    say_memory(memory, kBesideWeights);
     engine_ = std::make_unique<infer::Engine>(context_, *loaded_.model, plan, cache, tokenizer_.vocab_size());
     started_ = std::chrono::steady_clock::now();
     return *engine_;

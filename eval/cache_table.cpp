@@ -64,11 +64,20 @@ void check_cache_table(const model::ModelConfig& config, int64_t num_tokens, con
     for (const StreamingOptions& column : columns(options)) check_streaming(config, column);
 }
 
+MeasurementMemory cache_table_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                     int64_t num_tokens, const CacheTableOptions& options) {
+    MeasurementMemory largest = sinks_memory(context, config, dtype, options.sink_metrics);
+    for (const StreamingOptions& column : columns(options))
+        largest = larger_of(std::move(largest), streaming_memory(context, config, dtype, dtype, column,
+                                                                 config.num_sink_tokens + num_tokens));
+    return largest;
+}
+
 CacheTableRow evaluate_cache_table(Context& context, const std::string& name, model::Transformer& model,
                                    const std::vector<uint32_t>& text, const CacheTableOptions& options) {
     const auto length = static_cast<int64_t>(text.size());
     check_cache_table(model.config(), length, options);
-    const TextStream stream = make_text_stream(text, model.config(), 0);
+    const TextStream stream = make_text_stream(text, model.config(), 0, options.sink_metrics.first_id);
     const std::vector<StreamingOptions> all = columns(options);
     Progress progress(name, static_cast<int64_t>(all.size()) * length, "tokens");
     CacheTableRow row;

@@ -14,7 +14,7 @@ struct CacheTableOptions {
     std::vector<int64_t> sinks{0, 1, 2, 4};  // x of the columns x + (C - x)
     int64_t recompute_every = 16;            // recompute scores every k-th token
     StreamingMethod method = StreamingMethod::masked;
-    SinkOptions sink_metrics;
+    SinkOptions sink_metrics;  // its first_id is what the text begins with, and what recompute's windows begin with
 };
 
 struct CacheTableRow {
@@ -26,6 +26,11 @@ struct CacheTableRow {
 /// UserError for options that evaluate_cache_table() would refuse, for callers with other work to do first: a cache
 /// that does not suit the model, or a text of `num_tokens` tokens that is too short.
 void check_cache_table(const model::ModelConfig& config, int64_t num_tokens, const CacheTableOptions& options);
+
+/// What evaluate_cache_table() takes over a text of `num_tokens` tokens for a model that computes in `dtype`: the
+/// largest of its measurements.
+MeasurementMemory cache_table_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                     int64_t num_tokens, const CacheTableOptions& options);
 
 /// Shows its progress on the terminal, under `name`.
 CacheTableRow evaluate_cache_table(Context& context, const std::string& name, model::Transformer& model,

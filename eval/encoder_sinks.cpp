@@ -90,6 +90,17 @@ int64_t common_length(const std::vector<std::vector<int32_t>>& sequences) {
 
 }  // namespace
 
+MeasurementMemory encoder_sinks_memory(const model::BertConfig& config, int64_t length, bool maps) {
+    const size_t of_layer = map_bytes(config.num_heads, length);
+    MeasurementMemory memory{
+        {{"activations", model::Bert::activation_bytes(config, 1, length)}, {"maps of a layer", of_layer}},
+        {{"a copy of these", of_layer}}};
+    if (maps)
+        memory.host.emplace_back("mean maps of all layers",
+                                 map_bytes(2 * config.num_layers * config.num_heads, length));
+    return memory;
+}
+
 EncoderSinkResult evaluate_encoder_sinks(Context& context, const model::Bert& model,
                                          const std::vector<std::vector<int32_t>>& sequences, bool maps,
                                          const std::function<void(int64_t)>& progress) {

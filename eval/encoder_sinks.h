@@ -7,6 +7,7 @@
 #include <functional>
 #include <vector>
 
+#include "eval/memory.h"
 #include "model/bert.h"
 
 namespace ballast::eval {
@@ -27,6 +28,9 @@ struct EncoderSinkResult {
 
 /// A model has only one such result.
 inline bool same_subject(const EncoderSinkResult&, const EncoderSinkResult&) { return true; }
+
+/// What evaluate_encoder_sinks() takes for sequences of at most `length` tokens.
+MeasurementMemory encoder_sinks_memory(const model::BertConfig& config, int64_t length, bool maps);
 
 /// `sequences` are in the model's input form, [CLS] … [SEP]. `maps` require sequences of one length, else UserError.
 /// `progress` gets the number of sequences done.

@@ -81,6 +81,11 @@ void check_last_query(const model::ModelConfig& config, int64_t num_tokens, int6
     check_sinks(config, num_tokens, {.length = length});
 }
 
+MeasurementMemory last_query_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                    int64_t length) {
+    return pass_memory(context, config, dtype, 1, length);  // one query's row is little beside it
+}
+
 LastQueryResult evaluate_last_query(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
                                     int64_t length, int64_t sequences, int64_t first_id,
                                     const std::function<void(int64_t)>& progress) {

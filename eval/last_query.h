@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "eval/memory.h"
 #include "eval/spread.h"
 #include "model/transformer.h"
 
@@ -27,6 +28,10 @@ inline bool same_subject(const LastQueryResult& a, const LastQueryResult& b) { r
 
 /// UserError when a sequence of `length` positions has no room for text, or the text has fewer tokens (`num_tokens`).
 void check_last_query(const model::ModelConfig& config, int64_t num_tokens, int64_t length);
+
+/// What evaluate_last_query() takes for a model that computes in `dtype`.
+MeasurementMemory last_query_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                    int64_t length);
 
 /// Measures at most `sequences` sequences of `length` positions, the model's sink tokens included, spread evenly over
 /// the text. Computes only the last query's row of each head's weights. `first_id`: as for spread_pieces(). `progress`

@@ -1,10 +1,9 @@
 #include "eval/logits.h"
 
 #include <algorithm>
-#include <fmt/format.h>
 
 #include "base/safetensors.h"
-#include "eval/input_ids.h"
+#include "eval/stop.h"
 #include "model/sink_tokens.h"
 
 namespace ballast::eval {
@@ -15,8 +14,7 @@ struct Input {
     std::vector<int32_t> ids, targets;  // with sinks, [B, n + T]
 };
 
-Input read_input(const std::string& path, const model::ModelConfig& config) {
-    const InputIds raw = read_input_ids(path, config.vocab_size);
+Input with_targets(const InputIds& raw, const model::ModelConfig& config) {
     Input in{raw.batch, raw.length, {}, {}};
     for (int64_t b = 0; b < in.batch; ++b) {
         for (int64_t i = 0; i < config.num_sink_tokens; ++i) {
@@ -34,11 +32,29 @@ Input read_input(const std::string& path, const model::ModelConfig& config) {
 
 }  // namespace
 
-double write_logits(Context& context, model::Transformer& model, const std::string& ids_path,
-                    const std::string& out_path, bool gradients) {
+MeasurementMemory logits_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                const InputIds& ids, bool gradients) {
+    const auto kind = gradients ? model::PassKind::forward_backward : model::PassKind::forward;
+    const int64_t length = config.num_sink_tokens + ids.length;
+    const size_t row = static_cast<size_t>(config.vocab_size) * sizeof(float);
+    const size_t logits = static_cast<size_t>(ids.batch * length) * row;
+    MeasurementMemory memory{
+        {{"activations", model::Pass::activation_bytes(config, dtype, kind, ids.batch, length)},
+         {"kernel scratch", model::Pass::scratch_bytes(context, config, dtype, kind, ids.batch, length)},
+         {"logits", logits}},
+        {{"a copy of these", logits}}};
+    if (!gradients) return memory;
+    const size_t of_parameters = static_cast<size_t>(model::ParameterTable(config).flat_size()) * sizeof(float);
+    memory.device.emplace_back("gradients", of_parameters);
+    memory.host.emplace_back("a copy of the gradients", of_parameters);
+    return memory;
+}
+
+double write_logits(Context& context, model::Transformer& model, const InputIds& ids, const std::string& out_path,
+                    bool gradients) {
     require(accumulation_dtype(model.dtype()) == Dtype::f32, "logits are written in f32");
     const model::ModelConfig& config = model.config();
-    const Input in = read_input(ids_path, config);
+    const Input in = with_targets(ids, config);
     const int64_t n = config.num_sink_tokens, B = in.batch, T = in.length, V = config.vocab_size;
     const auto kind = gradients ? model::PassKind::forward_backward : model::PassKind::forward;
     model::Pass pass(context, model, kind, B, n + T);
@@ -46,7 +62,9 @@ double write_logits(Context& context, model::Transformer& model, const std::stri
 
     const DeviceBuffer buffer = context.allocate(static_cast<size_t>(B * (n + T) * V) * sizeof(float));
     const Tensor all(buffer.data(), Dtype::f32, {B * (n + T), V});
+    stop_if_interrupted();
     pass.forward_logits(all);
+    stop_if_interrupted();
     std::vector<float> logits;
     for (int64_t b = 0; b < B; ++b) {
         const auto rows = context.read_floats(all.slice(0, b * (n + T) + n, (b + 1) * (n + T)));
@@ -64,6 +82,7 @@ double write_logits(Context& context, model::Transformer& model, const std::stri
     double loss = 0;
     for (float x : context.read_floats(pass.losses())) loss += static_cast<double>(x) / predictions;
 
+    stop_if_interrupted();
     SafetensorsWriter writer(out_path);
     const float loss_f32 = static_cast<float>(loss);
     writer.add("logits", Dtype::f32, std::array<int64_t, 3>{B, T, V}, logits.data());

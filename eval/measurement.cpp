@@ -55,6 +55,7 @@ MeasuredModel read_model(const json& model) {
     out.step = model.value("step", int64_t{-1});
     out.dtype = model.value("dtype", "");
     out.weights = model.value("weights", "");
+    out.text = model.value("text", "");
     read_kinds(model, out.metrics, std::type_identity<Metrics>());
     if (out.metrics.empty()) throw UserError("nothing was measured");
     return out;
@@ -64,6 +65,7 @@ ordered_json model_json(const MeasuredModel& model) {
     ordered_json out{{"model", model.model}, {"step", model.step}};
     if (!model.dtype.empty()) out["dtype"] = model.dtype;
     if (!model.weights.empty()) out["weights"] = model.weights;
+    if (!model.text.empty()) out["text"] = model.text;
     for (const Metrics& metrics : model.metrics)
         std::visit(
             [&]<class M>(const M& m) {

@@ -27,6 +27,7 @@ struct Measurement {
     int64_t step = -1;  // of the checkpoint that was measured; -1: unknown
     std::string file;   // the file that it was read from
     std::string weights = {};  // the dtype of the model's matrices; empty: as the model computes
+    std::string text = {};     // MeasuredModel::text
 };
 
 /// {"kind", "step", "metrics"} and, where it is not empty, "weights", in the page's format. The kinds are "streaming",
@@ -45,6 +46,7 @@ struct MeasuredModel {
     std::vector<Metrics> metrics;
     std::string dtype = {};    // the compute dtype; empty: unknown
     std::string weights = {};  // the dtype of its matrices; empty: the same
+    std::string text = {};     // what was read (report::text_label()); empty: unknown
 };
 
 /// Writes the file of one model (`eval streaming`, `eval sinks`, `eval outliers`).

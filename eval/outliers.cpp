@@ -192,6 +192,15 @@ void check_outliers(const model::ModelConfig& config, int64_t num_tokens, const 
         throw UserError(fmt::format("the text has {} tokens, fewer than one sequence of {}", num_tokens, words));
 }
 
+MeasurementMemory outliers_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                  const OutlierOptions& options) {
+    const MeasurementMemory pass = pass_memory(context, config, dtype, 1, options.length);
+    const int64_t widest = std::max({config.hidden_size, config.attention_dim(), config.feed_forward_dim()});
+    const size_t widened = static_cast<size_t>(options.length * widest) * sizeof(float);
+    return {{{"activations of two passes", 2 * pass.device[0].second}, pass.device[1], {"a widened tensor", widened}},
+            {{"a copy of it", widened}}};
+}
+
 OutlierResult evaluate_outliers(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,
                                 const OutlierOptions& options, const std::function<void(int64_t)>& progress) {
     const model::ModelConfig& config = model.config();

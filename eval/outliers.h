@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "eval/memory.h"
 #include "model/transformer.h"
 
 namespace ballast::eval {
@@ -55,6 +56,10 @@ struct OutlierOptions {
 /// UserError for options that evaluate_outliers() would refuse: a sequence has no room for two tokens of text, or the
 /// text has fewer tokens (`num_tokens`).
 void check_outliers(const model::ModelConfig& config, int64_t num_tokens, const OutlierOptions& options);
+
+/// What evaluate_outliers() takes for a model that computes in `dtype`.
+MeasurementMemory outliers_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                                  const OutlierOptions& options);
 
 /// `progress` gets the number of sequences done.
 OutlierResult evaluate_outliers(Context& context, model::Transformer& model, const std::vector<uint32_t>& text,

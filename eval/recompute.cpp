@@ -10,6 +10,8 @@
 namespace ballast::eval {
 namespace {
 
+constexpr int64_t kWindows = 16;  // that are run together
+
 /// While the text still fits in the window all windows start at its beginning, so one pass serves them together. Of a
 /// later window only the last position has a target, and the head reads no other.
 class Windows {
@@ -28,6 +30,7 @@ class Windows {
     TokenLosses run(const StreamingProgress& progress) {
         first_window();
         const auto last = static_cast<int64_t>(text_.tokens.size()) - 1, n = text_.num_sink_tokens;
+        require(length_ > text_.num_leading(), "windows without text");
         const int64_t first =
             n + (length_ - n + every_ - 1) / every_ * every_;  // text positions that are multiples of every_
         std::vector<int64_t> ends;                             // stream positions whose successor is scored
@@ -43,8 +46,6 @@ class Windows {
     }
 
   private:
-    static constexpr int64_t kWindows = 16;
-
     /// The pass over so many windows: the first one, a whole batch, or what is left at the end.
     model::Pass& pass_of(int64_t windows) {
         if (!pass_ || pass_->batch() != windows) {
@@ -68,12 +69,12 @@ class Windows {
     }
 
     void windows(const std::vector<int64_t>& ends) {
-        const int64_t n = text_.num_sink_tokens;
+        const int64_t leading = text_.num_leading();
         std::vector<int32_t> ids, targets;
         for (const int64_t end : ends) {
             const auto begin = text_.tokens.begin(), next = begin + end + 1;
-            ids.insert(ids.end(), begin, begin + n);
-            ids.insert(ids.end(), next - (length_ - n), next);
+            ids.insert(ids.end(), begin, begin + leading);
+            ids.insert(ids.end(), next - (length_ - leading), next);
             targets.push_back(text_.target(static_cast<size_t>(end)));
         }
         const std::vector<float> losses = context_.read_floats(pass_of(std::ssize(ends)).forward_last(ids, targets));
@@ -95,6 +96,12 @@ class Windows {
 };
 
 }  // namespace
+
+MeasurementMemory recompute_memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
+                                   int64_t positions, int64_t length, int64_t every) {
+    const int64_t window = std::min(length, positions), scored = (positions - window) / every + 1;
+    return pass_memory(context, config, dtype, std::min(scored, kWindows), window, weights);
+}
 
 TokenLosses recompute_losses(Context& context, model::Transformer& model, const TextStream& text, int64_t length,
                              int64_t every, const StreamingProgress& progress) {

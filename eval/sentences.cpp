@@ -50,6 +50,16 @@ std::vector<size_t> evenly(const std::vector<size_t>& from, size_t wanted) {
     return out;
 }
 
+/// The sentences that end within the first `max_tokens` tokens.
+std::vector<std::string> beginning_of(std::vector<std::string> sentences, const EncodeText& encode,
+                                      int64_t max_tokens) {
+    int64_t tokens = 0;
+    size_t count = 0;
+    while (count < sentences.size() && (tokens += std::ssize(encode(sentences[count]))) <= max_tokens) ++count;
+    sentences.resize(count);
+    return sentences;
+}
+
 enum class Cut { none, whole, inside };
 
 struct Candidate {
@@ -97,9 +107,11 @@ std::vector<std::string> split_sentences(std::string_view text) {
     return out;
 }
 
-SentenceSequences sentence_sequences(std::string_view text, const EncodeText& encode, int64_t length, int64_t count) {
+SentenceSequences sentence_sequences(std::string_view text, const EncodeText& encode, int64_t length, int64_t count,
+                                     int64_t max_tokens) {
     require(length >= 1 && count >= 1, "sequences need tokens");
-    const std::vector<std::string> sentences = split_sentences(text);
+    std::vector<std::string> sentences = split_sentences(text);
+    if (max_tokens > 0) sentences = beginning_of(std::move(sentences), encode, max_tokens);
     const auto tokens = static_cast<size_t>(length), wanted = static_cast<size_t>(count);
     std::vector<Candidate> candidates;
     std::vector<size_t> whole, cut;
@@ -114,8 +126,9 @@ SentenceSequences sentence_sequences(std::string_view text, const EncodeText& en
     for (const size_t i : evenly(cut, wanted - out.sequences.size()))
         out.sequences.push_back(std::move(candidates[i].tokens));
     if (out.sequences.empty())
-        throw UserError(
-            fmt::format("no sentence of the text goes on for {} tokens; give more text or a smaller --length", length));
+        throw UserError(fmt::format("no sentence of {} goes on for {} tokens; give more text or a smaller --length",
+                                    max_tokens > 0 ? fmt::format("the text's first {} tokens", max_tokens) : "the text",
+                                    length));
     return out;
 }
 

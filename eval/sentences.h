@@ -26,8 +26,10 @@ using EncodeText = std::function<std::vector<uint32_t>(std::string_view text)>;
 /// At most `count` sequences of exactly `length` tokens. Each one begins with a sentence and is encoded separately: the
 /// sentence and the sentences after it, with one space between, until they have `length` tokens. When they have exactly
 /// `length` tokens the sequence is whole; when they have more it is their first `length` tokens. Whole sequences come
-/// first; both kinds are selected evenly over the text. UserError when no sentence has `length` tokens before the end
-/// of the text.
-SentenceSequences sentence_sequences(std::string_view text, const EncodeText& encode, int64_t length, int64_t count);
+/// first; both kinds are selected evenly over the text. `max_tokens`: no sentence counts from the first one on that
+/// ends behind so many tokens, each sentence encoded by itself; 0: all count. UserError when no sentence has `length`
+/// tokens before the end.
+SentenceSequences sentence_sequences(std::string_view text, const EncodeText& encode, int64_t length, int64_t count,
+                                     int64_t max_tokens = 0);
 
 }  // namespace ballast::eval

@@ -174,6 +174,17 @@ void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const Sin
         throw UserError(fmt::format("the text has {} tokens, fewer than one sequence of {}", num_tokens, words));
 }
 
+MeasurementMemory sinks_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                               const SinkOptions& options) {
+    MeasurementMemory memory = pass_memory(context, config, dtype, 1, options.length);
+    memory.device.emplace_back("maps of a layer", map_bytes(config.num_heads, options.length));
+    memory.host.emplace_back("a copy of these", map_bytes(config.num_heads, options.length));
+    if (options.maps)
+        memory.host.emplace_back("mean maps of all layers",
+                                 map_bytes(2 * config.num_layers * config.num_heads, options.length));
+    return memory;
+}
+
 std::vector<std::vector<uint32_t>> sink_sequences(const model::ModelConfig& config, const std::vector<uint32_t>& text,
                                                   const SinkOptions& options) {
     check_sinks(config, static_cast<int64_t>(text.size()), options);

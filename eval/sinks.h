@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "eval/memory.h"
 #include "eval/text_stream.h"
 #include "model/transformer.h"
 
@@ -50,6 +51,10 @@ inline bool same_subject(const SinkResult&, const SinkResult&) { return true; }
 /// UserError for options that evaluate_sinks() would refuse: a sequence has no room for text, or the text has fewer
 /// tokens (`num_tokens`).
 void check_sinks(const model::ModelConfig& config, int64_t num_tokens, const SinkOptions& options);
+
+/// What evaluate_sinks() takes for a model that computes in `dtype`.
+MeasurementMemory sinks_memory(const Context& context, const model::ModelConfig& config, Dtype dtype,
+                               const SinkOptions& options);
 
 /// Pieces of the text for such sequences, spread evenly over the text. UserError as for check_sinks().
 std::vector<std::vector<uint32_t>> sink_sequences(const model::ModelConfig& config, const std::vector<uint32_t>& text,

@@ -16,10 +16,13 @@
 namespace ballast::eval {
 namespace {
 
+/// There is memory for a whole chunk, so it is no longer than the stream.
+int64_t chunk_within(int64_t chunk, int64_t positions) { return std::min(chunk, positions); }
+
 /// Losses of every position of the stream, sinks included.
 std::vector<float> masked_losses(Context& context, model::Transformer& model, const TextStream& text,
                                  const infer::CachePlan& plan, int64_t chunk, const StreamingProgress& progress) {
-    chunk = std::min(chunk, std::ssize(text.tokens));  // there is memory for a whole one
+    chunk = chunk_within(chunk, std::ssize(text.tokens));
     infer::MaskedStream stream(context, model, plan, chunk);
     std::vector<float> losses;
     losses.reserve(text.tokens.size());
@@ -54,6 +57,10 @@ std::vector<float> cache_losses(Context& context, model::Transformer& model, con
 /// The tokens that a cache which chooses by score is fed at once.
 int64_t chunk_of(const infer::CachePlan& plan) {
     return plan.cache(0, 0).chosen_blocks ? ops::kCacheBlockRows : int64_t{1};
+}
+
+infer::CacheOptions options_of(const infer::CachePlan& plan, int64_t positions) {
+    return {.prefill_chunk = chunk_of(plan), .max_positions = positions, .max_prompt = 1};
 }
 
 /// With a cache that drops after every forward step (H2O), which is fed token by token from the first one on. One row
@@ -108,8 +115,7 @@ std::vector<float> losses_by_chunk(Context& context, model::Transformer& model, 
 std::vector<float> scored_losses(Context& context, model::Transformer& model, const TextStream& text,
                                  const infer::CachePlan& plan, const StreamingProgress& progress) {
     const auto positions = static_cast<int64_t>(text.tokens.size());
-    infer::CachedModel cached(context, model, plan,
-                              {.prefill_chunk = chunk_of(plan), .max_positions = positions, .max_prompt = 1});
+    infer::CachedModel cached(context, model, plan, options_of(plan, positions));
     infer::CachedText read = cached.open(positions);
     return plan.cache(0, 0).chosen_blocks ? losses_by_chunk(context, model, text, cached, read, progress)
                                           : losses_by_token(context, text, cached, read, progress);
@@ -196,11 +202,20 @@ void check_streaming(const model::ModelConfig& config, const StreamingOptions& o
     if (mixed) infer::cache_plan(options.plan->plan, config, positions);
     if (scored) {
         const infer::CachePlan plan = infer::make_plan(*options.choice, config, positions);
-        infer::CacheSizes(config, Dtype::f32, plan, {.prefill_chunk = chunk_of(plan), .max_positions = positions});
+        infer::CacheSizes(config, Dtype::f32, plan, options_of(plan, positions));
     }
     if (std::holds_alternative<Recompute>(options.policy) && size <= config.num_sink_tokens)
         throw UserError(fmt::format("recompute over {} positions leaves no room for text beside {} sink tokens", size,
                                     config.num_sink_tokens));
+}
+
+void check_windows(const StreamingOptions& options, const TextStream& text) {
+    const auto* recompute = std::get_if<Recompute>(&options.policy);
+    if (recompute != nullptr && recompute->length <= text.num_leading())
+        throw UserError(
+            fmt::format("recompute over {} position leaves no room for text beside the token that the model's samples "
+                        "begin with",
+                        recompute->length));
 }
 
 namespace {
@@ -222,7 +237,7 @@ class Evaluation {
     int64_t positions() const { return static_cast<int64_t>(text_.tokens.size()); }
 
     void measure(const Recompute& recompute) {
-        result_.policy = Recompute{recompute.length, text_.num_sink_tokens};
+        result_.policy = Recompute{recompute.length, text_.num_leading()};
         result_.method = kind_name(options_.policy);
         result_.losses = recompute_losses(context_, model_, text_, recompute.length, options_.every, progress_);
     }
@@ -268,7 +283,8 @@ class Evaluation {
         } else {  // everything, and the last ones twice
             const ops::BlockMemory memory = infer::block_memory_of(head);
             rows = positions() + std::min(memory.ring_slots(), positions());
-            result_.policy = Scored{scored.kind, memory.initial + memory.local + memory.chosen * ops::kCacheBlockRows};
+            result_.policy = Scored{scored.kind, memory.initial + memory.local + memory.chosen * ops::kCacheBlockRows,
+                                    memory.initial};
             result_.plan = fmt::format("{} {}+{}+{}x{}", scored.kind, memory.initial, memory.local, memory.chosen,
                                        ops::kCacheBlockRows);
         }
@@ -297,9 +313,30 @@ class Evaluation {
 
 }  // namespace
 
+MeasurementMemory streaming_memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
+                                   const StreamingOptions& options, int64_t positions) {
+    const auto masked = [&](const infer::CachePlan& plan) {
+        const int64_t chunk = chunk_within(options.chunk, positions);
+        return infer::MaskedStream::memory(context, config, dtype, weights, plan, chunk, positions);
+    };
+    if (const auto* recompute = std::get_if<Recompute>(&options.policy))
+        return recompute_memory(context, config, dtype, weights, positions, recompute->length, options.every);
+    if (options.plan) return {masked(infer::cache_plan(options.plan->plan, config, positions)), {}};
+    if (options.choice) {
+        const infer::CachePlan plan = infer::make_plan(*options.choice, config, positions);
+        const infer::CacheSizes sizes(config, dtype, plan, options_of(plan, positions));
+        return {infer::CachedModel::memory(context, config, dtype, weights, sizes), {}};
+    }
+    const auto& policy = std::get<infer::CachePolicy>(options.policy);
+    if (options.method == StreamingMethod::cache)
+        return {infer::Decoder::memory(context, config, dtype, weights, policy, positions), {}};
+    return {masked(infer::CachePlan::uniform(policy, config.num_layers, config.num_heads)), {}};
+}
+
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress) {
     check_streaming(model.config(), options, static_cast<int64_t>(text.tokens.size()));
+    check_windows(options, text);
     const auto start = std::chrono::steady_clock::now();
     StreamingResult result = Evaluation(context, model, text, options, progress).run();
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

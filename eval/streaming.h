@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "eval/memory.h"
 #include "eval/streaming_policy.h"
 #include "eval/text_stream.h"
 #include "infer/policy_table.h"
@@ -89,6 +90,13 @@ using StreamingProgress = std::function<void(int64_t done)>;
 /// `positions` positions (when known) beyond the trained length. A dense stream longer than that is allowed (its
 /// perplexity drifts); the caller may warn.
 void check_streaming(const model::ModelConfig& config, const StreamingOptions& options, int64_t positions = 1);
+/// The same for windows of recompute that leave no room beside what the model's samples begin with.
+void check_windows(const StreamingOptions& options, const TextStream& text);
+
+/// What evaluate_streaming() takes over a stream of `positions` tokens, sink tokens included, for a model whose
+/// matrices are stored as `weights`. The options are right by check_streaming().
+MeasurementMemory streaming_memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
+                                   const StreamingOptions& options, int64_t positions);
 
 StreamingResult evaluate_streaming(Context& context, model::Transformer& model, const TextStream& text,
                                    const StreamingOptions& options, const StreamingProgress& progress);

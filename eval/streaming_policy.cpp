@@ -45,11 +45,11 @@ int64_t total_positions(const StreamingPolicy& policy) {
 }
 
 int64_t sink_positions(const StreamingPolicy& policy) {
-    return std::visit(
-        Overloaded{[](const infer::CachePolicy& cache) { return cache.num_sink_positions; },
-                   [](const Recompute& recompute) { return recompute.sinks; },
-                   [](const Mixture& mixture) { return mixture.sinks; }, [](const Scored&) { return int64_t{0}; }},
-        policy);
+    return std::visit(Overloaded{[](const infer::CachePolicy& cache) { return cache.num_sink_positions; },
+                                 [](const Recompute& recompute) { return recompute.sinks; },
+                                 [](const Mixture& mixture) { return mixture.sinks; },
+                                 [](const Scored& scored) { return scored.sinks; }},
+                      policy);
 }
 
 StreamingPolicy make_policy(const std::string& kind, int64_t sinks, int64_t positions) {
@@ -58,7 +58,7 @@ StreamingPolicy make_policy(const std::string& kind, int64_t sinks, int64_t posi
         throw UserError(fmt::format("{} positions, {} of them sinks: there is no such cache", positions, sinks));
     if (kind == kRecompute) return Recompute{positions, sinks};
     if (kind == kMixture) return Mixture{sinks, positions};
-    if (kind == kHeavyHitters || kind == kBlockMemory) return Scored{kind, positions};
+    if (kind == kHeavyHitters || kind == kBlockMemory) return Scored{kind, positions, sinks};
     if (kind != infer::name_of(infer::CacheKind::window) && kind != infer::name_of(infer::CacheKind::sink))
         throw UserError(
             fmt::format("the policy \"{}\" is none of dense, window, sink, moa, h2o, infllm and recompute", kind));

@@ -9,11 +9,11 @@
 
 namespace ballast::eval {
 
-/// No cache: for every scored token, the model's sink tokens and the last tokens of the text run through the model
-/// again, `length` positions together.
+/// No cache: for every scored token, what the model's training samples began with (sink tokens, or their first token)
+/// and the last tokens of the text run through the model again, `length` positions together.
 struct Recompute {
     int64_t length = 0;
-    int64_t sinks = 0;  // how many of these positions are sink tokens; evaluate_streaming() sets it from the model
+    int64_t sinks = 0;  // how many of these positions are the samples' beginning; evaluate_streaming() sets it
     bool operator==(const Recompute&) const = default;
 };
 
@@ -28,7 +28,9 @@ struct Mixture {
 struct Scored {
     std::string kind;  // the policy's name
     int64_t positions = 0;
-    bool operator==(const Scored&) const = default;
+    int64_t sinks = 0;  // of these, the first ones (infllm); 0 in files of older versions
+    /// Whatever the sinks: a result's label has all numbers (StreamingResult::plan).
+    bool operator==(const Scored& other) const { return kind == other.kind && positions == other.positions; }
 };
 
 using StreamingPolicy = std::variant<infer::CachePolicy, Recompute, Mixture, Scored>;

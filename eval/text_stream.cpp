@@ -25,10 +25,13 @@ std::vector<int32_t> with_sink_tokens(std::span<const uint32_t> text, const mode
     return out;
 }
 
-TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens) {
+TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens,
+                            int64_t first_id) {
     const auto count = max_tokens > 0 ? std::min(std::ssize(text), max_tokens) : std::ssize(text);
     if (count < 2) throw UserError("the text has fewer than two tokens; there is nothing to predict");
-    return {with_sink_tokens(std::span(text).first(static_cast<size_t>(count)), config), config.num_sink_tokens};
+    require(first_id < 0 || text.front() == first_id, "a text that does not begin as the model's samples do");
+    return {with_sink_tokens(std::span(text).first(static_cast<size_t>(count)), config), config.num_sink_tokens,
+            first_id >= 0};
 }
 
 std::vector<std::vector<uint32_t>> spread_pieces(const std::vector<uint32_t>& text, int64_t length, int64_t count,

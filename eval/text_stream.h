@@ -15,6 +15,10 @@ namespace ballast::eval {
 struct TextStream {
     std::vector<int32_t> tokens;
     int64_t num_sink_tokens = 0;
+    bool has_first_token = false;  // t[0] is the token that every training sample of the model began with
+
+    /// The positions at the start that every training sample of the model had: sink tokens, or its first token.
+    int64_t num_leading() const { return num_sink_tokens + (has_first_token ? 1 : 0); }
 
     /// The token after tokens[i]; -1 for sinks and for the last token.
     int32_t target(size_t i) const;
@@ -26,8 +30,10 @@ struct TextStream {
 /// The model's sink tokens, then the text. UserError for an id that the model does not have.
 std::vector<int32_t> with_sink_tokens(std::span<const uint32_t> text, const model::ModelConfig& config);
 
-/// UserError when there are fewer than two tokens or an id that the model does not have.
-TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens);
+/// `first_id`: what every training sample of the model began with (ModelSource::first_of_samples), and so does `text`;
+/// -1: nothing. UserError when there are fewer than two tokens or an id that the model does not have.
+TextStream make_text_stream(const std::vector<uint32_t>& text, const model::ModelConfig& config, int64_t max_tokens,
+                            int64_t first_id = -1);
 
 /// At most `count` pieces of `length` tokens that do not overlap, spread evenly over a text of at least `length`
 /// tokens. `first_id`: replaces the first token of each piece, as in the samples of a model that was trained so; -1:

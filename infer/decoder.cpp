@@ -36,6 +36,15 @@ size_t Decoder::own_bytes(const model::ModelConfig& config, Dtype dtype, int64_t
     return plan.peak_bytes();
 }
 
+MemoryList Decoder::memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
+                           const CachePolicy& policy, int64_t max_positions) {
+    const int64_t rows = rows_of(policy, max_positions);
+    return {{"keys and values", KeyValueCache::bytes(config, dtype, rows) + own_bytes(config, dtype, rows)},
+            {"activations", step_bytes(config, dtype, rows)},
+            {"kernel scratch",
+             model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, step_of(rows), weights)}};
+}
+
 Decoder::Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions)
     : context_(context),
       model_(model),

@@ -4,6 +4,7 @@
 // code would be in both.
 #pragma once
 
+#include "infer/cache_sizes.h"
 #include "infer/key_value_cache.h"
 #include "model/transformer.h"
 
@@ -13,6 +14,10 @@ class Decoder {
   public:
     /// `max_positions`: the largest number of tokens in a dense cache; a bounded policy needs only its capacity + 1.
     Decoder(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t max_positions);
+
+    /// The device memory of a Decoder and of its ops' scratch, known before it is made.
+    static MemoryList memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
+                             const CachePolicy& policy, int64_t max_positions);
 
     /// Feeds tokens as one step (a prompt, later a single token). They attend to the cache and, causally, to each
     /// other, at cache positions size, size + 1, …; then the policy evicts. More than one token needs size + count <=

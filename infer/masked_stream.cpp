@@ -9,6 +9,42 @@ namespace ballast::infer {
 using model::Activations;
 using model::PassKind;
 
+MaskedStream::Store::Store(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t rows) {
+    const auto block = [&] { return arena.tensor(dtype, {1, rows, config.key_value_heads(), config.head_dim()}); };
+    for (int64_t l = 0; l < config.num_layers; ++l) layers.push_back({block(), block()});
+    moving = block();
+}
+
+size_t MaskedStream::store_bytes(const model::ModelConfig& config, Dtype dtype, int64_t rows) {
+    Arena plan;
+    Store(plan, config, dtype, rows);
+    return plan.peak_bytes();
+}
+
+size_t MaskedStream::rotated_bytes(const model::ModelConfig& config, Dtype dtype, int64_t rows) {
+    return static_cast<size_t>(rows * config.key_value_heads() * config.head_dim()) * size_of(dtype);
+}
+
+size_t MaskedStream::sink_query_bytes(const model::ModelConfig& config, Dtype dtype, int64_t chunk) {
+    return static_cast<size_t>(chunk * config.attention_dim()) * size_of(dtype);
+}
+
+int64_t MaskedStream::first_capacity(const CachePlan& plan, int64_t chunk) {
+    return plan.bounded() ? plan.capacity() + chunk : 2 * chunk;
+}
+
+MemoryList MaskedStream::memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
+                                const CachePlan& plan, int64_t chunk, int64_t positions) {
+    int64_t rows = first_capacity(plan, chunk), rows_before = 0;
+    while (!plan.bounded() && rows < positions) rows_before = std::exchange(rows, 2 * rows);  // as reserve_rows() grows
+    return {
+        {"activations", model::Pass::activation_bytes(config, dtype, PassKind::forward, 1, chunk) +
+                            sink_query_bytes(config, dtype, chunk)},
+        {"keys and values", store_bytes(config, dtype, rows) + store_bytes(config, dtype, rows_before) +
+                                rotated_bytes(config, dtype, rows + rows_before)},
+        {"kernel scratch", model::Pass::scratch_bytes(context, config, dtype, PassKind::forward, 1, chunk, weights)}};
+}
+
 MaskedStream::MaskedStream(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t chunk)
     : MaskedStream(context, model, CachePlan::uniform(policy, model.config().num_layers, model.config().num_heads),
                    chunk) {}
@@ -21,12 +57,11 @@ MaskedStream::MaskedStream(Context& context, model::Transformer& model, CachePla
             "a plan for another model");
     const auto& config = model.config();
     buffer_ = context.allocate(model::Pass::activation_bytes(config, model.dtype(), PassKind::forward, 1, chunk));
-    sink_query_buffer_ = context.allocate(static_cast<size_t>(chunk * config.attention_dim()) * size_of(model.dtype()));
-    context.scratch().reserve(model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1,
-                                                             chunk, model.weights().matrix_dtype()));
-    layers_.resize(static_cast<size_t>(config.num_layers));
+    sink_query_buffer_ = context.allocate(sink_query_bytes(config, model.dtype(), chunk));
+    context.scratch().reserve(model::Pass::scratch_bytes(context, config, model.dtype(), PassKind::forward, 1, chunk,
+                                                         model.weights().matrix_dtype()));
     upload_spans();
-    reserve_rows(plan_.bounded() ? plan_.capacity() + chunk : 2 * chunk);
+    reserve_rows(first_capacity(plan_, chunk));
     if (plan_.bounded()) model.positions().ensure(context, plan_.capacity() + 1);
 }
 
@@ -64,28 +99,19 @@ int64_t MaskedStream::stored_sinks() const { return std::min(plan_.sinks(), posi
 void MaskedStream::reserve_rows(int64_t rows) {
     if (rows <= row_capacity_) return;
     const int64_t capacity = std::max(rows, 2 * row_capacity_);
-    const int64_t G = model_.config().key_value_heads(), D = model_.config().head_dim();
-    std::vector<Carried> larger(layers_.size());
-    Tensor moving;
-    const auto layout = [&](Arena& arena) {
-        const auto block = [&] { return arena.tensor(model_.dtype(), {1, capacity, G, D}); };
-        for (auto& layer : larger) layer = {block(), block()};
-        moving = block();
-    };
-    Arena plan;
-    layout(plan);
-    DeviceBuffer store = context_.allocate(plan.peak_bytes());
-    Arena arena(store.data(), store.bytes());
-    layout(arena);
-    for (size_t l = 0; l < larger.size() && rows_ > 0; ++l) {
-        ops::copy(context_, larger[l].keys.slice(1, 0, rows_), layers_[l].keys.slice(1, 0, rows_));
-        ops::copy(context_, larger[l].values.slice(1, 0, rows_), layers_[l].values.slice(1, 0, rows_));
+    const auto& config = model_.config();
+    const Dtype dtype = model_.dtype();
+    DeviceBuffer buffer = context_.allocate(store_bytes(config, dtype, capacity));
+    Arena arena(buffer.data(), buffer.bytes());
+    Store larger(arena, config, dtype, capacity);
+    for (size_t l = 0; l < larger.layers.size() && rows_ > 0; ++l) {
+        ops::copy(context_, larger.layers[l].keys.slice(1, 0, rows_), store_.layers[l].keys.slice(1, 0, rows_));
+        ops::copy(context_, larger.layers[l].values.slice(1, 0, rows_), store_.layers[l].values.slice(1, 0, rows_));
     }
-    layers_ = std::move(larger);
-    store_ = std::move(store);
-    moving_ = moving;
-    rotated_buffer_ = context_.allocate(static_cast<size_t>(capacity * G * D) * size_of(model_.dtype()));
-    rotated_keys_ = Tensor(rotated_buffer_.data(), model_.dtype(), {1, capacity, G, D});
+    store_ = std::move(larger);
+    store_buffer_ = std::move(buffer);
+    rotated_buffer_ = context_.allocate(rotated_bytes(config, dtype, capacity));
+    rotated_keys_ = Tensor(rotated_buffer_.data(), dtype, {1, capacity, config.key_value_heads(), config.head_dim()});
     model_.positions().ensure(context_, capacity);
     row_capacity_ = capacity;
 }
@@ -93,7 +119,7 @@ void MaskedStream::reserve_rows(int64_t rows) {
 void MaskedStream::attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a) {
     const int64_t T = a.q.dim(1), n = rows_ + T, s = plan_.sinks();
     const Tensor table = model_.positions().rope();
-    const Carried& carried = layers_[static_cast<size_t>(layer)];
+    const Carried& carried = store_.layers[static_cast<size_t>(layer)];
     ops::qkv_split_rope_forward(context_, a.q, carried.keys.slice(1, rows_, n), carried.values.slice(1, rows_, n), qkv,
                                 Tensor{}, {}, model_.qkv_layout());
 
@@ -123,9 +149,9 @@ void MaskedStream::drop_old_rows() {
     if (!plan_.bounded()) return;
     const int64_t s = stored_sinks(), recent = std::min(plan_.longest_span(), rows_ - s), first = rows_ - recent;
     if (first == s) return;
-    for (const Carried& layer : layers_)
+    for (const Carried& layer : store_.layers)
         for (const Tensor& rows : {layer.keys, layer.values}) {
-            const Tensor moving = moving_.slice(1, 0, recent);
+            const Tensor moving = store_.moving.slice(1, 0, recent);
             ops::copy(context_, moving, rows.slice(1, first, rows_));
             ops::copy(context_, rows.slice(1, s, s + recent), moving);
         }

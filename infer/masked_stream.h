@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "infer/cache_plan.h"
+#include "infer/cache_sizes.h"
 #include "model/transformer.h"
 
 namespace ballast::infer {
@@ -26,22 +27,39 @@ class MaskedStream {
     /// The same policy in every head.
     MaskedStream(Context& context, model::Transformer& model, const CachePolicy& policy, int64_t chunk);
 
+    /// The device memory of such a stream over a text of `positions` tokens, for a model whose matrices are stored as
+    /// `weights`; with the ops' scratch. Known before it is made.
+    static MemoryList memory(const Context& context, const model::ModelConfig& config, Dtype dtype, Dtype weights,
+                             const CachePlan& plan, int64_t chunk, int64_t positions);
+
     /// Reads the next tokens of the stream (any number) with their targets (-1: none). Appends -log p(target) to
     /// `losses`, 0 where there is no target.
     void feed(std::span<const int32_t> tokens, std::span<const int32_t> targets, std::vector<float>& losses);
 
     int64_t position() const { return position_; }
     size_t memory_bytes() const {
-        return buffer_.bytes() + store_.bytes() + rotated_buffer_.bytes() + sink_query_buffer_.bytes();
+        return buffer_.bytes() + store_buffer_.bytes() + rotated_buffer_.bytes() + sink_query_buffer_.bytes();
     }
 
   private:
     struct Carried {
         Tensor keys, values;  // [1,rows,G,D]: sinks, then consecutive recent positions; keys not rotated
     };
+    /// The rows that are carried from chunk to chunk.
+    struct Store {
+        std::vector<Carried> layers;
+        Tensor moving;  // [1,rows,G,D]: a buffer for rows that are being moved
+
+        Store() = default;
+        Store(Arena& arena, const model::ModelConfig& config, Dtype dtype, int64_t rows);
+    };
 
     void feed_chunk(std::span<const int32_t> tokens, std::span<const int32_t> targets, std::vector<float>& losses);
     void attend(int64_t layer, const Tensor& qkv, const model::LayerActivations& a);
+    static size_t store_bytes(const model::ModelConfig& config, Dtype dtype, int64_t rows);
+    static size_t rotated_bytes(const model::ModelConfig& config, Dtype dtype, int64_t rows);
+    static size_t sink_query_bytes(const model::ModelConfig& config, Dtype dtype, int64_t chunk);
+    static int64_t first_capacity(const CachePlan& plan, int64_t chunk);
     int64_t length_at(int64_t position) const;
     int64_t next_chunk(int64_t count) const;
     void reserve_rows(int64_t rows);
@@ -58,10 +76,10 @@ class MaskedStream {
     int64_t position_ = 0;   // tokens taken so far
     int64_t rows_ = 0;       // stored rows, without the current chunk
     int64_t key_start_ = 0;  // position of the first row after the sinks
-    DeviceBuffer buffer_, store_, rotated_buffer_, sink_query_buffer_, span_buffer_;
+    DeviceBuffer buffer_, store_buffer_, rotated_buffer_, sink_query_buffer_, span_buffer_;
     model::Activations a_;
-    std::vector<Carried> layers_;
-    Tensor rotated_keys_, moving_;
+    Store store_;
+    Tensor rotated_keys_;
     std::vector<Tensor> spans_;  // i32 [H] per layer; absent where no head has a limit
     int64_t row_capacity_ = 0;
 };

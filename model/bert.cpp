@@ -31,6 +31,12 @@ struct Bert::Activations {
     }
 };
 
+size_t Bert::activation_bytes(const BertConfig& config, int64_t batch, int64_t length) {
+    Arena plan;
+    Activations(plan, config, batch, length);
+    return plan.peak_bytes();
+}
+
 Bert::Bert(Context& context, const std::string& folder) : config_(read_bert_config(folder)) {
     layers_.resize(static_cast<size_t>(config_.num_layers));
     read_weights(context, folder);
@@ -75,9 +81,7 @@ std::vector<float> Bert::forward(Context& context, std::span<const int32_t> ids,
             throw UserError(fmt::format("token id {} is not below the model's vocab_size {}; is this its tokenizer?",
                                         id, config_.vocab_size));
     const int64_t batch = static_cast<int64_t>(ids.size()) / length;
-    Arena plan;
-    Activations(plan, config_, batch, length);
-    const DeviceBuffer buffer = context.allocate(plan.peak_bytes());
+    const DeviceBuffer buffer = context.allocate(activation_bytes(config_, batch, length));
     Arena arena(buffer.data(), buffer.bytes());
     const Activations a(arena, config_, batch, length);
 

@@ -43,6 +43,9 @@ class Bert {
 
     const BertConfig& config() const { return config_; }
 
+    /// The bytes of the activations of `batch` sequences of `length` tokens, known before anything is allocated.
+    static size_t activation_bytes(const BertConfig& config, int64_t batch, int64_t length);
+
     /// Called after the attention of each layer, with the arguments of ops::attention_weights().
     using AttentionObserver = std::function<void(int64_t layer, const Tensor& lse_BHT, const ops::AttentionInputs&,
                                                  const ops::AttentionParams&)>;

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 void add(Evaluations& to, eval::MeasuredModel model, const std::string& file) {
     for (eval::Metrics& metrics : model.metrics)
-        put(to.measurements, {std::move(metrics), model.step, file, model.weights});
+        put(to.measurements, {std::move(metrics), model.step, file, model.weights, model.text});
 }
 
 bool is_run(const eval::MeasuredModel& model, const std::string& run) {

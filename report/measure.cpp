@@ -11,6 +11,7 @@
 #include "eval/cache_table.h"
 #include "eval/encoder_sinks.h"
 #include "eval/results_json.h"
+#include "kernels/backend.h"
 #include "train/checkpoint.h"
 #include "train/run_directory.h"
 
@@ -29,7 +30,7 @@ eval::SinkOptions sink_options(const model::ModelConfig& config) {
 
 eval::CacheTableOptions table_options(const model::ModelConfig& config, const MeasureOptions& wanted) {
     eval::CacheTableOptions options;
-    options.cache = wanted.cache > 0 ? wanted.cache : config.max_position_embeddings / 2;
+    options.cache = cache_of(config, wanted);
     std::erase_if(options.sinks, [&](int64_t sinks) { return sinks >= options.cache; });
     options.sink_metrics = sink_options(config);
     return options;
@@ -50,14 +51,23 @@ std::optional<int64_t> newer_checkpoint(const train::RunDirectory& directory, in
 
 constexpr int64_t kNotMeasured = -1, kUnknownStep = std::numeric_limits<int64_t>::max();
 
-/// The step of a kind's measurements: the oldest of those that measure() would replace, or else the newest. Files that
-/// the user made may hold older ones for ever. Those of the model in other weights do not count.
+bool is_wanted(const eval::Measurement& measurement, const MeasureOptions& wanted) {
+    if (!wanted.text.empty() && !measurement.text.empty() && measurement.text != wanted.text) return false;
+    const auto* cell = std::get_if<eval::StreamingResult>(&measurement.metrics);
+    return cell == nullptr || wanted.cache == 0 || eval::total_positions(cell->policy) == wanted.cache;
+}
+
+/// The step of a kind's measurements, as far as they are wanted: the oldest of those that measure() would replace, or
+/// else the newest. Files that the user made may hold older ones for ever. Those of the model in other weights do not
+/// count.
 template <class M>
-int64_t measured_step(const std::vector<eval::Measurement>& measurements, const std::string& own_file) {
+int64_t measured_step(const std::vector<eval::Measurement>& measurements, const MeasureOptions& wanted,
+                      const std::string& own_file) {
     int64_t own = kUnknownStep, other = kNotMeasured;
     bool has_own = false;
     for (const eval::Measurement& measurement : measurements) {
         if (!std::holds_alternative<M>(measurement.metrics) || !measurement.weights.empty()) continue;
+        if (!is_wanted(measurement, wanted)) continue;
         const int64_t step = measurement.step < 0 ? kUnknownStep : measurement.step;
         if (measurement.file == own_file)
             own = std::min(own, step), has_own = true;
@@ -79,25 +89,44 @@ std::vector<std::vector<int32_t>> read_encoder_sequences(const std::string& run,
     return text.encoder_sequences(train::encoder_source(run), length, kSequences);
 }
 
-void measure_encoder(Context& context, const MeasurePlan& plan, const train::RunDirectory& directory) {
+void measure_encoder(Context& context, const MeasurePlan& plan, const std::string& text,
+                     const train::RunDirectory& directory) {
     const model::Bert bert(context, plan.run);
     eval::EncoderSinkResult sinks =
         eval::evaluate_encoder_sinks(context, bert, plan.encoder_sequences, true, [](int64_t) {});
     eval::write_maps(directory.file(kMapsFile), sinks);
-    eval::write_measurements(directory.file(kSinksFile), {plan.run, -1, {std::move(sinks)}});
+    eval::write_measurements(directory.file(kSinksFile), {plan.run, -1, {std::move(sinks)}, "", "", text});
 }
 
 }  // namespace
 
-Missing missing_evaluations(const std::string& run, const Evaluations& have) {
+std::string text_label(const std::vector<std::string>& files, int64_t max_tokens) {
+    std::vector<std::string> paths;
+    for (const std::string& file : files) {
+        std::error_code error;  // of a path that whoever reads it refuses
+        const fs::path path = file == "-" ? fs::path(file) : fs::weakly_canonical(file, error);
+        paths.push_back(error ? file : path.string());
+    }
+    return fmt::format("{}{}", fmt::join(paths, ", "),
+                       max_tokens > 0 ? fmt::format(": the first {} tokens", max_tokens) : "");
+}
+
+int64_t cache_of(const model::ModelConfig& config, const MeasureOptions& options) {
+    return options.cache > 0 ? options.cache : config.max_position_embeddings / 2;
+}
+
+Missing missing_evaluations(const std::string& run, const Evaluations& have, const MeasureOptions& wanted) {
     const train::RunDirectory directory(run);
     const auto without_maps = [&] { return !fs::exists(directory.file(kMapsFile)); };
-    if (is_encoder_folder(run))
-        return {false, measurements_of_kind<eval::EncoderSinkResult>(have.measurements).empty() || without_maps()};
+    const std::string table = directory.file(kTableFile), attention = directory.file(kSinksFile);
+    if (is_encoder_folder(run)) {
+        const int64_t step = measured_step<eval::EncoderSinkResult>(have.measurements, wanted, attention);
+        return {false, step == kNotMeasured || without_maps()};
+    }
     const bool is_model = is_model_folder(run);
     if (!is_model && directory.checkpoint_steps().empty()) return {};
-    const int64_t cells = measured_step<eval::StreamingResult>(have.measurements, directory.file(kTableFile)),
-                  sinks = measured_step<eval::SinkResult>(have.measurements, directory.file(kSinksFile));
+    const int64_t cells = measured_step<eval::StreamingResult>(have.measurements, wanted, table),
+                  sinks = measured_step<eval::SinkResult>(have.measurements, wanted, attention);
     Missing missing{cells == kNotMeasured, sinks == kNotMeasured || without_maps()};
     if (is_model) return missing;
     const int64_t oldest = missing.cells ? sinks : missing.attention ? cells : std::min(cells, sinks);
@@ -115,12 +144,13 @@ void check_measure(const model::ModelConfig& config, const MeasureOptions& optio
 MeasurePlan plan_measure(const std::string& run, Missing missing, const MeasureOptions& options,
                          const TextReader& text) {
     require_writable_evaluations(train::RunDirectory(run));
-    MeasurePlan plan{run, missing, {}, {}};
+    MeasurePlan plan{run, missing, {}, {}, {}};
     if (is_encoder_folder(run)) {
         plan.encoder_sequences = read_encoder_sequences(run, text);
         return plan;
     }
     const train::ModelSource source = train::find_model(run);
+    plan.config = source.config;
     plan.tokens = text.tokens(source);
     const auto num_tokens = static_cast<int64_t>(plan.tokens.size());
     try {
@@ -134,22 +164,41 @@ MeasurePlan plan_measure(const std::string& run, Missing missing, const MeasureO
     return plan;
 }
 
+eval::MeasurementMemory measure_memory(const Context& context, const model::ModelConfig& config, Missing missing,
+                                       const MeasureOptions& options, int64_t num_tokens) {
+    const Dtype dtype = computable_on(context.device(), options.dtype);
+    eval::MeasurementMemory memory =
+        missing.cells ? eval::cache_table_memory(context, config, dtype, num_tokens, table_options(config, options))
+                      : eval::sinks_memory(context, config, dtype, sink_options(config));
+    memory.device.emplace_back(
+        "weights", model::Weights::bytes(model::ParameterTable(config), dtype, model::WeightUse::inference));
+    return memory;
+}
+
+eval::MeasurementMemory measure_memory(const Context& context, const MeasurePlan& plan, const MeasureOptions& options) {
+    if (!is_encoder_folder(plan.run))
+        return measure_memory(context, plan.config, plan.missing, options, static_cast<int64_t>(plan.tokens.size()));
+    const auto length = static_cast<int64_t>(plan.encoder_sequences.front().size());  // of each of them
+    return eval::encoder_sinks_memory(model::read_bert_config(plan.run), length, true);
+}
+
 void measure(Context& context, const std::string& run, Missing missing, const MeasureOptions& options,
              const TextReader& text) {
     measure(context, plan_measure(run, missing, options, text), options);
 }
 
 void measure(Context& context, const MeasurePlan& plan, const MeasureOptions& options) {
-    const auto& [run, missing, tokens, sequences] = plan;
+    const std::string& run = plan.run;
+    const std::vector<uint32_t>& tokens = plan.tokens;
     const train::RunDirectory directory(run);
-    if (is_encoder_folder(run)) return measure_encoder(context, plan, directory);
+    if (is_encoder_folder(run)) return measure_encoder(context, plan, options.text, directory);
     const train::LoadedModel loaded = train::load_model(run, context, options.dtype);
     const model::ModelConfig& config = loaded.model->config();
     eval::SinkOptions attention = sink_options(config);
     attention.first_id = loaded.first_of_samples(tokens);
     eval::SinkResult sinks;
     const std::string dtype(name_of(options.dtype));
-    if (missing.cells) {
+    if (plan.missing.cells) {
         eval::CacheTableOptions table = table_options(config, options);
         table.sink_metrics = attention;
         const std::string name = "measure " + fs::path(run).lexically_normal().filename().string();
@@ -157,13 +206,15 @@ void measure(Context& context, const MeasurePlan& plan, const MeasureOptions& op
         sinks = row.sinks;
         eval::MeasuredModel measured = to_measured_model(std::move(row), run, loaded.step);
         measured.dtype = dtype;
+        measured.text = options.text;
         eval::write_measurement_table(directory.file(kTableFile), table.cache, {measured});
     } else {
         sinks = eval::evaluate_sinks(context, *loaded.model, tokens, attention);
     }
-    if (!missing.attention) return;  // what is there may be of other lengths, and hold more kinds
+    if (!plan.missing.attention) return;  // what is there may be of other lengths, and hold more kinds
     eval::write_maps(directory.file(kMapsFile), sinks);
-    eval::write_measurements(directory.file(kSinksFile), {run, loaded.step, {std::move(sinks)}, dtype});
+    eval::write_measurements(directory.file(kSinksFile),
+                             {run, loaded.step, {std::move(sinks)}, dtype, "", options.text});
 }
 
 }  // namespace ballast::report

@@ -107,9 +107,9 @@ ordered_json parameters_json(const model::ModelConfig& config) {
     std::map<std::string, size_t> place;  // one row for all layers
     for (const auto& row : table.rows()) {
         std::string name = row.name;
-        const std::string layer = fmt::format("layers.{}.", row.layer);
+        const std::string layer = fmt::format(".{}.", row.layer);
         if (const size_t at = name.find(layer); row.layer >= 0 && at != std::string::npos)
-            name.replace(at, layer.size(), "layers.*.");
+            name.replace(at, layer.size(), ".*.");
         const auto [found, fresh] = place.emplace(name, rows.size());
         if (fresh)
             rows.push_back({{"name", name}, {"shape", row.shape}, {"decay", row.decay}, {"tensors", 0}, {"count", 0}});

@@ -31,6 +31,13 @@ std::vector<report::ConfigRow> differences(const train::RunDirectory& directory,
     return rows;
 }
 
+/// 0 where there is none: a run that trains removes checkpoints at any time.
+size_t size_of_file(const std::string& path) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(path, error);
+    return error ? 0 : static_cast<size_t>(size);
+}
+
 }  // namespace
 
 CellStatus inspect_cell(const Cell& cell, const std::string& folder) {
@@ -44,6 +51,7 @@ CellStatus inspect_cell(const Cell& cell, const std::string& folder) {
     out.differences = differences(directory, cell);
     const std::vector<int64_t> steps = directory.checkpoint_steps();
     out.step = steps.empty() ? 0 : steps.back();
+    for (const int64_t step : steps) out.checkpoint_bytes += size_of_file(directory.checkpoint_path(step));
     if (in_use) {
         out.state = CellState::in_use;
     } else if (directory.status() == train::RunStatus::finished) {

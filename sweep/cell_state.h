@@ -20,6 +20,7 @@ enum class CellState {
 struct CellStatus {
     CellState state = CellState::missing;
     int64_t step = 0;                            // of the newest checkpoint; when finished, the last step
+    size_t checkpoint_bytes = 0;                 // of the checkpoints that are there
     std::vector<report::ConfigRow> differences;  // fields whose value in the run differs from the cell's: [run, cell]
 };
 

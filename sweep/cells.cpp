@@ -218,8 +218,12 @@ void resolve_data(std::vector<Cell>& cells) {
         auto found = vocabulary.find(key);
         if (found == vocabulary.end())
             found = vocabulary.emplace(key, train::RunData::open(data).tokenizer.vocab_size()).first;
-        train::resolve_vocabulary(cell.config.model, found->second);
-        cell.config.validate();
+        try {
+            train::resolve_vocabulary(cell.config.model, found->second);
+            cell.config.validate();
+        } catch (const UserError& error) {
+            throw UserError(fmt::format("cell {}: {}", cell.name, error.what()));
+        }
     }
 }
 

@@ -67,34 +67,37 @@ CellCost cost_of(const Context& context, const Cell& cell, const CellStatus& sta
     const train::RunConfig& config = cell.config;
     CellCost out;
     out.parameters = model::ParameterTable(config.model).num_parameters();
-    const int64_t tokens_a_step = config.train.global_batch * config.train.sequence_length;
-    out.tokens = config.train.steps * tokens_a_step;
-    const int64_t left = std::max<int64_t>(config.train.steps - status.step, 0) * tokens_a_step;
-    out.flops = static_cast<double>(left) *
+    out.tokens = std::max<int64_t>(config.train.steps - status.step, 0) * config.train.global_batch *
+                 config.train.sequence_length;
+    out.flops = static_cast<double>(out.tokens) *
                 model::flops_per_token(config.model, out.parameters, config.train.sequence_length).causal;
     out.memory = train::plan_memory(context, config, train::Distribution(config)).total(context.device());
     out.disk_peak = checkpoint_bytes(out.parameters);
-    out.disk = out.disk_peak * static_cast<size_t>(checkpoints_kept(config.checkpoint, config.train.steps));
+    const size_t kept = out.disk_peak * static_cast<size_t>(checkpoints_kept(config.checkpoint, config.train.steps));
+    out.disk = kept - std::min(kept, status.checkpoint_bytes);
     return out;
 }
 
 std::string format_cost(const std::vector<Cell>& cells, const std::vector<CellStatus>& statuses,
                         const std::vector<CellCost>& costs, int timed) {
     std::vector<std::vector<std::string>> lines{
-        {"cell", "parameters", "tokens", "memory", "disk", "state", "time left"}};
-    for (size_t i = 0; i < cells.size(); ++i)
-        lines.push_back({cells[i].name, fmt::format("{:L}", costs[i].parameters),
-                         format_count(static_cast<double>(costs[i].tokens)), train::format_bytes(costs[i].memory),
-                         train::format_bytes(costs[i].disk), describe(statuses[i]),
-                         !to_train(statuses[i]) ? "-"
-                         : costs[i].seconds     ? format_duration(*costs[i].seconds)
-                                                : "?"});
+        {"cell", "parameters", "memory", "state", "tokens left", "disk left", "time left"}};
+    for (size_t i = 0; i < cells.size(); ++i) {
+        auto& line = lines.emplace_back(std::vector{cells[i].name, fmt::format("{:L}", costs[i].parameters),
+                                                    train::format_bytes(costs[i].memory), describe(statuses[i])});
+        if (to_train(statuses[i]))
+            line.insert(line.end(),
+                        {format_count(static_cast<double>(costs[i].tokens)), train::format_bytes(costs[i].disk),
+                         costs[i].seconds ? format_duration(*costs[i].seconds) : "?"});
+        else
+            line.insert(line.end(), {"-", "-", "-"});
+    }
     const Totals sum = totals_of(statuses, costs);
     std::string out = align_columns(lines);
     if (sum.cells == 0) return out + "nothing is left to train\n";
     out += fmt::format(
-        "to train   {} of {} cells, one after another: {} tokens, {:.3g} FLOPs left; at most {} of memory, {} of disk "
-        "for checkpoints\n",
+        "to train   {} of {} cells, one after another: {} tokens, {:.3g} FLOPs left; at most {} of memory, {} more of "
+        "disk for checkpoints\n",
         sum.cells, cells.size(), format_count(static_cast<double>(sum.tokens)), sum.flops,
         train::format_bytes(sum.memory), train::format_bytes(sum.disk));
     if (timed > 0)
@@ -112,7 +115,7 @@ void require_disk(const std::vector<CellStatus>& statuses, const std::vector<Cel
     const Totals sum = totals_of(statuses, costs);
     if (sum.disk <= available) return;
     throw UserError(fmt::format(
-        "the cells' checkpoints need {} and {} has {} free; free some space, choose another --out, or lower "
+        "the cells' checkpoints need {} more and {} has {} free; free some space, choose another --out, or lower "
         "checkpoint.keep_last in [set]",
         train::format_bytes(sum.disk), out, train::format_bytes(available)));
 }

@@ -14,11 +14,11 @@ namespace ballast::sweep {
 
 struct CellCost {
     int64_t parameters = 0;
-    int64_t tokens = 0;             // positions of the whole run
-    double flops = 0;               // of training from the present step to the end
+    int64_t tokens = 0;             // positions to train from the present step to the end
+    double flops = 0;               // of these
     size_t memory = 0;              // during training
-    size_t disk = 0;                // of the checkpoints after the end
-    size_t disk_peak = 0;           // including a checkpoint that is being written
+    size_t disk = 0;                // of the checkpoints after the end, without what those that are there take
+    size_t disk_peak = 0;           // of a checkpoint that is being written
     std::optional<double> seconds;  // of the remaining training
 };
 

@@ -10,12 +10,17 @@
 
 namespace ballast::sweep {
 
-/// The measurements of `wanted` that a run lacks. RUN/evaluate.toml holds the [evaluate] settings of its measurements.
-/// Measurements under other settings do not count, because the rows of a table must be of one text and one cache.
-report::Missing missing_measurements(const std::string& folder, const EvaluateConfig& wanted);
+/// How a cell is measured.
+report::MeasureOptions measure_options(const Cell& cell, const EvaluateConfig& wanted);
+
+/// The measurements of `wanted` that a cell's run lacks. RUN/evaluate.toml holds the [evaluate] settings of its
+/// measurements. Measurements under other settings do not count, because the rows of a table must be of one text and
+/// one cache; nor do those that a report has made anew since, of others.
+report::Missing missing_measurements(const Cell& cell, const std::string& folder, const EvaluateConfig& wanted);
 
 /// Measures the cell and writes RUN/evaluate.toml.
-void measure_cell(Context& context, const std::string& folder, report::Missing missing, const EvaluateConfig& wanted,
+void measure_cell(Context& context, const Cell& cell, const std::string& folder, report::Missing missing,
+                  const EvaluateConfig& wanted,
                   const std::function<std::vector<uint32_t>(const train::ModelSource&)>& read_text);
 
 /// UserError that names the cell, for a mistake that measure_cell() would refuse only after training. `num_tokens`: of

@@ -93,7 +93,7 @@ void read(const ConfigJson& file, ModelConfig& c) {
     c.hidden_size = file.get<int64_t>(file.has("hidden_size") ? "hidden_size" : "n_embed");
     c.num_layers = file.get<int64_t>("num_hidden_layers");
     c.num_heads = file.get<int64_t>("num_attention_heads");
-    c.intermediate_size = file.get_or<int64_t>("ffn_hidden_size", 4 * c.hidden_size);
+    c.intermediate_size = file.get_or<int64_t>("ffn_hidden_size", 0);  // 0: four times the width
     c.max_position_embeddings = file.get_or<int64_t>("max_position_embeddings", 2048);
     c.layer_norm_eps = file.get_or("layer_norm_epsilon", 1e-5);
     c.hidden_act = activation_of(file.get_or<std::string>("activation", "gelu"), file.path());

@@ -29,7 +29,8 @@ std::vector<std::string_view> keys_of(RopeScalingKind kind) {
             return {"factor",           "original_max_position_embeddings",
                     "attention_factor", "beta_fast",
                     "beta_slow",        "mscale",
-                    "mscale_all_dim",   "truncate"};
+                    "mscale_all_dim",   "truncate",
+                    "finetuned"};  // of the original code; it and transformers compute the same whatever it says
     }
     return {};
 }

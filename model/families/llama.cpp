@@ -2,6 +2,7 @@
 // modeling_llama, modeling_mistral and modeling_qwen2.
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "model/families/families.h"
 
@@ -133,6 +134,16 @@ void read(const ConfigJson& file, ModelConfig& c) {
     read_windows(file, c);
 }
 
+/// What older readers of Qwen2 files go by in place of layer_types: the number of layers without a window, where all
+/// others follow them. Empty: they cannot be told so.
+std::optional<int64_t> full_layers_before_windows(const ModelConfig& c) {
+    int64_t full = 0;
+    while (full < c.num_layers && c.span_of_layer(full) == 0) ++full;
+    for (int64_t l = full; l < c.num_layers; ++l)
+        if (c.span_of_layer(l) == 0) return std::nullopt;
+    return full;
+}
+
 nlohmann::ordered_json write(const ModelConfig& c) {
     const bool windows = std::any_of(c.attention_span.begin(), c.attention_span.end(), [](int64_t s) { return s > 0; });
     const bool is_mistral =
@@ -162,9 +173,11 @@ nlohmann::ordered_json write(const ModelConfig& c) {
     if (windows) {
         const auto span = *std::max_element(c.attention_span.begin(), c.attention_span.end());
         out["sliding_window"] = span + 1;
-        if (is_qwen2(c))
+        if (is_qwen2(c)) {
             for (int64_t l = 0; l < c.num_layers; ++l)
                 out["layer_types"].push_back(c.span_of_layer(l) > 0 ? "sliding_attention" : "full_attention");
+            if (const auto full = full_layers_before_windows(c)) out["max_window_layers"] = *full;
+        }
     }
     out["attention_dropout"] = 0.0;
     return out;

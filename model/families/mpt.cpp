@@ -47,6 +47,17 @@ int64_t either(const ConfigJson& file, const char* own, const char* common) {
     return file.has(own) ? file.get<int64_t>(own) : file.get<int64_t>(common);
 }
 
+/// expansion_ratio times the width: a whole number, but for the rounding of a ratio that has no exact decimals.
+int64_t feed_forward_width(const ConfigJson& file, int64_t hidden_size) {
+    const double width = file.get_or("expansion_ratio", 4.0) * static_cast<double>(hidden_size),
+                 whole = std::round(width);
+    constexpr double kMost = 0x1p53;  // a double holds every whole number up to here
+    if (!(whole >= 1 && whole <= kMost && std::abs(width - whole) <= 1e-9 * whole))
+        throw UserError(
+            fmt::format("{}: \"expansion_ratio\" times the width is {}, not a whole number", file.path(), width));
+    return static_cast<int64_t>(whole);
+}
+
 void read_attention(const ConfigJson& a, ModelConfig& c) {
     a.require("alibi", true, "MPT without ALiBi is not supported");
     a.require("qk_ln", false, "norms of queries and keys are not supported");
@@ -64,11 +75,7 @@ void read(const ConfigJson& file, ModelConfig& c) {
     c.num_heads = either(file, "n_heads", "num_attention_heads");
     c.num_layers = either(file, "n_layers", "num_hidden_layers");
     c.max_position_embeddings = file.get_or<int64_t>("max_seq_len", 2048);
-    const double width = file.get_or("expansion_ratio", 4.0) * static_cast<double>(c.hidden_size);
-    if (!(width >= 1 && width == std::floor(width)))
-        throw UserError(
-            fmt::format("{}: \"expansion_ratio\" times the width is {}, not a whole number", file.path(), width));
-    c.intermediate_size = static_cast<int64_t>(width);
+    c.intermediate_size = feed_forward_width(file, c.hidden_size);
     c.norm_bias = c.qkv_bias = c.attention_out_bias = c.mlp_bias = false;
     c.layer_norm_eps = file.get_or("layer_norm_epsilon", 1e-5);
     c.hidden_act = Activation::gelu_erf;

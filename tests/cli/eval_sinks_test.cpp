@@ -42,7 +42,14 @@ TEST_CASE("cli: eval sinks of an encoder's folder shows where attention goes") {
     refuse(sinks + "--text " + json, {bert, "no tokenizer.json"});
     refuse(sinks + "--ids " + ids + " --text " + json, {"--text"});
     refuse(sinks + "--ids " + ids + " --last-query 4", {"--last-query"});
+    refuse(sinks + "--ids " + ids + " --length 4", {"--length"});
+    refuse(sinks + "--ids " + ids + " --begin-of-text", {"--begin-of-text"});
     refuse(sinks, {"--text or --ids"});
+    refuse(sinks + "--ids " + ids + " --epsilon 0.5", {"--epsilon is for decoders", bert});
+    refuse(sinks + "--text " + json + " --begin-of-text --positions 2",
+           {"--begin-of-text, --positions are for decoders"});
+    refuse(sinks + "--text " + json + " --last-query 4", {"--last-query is for decoders"});
+    refuse(sinks + "--ids " + ids + " --dtype bf16", {"--dtype", "encoders are computed in f32"});
     const TinyRun run;  // whose tokenizer has more tokens than the encoder
     refuse(sinks + "--text " + json + " --tokenizer " + run.file("tokenizer.json"), {bert, "a vocabulary of 11"});
     refuse(sinks + "--ids " + ids + " --json " + ids, {ids});
@@ -59,8 +66,18 @@ TEST_CASE("cli: eval sinks takes ids in place of a text, and sentences in place 
     CHECK(run.json("out.json")["sinks"]["sequences"] == 5);
     const std::string out = succeed(sinks + "--sentences --length 12 --sequences 4 --text " + run.file("text.txt"));
     CHECK_THAT(out, ContainsSubstring("4 sequences of 12 tokens, each begins with a sentence"));
+    const auto sequences = [&](const std::string& limit) {
+        succeed(sinks + "--sentences --length 12 --sequences 1000 --text " + run.file("text.txt") + limit);
+        return run.json("out.json")["sinks"]["sequences"].get<int64_t>();
+    };
+    CHECK(sequences(" --max-tokens 100000") == sequences(""));
+    CHECK(sequences(" --max-tokens 200") < 50);  // none has fewer than four tokens
+    CHECK(sequences("") > 50);
+    refuse(sinks + "--length 12 --sentences --max-tokens 9 --text " + run.file("text.txt"),
+           {"the text's first 9 tokens"});
     refuse(sinks + "--length 2 --sentences --text " + run.file("text.txt"), {"2 sink tokens"});
-    refuse(sinks + "--length 30000 --sentences --text " + run.file("text.txt"), {"no sentence"});
+    write_file(run.file("short.txt"), "A sentence. Another one.");
+    refuse(sinks + "--length 300 --sentences --text " + run.file("short.txt"), {"no sentence"});
     refuse(sinks + "--last-query 30000 --text " + run.file("text.txt"), {"fewer than one sequence"});
 }
 

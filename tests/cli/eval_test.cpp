@@ -112,6 +112,10 @@ TEST_CASE("cli: each policy keeps what its name says") {
     using Cells = std::vector<std::string>;
     CHECK(cells("--policy h2o --heavy 4,7 --recent 8", 30) == Cells{"h2o 0 12", "h2o 0 15"});
     CHECK(plans() == Cells{"h2o 4+8 cache 0.400", "h2o 7+8 cache 0.500"});
+    const std::string shown =
+        succeed("eval streaming " + run.file("run") + with_text(run, 30) + "--policy h2o --heavy 4,8 --recent 8,4");
+    for (const char* cell : {"h2o 4+8 ", "h2o 4+4 ", "h2o 8+8 ", "h2o 8+4 "})  // two of them have 12 positions
+        CHECK_THAT(shown, ContainsSubstring(cell));
     CHECK(cells("--policy dense") == Cells{"dense 0 0"});
     CHECK(cells("--policy dense --chunk 1000000000000000") == Cells{"dense 0 0"});  // the text in one pass
     CHECK(cells("--policy window --cache 8,16") == Cells{"window 0 8", "window 0 16"});
@@ -121,6 +125,7 @@ TEST_CASE("cli: each policy keeps what its name says") {
     succeed(run.train("run", "--overwrite --set train.steps=1 --set model.max_position_embeddings=64"));
     CHECK(cells("--policy infllm --sinks 0 --recent 64 --blocks 1,2", 160) == Cells{"infllm 0 128", "infllm 0 192"});
     CHECK(plans() == Cells{"infllm 0+64+1x64 cache 1.800", "infllm 0+64+2x64 cache 1.800"});
+    CHECK(cells("--policy infllm --sinks 64 --recent 64 --blocks 1", 200) == Cells{"infllm 64 192"});
 }
 
 TEST_CASE("cli: the first tokens may be line breaks") {
@@ -248,4 +253,20 @@ TEST_CASE("cli: texts begin as the model's tokenizer, or its training, begins th
     CHECK(measure(streaming, "first", "text.txt") == measure(streaming, "plain", "begun.txt"));
     CHECK(measure(sinks, "first", "text.txt") == measure(sinks + " --begin-of-text", "first", "text.txt"));
     CHECK(measure(sinks, "first", "text.txt") != measure(sinks, "plain", "begun.txt"));
+
+    // Line breaks take the token's place too: nothing of the text is left, nor what came before it.
+    const std::string breaks = streaming + " --newline-start 200";
+    CHECK(measure(breaks, "first", "text.txt") == measure(breaks, "plain", "text.txt"));
+
+    // Sentences too begin as the model's texts do: after the token where the run was trained so, and not where a
+    // tokenizer's template alone would put it.
+    const std::string sentences = sinks + " --sentences";
+    write_file(run.file("template.json"), tokenizer.dump());
+    const std::string with_template = " --tokenizer " + run.file("template.json");
+    succeed(fmt::format("export {} {}", run.file("plain"), run.file("plain_folder")));
+    const auto plain = measure(sentences, "plain", "text.txt"), first = measure(sentences, "first", "text.txt");
+    CHECK(first != plain);
+    CHECK(measure(sentences + with_template, "plain", "text.txt") == plain);
+    CHECK(measure(sentences + with_template, "first", "text.txt") == first);
+    CHECK(measure(sentences + with_template, "plain_folder", "text.txt") == first);
 }

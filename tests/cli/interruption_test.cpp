@@ -8,6 +8,7 @@
 
 #include "base/build_info.h"
 #include "base/child_process.h"
+#include "base/safetensors.h"
 #include "data/megatron_files.h"
 #include "tests/base/refused_calls.h"
 #include "tests/cli/program.h"
@@ -77,6 +78,13 @@ TEST_CASE("cli: Ctrl-C ends eval, generate, report and moa with 1, and of result
         CHECK(bytes_of(run.file("old.html")) == old);
     }
     CHECK_FALSE(std::filesystem::exists(run.file("run/eval/table.json")));
+    const std::vector<int32_t> ids(1000 * 32, 5);
+    SafetensorsWriter writer(run.file("ids.safetensors"));
+    writer.add("input_ids", Dtype::i32, std::vector<int64_t>{1000, 32}, ids.data());
+    writer.commit();
+    CHECK(code_when_interrupted("eval logits " + run.file("run") + " --ids " + run.file("ids.safetensors") +
+                                " --grads --out " + run.file("logits.safetensors")) == 1);
+    CHECK_FALSE(std::filesystem::exists(run.file("logits.safetensors")));
 
     succeed("moa calibrate " + of_run + "--kind human --lengths 32 --count 8 --answer-tokens 4 --text " +
             run.file("text.txt") + " -o " + run.file("items.jsonl"));

@@ -63,6 +63,39 @@ TEST_CASE("cli: a report measures what is missing, once") {
     CHECK_FALSE(std::filesystem::exists(run.file("a/eval")));
 }
 
+TEST_CASE("cli: a report measures anew what is there of another cache or another text") {
+    const TinyRun run;
+    succeed(run.train("a"));
+    write_file(run.file("other.txt"), read_file(run.file("text.txt")).substr(3000));
+    const std::string page = run.file("report.html");
+    const auto report = [&](const std::string& more) {
+        succeed("report " + run.file("a") + " -o " + page + " --threads 1 " + more);
+        return data_of(page)["runs"][0];
+    };
+    const auto caches = [](const nlohmann::json& shown) {
+        std::vector<int64_t> out;
+        for (const auto& cell : measured(shown, "streaming"))
+            if (cell["metrics"]["policy"] == "sink") out.push_back(cell["metrics"]["cache"].get<int64_t>());
+        return out;
+    };
+    using Caches = std::vector<int64_t>;
+    const std::string text = " --max-tokens 300 --text " + run.file("text.txt"),
+                      other = " --max-tokens 300 --text " + run.file("other.txt");
+    const auto first = report("--cache 16" + text);
+    CHECK(caches(first) == Caches{16, 16, 16});
+    const auto second = report("--cache 8" + text);
+    CHECK(caches(second) == Caches{8, 8, 8});
+    CHECK(measured(second, "sinks") == measured(first, "sinks"));  // which have no cache
+    const auto written = std::filesystem::last_write_time(run.file("a/eval/table.json"));
+    CHECK(report(text) == second);  // whatever cache
+    CHECK(std::filesystem::last_write_time(run.file("a/eval/table.json")) == written);
+    const auto third = report(other);
+    CHECK(caches(third) == Caches{16, 16, 16});  // half the trained context
+    CHECK(measured(third, "sinks") != measured(second, "sinks"));
+    CHECK(measured(report("--max-tokens 200 --text " + run.file("other.txt")), "streaming") !=
+          measured(third, "streaming"));
+}
+
 TEST_CASE("cli: a report that measures the cache table leaves what was measured of attention") {
     const TinyRun run;
     succeed(run.train("a"));

@@ -81,6 +81,15 @@ TEST_CASE("cli: a sweep goes on past a failed cell, and only trains and measures
     refuse(tiny.measured("out", "--set optimizer.weight_decay=0.2"),
            {"cell plain,seed=1 (and 3 other cells) was trained under another configuration",
             "optimizer.weight_decay = 0.1 there, 0.2 here", "choose another --out"});
+
+    // What a report measured anew of other settings is no row of the sweep's table.
+    const std::string measurements = tiny.file("out/" + kCells[0] + "/eval/table.json");
+    const auto cache_there = [&] { return nlohmann::json::parse(read_file(measurements))["cache"].get<int64_t>(); };
+    succeed("report " + tiny.file("out/" + kCells[0]) + " --cache 16 --max-tokens 100 --text " + tiny.file("text.txt") +
+            " -o " + tiny.file("page.html"));
+    CHECK(cache_there() == 16);
+    succeed(tiny.measured("out"));
+    CHECK(cache_there() == 8);
 }
 
 TEST_CASE("cli: printed commands train the cells that a sweep, interrupted and killed, trains too") {
@@ -175,6 +184,8 @@ TEST_CASE("cli: a sweep says what it will take, and what is wrong, before anythi
     refuse(tiny.sweep("out", "--dry-run --print"), {"--dry-run"});
     write_file(tiny.file("sweep.toml"), "base = \"config.toml\"\n[grid]\nmodel.num_sink_tokens = [0, 99]\n");
     refuse(tiny.sweep("out"), {"sweep.toml:3", "num_sink_tokens=99", "leaves no room"});
+    write_file(tiny.file("sweep.toml"), "base = \"config.toml\"\n[grid]\nmodel.vocab_size = [384, 128]\n");
+    refuse(tiny.sweep("out"), {"cell vocab_size=128: model.vocab_size = 128", "the tokenizer has 300 ids", "384"});
     CHECK_FALSE(fs::exists(tiny.file("out")));
 
     write_file(tiny.file("sweep.toml"), file);

@@ -65,6 +65,23 @@ TEST_CASE("sequences of an exact length begin with a sentence, whole ones first"
     CHECK(spelt(three.sequences[1]) == "abc");
 }
 
+TEST_CASE("sentences count that end within the first tokens, and no later ones") {
+    const std::string text = "abcde. fgh. ij. klmn. opqrstu.";  // 6 4 3 5 8 letters
+    const auto found = [&](int64_t max_tokens) {
+        std::vector<std::string> out;
+        for (const auto& sequence : sentence_sequences(text, letters, 3, 9, max_tokens).sequences)
+            out.push_back(spelt(sequence));
+        return out;
+    };
+    CHECK(found(0) == Sentences{"ij.", "abc", "fgh", "klm", "opq"});
+    CHECK(found(26) == found(0));
+    CHECK(found(25) == Sentences{"ij.", "abc", "fgh", "klm"});
+    CHECK(found(13) == Sentences{"ij.", "abc", "fgh"});
+    CHECK(found(12) == Sentences{"abc", "fgh"});
+    CHECK(found(6) == Sentences{"abc"});
+    CHECK(message_of([&] { found(5); }).find("the text's first 5 tokens") != std::string::npos);
+}
+
 TEST_CASE("of many whole sentences as many as asked for are taken, spread over the text") {
     const auto two = sentence_sequences("a. b. c. d. e. f.", letters, 2, 3);
     REQUIRE(two.sequences.size() == 3);

@@ -228,6 +228,36 @@ TEST_CASE("a table of weights that are not finite says so") {
     CHECK(text.find("-nan") == std::string::npos);
 }
 
+TEST_CASE("recompute: windows begin with the token that training samples began with") {
+    Setup s(0, 40);
+    const auto first = static_cast<int64_t>(s.text.front());
+    const auto stream = eval::make_text_stream(s.text, s.model.config(), 0, first);
+    eval::StreamingOptions options;
+    options.policy = eval::Recompute{8};
+    const auto evaluate = [&](const eval::TextStream& text, const eval::StreamingOptions& how) {
+        return eval::evaluate_streaming(s.context, s.model, text, how, [](int64_t) {});
+    };
+    const auto r = evaluate(stream, options);
+    CHECK(r.tokens == 39);
+    CHECK(eval::sink_positions(r.policy) == 1);
+    for (const int64_t p : {3, 6, 7, 8, 20, 38}) {  // text position whose successor is scored
+        std::vector<uint32_t> window{s.text.front()};
+        window.insert(window.end(), s.text.begin() + std::max<int64_t>(1, p + 1 - 7), s.text.begin() + p + 2);
+        const auto alone = evaluate(eval::make_text_stream(window, s.model.config(), 0), {});
+        CHECK(r.losses.values[static_cast<size_t>(p)] == Approx(alone.losses.values.back()).margin(1e-4));
+    }
+    options.policy = eval::Recompute{1};
+    CHECK_THROWS_AS(evaluate(stream, options), UserError);
+    options.policy = eval::Recompute{2};
+    CHECK(evaluate(stream, options).tokens == 39);
+
+    eval::CacheTableOptions table;
+    table.cache = 8;
+    table.recompute_every = 1;
+    table.sink_metrics = {.length = 16, .sequences = 3, .positions = 2, .first_id = first};
+    CHECK(eval::evaluate_cache_table(s.context, "one", s.model, s.text, table).cells.back().loss == Approx(r.loss));
+}
+
 TEST_CASE("caches larger than the positions are refused, and the longest allowed is not") {
     Setup s(1);
     CHECK_NOTHROW(s.run(bounded(1, 64)));

@@ -216,12 +216,45 @@ TEST_CASE("families: sliding windows as transformers' keys say", "[cpu]") {
         return more;
     };
     CHECK(spans(qwen2, with({{"max_window_layers", 1}})) == Spans{0, 8});
+    for (const auto& [wanted, before] : std::vector<std::pair<Spans, json>>{
+             {{4}, 0}, {{0, 4}, 1}, {{0, 4, 4}, 1}, {{4, 0}, nullptr}, {{0, 4, 0}, nullptr}}) {
+        auto windows = qwen2;
+        windows.attention_span = wanted;
+        windows.num_layers = std::ssize(wanted);
+        json file = written(windows);
+        CHECK(file.value("max_window_layers", json()) == before);
+        if (before.is_null()) continue;
+        CHECK(spans(windows, {{"layer_types", nullptr}}) == wanted);  // what a reader without layer_types makes of it
+    }
+    CHECK_FALSE(written(qwen2).contains("max_window_layers"));
     CHECK(spans(qwen2, with({{"max_window_layers", 0}})) == Spans{8});
     CHECK(spans(qwen2, with({})) == Spans{0});  // from layer 28 on
     CHECK(spans(qwen2, with({{"layer_types", {"sliding_attention", "full_attention"}}})) == Spans{8, 0});
     CHECK_THROWS_AS(spans(qwen2, with({{"layer_types", {"sliding_attention"}}})), UserError);
     CHECK_THROWS_AS(spans(qwen2, with({{"layer_types", {"linear_attention", "full_attention"}}})), UserError);
     CHECK_THROWS_AS(spans(mistral, {{"sliding_window", 1}}), UserError);
+}
+
+TEST_CASE("families: every width of an MPT's MLP is written as a ratio that is read as this width", "[cpu]") {
+    const auto read = [](const json& config) {
+        const TemporaryFolder folder;
+        write_json_file(folder.file("config.json"), config);
+        return model::read_hugging_face_config(folder.path()).intermediate_size;
+    };
+    auto config = tiny_mpt();
+    config.num_heads = 1;
+    for (const int64_t hidden_size : {97, 103})  // of whose ratios some times the width are no whole numbers
+        for (config.intermediate_size = 1; config.intermediate_size <= 300; config.intermediate_size += 13) {
+            config.hidden_size = hidden_size;
+            CAPTURE(hidden_size, config.intermediate_size);
+            CHECK(read(written(config)) == config.intermediate_size);
+        }
+    json file = written(tiny_mpt());
+    const auto hidden = static_cast<double>(tiny_mpt().hidden_size);
+    file["expansion_ratio"] = 100 / hidden * (1 + 1e-10);
+    CHECK(read(file) == 100);
+    for (const double ratio : {100 / hidden * (1 + 1e-7), 100.5 / hidden, 0.0, -1.0, 1e300})
+        CHECK_THAT(refusal(file, {{"expansion_ratio", ratio}}), ContainsSubstring("expansion_ratio"));
 }
 
 TEST_CASE("families: what we do not have is refused by name", "[cpu]") {
@@ -247,6 +280,8 @@ TEST_CASE("families: what we do not have is refused by name", "[cpu]") {
              {llama, {{"partial_rotary_factor", 0.5}}, ""},  // without scaling transformers does not read it
              {llama, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}, {"beta_fast", 3.0}}}}, "beta_fast"},
              {llama, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 0.5}}}}, "factor"},
+             {llama, {{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2.0}, {"finetuned", true}}}}, ""},
+             {llama, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}, {"finetuned", true}}}}, "finetuned"},
              {llama, {{"num_key_value_heads", 3}}, "num_key_value_heads"},
              {llama, {{"head_dim", 512}}, "head_dim"},
              {llama, {{"intermediate_size", 0}}, ""},
@@ -264,6 +299,8 @@ TEST_CASE("families: what we do not have is refused by name", "[cpu]") {
              {falcon, {{"activation", "silu"}}, "silu"},
              {falcon, {{"new_decoder_architecture", true}, {"parallel_attn", false}}, "parallel_attn"},
              {falcon, {{"num_ln_in_parallel_attn", 2}}, "num_ln_in_parallel_attn"},
+             {falcon, {{"ffn_hidden_size", nullptr}}, ""},
+             {falcon, {{"ffn_hidden_size", nullptr}, {"hidden_size", int64_t{1} << 62}}, "hidden_size"},
          }) {
         INFO(changes.dump());
         const std::string said = refusal(config, changes);

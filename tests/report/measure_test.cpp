@@ -46,21 +46,21 @@ struct Run {
         const std::string file = train::RunDirectory(path).checkpoint_path(step);
         put_bytes(file, bytes_of(file).substr(0, 100));
     }
-    void cell(const std::string& file, int64_t step, int64_t sinks, double perplexity,
-              const std::string& weights = "") const {
+    void cell(const std::string& file, int64_t step, int64_t sinks, double perplexity, const std::string& weights = "",
+              const std::string& text = "") const {
         eval::StreamingResult result;
         result.policy = infer::CachePolicy::sink(sinks, 64 - sinks);
         result.perplexity = perplexity;
-        eval::write_measurement_table(path + "/eval/" + file, 64, {{path, step, {result}, "f32", weights}});
+        eval::write_measurement_table(path + "/eval/" + file, 64, {{path, step, {result}, "f32", weights, text}});
     }
-    void sinks(int64_t step) const {
+    void sinks(int64_t step, const std::string& text = "") const {
         eval::SinkResult result;
         result.length = 4, result.sequences = 1;
-        eval::write_measurements(path + "/" + kSinksFile, {path, step, {result}});
+        eval::write_measurements(path + "/" + kSinksFile, {path, step, {result}, "", "", text});
         write_file(path + "/" + kMapsFile, "");
     }
     Evaluations read(const std::vector<std::string>& tables = {}) const { return read_evaluations(path, tables); }
-    Missing missing() const { return missing_evaluations(path, read()); }
+    Missing missing(const MeasureOptions& wanted = {}) const { return missing_evaluations(path, read(), wanted); }
 };
 
 double perplexity(const eval::Measurement& measurement) {
@@ -182,6 +182,34 @@ TEST_CASE(
     CHECK(run.missing().cells);
     run.cell("mine.json", 5, 1, 2.5);  // the user's own table will do
     CHECK_FALSE(run.missing().cells);
+}
+
+TEST_CASE("missing evaluations: what is there of another cache or text than is asked for") {
+    Run run;
+    run.checkpoint(3);
+    run.cell("table.json", 3, 4, 2.5, "", "a");  // of 64 positions
+    run.sinks(3, "a");
+    CHECK_FALSE(run.missing().any());
+    CHECK_FALSE(run.missing({.cache = 64, .text = "a"}).any());
+    CHECK(run.missing({.cache = 32}).cells);
+    CHECK_FALSE(run.missing({.cache = 32}).attention);  // which has no cache
+    CHECK(run.missing({.text = "b"}).cells);
+    CHECK(run.missing({.text = "b"}).attention);
+    run.cell("table.json", 3, 4, 2.5);  // files that do not say their text
+    run.sinks(3);
+    CHECK_FALSE(run.missing({.text = "b"}).any());
+    CHECK(run.missing({.cache = 63}).cells);
+}
+
+TEST_CASE("a text's name says where it lies and how much of it counts") {
+    const TemporaryFolder folder;
+    write_file(folder / "a.txt", "a");
+    const std::string whole = text_label({folder / "a.txt"}, 0);
+    CHECK_THAT(whole, Catch::Matchers::EndsWith("a.txt"));
+    CHECK(text_label({folder / "./none/../a.txt"}, 0) == whole);
+    CHECK(text_label({folder / "b.txt"}, 0) != whole);
+    CHECK(text_label({folder / "a.txt"}, 10) != whole);
+    CHECK(text_label({folder / "a.txt"}, 10) != text_label({folder / "a.txt"}, 11));
 }
 
 TEST_CASE("measuring refuses a folder it cannot write to before it loads anything") {

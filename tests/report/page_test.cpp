@@ -55,6 +55,29 @@ TEST_CASE("folders that are no runs are refused by name") {
     CHECK_THAT(refusal({run, run + "/../run"}), ContainsSubstring("given twice"));
 }
 
+TEST_CASE("all layers' parameters of a kind are one row, whatever a family calls its layers") {
+    const std::string sizes = R"("vocab_size":100,"hidden_size":16,"d_model":16,"num_hidden_layers":12,"n_layers":12,)"
+                              R"("num_attention_heads":2,"n_heads":2,"intermediate_size":64,"ffn_hidden_size":64,)"
+                              R"("max_position_embeddings":32)";
+    for (const auto& [type, layer] :
+         std::vector<std::pair<std::string, std::string>>{{"gpt_neox", "gpt_neox.layers.*."},
+                                                          {"llama", "model.layers.*."},
+                                                          {"mpt", "transformer.blocks.*."},
+                                                          {"falcon", "transformer.h.*."}}) {
+        CAPTURE(type);
+        const TemporaryFolder folder;
+        write_file(folder / "config.json", "{\"model_type\":\"" + type + "\"," + sizes + "}");
+        const auto parameters = data_of(render(read_runs({folder.path()}, {})))["runs"][0]["parameters"];
+        int64_t of_layers = 0;
+        for (const auto& row : parameters["rows"]) {
+            const bool is_of_layer = row["name"].get<std::string>().starts_with(layer);
+            CHECK(row["tensors"] == (is_of_layer ? 12 : 1));
+            of_layers += is_of_layer;
+        }
+        CHECK(of_layers >= 6);
+    }
+}
+
 TEST_CASE("a model's folder shows its own configuration and parameters, not a run's defaults") {
     const TemporaryFolder folder;
     write_file(folder / "config.json", R"({"model_type":"gpt_neox","vocab_size":100,"hidden_size":8,)"

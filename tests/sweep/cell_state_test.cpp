@@ -37,6 +37,10 @@ TEST_CASE("cell state: what is in the folder decides") {
     }
     run.file("checkpoints/step_00000004.h5", "");
     CHECK(run.inspect().step == 4);
+    CHECK(run.inspect().checkpoint_bytes == 0);
+    run.file("checkpoints/step_00000004.h5", std::string(1000, 'x'));
+    run.file("checkpoints/step_00000002.h5", std::string(24, 'x'));
+    CHECK(run.inspect().checkpoint_bytes == 1024);
     CHECK(describe(run.inspect()) == "from step 4");
     run.file("status.json", R"({"status": "finished", "step": 12})");
     CHECK(run.inspect().state == CellState::finished);

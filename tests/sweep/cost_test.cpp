@@ -10,10 +10,11 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-CellStatus at(CellState state, int64_t step) {
+CellStatus at(CellState state, int64_t step, size_t checkpoint_bytes = 0) {
     CellStatus status;
     status.state = state;
     status.step = step;
+    status.checkpoint_bytes = checkpoint_bytes;
     return status;
 }
 
@@ -30,16 +31,34 @@ TEST_CASE("sweep cost: a resumed cell counts what is left of it") {
     const test::SweepFixture sweep;
     const auto cells = sweep.expand("[grid]\ntrain.seed = [1]\n");  // 12 steps of 4 samples of 32 positions
     const Context context(Device::cpu, 1);
-    const CellCost whole = cost_of(context, cells[0], at(CellState::missing, 0)),
-                   third = cost_of(context, cells[0], at(CellState::resumable, 8)),
-                   done = cost_of(context, cells[0], at(CellState::finished, 12));
+    const CellCost whole = cost_of(context, cells[0], at(CellState::missing, 0));
+    const size_t file = whole.disk_peak;
+    const CellCost third = cost_of(context, cells[0], at(CellState::resumable, 8, 2 * file)),
+                   done = cost_of(context, cells[0], at(CellState::finished, 12, whole.disk + 1000));
     CHECK(whole.tokens == 12 * 4 * 32);
-    CHECK(third.tokens == whole.tokens);
+    CHECK(third.tokens == 4 * 4 * 32);
+    CHECK(done.tokens == 0);
     CHECK(whole.flops > 0);
     CHECK(third.flops == Approx(whole.flops / 3));
     CHECK(done.flops == 0);
     CHECK(whole.disk_peak == static_cast<size_t>(12 * whole.parameters));  // weights and two moments in f32
-    CHECK(whole.disk % whole.disk_peak == 0);
+    CHECK(whole.disk % file == 0);
+    CHECK(whole.disk > 2 * file);
+    CHECK(third.disk == whole.disk - 2 * file);  // the rest takes its place already
+    CHECK(third.disk_peak == file);
+    CHECK(done.disk == 0);
+}
+
+TEST_CASE("sweep cost: what is shown of a resumed cell is what is left") {
+    const test::SweepFixture sweep;
+    const auto cells = sweep.expand("[grid]\ntrain.seed = [1, 2]\n");
+    const Context context(Device::cpu, 1);
+    const std::vector<CellStatus> statuses{at(CellState::resumable, 9), at(CellState::finished, 12)};
+    std::vector<CellCost> costs;
+    for (size_t i = 0; i < cells.size(); ++i) costs.push_back(cost_of(context, cells[i], statuses[i]));
+    const std::string shown = format_cost(cells, statuses, costs, 0);
+    CHECK_THAT(shown, ContainsSubstring("1 of 2 cells, one after another: 384 tokens"));  // 3 steps
+    CHECK_THAT(shown, !ContainsSubstring("1.5k"));                                        // of 12
 }
 
 TEST_CASE("sweep cost: all kept checkpoints and the largest one that is being written need room") {
