@@ -12,7 +12,7 @@
 namespace ballast::data {
 namespace {
 
-TextPiece piece(std::string text) { return {std::move(text), "test", 0, true}; }
+TextPiece text_piece(std::string text) { return {std::move(text), "test", 0, true}; }
 
 TokenizerSpec train(const std::vector<std::string>& texts, int64_t vocab_size, int threads = 1,
                     int64_t min_frequency = 0) {
@@ -22,7 +22,7 @@ TokenizerSpec train(const std::vector<std::string>& texts, int64_t vocab_size, i
     BpeTrainer trainer(options);
     ThreadPool pool(threads);
     std::vector<TextPiece> pieces;
-    for (const auto& text : texts) pieces.push_back(piece(text));
+    for (const auto& text : texts) pieces.push_back(text_piece(text));
     trainer.add_texts(pieces, pool);
     return trainer.train();
 }
@@ -126,7 +126,7 @@ TEST_CASE("BPE trainer: impossible requests") {
     BpeTrainer trainer({.vocab_size = 300});
     ThreadPool pool(1);
     CHECK(test::message_of([&] {
-              trainer.add_texts({piece("a\xFF")}, pool);
+              trainer.add_texts({text_piece("a\xFF")}, pool);
           }).find("test: invalid UTF-8 at byte 1") != std::string::npos);
 }
 

@@ -13,7 +13,7 @@ std::string text_of(std::string_view line, InvalidUtf8 policy = InvalidUtf8::err
     return text_of_json_line(line, "text", policy, text) == TextField::found ? text : "<missing>";
 }
 
-std::string message_for(std::string_view line) {
+std::string message_of_line(std::string_view line) {
     return test::message_of([&] { text_of(line); });
 }
 
@@ -55,7 +55,7 @@ TEST_CASE("json line: halves of surrogate pairs are errors or U+FFFD, in the tex
     for (const char* half : {"\\ud800", "\\udc00", "\\ud800x", "\\ud800\\u0041", "\\udc00\\ud800"}) {
         INFO(half);
         const std::string line = "{\"text\": \"a" + std::string(half) + "\"}";
-        CHECK(message_for(line).find("half of a surrogate pair (\\ud") == 0);
+        CHECK(message_of_line(line).find("half of a surrogate pair (\\ud") == 0);
         CHECK(text_of(line, InvalidUtf8::replace).find("a\uFFFD") == 0);
         CHECK(text_of("{\"other\": \"" + std::string(half) + "\", \"text\": \"fine\"}") == "fine");
     }
@@ -63,8 +63,8 @@ TEST_CASE("json line: halves of surrogate pairs are errors or U+FFFD, in the tex
 }
 
 TEST_CASE("json line: what is no JSON object is refused with its byte") {
-    CHECK(message_for("nonsense") == "bad JSON at byte 0: no JSON object starts here");
-    CHECK(message_for("{\"text\": 3}").find("field \"text\" at byte 9 is not text") == 0);
+    CHECK(message_of_line("nonsense") == "bad JSON at byte 0: no JSON object starts here");
+    CHECK(message_of_line("{\"text\": 3}").find("field \"text\" at byte 9 is not text") == 0);
     for (const char* line : {"",
                              "[\"text\"]",
                              "\"text\"",

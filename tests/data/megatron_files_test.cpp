@@ -19,6 +19,7 @@ namespace ballast::data {
 namespace {
 
 namespace fs = std::filesystem;
+using test::all_tokens;
 using Catch::Matchers::ContainsSubstring;
 
 /// The bytes that GPT-NeoX's MMapIndexedDatasetBuilder writes, value by value.
@@ -49,12 +50,6 @@ std::vector<std::vector<int>> some_documents(int largest) {
         for (size_t n = random() % 9; document.size() < n;)
             document.push_back(static_cast<int>(random() % static_cast<unsigned>(largest)));
     return documents;
-}
-
-std::vector<int32_t> all_tokens(const TokenStore& store) {
-    std::vector<int32_t> out(static_cast<size_t>(store.num_tokens()));
-    store.read(0, store.num_tokens(), out.data());
-    return out;
 }
 
 /// NAME.bin in `count` raw slices, as `split -b` makes them, and NAME.bin away.

@@ -38,12 +38,12 @@ std::string text(unsigned n) {
     return "whale number " + std::to_string(n) + (n % 3 == 0 ? " with more words behind it" : "");
 }
 
-struct Workplace {
+struct LinesFile {
     test::TemporaryFolder folder;
     Tokenizer tokenizer = Tokenizer::load(test::fixture_path("tokenizer.json"));
     PrepareOptions options;
 
-    Workplace() {
+    LinesFile() {
         options.inputs = {folder.file("a.jsonl")};
         options.output = folder.file("train.h5");
     }
@@ -118,7 +118,7 @@ TEST_CASE("duplicates: a text that comes again and again takes no more memory") 
 }
 
 TEST_CASE("prepare: of documents with the same text the first is kept") {
-    Workplace place;
+    LinesFile place;
     place.options.drop_duplicates = true;
     place.write({4, 7, 4, 9, 7, 4, 12});
     CHECK(place.prepare().num_duplicates == 3);
@@ -140,7 +140,7 @@ TEST_CASE("prepare: of documents with the same text the first is kept") {
 }
 
 TEST_CASE("prepare: without duplicates the end of the text is held out of what is kept") {
-    Workplace place;
+    LinesFile place;
     place.write({4, 4, 4, 4, 4, 4, 7, 9});
     place.options.drop_duplicates = true;
     place.options.validation_output = place.folder.file("val.h5");
@@ -159,7 +159,7 @@ TEST_CASE("prepare: without duplicates the end of the text is held out of what i
 }
 
 TEST_CASE("prepare: held out by hash, a document is on the same side whatever stands beside it") {
-    Workplace place;
+    LinesFile place;
     place.options.validation_output = place.folder.file("val.h5");
     place.options.validation_by = ValidationBy::hash;
     place.options.validation_fraction = 0.2;
@@ -194,7 +194,7 @@ TEST_CASE("prepare: held out by hash, a document is on the same side whatever st
 }
 
 TEST_CASE("prepare: documents and tokens are counted by the set that they are of") {
-    Workplace place;
+    LinesFile place;
     test::put_bytes(place.options.inputs[0],
                     "{\"text\": \"one\", \"meta\": {\"pile_set_name\": \"Pile-CC\"}}\n"
                     "{\"meta\": {\"x\": [1, {}], \"pile_set_name\": \"Caf\\u00e9\"}, \"text\": \"two two\"}\n"

@@ -17,7 +17,7 @@ namespace {
 
 using test::put_bytes;
 
-Tokenizer fixture() { return Tokenizer::load(test::fixture_path("tokenizer.json")); }
+Tokenizer small_tokenizer() { return Tokenizer::load(test::fixture_path("tokenizer.json")); }
 
 std::string words(uint32_t seed, size_t bytes) {
     static constexpr const char* kWords[] = {"the", "whale", "caf\u00e9 noir", "don't", "<|endoftext|>",
@@ -28,7 +28,7 @@ std::string words(uint32_t seed, size_t bytes) {
     return text;
 }
 
-std::vector<uint32_t> all_tokens(const TokenStore& store) {
+std::vector<uint32_t> ids_in(const TokenStore& store) {
     std::vector<int32_t> out(static_cast<size_t>(store.num_tokens()));
     store.read(0, store.num_tokens(), out.data());
     return {out.begin(), out.end()};
@@ -39,11 +39,11 @@ int files_in(const std::string& folder) {
 }
 
 /// A folder of text beside an empty folder for the output.
-struct Workplace {
+struct TextFolder {
     test::TemporaryFolder input, output;
     PrepareOptions options;
 
-    Workplace() {
+    TextFolder() {
         put_bytes(input.file("a.txt"), words(1, 30000));
         put_bytes(input.file("b.txt"), "");
         put_bytes(input.file("c.jsonl"), "{\"text\": \"line one\"}\n{\"text\": \"\"}\n{\"text\": \"line three\"}\n");
@@ -54,18 +54,18 @@ struct Workplace {
     }
     PrepareResult prepare(int threads = 1) const {
         ThreadPool pool(threads);
-        return data::prepare(fixture(), options, pool);
+        return data::prepare(small_tokenizer(), options, pool);
     }
 };
 
 }  // namespace
 
 TEST_CASE("prepare: documents become the tokens of their whole texts") {
-    Workplace place;
+    TextFolder place;
     for (const bool append : {true, false}) {
         place.options.append_end_of_text = append;
         const PrepareResult result = place.prepare();
-        const Tokenizer tokenizer = fixture();
+        const Tokenizer tokenizer = small_tokenizer();
         std::vector<uint32_t> expected;
         std::vector<int64_t> offsets = {0};
         for (const std::string& text :
@@ -77,7 +77,7 @@ TEST_CASE("prepare: documents become the tokens of their whole texts") {
         }
         const TokenStore store(place.options.output);
         store.verify();
-        CHECK(all_tokens(store) == expected);
+        CHECK(ids_in(store) == expected);
         CHECK(test::offsets_of(store) == offsets);
         CHECK(store.info().end_of_text_id == (append ? 0 : -1));
         CHECK(store.tokenizer_hash() == tokenizer.hash());
@@ -89,11 +89,11 @@ TEST_CASE("prepare: documents become the tokens of their whole texts") {
 }
 
 TEST_CASE("prepare: the content is the same for any number of threads") {
-    Workplace place;
+    TextFolder place;
     const auto content = [&](int threads) {
         place.prepare(threads);
         const TokenStore store(place.options.output);
-        return std::pair(all_tokens(store), test::offsets_of(store));
+        return std::pair(ids_in(store), test::offsets_of(store));
     };
     const auto one = content(1);
     CHECK(content(2) == one);
@@ -101,10 +101,10 @@ TEST_CASE("prepare: the content is the same for any number of threads") {
 }
 
 TEST_CASE("prepare: the end of the text is held out") {
-    Workplace place;
+    TextFolder place;
     place.prepare();
     const TokenStore whole(place.options.output);
-    const auto all = all_tokens(whole);
+    const auto all = ids_in(whole);
     place.options.output = place.output.file("part.h5");
     place.options.validation_output = place.output.file("val.h5");
     const auto borders = test::offsets_of(whole);
@@ -116,8 +116,8 @@ TEST_CASE("prepare: the end of the text is held out") {
         const TokenStore train(place.options.output), validation(place.options.validation_output);
         train.verify();
         validation.verify();
-        auto joined = all_tokens(train);
-        const auto tail = all_tokens(validation);
+        auto joined = ids_in(train);
+        const auto tail = ids_in(validation);
         CHECK(static_cast<int64_t>(tail.size()) == result.num_validation_tokens);
         CHECK(std::abs(static_cast<double>(tail.size()) - fraction * static_cast<double>(all.size())) <= 1);
         joined.insert(joined.end(), tail.begin(), tail.end());
@@ -130,8 +130,8 @@ TEST_CASE("prepare: the end of the text is held out") {
 }
 
 TEST_CASE("prepare: large vocabularies take 32 bits") {
-    Workplace place;
-    TokenizerSpec spec = fixture().spec();
+    TextFolder place;
+    TokenizerSpec spec = small_tokenizer().spec();
     spec.added_tokens.push_back({70000, "whale", false, false});
     ThreadPool pool(2);
     const Tokenizer tokenizer(spec);
@@ -139,12 +139,12 @@ TEST_CASE("prepare: large vocabularies take 32 bits") {
     const TokenStore store(place.options.output);
     store.verify();
     CHECK(store.dtype() == Dtype::u32);
-    const auto tokens = all_tokens(store);
+    const auto tokens = ids_in(store);
     CHECK(std::count(tokens.begin(), tokens.end(), 70000u) > 0);
 }
 
 TEST_CASE("prepare: mistakes leave nothing behind") {
-    Workplace place;
+    TextFolder place;
     const auto message = [&] { return test::message_of([&] { place.prepare(2); }); };
     put_bytes(place.input.file("e.txt"), "fine " + words(5, 3000) + " bad \xFF");
     const size_t bad_byte = test::bytes_of(place.input.file("e.txt")).size() - 1;
@@ -175,8 +175,8 @@ TEST_CASE("prepare: mistakes leave nothing behind") {
 }
 
 TEST_CASE("prepare: a tokenizer without end of text") {
-    Workplace place;
-    TokenizerSpec spec = fixture().spec();
+    TextFolder place;
+    TokenizerSpec spec = small_tokenizer().spec();
     std::erase_if(spec.added_tokens, [](const AddedToken& token) { return token.content == "<|endoftext|>"; });
     for (auto& [spelling, id] : spec.vocabulary)
         if (spelling == "<|endoftext|>") spelling = "<|other|>";
@@ -187,7 +187,7 @@ TEST_CASE("prepare: a tokenizer without end of text") {
 }
 
 TEST_CASE("prepare: an output that is one of the inputs is refused, and the text stays") {
-    Workplace place;
+    TextFolder place;
     const std::string path = place.input.file("a.txt"), before = test::bytes_of(path);
     place.options.output = path;
     CHECK(test::message_of([&] { place.prepare(); }).find("cannot write " + path + ": it is the input") == 0);
@@ -200,7 +200,7 @@ TEST_CASE("prepare: an output that is one of the inputs is refused, and the text
 }
 
 TEST_CASE("prepare: of .idx and .bin both are outputs, whichever is named") {
-    Workplace place;
+    TextFolder place;
     const std::string text = place.input.file("c.bin"), before = words(3, 2000);
     put_bytes(text, before);
     place.options.inputs = {text};
@@ -218,7 +218,7 @@ TEST_CASE("prepare: of .idx and .bin both are outputs, whichever is named") {
 }
 
 TEST_CASE("prepare: the two outputs may not be one file, by whatever names") {
-    Workplace place;
+    TextFolder place;
     place.options.validation_fraction = 0.1;
     std::filesystem::create_symlink("train.h5", place.output.file("link.h5"));
     const auto message = [&](const std::string& output, const std::string& validation) {
@@ -234,7 +234,7 @@ TEST_CASE("prepare: the two outputs may not be one file, by whatever names") {
 }
 
 TEST_CASE("prepare: progress reaches the end") {
-    Workplace place;
+    TextFolder place;
     int64_t last = 0, whole = 0;
     bool ascending = true;
     place.options.progress = [&](int64_t done, int64_t total) {

@@ -29,13 +29,7 @@ namespace ballast::data {
 
 namespace fs = std::filesystem;
 using Catch::Matchers::ContainsSubstring;
-using test::bytes_of, test::put_bytes;
-
-inline std::vector<int32_t> all_tokens(const TokenStore& store) {
-    std::vector<int32_t> out(static_cast<size_t>(store.num_tokens()));
-    store.read(0, store.num_tokens(), out.data());
-    return out;
-}
+using test::all_tokens, test::bytes_of, test::put_bytes;
 
 inline std::string json_lines(uint32_t seed, int documents) {
     std::mt19937 random(seed);

@@ -30,6 +30,12 @@ inline std::string write_store(const std::string& path, const data::TokenStoreIn
     return path;
 }
 
+inline std::vector<int32_t> all_tokens(const data::TokenStore& store) {
+    std::vector<int32_t> out(static_cast<size_t>(store.num_tokens()));
+    store.read(0, store.num_tokens(), out.data());
+    return out;
+}
+
 /// Documents of these lengths, whose token i is i modulo 60000 counted over all of them.
 inline std::vector<std::vector<uint16_t>> counting_documents(const std::vector<int64_t>& lengths) {
     std::vector<std::vector<uint16_t>> documents;

@@ -26,7 +26,7 @@ void write_store(const std::string& path, const Content& content) {
     file.commit();
 }
 
-std::string message_for(const std::string& path) {
+std::string message_of_store(const std::string& path) {
     return test::message_of([&] { TokenStore(path).verify(); });
 }
 
@@ -76,7 +76,7 @@ TEST_CASE("token store: lies are found") {
         Content content;
         change(content);
         write_store(path, content);
-        return message_for(path);
+        return message_of_store(path);
     };
     CHECK(message_with([](Content& c) { c.offsets[0] = 1; }).find("starts at 1") != std::string::npos);
     CHECK(message_with([](Content& c) { c.offsets[2] = 3; }).find("descends at entry 2") != std::string::npos);
@@ -94,22 +94,22 @@ TEST_CASE("token store: lies are found") {
 TEST_CASE("token store: foreign files are refused") {
     const test::TemporaryFolder folder;
     const std::string path = folder.file("a.h5");
-    CHECK(message_for(path).find(path) != std::string::npos);
+    CHECK(message_of_store(path).find(path) != std::string::npos);
     test::put_bytes(path, "not HDF5");
-    CHECK(message_for(path).find(path) != std::string::npos);
+    CHECK(message_of_store(path).find(path) != std::string::npos);
     Hdf5Writer file(path);
     file.set_attribute("format", std::string("something else"));
     file.commit();
-    CHECK(message_for(path).find("not a token store") != std::string::npos);
+    CHECK(message_of_store(path).find("not a token store") != std::string::npos);
     Hdf5Writer newer(path);
     write_info(newer, Content{}.info);
     newer.set_attribute("format_version", int64_t{2});
     newer.commit();
-    CHECK(message_for(path).find("format version 2") != std::string::npos);
+    CHECK(message_of_store(path).find("format version 2") != std::string::npos);
     Hdf5Writer empty(path);
     write_info(empty, Content{}.info);
     empty.commit();
-    CHECK(message_for(path).find(kTokensDataset) != std::string::npos);
+    CHECK(message_of_store(path).find(kTokensDataset) != std::string::npos);
 }
 
 TEST_CASE("token store: truncated and flipped files never crash") {
@@ -123,7 +123,7 @@ TEST_CASE("token store: truncated and flipped files never crash") {
     for (size_t size = 0; size < good.size(); size += 1 + good.size() / 40) {
         test::put_bytes(path, good.substr(0, size));
         INFO("first " << size << " bytes");
-        CHECK(message_for(path) != "");
+        CHECK(message_of_store(path) != "");
     }
     std::mt19937 random(41);
     int found = 0;
@@ -131,7 +131,7 @@ TEST_CASE("token store: truncated and flipped files never crash") {
         std::string bad = good;
         bad[random() % bad.size()] ^= static_cast<char>(1u << random() % 8);
         test::put_bytes(path, bad);
-        found += message_for(path) != "";
+        found += message_of_store(path) != "";
     }
     CHECK(found > 150);  // the rest hit unused bytes or the sources
     const size_t tokens_at = good.find(std::string("\x2a\0\x2a\0\x2a\0\x2a\0", 8));

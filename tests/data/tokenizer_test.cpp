@@ -13,7 +13,7 @@
 namespace ballast::data {
 namespace {
 
-Tokenizer fixture() { return Tokenizer::load(test::fixture_path("tokenizer.json")); }
+Tokenizer fixture_tokenizer() { return Tokenizer::load(test::fixture_path("tokenizer.json")); }
 
 std::string random_text(std::mt19937& random, size_t characters) {
     static constexpr char32_t kPool[] = {'a', 'b', 'e', 't', 'h', ' ', ' ', '\n', '\'', 's', '1', '.', '<', 0xE9, 0x301,
@@ -46,7 +46,7 @@ std::vector<uint32_t> merge_plainly(const MergeTable& merges, std::string_view w
 }  // namespace
 
 TEST_CASE("tokenizer: the ids of the tokenizers package") {
-    const Tokenizer tokenizer = fixture();
+    const Tokenizer tokenizer = fixture_tokenizer();
     const auto cases = test::parity_cases();
     REQUIRE(cases.size() > 50);
     Encoder encoder(tokenizer);  // one for all, so that the cache is in play
@@ -91,7 +91,7 @@ TEST_CASE("tokenizer: GPT-NeoX's on whole books gives the package's ids") {
 }
 
 TEST_CASE("tokenizer: decoding gives the text back") {
-    const Tokenizer tokenizer = fixture();
+    const Tokenizer tokenizer = fixture_tokenizer();
     std::mt19937 random(3);
     for (int round = 0; round < 500; ++round) {
         const std::string text = random_text(random, random() % 200);
@@ -104,7 +104,7 @@ TEST_CASE("tokenizer: decoding gives the text back") {
 }
 
 TEST_CASE("tokenizer: parts cut at safe places have the ids of the whole") {
-    const Tokenizer tokenizer = fixture();
+    const Tokenizer tokenizer = fixture_tokenizer();
     std::mt19937 random(5);
     for (int round = 0; round < 1500; ++round) {
         const std::string text =
@@ -164,7 +164,7 @@ TEST_CASE("tokenizer: the word cache forgets without harm") {
 
 TEST_CASE("tokenizer: saving keeps ids and hash") {
     const test::TemporaryFolder folder;
-    const Tokenizer first = fixture();
+    const Tokenizer first = fixture_tokenizer();
     first.save(folder.file("a.json"));
     const Tokenizer second = Tokenizer::load(folder.file("a.json"));
     CHECK(second.hash() == first.hash());
@@ -179,14 +179,14 @@ TEST_CASE("tokenizer: saving keeps ids and hash") {
 }
 
 TEST_CASE("tokenizer: bytes that are no UTF-8") {
-    const Tokenizer tokenizer = fixture();
+    const Tokenizer tokenizer = fixture_tokenizer();
     const std::string message = test::message_of([&] { tokenizer.encode("ab\xFFz"); });
     CHECK(message.find("byte 2") != std::string::npos);
     CHECK(tokenizer.encode("ab\xFFz", InvalidUtf8::replace) == tokenizer.encode("ab\uFFFDz"));
 }
 
 TEST_CASE("tokenizer: ids without a token cannot be decoded") {
-    const Tokenizer tokenizer = fixture();
+    const Tokenizer tokenizer = fixture_tokenizer();
     const auto unknown = static_cast<uint32_t>(tokenizer.vocab_size());
     CHECK(!tokenizer.token_bytes(unknown));
     const std::string message = test::message_of([&] { tokenizer.decode(std::vector<uint32_t>{0, unknown}); });
