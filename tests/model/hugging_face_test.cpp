@@ -61,11 +61,11 @@ TEST_CASE("a written folder reads back to the same model, whole and in shards, f
                 CHECK(relative_error(to_host(context, weights.master(row)),
                                      to_host(context, model.weights().master(row))) <= tolerance);
             // transformers must refuse what it would compute wrongly
-            const auto json = read_json_file(folder.path() + "/config.json");
-            CHECK(json["model_type"] == "ballast_gpt_neox");
-            CHECK(json["torch_dtype"] == (dtype == Dtype::f32    ? "float32"
-                                          : dtype == Dtype::bf16 ? "bfloat16"
-                                                                 : "float16"));
+            const auto written = read_json_file(folder.path() + "/config.json");
+            CHECK(written["model_type"] == "ballast_gpt_neox");
+            CHECK(written["torch_dtype"] == (dtype == Dtype::f32    ? "float32"
+                                             : dtype == Dtype::bf16 ? "bfloat16"
+                                                                    : "float16"));
         }
 }
 
