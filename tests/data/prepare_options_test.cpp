@@ -1,4 +1,6 @@
 // What `data prepare` can do beside tokenising: leave duplicates out, hold documents out, count.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <map>
 #include <random>
@@ -68,6 +70,9 @@ TEST_CASE("duplicates: the same for any memory, and as a set finds them") {
     std::mt19937_64 random(5);
     std::vector<DocumentHash> hashes(3000);
     for (DocumentHash& hash : hashes) hash = {random() % 50, random() % 40};  // 2000 pairs
+    for (int i = 0; i < 500; ++i) hashes.push_back({random(), random()});
+    for (int i = 0; i < 3000; ++i) hashes.push_back({7, 7});  // more than most of these memories hold
+    std::shuffle(hashes.begin(), hashes.end(), random);
     std::set<DocumentHash> seen;
     std::vector<bool> expected;
     for (const DocumentHash& hash : hashes) expected.push_back(!seen.insert(hash).second);
@@ -87,6 +92,29 @@ TEST_CASE("duplicates: the same for any memory, and as a set finds them") {
     CHECK(find_duplicates(
               0, [](const auto&) {}, 100)
               .empty());
+}
+
+TEST_CASE("duplicates: a text that comes again and again takes no more memory") {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return;  // they have memory of their own
+#else
+    const auto peak = [] {
+        rusage usage{};
+        ::getrusage(RUSAGE_SELF, &usage);
+        return usage.ru_maxrss * 1024;
+    };
+    constexpr int64_t kCount = 1'000'000;  // their entries are 24 MB
+    const int64_t before = peak();
+    const auto found = find_duplicates(
+        kCount,
+        [](const std::function<void(const DocumentHash&)>& visit) {
+            for (int64_t i = 0; i < kCount; ++i) visit({1, 2});
+        },
+        size_t{1} << 20);
+    CHECK(peak() - before <= int64_t{8} << 20);
+    CHECK(std::count(found.begin(), found.end(), true) == kCount - 1);
+    CHECK_FALSE(found.front());
+#endif
 }
 
 TEST_CASE("prepare: of documents with the same text the first is kept") {
