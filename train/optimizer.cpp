@@ -246,16 +246,16 @@ void Optimizer::gather(State state, const model::ParameterRow& row, const model:
     for (int r = 0; r < ranks.size(); ++r) {
         const Range held = common(wanted, shards_.buckets()[bucket].rank_elements(r));
         if (held.size() <= 0) continue;
-        char* place = values.data() + static_cast<size_t>(held.begin - row.offset) * size;
+        const size_t begin = static_cast<size_t>(held.begin - row.offset) * size;
         const size_t bytes = static_cast<size_t>(held.size()) * size;
         if (r == ranks.rank() && r == 0) {
-            read(held, place);
+            read(held, values.subspan(begin, bytes).data());
         } else if (r == ranks.rank()) {
             mine.resize(bytes);
             read(held, mine.data());
             out.push_back({0, std::as_bytes(std::span(mine))});
         } else if (ranks.is_first()) {
-            in.push_back({r, std::as_writable_bytes(std::span(place, bytes))});
+            in.push_back({r, std::as_writable_bytes(values.subspan(begin, bytes))});
         }
     }
     ranks.exchange(out, in);
