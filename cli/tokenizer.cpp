@@ -43,8 +43,12 @@ void train(const TrainArguments& arguments) {
     constexpr size_t kPieceBytes = size_t{1} << 20;
     require_writable(arguments.output);
     data::BpeTrainer trainer(arguments.trainer);
-    data::Corpus corpus(arguments.inputs, {arguments.text_key, arguments.trainer.invalid_utf8, arguments.missing_text,
-                                           arguments.format, kPieceBytes, &data::last_word_cut});
+    data::Corpus corpus(arguments.inputs, {.text_key = arguments.text_key,
+                                           .invalid_utf8 = arguments.trainer.invalid_utf8,
+                                           .missing_text = arguments.missing_text,
+                                           .format = arguments.format,
+                                           .piece_bytes = kPieceBytes,
+                                           .last_cut = &data::last_word_cut});
     require_not_an_input(arguments.output, corpus.files());
     ThreadPool pool(arguments.threads);
     const size_t batch_bytes = 4 * kPieceBytes * static_cast<size_t>(pool.num_threads());

@@ -14,9 +14,6 @@ namespace ballast::data {
 namespace {
 
 constexpr size_t kReadBytes = size_t{1} << 18;
-// Something is wrong with a line or an unbroken word of this size, and it would not fit in memory much longer.
-constexpr size_t kMaxPieceBytes = size_t{1} << 30;
-
 constexpr size_t kMaxBatchPieces = 4096;  // so that a million empty documents do not make one batch
 
 constexpr const char* kStandardInput = "-";
@@ -176,13 +173,22 @@ bool Corpus::fill() {
     buffer_.erase(0, begin_);
     begin_ = 0;
     const size_t had = buffer_.size();
-    if (had > kMaxPieceBytes)
-        throw UserError(fmt::format("{}: {} bytes without a line end, or a space in plain text; is this text?",
-                                    files_[file_index_], had));
+    if (had > options_.longest_piece) fail_long_piece(had);
     buffer_.resize(had + kReadBytes);
     const size_t got = stream_->read(buffer_.data() + had, kReadBytes);
     buffer_.resize(had + got);
     return got != 0;
+}
+
+void Corpus::fail_long_piece(size_t bytes) const {
+    const std::string& path = files_[file_index_];
+    if (format_of(path) != TextFormat::text)
+        throw UserError(fmt::format("{}:{}: a line of more than {} bytes; is this a document a line?", path,
+                                    line_number_ + 1, bytes));
+    throw UserError(
+        fmt::format("{}: {} bytes without a place to cut the text, which has no spaces there, or none where this "
+                    "tokenizer may be interrupted; divide it into documents (files, or lines of a .jsonl)",
+                    path, bytes));
 }
 
 void Corpus::skip_byte_order_mark() {

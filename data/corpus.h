@@ -27,6 +27,8 @@ struct CorpusOptions {
     MissingText missing_text = MissingText::error;
     TextFormat format = TextFormat::unknown;  ///< of paths whose names do not tell: "-", /dev/stdin, a pipe
     size_t piece_bytes = size_t{1} << 20;     ///< .txt files longer than this are read in pieces of about this size
+    /// A line, or text without a place to cut it, that is longer is an error: it would not fit in memory much longer.
+    size_t longest_piece = size_t{1} << 30;
 
     /// Returns the last place where a piece may end, 0 when there is none: Tokenizer::last_safe_cut or last_word_cut.
     /// Text without such a place is held as a whole.
@@ -86,6 +88,7 @@ class Corpus {
     bool next_of_lines(TextPiece& piece);
     bool read_line(std::string& line);
     bool fill();
+    [[noreturn]] void fail_long_piece(size_t bytes) const;
     void finish_file();
     std::string_view unread() const { return std::string_view(buffer_).substr(begin_); }
 

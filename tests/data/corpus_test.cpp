@@ -111,6 +111,26 @@ TEST_CASE("corpus: long compressed lines") {
     for (size_t i = 0; i < 300; ++i) REQUIRE(pieces[i].text.size() == i * 97);
 }
 
+TEST_CASE("corpus: lines, and text without a place to cut it, that are too long are named for what they are") {
+    using Catch::Matchers::ContainsSubstring;
+    const test::TemporaryFolder folder;
+    CorpusOptions how = options(1000);
+    how.longest_piece = 1 << 20;
+    put_bytes(folder.file("a.jsonl"), "{\"text\": \"one\"}\n{\"text\": \"" + std::string(3 << 20, 'x') + "\"}\n");
+    CHECK_THAT(message_for({folder.file("a.jsonl")}, how), ContainsSubstring("a.jsonl:2: a line of more than"));
+    put_bytes(folder.file("word.txt"), std::string(3 << 20, 'x'));
+    CHECK_THAT(message_for({folder.file("word.txt")}, how), ContainsSubstring("without a place to cut the text"));
+    std::string words;
+    while (words.size() < 3 << 20) words += "some words ";
+    put_bytes(folder.file("words.txt"), words);
+    CHECK(message_for({folder.file("words.txt")}, how) == "");
+    how.last_cut = [](std::string_view) { return size_t{0}; };
+    CHECK_THAT(message_for({folder.file("words.txt")}, how),
+               ContainsSubstring("words.txt: ") && ContainsSubstring("where this tokenizer may be interrupted"));
+    how.longest_piece = 4 << 20;
+    CHECK(message_for({folder.file("words.txt")}, how) == "");
+}
+
 TEST_CASE("corpus: bad lines are named") {
     const test::TemporaryFolder folder;
     const std::string path = folder.file("a.jsonl");
