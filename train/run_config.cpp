@@ -97,9 +97,9 @@ void RunConfig::visit(FieldVisitor& v) {
     v.field("log_every", train.log_every, "steps between printed lines (metrics.jsonl gets every step)", {.min = 1});
 
     v.field("hang_timeout_seconds", train.hang_timeout_seconds,
-            "a run that makes no progress for so long is ended, naming the rank that hangs and where; 3 times as long "
-            "where "
-            "it saves, loads or waits for a GPU's update, twice where its start may be waiting for a rank; 0: never",
+            "a run that makes no progress for so long, its start and its end included, is ended, naming the rank that "
+            "hangs and where; 3 times as long where it saves, loads or waits for a GPU's update, twice where its start "
+            "or end may be waiting for a rank; 0: never",
             {.min = 0, .max = 1e6});
 
     v.field("spike_action", train.spike_action, kSpikeActionNames,
