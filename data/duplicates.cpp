@@ -14,20 +14,20 @@ struct Entry {
     bool operator<(const Entry& other) const { return std::tie(hash, document) < std::tie(other.hash, other.document); }
 };
 
-constexpr uint64_t kLargest = std::numeric_limits<uint64_t>::max();
+constexpr uint64_t kLargestWord = std::numeric_limits<uint64_t>::max();
 
 /// The hashes that one pass looks for, from `first` to `last`.
 struct HashRange {
     DocumentHash first, last;
 
     bool holds(const DocumentHash& hash) const { return first <= hash && hash <= last; }
-    bool is_at_end() const { return last == DocumentHash{kLargest, kLargest}; }
+    bool is_at_end() const { return last == DocumentHash{kLargestWord, kLargestWord}; }
     /// The range of `width` first words from `begin` on.
     static HashRange from(const DocumentHash& begin, uint64_t width) {
-        return {begin, {begin[0] > kLargest - width ? kLargest : begin[0] + width, kLargest}};
+        return {begin, {begin[0] > kLargestWord - width ? kLargestWord : begin[0] + width, kLargestWord}};
     }
     HashRange next(uint64_t width) const {
-        return from(last[1] == kLargest ? DocumentHash{last[0] + 1, 0} : DocumentHash{last[0], last[1] + 1}, width);
+        return from(last[1] == kLargestWord ? DocumentHash{last[0] + 1, 0} : DocumentHash{last[0], last[1] + 1}, width);
     }
 };
 
@@ -63,7 +63,7 @@ std::vector<bool> find_duplicates(int64_t count,
     // Hashes are spread evenly, so ranges of one width hold about as many: a quarter less than there is room for.
     const size_t most = std::max<size_t>(2, memory / sizeof(Entry)), usual = most - most / 4;
     const size_t passes = std::max<size_t>(1, (static_cast<size_t>(count) + usual - 1) / usual);
-    const uint64_t width = kLargest / passes;
+    const uint64_t width = kLargestWord / passes;
     std::vector<Entry> entries;
     entries.reserve(std::min(static_cast<size_t>(count), most));
     for (HashRange range = HashRange::from({}, width);; range = range.next(width)) {

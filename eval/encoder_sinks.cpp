@@ -10,9 +10,9 @@
 namespace ballast::eval {
 namespace {
 
-class Collector {
+class EncoderCollector {
   public:
-    Collector(Context& context, const model::Bert& model, int64_t length, bool maps)
+    EncoderCollector(Context& context, const model::Bert& model, int64_t length, bool maps)
         : context_(context), model_(model) {
         result_.length = length;
         result_.layers = model.config().num_layers;
@@ -107,7 +107,7 @@ EncoderSinkResult evaluate_encoder_sinks(Context& context, const model::Bert& mo
     if (sequences.empty()) throw UserError("no sequence to look at");
     for (const auto& sequence : sequences)
         if (sequence.size() < 2) throw UserError("a sequence needs two tokens, [CLS] and [SEP], at least");
-    Collector collector(context, model, common_length(sequences), maps);
+    EncoderCollector collector(context, model, common_length(sequences), maps);
     int64_t done = 0;
     for (const auto& sequence : sequences) {
         stop_if_interrupted();

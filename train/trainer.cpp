@@ -14,7 +14,7 @@
 namespace ballast::train {
 namespace {
 
-bool multiple_of(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
+bool is_due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 /// Stores that do not say which tokenizer made them are taken to be this one's.
 void require_same_tokenizer(data::TokenStore& store, const data::Tokenizer& tokenizer, const DataConfig& config) {
@@ -257,10 +257,10 @@ void Trainer::set_status(RunStatus status, int64_t step) {
 }
 
 bool Trainer::validation_due(int64_t step) const {
-    return validation_ && (multiple_of(step, config_.validation.every) || step == config_.train.steps);
+    return validation_ && (is_due(step, config_.validation.every) || step == config_.train.steps);
 }
 
-bool Trainer::sample_due(int64_t step) const { return multiple_of(step, config_.sample.every); }
+bool Trainer::sample_due(int64_t step) const { return is_due(step, config_.sample.every); }
 
 RunStatus Trainer::run_steps() {
     const int64_t last = config_.train.steps;
