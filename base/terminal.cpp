@@ -22,7 +22,7 @@ constexpr std::array kCrashes{SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGQUIT};
 volatile std::sig_atomic_t quit_wanted, resized;
 bool keys = false;  // standard input is the terminal, with `before` its settings
 termios before;
-std::array<struct sigaction, kWishes.size() + kCrashes.size()> previous;
+std::array<struct sigaction, kWishes.size() + kCrashes.size()> previous_actions;
 
 void write_all(std::string_view text) {
     while (!text.empty()) {
@@ -74,9 +74,9 @@ FullScreen::FullScreen() {
     sigemptyset(&action.sa_mask);
     action.sa_handler = on_wish;  // without SA_RESTART: poll is to return
     size_t slot = 0;
-    for (const int signal : kWishes) ::sigaction(signal, &action, &previous[slot++]);
+    for (const int signal : kWishes) ::sigaction(signal, &action, &previous_actions[slot++]);
     action.sa_handler = on_crash;
-    for (const int signal : kCrashes) ::sigaction(signal, &action, &previous[slot++]);
+    for (const int signal : kCrashes) ::sigaction(signal, &action, &previous_actions[slot++]);
     keys = ::tcgetattr(STDIN_FILENO, &before) == 0;
     if (keys) {
         termios raw = before;
@@ -90,8 +90,8 @@ FullScreen::FullScreen() {
 FullScreen::~FullScreen() {
     restore();
     size_t slot = 0;
-    for (const int signal : kWishes) ::sigaction(signal, &previous[slot++], nullptr);
-    for (const int signal : kCrashes) ::sigaction(signal, &previous[slot++], nullptr);
+    for (const int signal : kWishes) ::sigaction(signal, &previous_actions[slot++], nullptr);
+    for (const int signal : kCrashes) ::sigaction(signal, &previous_actions[slot++], nullptr);
 }
 
 void FullScreen::show(const std::vector<std::string>& lines) {

@@ -16,9 +16,9 @@ constexpr bool is_high_surrogate(char32_t c) { return c >= 0xD800 && c < 0xDC00;
 constexpr bool is_low_surrogate(char32_t c) { return c >= 0xDC00 && c < 0xE000; }
 
 /// Reads one line from front to back.
-class Reader {
+class JsonLineReader {
   public:
-    Reader(std::string_view line, InvalidUtf8 policy) : line_(line), policy_(policy) {}
+    JsonLineReader(std::string_view line, InvalidUtf8 policy) : line_(line), policy_(policy) {}
 
     /// `group_key` is empty, a field, or a field of a field with a dot between them.
     TextField text_of(std::string_view key, std::string& text, std::string_view group_key, std::string& group) {
@@ -237,7 +237,7 @@ class Reader {
 
 TextField text_of_json_line(std::string_view line, std::string_view key, InvalidUtf8 policy, std::string& text,
                             std::string_view group_key, std::string& group) {
-    return Reader(line, policy).text_of(key, text, group_key, group);
+    return JsonLineReader(line, policy).text_of(key, text, group_key, group);
 }
 
 TextField text_of_json_line(std::string_view line, std::string_view key, InvalidUtf8 policy, std::string& text) {

@@ -42,7 +42,7 @@ std::string bytes_as(std::initializer_list<T> values) {
 }
 
 /// Reads everything; the message of the first UserError, empty when there is none.
-std::string read_everything(const std::string& path) {
+std::string read_tensors(const std::string& path) {
     return message_of([&] {
         const SafetensorsReader reader(path);
         for (const std::string& name : reader.names()) {
@@ -54,10 +54,10 @@ std::string read_everything(const std::string& path) {
 
 std::string refusal(const std::string& path, const std::string& bytes) {
     put_bytes(path, bytes);
-    return read_everything(path);
+    return read_tensors(path);
 }
 
-void write_sample(const std::string& path) {
+void write_tensors(const std::string& path) {
     std::vector<float> values(21);
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) - 10.25f;
     const std::vector<bf16> halves(5, bf16(2.5f));
@@ -75,7 +75,7 @@ void write_sample(const std::string& path) {
 
 TEST_CASE("safetensors: what is written reads back, laid out as the format asks") {
     const TemporaryFolder folder;
-    write_sample(folder.file("a.safetensors"));
+    write_tensors(folder.file("a.safetensors"));
     const SafetensorsReader reader(folder.file("a.safetensors"));
     CHECK(reader.names() == std::vector<std::string>{"a.bias", "b.weight", "c.fp16", "empty", "scalar"});
     CHECK(reader.info("b.weight").dtype == "F32");
@@ -191,7 +191,7 @@ TEST_CASE("safetensors: whole numbers are never rounded, and become others where
     CHECK_THAT(message_of([&] { SafetensorsReader(path).read_as("x", Dtype::i32, narrow); }),
                ContainsSubstring("is F32, which cannot become i32"));
     put_bytes(path, file_of(one_tensor("F8_E4M3", "[8]", 0, 8), std::string(8, 'x')));
-    CHECK_THAT(read_everything(path), ContainsSubstring("is F8_E4M3, which cannot become f32"));
+    CHECK_THAT(read_tensors(path), ContainsSubstring("is F8_E4M3, which cannot become f32"));
 }
 
 TEST_CASE("safetensors: lies of the header are refused") {
@@ -232,15 +232,15 @@ TEST_CASE("safetensors: lies of the header are refused") {
     for (const auto& [header, reason] : lies) CHECK_THAT(refused(header), ContainsSubstring(reason));
     CHECK_THAT(refusal(path, ""), ContainsSubstring("too short"));
     CHECK_THAT(refusal(path, std::string(8, '\xff')), ContainsSubstring("length is impossible"));
-    CHECK_THAT(read_everything(folder.file("missing")), ContainsSubstring("No such file"));
-    CHECK_THAT(read_everything(folder.path()), ContainsSubstring("not a regular file"));
+    CHECK_THAT(read_tensors(folder.file("missing")), ContainsSubstring("No such file"));
+    CHECK_THAT(read_tensors(folder.path()), ContainsSubstring("not a regular file"));
 }
 
 TEST_CASE("safetensors: truncated anywhere is refused, and flipped bytes never crash") {
     const TemporaryFolder folder;
-    write_sample(folder.file("a"));
+    write_tensors(folder.file("a"));
     const std::string whole = bytes_of(folder.file("a"));
-    CHECK(read_everything(folder.file("a")) == "");
+    CHECK(read_tensors(folder.file("a")) == "");
     for (size_t length = 0; length < whole.size(); ++length) {
         if (refusal(folder.file("cut"), whole.substr(0, length)).empty()) FAIL("cut to " << length);
     }
@@ -298,7 +298,7 @@ TEST_CASE("safetensors: a folder is one file or shards, whichever fits") {
 
 TEST_CASE("safetensors: a folder whose index lies is refused") {
     const TemporaryFolder folder;
-    write_sample(folder.file("model-00001-of-00001.safetensors"));
+    write_tensors(folder.file("model-00001-of-00001.safetensors"));
     const auto refused = [&](const std::string& index) {
         put_bytes(folder.file("model.safetensors.index.json"), index);
         return message_of([&] { SafetensorsFolder model(folder.path()); });

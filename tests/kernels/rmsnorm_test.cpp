@@ -5,7 +5,7 @@ using namespace ballast::test;
 
 namespace {
 
-constexpr double kEps = 1e-5;
+constexpr double kRmsEps = 1e-5;
 
 /// y = x, or y = x + b, and its RMSNorm.
 struct RmsNormRun {
@@ -30,7 +30,7 @@ struct RmsNormRun {
         const Tensor absent;
         const ops::NormOutput norm{out, weight, absent};
         ops::residual_norm_forward(context, add ? y.tensor() : absent, {&norm, 1}, absent, rstd_N, x,
-                                   add ? b.tensor() : absent, absent, kEps);
+                                   add ? b.tensor() : absent, absent, kRmsEps);
     }
     void backward(Context& context) {
         const ops::NormGradient norm{d_out, weight, d_weight, {}};
@@ -59,7 +59,7 @@ TEST_CASE("rmsnorm: against the oracle, odd shapes, with and without a sum") {
                     check_close("y", run.y, y);
                 }
                 const RmsNormResult expected =
-                    reference_rmsnorm(run.stream().get(), run.weight.get(), run.d_out.get(), kEps);
+                    reference_rmsnorm(run.stream().get(), run.weight.get(), run.d_out.get(), kRmsEps);
                 Values d_x = run.d_x.get(), d_weight = run.d_weight.get();
                 for (size_t i = 0; i < d_x.size(); ++i) d_x[i] += expected.d_x[i];
                 for (size_t i = 0; i < d_weight.size(); ++i) d_weight[i] += expected.d_weight[i];

@@ -16,14 +16,14 @@ using namespace ballast;
 
 namespace {
 
-constexpr int kSteps = 100;
+constexpr int kGoldenSteps = 100;
 
 struct Golden {
     const char* name;
     Normaliser normaliser;
     int64_t num_sink_tokens;
     Dtype dtype;
-    double losses[kSteps];
+    double losses[kGoldenSteps];
 };
 
 const Golden kGolden[] = {
@@ -48,7 +48,7 @@ std::vector<double> golden_run(Normaliser normaliser, int64_t num_sink_tokens, D
     model.weights().initialise(context, 1234);
     train::Optimizer optimizer(context, model.weights(), {}, 1.0);
     model::Pass pass(context, model, model::PassKind::forward_backward, kBatch, kLength);
-    const train::Schedule schedule{train::ScheduleKind::corrected, 3e-3, 3e-4, 10, kSteps};
+    const train::Schedule schedule{train::ScheduleKind::corrected, 3e-3, 3e-4, 10, kGoldenSteps};
     const std::string text = read_file(std::string(BALLAST_SOURCE_DIR) + "/LICENSE");
     const double targets = static_cast<double>(kBatch * model::targets_per_sample(config, kLength));
 
@@ -56,7 +56,7 @@ std::vector<double> golden_run(Normaliser normaliser, int64_t num_sink_tokens, D
     double sum = 0;
     const Tensor loss(&sum, Dtype::f64, {1});
     size_t at = 0;
-    for (int step = 1; step <= kSteps; ++step) {
+    for (int step = 1; step <= kGoldenSteps; ++step) {
         std::vector<int32_t> ids(kBatch * kLength), next(kBatch * kLength);
         for (size_t b = 0; b < kBatch; ++b, at = (at + 977) % (text.size() - kLength - 1)) {
             const std::vector<int32_t> window(text.begin() + static_cast<int64_t>(at),
@@ -80,12 +80,12 @@ void check_golden_losses() {
         const auto losses = golden_run(golden.normaliser, golden.num_sink_tokens, golden.dtype);
         if (std::getenv("BALLAST_PRINT_GOLDEN")) {
             std::printf("// %s\n", golden.name);
-            for (int i = 0; i < kSteps; ++i)
+            for (int i = 0; i < kGoldenSteps; ++i)
                 std::printf("%a,%s", losses[static_cast<size_t>(i)], i % 5 == 4 ? "\n" : " ");
         }
         INFO(golden.name);
         CHECK(losses.back() <= losses.front() - 1.5);
-        for (size_t i = 0; i < kSteps; ++i) {
+        for (size_t i = 0; i < kGoldenSteps; ++i) {
             INFO("step " << i + 1);
 #if defined(__x86_64__)
             CHECK(losses[i] == golden.losses[i]);
