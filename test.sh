@@ -11,7 +11,7 @@
 #   ./test.sh --tsan   under ThreadSanitizer
 #   ./test.sh --all    all three, one after the other
 #   ./test.sh --full   the same, and what mostly repeats what others have shown: more whole runs on the executor, every room
-#                      under the sanitizers, CUDA for all architectures
+#                      under the sanitizers, CUDA for all architectures, each file compiled on its own
 set -euo pipefail
 cd "$(dirname "$0")"
 export CCACHE_BASEDIR=${CCACHE_BASEDIR-$PWD}   # what two builds compile alike is compiled once
@@ -20,6 +20,7 @@ export CCACHE_BASEDIR=${CCACHE_BASEDIR-$PWD}   # what two builds compile alike i
 repeated='^infer on (strict )?simt:(families|paged cache = one|masked pass = literal cache: (RoPE, off|no positions))'
 repeated+='|^train on strict simt:(recomputed|data[.]first_token|a run repeats|every setting|every kind|interrupted|fp16: a scale|a killed run|a step saves|resumed)'
 cuda=0
+unity=ON   # several files compile as one; --full compiles each on its own, which shows what one forgot to include
 # Under AddressSanitizer: the rooms that read files or count in raw memory. The others put these together; scripts/fuzz.sh,
 # a nightly job, reads their files under it.
 asan="test_base test_kernels test_data test_model test_infer test_train test_simt simt_conformance"
@@ -34,16 +35,16 @@ case "${1:-}" in
   --asan) presets="simt-asan" ;;
   --tsan) presets="simt-tsan" ;;
   --all) presets="simt simt-asan simt-tsan" cuda=1 ;;
-  --full) presets="simt simt-asan simt-tsan" cuda=1 repeated='^$' asan=all not_asan='^$' tsan=all not_tsan='^$' architectures= ;;
+  --full) presets="simt simt-asan simt-tsan" cuda=1 unity=OFF repeated='^$' asan=all not_asan='^$' tsan=all not_tsan='^$' architectures= ;;
   -h|--help) sed -n '2,/^set /p' "$0" | grep '^#' | cut -c3-; exit 0 ;;
   *) echo "test: unknown option $1; see ./test.sh --help" >&2; exit 2 ;;
 esac
 
 scripts/install_packages.sh libopenmpi-dev openmpi-bin   # for the tests of several processes
 for preset in $presets; do
-  unity=()
-  [ "$preset" != simt ] || unity=(-DBALLAST_UNITY=TESTS)   # the sanitizers' presets have ALL
-  cmake --preset "$preset" "${unity[@]}" >/dev/null
+  how=()
+  [ "$preset" != simt ] || how=(-DBALLAST_UNITY=$unity)   # always so under the sanitizers
+  cmake --preset "$preset" "${how[@]}" >/dev/null
   case "$preset" in   # the sanitizers' presets leave out what takes longest
     simt) targets=all leave_out=(-E "$repeated") ;;
     simt-asan) targets=$asan leave_out=(-LE "$not_asan") ;;
@@ -56,7 +57,7 @@ done
 
 [ "$cuda" = 1 ] || exit 0
 if command -v mpirun >/dev/null; then   # the program with MPI, on several processes
-  cmake --preset mpi -DBALLAST_UNITY=TESTS >/dev/null
+  cmake --preset mpi -DBALLAST_UNITY=$unity >/dev/null
   cmake --build --preset mpi --target ballast test_cli test_faults
   ctest --preset mpi -R '^(cli|faults):mpi:'
 fi
@@ -81,7 +82,7 @@ mpi=OFF   # with it and NCCL: ranks on GPUs
 for header in {/usr,/usr/local,/usr/local/cuda}/include/nccl.h; do
   if command -v mpirun >/dev/null && [ -e "$header" ]; then mpi=ON; fi
 done
-cmake --preset cuda -DBALLAST_MPI=$mpi -DBALLAST_BUILD_BENCHMARKS=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" >/dev/null
+cmake --preset cuda -DBALLAST_UNITY=$unity -DBALLAST_MPI=$mpi -DBALLAST_BUILD_BENCHMARKS=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" >/dev/null
 # shellcheck disable=SC2086  # several targets
 cmake --build --preset cuda --target $targets
 ctest --preset cuda -L "$labels"

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct ExportCommand {
     std::string model, out, hidden_act, dtype = "f32";
     double max_shard_gb = 5.0;
 };
@@ -110,7 +110,7 @@ void add_tokenizer(const train::ModelSource& model, const fs::path& folder, mode
     };
 }
 
-void export_command(const Options& options) {
+void export_command(const ExportCommand& options) {
     Context context(Device::cpu, 0);
     const train::LoadedModel loaded = train::load_model(options.model, context, Dtype::f32);
     const model::ModelConfig& config = loaded.model->config();
@@ -129,7 +129,7 @@ void export_command(const Options& options) {
 }  // namespace
 
 void add_export_command(Command app) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<ExportCommand>();
     Command command = app.add_subcommand("export", "Write a model as a Hugging Face folder");
     command.add_option("model", options->model, "run folder, checkpoint file or Hugging Face folder").required();
     command.add_option("dir", options->out, "folder to write").required();

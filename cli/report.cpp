@@ -16,14 +16,14 @@
 namespace ballast {
 namespace {
 
-struct Options {
+struct ReportOptions {
     std::vector<std::string> runs, tables, plans;
     std::string out = "report.html";
     int64_t cache = 0;
     TextOptions text;
 };
 
-void measure_missing(const Options& o, const std::vector<report::RunData>& runs) {
+void measure_missing(const ReportOptions& o, const std::vector<report::RunData>& runs) {
     const report::MeasureOptions options{o.cache, dtype_of_option(o.text.dtype),
                                          report::text_label(o.text.text, o.text.max_tokens)};
     const report::TextReader text{[&](const train::ModelSource& source) { return o.text.read(source); },
@@ -55,7 +55,7 @@ void say_what_is_missing(const std::vector<report::RunData>& runs) {
     }
 }
 
-void report_command(const Options& o) {
+void report_command(const ReportOptions& o) {
     for (const auto* inputs : {&o.tables, &o.plans}) o.text.require_output(o.out, *inputs);
     report::plans_json(o.plans);  // refuses what is no plan before anything is measured
     std::vector<report::RunData> runs = report::read_runs(o.runs, o.tables);
@@ -73,7 +73,7 @@ void report_command(const Options& o) {
 }  // namespace
 
 void add_report_command(Command app) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<ReportOptions>();
     o->text.max_tokens = 20000;  // enough to see every policy's course, a few seconds for a small model
     Command command =
         app.add_subcommand("report", "Runs side by side in one HTML file: curves, tables, attention maps");

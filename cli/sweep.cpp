@@ -30,7 +30,7 @@ namespace {
 using namespace sweep;  // every name of this file's subject
 namespace fs = std::filesystem;
 
-struct Options {
+struct SweepOptions {
     std::string file, out, backend = "auto";
     std::vector<std::string> settings, text;
     bool dry_run = false, print = false;
@@ -47,7 +47,7 @@ struct Options {
 
 class SweepCommand {
   public:
-    explicit SweepCommand(const Options& options)
+    explicit SweepCommand(const SweepOptions& options)
         : options_(options), file_(load_sweep_file(options.file)), cells_(expand(file_, options.settings)) {
         if (!options.text.empty()) file_.evaluate.text = options.text;
         resolve_data(cells_);
@@ -266,7 +266,7 @@ class SweepCommand {
                                  outcome.trained.size(), all ? "" : ", one seed of a variant, as a page holds 8");
     }
 
-    const Options& options_;
+    const SweepOptions& options_;
     SweepFile file_;
     std::vector<Cell> cells_;
     std::vector<std::string> folders_;
@@ -277,7 +277,7 @@ class SweepCommand {
     Clock::time_point begin_;
 };
 
-void sweep_command(Options options) {
+void sweep_command(SweepOptions options) {
     if (options.out.empty()) options.out = "runs/" + fs::path(options.file).stem().string();
     SweepCommand command(options);
     if (options.print) {
@@ -291,7 +291,7 @@ void sweep_command(Options options) {
 }  // namespace
 
 void add_sweep_command(Command app) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<SweepOptions>();
     Command command = app.add_subcommand("sweep", "Train a grid of runs, measure them, and compare them in one table");
     command.add_option("sweep", o->file, "TOML file of the sweep (configs/sweep/)").required();
     command.add_option("--set", o->settings, "change a field of every cell: section.key=value (repeat as needed)")

@@ -28,7 +28,7 @@ namespace {
 
 using namespace train;  // every name of this file's subject
 
-struct Options {
+struct TrainOptions {
     std::string config;
     std::vector<std::string> settings;
     std::string out, backend = "auto", timeline;
@@ -154,7 +154,7 @@ TrainObserver make_observer(const RunConfig& config, std::unique_ptr<Progress>& 
 }
 
 /// The first rank's settings: others use as many threads, not the whole machine.
-Context make_context(const Options& options, const RunConfig& config, const Communicator& ranks) {
+Context make_context(const TrainOptions& options, const RunConfig& config, const Communicator& ranks) {
     const Device device = device_of_backend(options.backend, ranks.local_rank());
     if (!options.timeline.empty() && device != Device::cpu)
         throw UserError(
@@ -167,7 +167,7 @@ Context make_context(const Options& options, const RunConfig& config, const Comm
 }
 
 /// Every file that the run reads.
-std::vector<std::string> input_files(const Options& options, const RunConfig& config, const RunData& data) {
+std::vector<std::string> input_files(const TrainOptions& options, const RunConfig& config, const RunData& data) {
     std::vector<std::string> files{options.config, config.data.tokenizer};
     const auto add = [&](const std::vector<std::string>& more) { files.insert(files.end(), more.begin(), more.end()); };
     add(data.train.files());
@@ -177,7 +177,7 @@ std::vector<std::string> input_files(const Options& options, const RunConfig& co
 }
 
 /// UserError now for a --timeline that could not be written after the last step, or would replace what the run reads.
-void check_timeline(const Options& options, const RunConfig& config, const RunData& data) {
+void check_timeline(const TrainOptions& options, const RunConfig& config, const RunData& data) {
     if (options.timeline.empty()) return;
     require_not_an_input(options.timeline, input_files(options, config, data));
     const std::filesystem::path folder = std::filesystem::path(options.timeline).parent_path();
@@ -188,14 +188,14 @@ void check_timeline(const Options& options, const RunConfig& config, const RunDa
 
 /// UserError when the corpus is too small for a run that begins. One that goes on asks the order that it has for what
 /// is left, which may be enough where it would be too little to begin with.
-size_t sample_order_bytes(const Options& options, const RunConfig& config, const data::TokenStore& store) {
+size_t sample_order_bytes(const TrainOptions& options, const RunConfig& config, const data::TokenStore& store) {
     const bool is_list = config.data.order == data::OrderKind::neox || config.data.order == data::OrderKind::mcore;
     if (options.resume && !is_list) return 0;
     return data::Sampler::bytes(store, DataOrder(config, store).last_stretch().order);
 }
 
 /// UserError where the run would write over files that are not a run's: its own config or tokenizer, a model's folder.
-void check_folder(const Options& options, const RunConfig& config, const RunDirectory& directory) {
+void check_folder(const TrainOptions& options, const RunConfig& config, const RunDirectory& directory) {
     const std::vector<std::string> inputs{options.config, config.data.tokenizer};
     for (const char* written : {"config.toml", "tokenizer.json"}) require_not_an_input(directory.file(written), inputs);
     if (std::filesystem::exists(directory.file("config.json")))
@@ -214,7 +214,7 @@ class WatchedEnd {
     OuterWatch& watch_;
 };
 
-int train_as_rank(const Options& options, RunConfig config, Communicator& ranks, OuterWatch& watch) {
+int train_as_rank(const TrainOptions& options, RunConfig config, Communicator& ranks, OuterWatch& watch) {
     config.validate();
     watch.enter("opening the data and the device", WaitsFor::nobody);
     RunData data = RunData::open(config.data);
@@ -272,7 +272,7 @@ int train_as_rank(const Options& options, RunConfig config, Communicator& ranks,
     return exit_code::kDone;
 }
 
-void train_command(const Options& options) {
+void train_command(const TrainOptions& options) {
     if (options.show_keys) {
         std::cout << to_help(RunConfig{});
         return;
@@ -308,7 +308,7 @@ void train_command(const Options& options) {
 }  // namespace
 
 void add_train_command(Command app) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<TrainOptions>();
     Command command = app.add_subcommand("train", "Train a model");
     command.add_option("config", options->config, "TOML file of the run (configs/)");
     command.add_option("--set", options->settings, "change a field: section.key=value (repeat as needed)")

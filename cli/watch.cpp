@@ -13,7 +13,7 @@ namespace {
 
 using report::RunWatcher;
 
-struct Options {
+struct WatchOptions {
     std::vector<std::string> runs;
     bool once = false;
 };
@@ -51,7 +51,7 @@ bool follow(std::vector<RunWatcher>& watchers) {
     return true;
 }
 
-void watch_command(const Options& options) {
+void watch_command(const WatchOptions& options) {
     const std::vector<std::string> labels = path_labels(options.runs);
     std::vector<RunWatcher> watchers;
     for (size_t i = 0; i < labels.size(); ++i) watchers.emplace_back(options.runs[i], labels[i]);
@@ -69,7 +69,7 @@ void watch_command(const Options& options) {
 }  // namespace
 
 void add_watch_command(Command app) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<WatchOptions>();
     Command command = app.add_subcommand("watch", "Curves of runs in the terminal, and where their ranks are, while they train");
     command.add_option("runs", o->runs, "run folders; one that is not there yet is waited for").required();
     command.add_flag("--once", o->once, "print one frame and end, as it does where there is no terminal");

@@ -12,6 +12,9 @@ ballast_cxx_options(-Wall -Wextra -Wshadow -Wno-psabi
   -Wno-missing-field-initializers)   # designated initialisers leave members at their defaults on purpose
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   ballast_cxx_options(-Wno-restrict)   # false alarms on std::string in GCC 12 (bug 105651)
+  if(BALLAST_UNITY)   # it takes files that are compiled as one for headers, and loses sight of the variants of so large a file
+    ballast_cxx_options(-Wno-subobject-linkage -Wno-maybe-uninitialized)
+  endif()
 endif()
 target_include_directories(ballast_flags INTERFACE ${CMAKE_SOURCE_DIR})
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
@@ -35,11 +38,11 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 string(REPLACE "-DNDEBUG" "" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 
-# With BALLAST_UNITY eight files of a room, or only of its tests, are one translation unit, which halves the time to compile what
-# all files include. So names in anonymous namespaces are unique in a room; other builds compile each file on its own, which
-# shows what one forgot to include.
+# With BALLAST_UNITY eight files of a room, or of its tests, are one translation unit, which halves the time to compile what all
+# files include. So names in anonymous namespaces are unique in a room; other builds compile each file on its own, which shows
+# what one forgot to include.
 function(ballast_unity target)
-  if(BALLAST_UNITY STREQUAL "ALL" OR (BALLAST_UNITY STREQUAL "TESTS" AND target MATCHES "^test_"))
+  if(BALLAST_UNITY)
     set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
   endif()
 endfunction()
@@ -92,6 +95,7 @@ function(ballast_program name)
   if(NOT BALLAST_SANITIZE)   # it hands work to the rooms; two thirds of what its options take to compile at -O2
     target_compile_options(${name} PRIVATE -O1)
   endif()
+  ballast_unity(${name})
   foreach(dependency IN LISTS ARG_DEPENDS)
     target_link_libraries(${name} PRIVATE ballast_${dependency})
   endforeach()

@@ -161,10 +161,10 @@ namespace {
 
 /// What a checkpoint has of a parameter, in the file's order.
 std::array<std::pair<Optimizer::State, std::string>, 3> states_of(const model::ParameterRow& row) {
-    using State = Optimizer::State;
-    return {{{State::weights, "model/" + row.name},
-             {State::first_moment, moment_name("m", row.name)},
-             {State::second_moment, moment_name("v", row.name)}}};
+    using enum Optimizer::State;
+    return {{{weights, "model/" + row.name},
+             {first_moment, moment_name("m", row.name)},
+             {second_moment, moment_name("v", row.name)}}};
 }
 
 void write_info(Hdf5Writer& file, const CheckpointInfo& info) {
