@@ -82,7 +82,8 @@ mpi=OFF   # with it and NCCL: ranks on GPUs
 for header in {/usr,/usr/local,/usr/local/cuda}/include/nccl.h; do
   if command -v mpirun >/dev/null && [ -e "$header" ]; then mpi=ON; fi
 done
-cmake --preset cuda -DBALLAST_UNITY=$unity -DBALLAST_MPI=$mpi -DBALLAST_BUILD_BENCHMARKS=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" >/dev/null
+cmake --preset cuda -DBALLAST_UNITY=$unity -DBALLAST_MPI=$mpi -DBALLAST_BUILD_BENCHMARKS=ON \
+  -DCMAKE_CUDA_ARCHITECTURES="$architectures" >/dev/null
 # shellcheck disable=SC2086  # several targets
 cmake --build --preset cuda --target $targets
 ctest --preset cuda -L "$labels"
