@@ -11,7 +11,7 @@
 #   ./test.sh --tsan   under ThreadSanitizer
 #   ./test.sh --all    all three, one after the other
 #   ./test.sh --full   the same, and what mostly repeats what others have shown: more whole runs on the executor, every room
-#                      under the sanitizers, CUDA for all architectures, each file compiled on its own
+#                      under the sanitizers and for every processor, CUDA for all architectures, each file compiled on its own
 set -euo pipefail
 cd "$(dirname "$0")"
 export CCACHE_BASEDIR=${CCACHE_BASEDIR-$PWD}   # what two builds compile alike is compiled once
@@ -23,7 +23,7 @@ cuda=0
 unity=ON   # several files compile as one; --full compiles each on its own, which shows what one forgot to include
 # Under AddressSanitizer: the rooms that read files or count in raw memory. The others put these together; scripts/fuzz.sh,
 # a nightly job, reads their files under it.
-asan="test_base test_kernels test_data test_model test_infer test_train test_simt simt_conformance"
+asan="test_base test_kernels test_data test_model test_infer test_train test_simt"
 not_asan='^(fuzz|eval|moa|report|sweep|cli|structure|scripts|conformance)$'
 # Under ThreadSanitizer: the rooms that start threads, ranks as threads among them, and the executor's own tests, which run
 # attention in several orders of threads. Others have threads through these.
@@ -44,6 +44,7 @@ scripts/install_packages.sh libopenmpi-dev openmpi-bin   # for the tests of seve
 for preset in $presets; do
   how=()
   [ "$preset" != simt ] || how=(-DBALLAST_UNITY=$unity)   # always so under the sanitizers
+  [ "$unity" = ON ] || how+=(-DBALLAST_BASELINE_SIMD=OFF)   # --full: for every processor, under the sanitizers too
   cmake --preset "$preset" "${how[@]}" >/dev/null
   case "$preset" in   # the sanitizers' presets leave out what takes longest
     simt) targets=all leave_out=(-E "$repeated") ;;

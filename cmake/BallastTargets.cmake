@@ -12,13 +12,13 @@ ballast_cxx_options(-Wall -Wextra -Wshadow -Wno-psabi
   -Wno-missing-field-initializers)   # designated initialisers leave members at their defaults on purpose
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   ballast_cxx_options(-Wno-restrict)   # false alarms on std::string in GCC 12 (bug 105651)
-  if(BALLAST_UNITY)   # it takes files that are compiled as one for headers, and loses sight of the variants of so large a file
-    ballast_cxx_options(-Wno-subobject-linkage -Wno-maybe-uninitialized)
-  endif()
 endif()
 target_include_directories(ballast_flags INTERFACE ${CMAKE_SOURCE_DIR})
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   ballast_cxx_options(-march=x86-64-v3)   # wider units are chosen at run time
+endif()
+if(BALLAST_BASELINE_SIMD)
+  ballast_cxx_options(-DBALLAST_BASELINE_SIMD)
 endif()
 if(BALLAST_SANITIZE)
   # The program and the tests drive what is checked: without checks of their own, and optimised less, they compile in half
@@ -38,12 +38,15 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 string(REPLACE "-DNDEBUG" "" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 
-# With BALLAST_UNITY eight files of a room, or of its tests, are one translation unit, which halves the time to compile what all
+# With BALLAST_UNITY sixteen files of a room, or of its tests, are one translation unit, which halves the time to compile what all
 # files include. So names in anonymous namespaces are unique in a room; other builds compile each file on its own, which shows
 # what one forgot to include.
 function(ballast_unity target)
   if(BALLAST_UNITY)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")   # takes such files for headers, and loses sight of the variants of so large a file
+      target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage;-Wno-maybe-uninitialized>")
+    endif()
   endif()
 endfunction()
 

@@ -228,8 +228,8 @@ TEST_CASE("cli: a signal that comes twice within milliseconds is one wish, and t
          {std::array{SIGINT, SIGINT}, {SIGTERM, SIGTERM}, {SIGHUP, SIGHUP}, {SIGTERM, SIGHUP}}) {
         CAPTURE(first, second);
         const std::string name = fmt::format("run-{}-{}", first, second);
-        // A step of a second and more, so that the second signal comes before its end.
-        Process training(run.train(name, "--set train.steps=100000 --set train.global_batch=1000"));
+        // Steps of some tenths of a second, so that the second signal comes before the end of one.
+        Process training(run.train(name, "--set train.steps=100000 --set train.global_batch=300"));
         REQUIRE(training.run_until([&] { return run.metrics_lines(name) >= 1; }));
         training.signal(first);
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -240,7 +240,7 @@ TEST_CASE("cli: a signal that comes twice within milliseconds is one wish, and t
     // timeout hands a signal to the program, and then to the program's group.
     Process launched(
         Process::ShellCommand{"exec timeout 1000 " + kBallast + " " +
-                              run.train("launched", "--set train.steps=100000 --set train.global_batch=1000")});
+                              run.train("launched", "--set train.steps=100000 --set train.global_batch=300")});
     REQUIRE(launched.run_until([&] { return run.metrics_lines("launched") >= 1; }));
     launched.signal(SIGTERM);
     CHECK(launched.wait() == 0);

@@ -15,5 +15,5 @@ else()
     COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:simt_conformance> -DWORK=${CMAKE_CURRENT_BINARY_DIR}/conformance
       -P ${CMAKE_CURRENT_SOURCE_DIR}/simt/conformance/check.cmake)
   set_tests_properties("conformance: runs on the executor, agrees with itself, and a flipped bit is noticed" PROPERTIES
-    LABELS simt TIMEOUT 900 ENVIRONMENT_MODIFICATION ASAN_OPTIONS=string_append::detect_stack_use_after_return=0)
+    LABELS "simt;conformance" TIMEOUT 900 ENVIRONMENT_MODIFICATION ASAN_OPTIONS=string_append::detect_stack_use_after_return=0)
 endif()
