@@ -62,11 +62,12 @@ seconds_of() { cat "$out/seconds/$1" 2>/dev/null || echo 0; }   # in all calls
 figure() { grep -o "$1 *[0-9]*" "$2" | tail -1 | grep -o '[0-9]*$' || echo 0; }
 
 fuzz_one() {
-  local format=$1 corpus=$out/corpus/$1 crashes=$out/crashes/$1 log=$out/logs/$1.log status=0 before count
+  local format=$1 corpus=$out/corpus/$1 crashes=$out/crashes/$1 log=$out/logs/$1.log status=0 malloc_mb=1024 before count
+  [ "$format" != jsonl_zst ] || malloc_mb=2304   # a frame may name a window of 2 GiB (zstd --long=31): reserved, not filled
   mkdir -p "$corpus" "$crashes" "$out/logs" "$out/seconds" "$memory/$format"
   before=$(find "$crashes" -type f | wc -l)
   TMPDIR=$memory/$format BALLAST_FUZZ_FORMAT=$format build/fuzz/bin/fuzz_readers "$corpus" "$out/seeds/$format" \
-    -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=65536 -close_fd_mask=3 \
+    -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb="$malloc_mb" -max_len=65536 -close_fd_mask=3 \
     -print_final_stats=1 -artifact_prefix="$crashes/" >"$log" 2>&1 || status=$?
   rm -rf "${memory:?}/$format"
   count=$(($(find "$crashes" -type f | wc -l) - before))

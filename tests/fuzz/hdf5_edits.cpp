@@ -188,7 +188,8 @@ void change_element(hid_t file, const std::string& name, const Edit& edit) {
     if (edit.type % 2 == 0 || H5Aexists(dataset.get(), hdf5::kChecksumAttribute) <= 0) return;
     const Handle attribute(H5Aopen(dataset.get(), hdf5::kChecksumAttribute, H5P_DEFAULT), H5Aclose);
     const Handle text(H5Aget_type(attribute.get()), H5Tclose);
-    if (H5Tget_class(text.get()) != H5T_STRING || H5Aget_storage_size(attribute.get()) != 16) return;
+    if (H5Tget_class(text.get()) != H5T_STRING || H5Tis_variable_str(text.get()) != 0) return;
+    if (H5Aget_storage_size(attribute.get()) != 16) return;
     const std::string checksum = hdf5::to_hex(XXH3_64bits(values.data(), values.size()));
     H5Awrite(attribute.get(), text.get(), checksum.data());
 }
